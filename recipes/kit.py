@@ -1,0 +1,263 @@
+"""The illustrator's drawing kit: soft-shaded shapes on a float canvas (numpy + Pillow only).
+
+A picture is drawn at ``CANVAS_PX`` and reduced to ``PICTURE_PX``, so that every edge is smooth. All positions and
+lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians, clockwise on the screen.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+PICTURE_PX = 128
+CANVAS_PX = 256
+
+Colour = tuple[float, float, float]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One identity parameter: a choice between ``values`` or, without them, a scale in [0, 1].
+
+    ``low`` and ``high`` word the ends of a scale; "" means that captions never name that end.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    low: str = ""
+    high: str = ""
+
+
+Identity = dict[str, float]  # one entry per Param: a scale in [0, 1], or the index of a choice
+
+
+@dataclass(frozen=True)
+class View:
+    """How a subject is seen (canvas pixels, radians); nothing in here is identity."""
+
+    x: float = 128.0  # centre of the subject
+    base: float = 250.0  # y of the ground line; persons: y of the lower edge of the bust
+    height: float = 200.0  # overall height of the subject
+    turn: float = 0.0  # -1 (left) .. 1 (right)
+    tilt: float = 0.0  # small
+    expression: str = "calm"  # persons: calm, smiling, laughing, serious, surprised; animals: mouth open or not
+    clothing: str = "red sweater"
+    wearable: str = ""  # "", "hat" or "scarf"
+    wearable_colour: str = "red"
+    seed: int = 0  # incidental variation (fur strokes, folds)
+
+
+COLOURS: dict[str, Colour] = {
+    "red": (0.82, 0.17, 0.16),
+    "orange": (0.93, 0.50, 0.13),
+    "yellow": (0.96, 0.79, 0.24),
+    "green": (0.27, 0.57, 0.28),
+    "teal": (0.12, 0.56, 0.56),
+    "blue": (0.21, 0.46, 0.80),
+    "navy": (0.13, 0.19, 0.40),
+    "purple": (0.50, 0.29, 0.66),
+    "pink": (0.94, 0.58, 0.68),
+    "brown": (0.50, 0.32, 0.19),
+    "black": (0.13, 0.13, 0.15),
+    "white": (0.95, 0.94, 0.91),
+    "grey": (0.56, 0.57, 0.60),
+}
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where the light comes from (a screen direction, towards the light) and its colour."""
+
+    direction: Point = (-0.6, -0.8)
+    colour: Colour = (1.0, 1.0, 1.0)
+    strength: float = 1.0  # contrast of the shading; 0 = flat
+    ambient: float = 1.0  # overall exposure
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Coverage ``alpha`` (h, w) float32 in [0, 1], its top-left corner at canvas pixel (``left``, ``top``)."""
+
+    alpha: np.ndarray
+    left: int
+    top: int
+
+    def blurred(self, radius: float) -> "Mask":
+        """The same mask, its edge softened by ``radius`` pixels (and grown by as much room)."""
+        pad = math.ceil(radius * 2)
+        grown = np.pad(self.alpha, pad)
+        return Mask(_blur(grown, radius), self.left - pad, self.top - pad)
+
+    def moved(self, dx: float, dy: float) -> "Mask":
+        return Mask(self.alpha, self.left + round(dx), self.top + round(dy))
+
+    def cut(self, other: "Mask", *, keep: bool = True) -> "Mask":
+        """This mask inside ``other`` (``keep=False``: outside it)."""
+        inside = np.zeros_like(self.alpha)
+        h, w = self.alpha.shape
+        oh, ow = other.alpha.shape
+        x0, y0 = max(self.left, other.left), max(self.top, other.top)
+        x1, y1 = min(self.left + w, other.left + ow), min(self.top + h, other.top + oh)
+        if x1 > x0 and y1 > y0:
+            inside[y0 - self.top : y1 - self.top, x0 - self.left : x1 - self.left] = other.alpha[
+                y0 - other.top : y1 - other.top, x0 - other.left : x1 - other.left
+            ]
+        return Mask(self.alpha * (inside if keep else 1.0 - inside), self.left, self.top)
+
+
+def _blur(alpha: np.ndarray, radius: float) -> np.ndarray:
+    image = Image.fromarray((alpha * 255.0).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * (1.0 / 255.0)
+
+
+def polygon(points: list[Point]) -> Mask:
+    """A filled polygon."""
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    left, top = max(math.floor(min(xs)) - 1, -64), max(math.floor(min(ys)) - 1, -64)
+    right, bottom = min(math.ceil(max(xs)) + 2, CANVAS_PX + 64), min(math.ceil(max(ys)) + 2, CANVAS_PX + 64)
+    image = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
+    ImageDraw.Draw(image).polygon([(x - left, y - top) for x, y in points], fill=255)
+    return Mask(np.asarray(image, np.float32) * (1.0 / 255.0), left, top)
+
+
+def ellipse_points(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, count: int = 36) -> list[Point]:
+    c, s = math.cos(angle), math.sin(angle)
+    turn = [2.0 * math.pi * i / count for i in range(count)]
+    return [(cx + rx * math.cos(t) * c - ry * math.sin(t) * s, cy + rx * math.cos(t) * s + ry * math.sin(t) * c) for t in turn]
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> Mask:
+    """A filled ellipse."""
+    return polygon(ellipse_points(cx, cy, rx, ry, angle))
+
+
+def curve_points(points: list[Point], *, closed: bool = True, steps: int = 8) -> list[Point]:
+    """Points of a smooth (Catmull-Rom) curve through ``points``."""
+    p = np.asarray(points, np.float64)
+    n = len(p)
+    t = np.linspace(0.0, 1.0, steps, endpoint=False)[:, None]
+    out = []
+    for i in range(n if closed else n - 1):
+        if closed:
+            a, b, c, d = p[(i - 1) % n], p[i], p[(i + 1) % n], p[(i + 2) % n]
+        else:
+            a, b, c, d = p[max(i - 1, 0)], p[i], p[i + 1], p[min(i + 2, n - 1)]
+        out.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+    path = np.concatenate(out)
+    if not closed:
+        path = np.vstack([path, p[-1]])
+    return [(float(x), float(y)) for x, y in path]
+
+
+def blob(points: list[Point], *, steps: int = 8) -> Mask:
+    """A filled smooth closed shape through ``points``."""
+    return polygon(curve_points(points, steps=steps))
+
+
+def stroke(points: list[Point], width: float, *, smooth: bool = True) -> Mask:
+    """A line of ``width`` pixels with round ends through ``points``."""
+    path = curve_points(points, closed=False) if smooth and len(points) > 2 else points
+    xs, ys = [q[0] for q in path], [q[1] for q in path]
+    pad = width / 2 + 2
+    left, top = math.floor(min(xs) - pad), math.floor(min(ys) - pad)
+    size = (math.ceil(max(xs) + pad) - left + 1, math.ceil(max(ys) + pad) - top + 1)
+    image = Image.new("L", size)
+    pen = ImageDraw.Draw(image)
+    local = [(x - left, y - top) for x, y in path]
+    pen.line(local, fill=255, width=max(round(width), 1), joint="curve")
+    r = width / 2
+    for x, y in (local[0], local[-1]):
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    return Mask(np.asarray(image, np.float32) * (1.0 / 255.0), left, top)
+
+
+def mix(a: Colour, b: Colour, t: float) -> Colour:
+    return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
+
+
+def scaled(colour: Colour, gain: float) -> Colour:
+    return (colour[0] * gain, colour[1] * gain, colour[2] * gain)
+
+
+@dataclass
+class Canvas:
+    """A float32 RGB picture (CANVAS_PX, CANVAS_PX, 3) in [0, 1] under one light."""
+
+    light: Light = field(default_factory=Light)
+    rgb: np.ndarray = field(default_factory=lambda: np.zeros((CANVAS_PX, CANVAS_PX, 3), np.float32))
+
+    def _window(self, mask: Mask) -> tuple[np.ndarray, tuple[slice, slice]] | None:
+        h, w = mask.alpha.shape
+        x0, y0 = max(mask.left, 0), max(mask.top, 0)
+        x1, y1 = min(mask.left + w, CANVAS_PX), min(mask.top + h, CANVAS_PX)
+        if x1 <= x0 or y1 <= y0:
+            return None
+        inner = (slice(y0 - mask.top, y1 - mask.top), slice(x0 - mask.left, x1 - mask.left))
+        return self.rgb[y0:y1, x0:x1], inner
+
+    def paint(
+        self,
+        mask: Mask,
+        colour: Colour | np.ndarray,
+        *,
+        relief: float = 0.0,
+        round_px: float = 10.0,
+        opacity: float = 1.0,
+        texture: np.ndarray | None = None,
+    ) -> None:
+        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how far the
+        rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
+        ``colour`` may be an (h, w, 3) array of the mask's size."""
+        window = self._window(mask)
+        if window is None:
+            return
+        target, inner = window
+        rows, cols = inner
+        alpha = mask.alpha[rows, cols][..., None] * opacity
+        body = np.asarray(colour, np.float32)
+        if body.ndim == 3:
+            body = body[rows, cols]
+        if relief > 0.0:
+            height = _blur(mask.alpha, round_px)
+            gy, gx = np.gradient(height)
+            lx, ly = self.light.direction
+            lambert = -(gx * lx + gy * ly) * (round_px * 2.2) * relief * self.light.strength
+            body = body * np.clip(1.0 + lambert[rows, cols], 0.25, 1.75)[..., None]
+        if texture is not None:
+            x0, y0 = max(mask.left, 0), max(mask.top, 0)
+            body = body * texture[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]][..., None]
+        target += (body - target) * alpha
+
+    def shadow(self, mask: Mask, *, dx: float = 0.0, dy: float = 4.0, blur: float = 5.0, opacity: float = 0.35) -> None:
+        """A soft dark copy of ``mask``: a cast or contact shadow."""
+        self.paint(mask.moved(dx, dy).blurred(blur), (0.05, 0.05, 0.09), opacity=opacity)
+
+    def glow(self, mask: Mask, colour: Colour, *, blur: float = 6.0, opacity: float = 0.6) -> None:
+        """Add light of ``colour`` around ``mask`` (lamps, sun, highlights)."""
+        soft = mask.blurred(blur)
+        window = self._window(soft)
+        if window is not None:
+            target, (rows, cols) = window
+            target += soft.alpha[rows, cols][..., None] * np.asarray(colour, np.float32) * opacity
+
+    def image(self) -> Image.Image:
+        """The finished picture, exposed, tinted by the light and reduced to PICTURE_PX."""
+        lit = self.rgb * (np.asarray(self.light.colour, np.float32) * self.light.ambient)
+        pixels = (np.clip(lit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+        return Image.fromarray(pixels).resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BOX)
+
+
+def vertical_gradient(top: Colour, bottom: Colour, height: int = CANVAS_PX, width: int = CANVAS_PX) -> np.ndarray:
+    """(height, width, 3) float32 gradient."""
+    t = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None]
+    ramp = np.asarray(top, np.float32) * (1 - t) + np.asarray(bottom, np.float32) * t
+    return np.broadcast_to(ramp, (height, width, 3))
+
+
+def noise(rng: np.random.Generator, cells: int, *, low: float = 0.9, high: float = 1.1) -> np.ndarray:
+    """Smooth random texture (CANVAS_PX, CANVAS_PX) between ``low`` and ``high``, ``cells`` bumps across."""
+    grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
+    big = np.asarray(grid.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC), np.float32)
+    return low + (high - low) * big * (1.0 / 255.0)
