@@ -1,0 +1,336 @@
+"""Every knob of the program: frozen dataclasses with default, bounds, label and one line of help.
+
+Forms are generated from these fields and every value is checked here, so that a client of the API meets
+the same bounds as the sliders show. Nothing in this file needs torch.
+"""
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+MAX_TEXT = 300  # characters of anything a user types
+SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
+MAX_SEED = 2**32 - 1
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What a form needs to know about a field; ``low``/``high`` bound numbers and the length of tuples."""
+
+    label: str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    advanced: bool = True
+
+
+def knob(
+    default: Any,
+    *,
+    label: str,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] = (),
+    advanced: bool = True,
+) -> Any:
+    """Return a dataclass field whose metadata carries its :class:`Knob`."""
+    described = Knob(
+        label=label, help=help, low=low, high=high, step=step, choices=choices, advanced=advanced
+    )
+    return field(default=default, metadata={"knob": described})
+
+
+def clean_text(text: str) -> str:
+    """Return a user's text without control characters, with single spaces, at most ``MAX_TEXT`` characters.
+
+    Raises ValueError when the text is longer than that.
+    """
+    visible = "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text
+    )
+    tidy = " ".join(visible.split())
+    if len(tidy) > MAX_TEXT:
+        raise ValueError(
+            f"A text of {len(tidy)} characters is too long; please keep it under {MAX_TEXT + 1}."
+        )
+    return tidy
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Base of every config: values are brought to the declared type and checked against their knobs."""
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for item in fields(self):
+            described: Knob = item.metadata["knob"]
+            value = _typed(getattr(self, item.name), kind=kinds[item.name], label=described.label)
+            _check_bounds(value, described)
+            object.__setattr__(self, item.name, value)
+
+
+def _typed(value: Any, *, kind: Any, label: str) -> Any:
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{label} must be a list, not {value!r}.")
+        return tuple(_typed(entry, kind=get_args(kind)[0], label=label) for entry in value)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{label} must be on or off, not {value!r}.")
+        return value
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{label} must be a text, not {value!r}.")
+        return clean_text(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{label} must be a number, not {value!r}.")
+    if kind is int and value != int(value):
+        raise ValueError(f"{label} must be a whole number, not {value!r}.")
+    return kind(value)
+
+
+def _check_bounds(value: Any, described: Knob) -> None:
+    if described.choices and value not in described.choices:
+        raise ValueError(f"{described.label} must be one of {', '.join(described.choices)}, not {value!r}.")
+    if isinstance(value, (str, bool)):
+        return
+    size = len(value) if isinstance(value, tuple) else value
+    if described.low is not None and size < described.low:
+        raise ValueError(f"{described.label} is {size:g}; the smallest allowed is {described.low:g}.")
+    if described.high is not None and size > described.high:
+        raise ValueError(f"{described.label} is {size:g}; the largest allowed is {described.high:g}.")
+
+
+@dataclass(frozen=True)
+class SampleConfig(Checked):
+    """How a picture is made."""
+
+    prompt: str = knob("", label="Prompt", help="What the picture shows.", advanced=False)
+    negative_prompt: str = knob("", label="Negative prompt", help="What the picture should not show.")
+    steps: int = knob(
+        25, label="Steps", help="Denoising steps; more is slower and finer.", low=1, high=150, step=1
+    )
+    guidance_scale: float = knob(
+        5.0,
+        label="Guidance",
+        help="How strictly the prompt is followed; 1 is not at all.",
+        low=1,
+        high=30,
+        step=0.5,
+    )
+    seed: int = knob(
+        0, label="Seed", help="The same seed draws the same picture.", low=0, high=MAX_SEED, step=1
+    )
+    count: int = knob(1, label="Pictures", help="How many; picture i uses seed + i.", low=1, high=16, step=1)
+    scheduler: str = knob(
+        SCHEDULERS[0], label="Sampler", help="The solver of the denoising.", choices=SCHEDULERS
+    )
+    size_px: int = knob(
+        0, label="Size", help="Pixels of a side; 0 is the base's own.", low=0, high=1024, step=64
+    )
+
+
+@dataclass(frozen=True)
+class LoopConfig(Checked):
+    """What the training loop itself reads, whatever the method."""
+
+    steps: int = knob(400, label="Steps", help="Updates of the adapter.", low=1, high=20_000, step=1)
+    batch_size: int = knob(
+        1, label="Photos per step", help="More is steadier and slower.", low=1, high=16, step=1
+    )
+    accumulation: int = knob(
+        1,
+        label="Accumulation",
+        help="Batches added up before one update; saves memory.",
+        low=1,
+        high=64,
+        step=1,
+    )
+    learning_rate: float = knob(1e-4, label="Learning rate", help="Size of an update.", low=1e-7, high=1e-1)
+    schedule: str = knob(
+        "constant", label="Schedule", help="How the learning rate moves.", choices=("constant", "cosine")
+    )
+    warmup_steps: int = knob(
+        0, label="Warm-up", help="Steps until the full learning rate is reached.", low=0, high=5_000, step=1
+    )
+    max_grad_norm: float = knob(
+        1.0, label="Gradient clip", help="Largest gradient norm; 0 is no clipping.", low=0, high=100
+    )
+    weight_decay: float = knob(1e-2, label="Weight decay", help="AdamW's pull towards zero.", low=0, high=1)
+    seed: int = knob(0, label="Seed", help="The same seed gives the same run.", low=0, high=MAX_SEED, step=1)
+    snr_gamma: float = knob(
+        0.0,
+        label="Min-SNR gamma",
+        help="Weights noise levels by capped signal-to-noise; 0 is off.",
+        low=0,
+        high=100,
+    )
+    gradient_checkpointing: bool = knob(
+        False, label="Gradient checkpointing", help="Less memory for about a third more time."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"Warm-up takes {self.warmup_steps} steps but the run has only {self.steps}; shorten the warm-up."
+            )
+
+
+@dataclass(frozen=True)
+class DreamBoothConfig(LoopConfig):
+    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+
+    identifier: str = knob(
+        "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
+    )
+    class_noun: str = knob(
+        "person", label="What is it?", help="The plain word for its class.", advanced=False
+    )
+    instance_prompt: str = knob(
+        "a photo of a {identifier} {class_noun}",
+        label="Photo prompt",
+        help="What every photo is captioned with.",
+    )
+    class_prompt: str = knob(
+        "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
+    )
+    weights: str = knob(
+        "lora",
+        label="What is trained",
+        help="A small LoRA, or every weight of the UNet.",
+        choices=("lora", "full"),
+    )
+    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
+    alpha: float = knob(
+        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
+    )
+    targets: str = knob(
+        "attention",
+        label="LoRA targets",
+        help="Which layers get a LoRA.",
+        choices=("attention", "attention+conv"),
+    )
+    text_encoder: bool = knob(False, label="Train the text encoder", help="Adds a LoRA to the text encoder.")
+    text_encoder_rank: int = knob(
+        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    )
+    prior_preservation: bool = knob(
+        True, label="Prior preservation", help="Keeps the class from turning into your subject."
+    )
+    prior_weight: float = knob(
+        1.0, label="Prior weight", help="How much the class images count.", low=0, high=10, step=0.1
+    )
+    class_images: int = knob(
+        64,
+        label="Class images",
+        help="How many pictures of the class the base draws first.",
+        low=1,
+        high=1000,
+        step=1,
+    )
+    use_captions: bool = knob(
+        False, label="Use captions", help="Each photo's own caption instead of the prompt."
+    )
+    size_px: int = knob(
+        0, label="Training size", help="Pixels of a side; 0 is the base's own.", low=0, high=768, step=64
+    )
+    sample_prompts: tuple[str, ...] = knob(
+        ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach"),
+        label="Sample prompts",
+        help="Drawn again and again while it learns.",
+        low=1,
+        high=6,
+    )
+    sample_every: int = knob(
+        0,
+        label="Sample every",
+        help="Steps between two rows of samples; 0 chooses.",
+        low=0,
+        high=5_000,
+        step=1,
+    )
+    sample_seed: int = knob(
+        0, label="Sample seed", help="The seed of every sample row.", low=0, high=MAX_SEED, step=1
+    )
+    sample_steps: int = knob(
+        20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.identifier and not self.class_noun:
+            raise ValueError("Say what it is: without a rare word and a class word nothing can be learned.")
+        for word, label in ((self.identifier, "The rare word"), (self.class_noun, "The class word")):
+            if not all(letter.isalnum() or letter in " -_<>'" for letter in word) or len(word) > 40:
+                raise ValueError(
+                    f"{label} may hold up to 40 letters, digits, spaces and hyphens, not {word!r}."
+                )
+        if self.prior_preservation and not self.class_noun:
+            raise ValueError(
+                "Prior preservation needs a class word; type one, or switch prior preservation off."
+            )
+
+    def words(self, template: str) -> str:
+        """Return a prompt with this run's rare word and class word filled in, e.g. "a photo of a sks dog"."""
+        filled = template.replace("{identifier}", self.identifier).replace("{class_noun}", self.class_noun)
+        return " ".join(filled.split())
+
+
+METHOD_CONFIGS: Mapping[str, type[DreamBoothConfig]] = {"dreambooth": DreamBoothConfig}
+
+
+def to_dict(config: Checked) -> dict[str, Any]:
+    """Return a config as JSON-ready values, one entry per field."""
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
+    """Build a config from plain values. Raises ValueError naming unknown fields or a value out of bounds."""
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # every config is a dataclass
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(
+            f"Unknown setting {', '.join(map(repr, unknown))}; known ones are {', '.join(sorted(known))}."
+        )
+    return cls(**data)
+
+
+def method_config(method: str) -> type[DreamBoothConfig]:
+    """Return the config class of a method. Raises ValueError naming the methods there are."""
+    if method not in METHOD_CONFIGS:
+        raise ValueError(f"There is no method {method!r}; choose one of {', '.join(METHOD_CONFIGS)}.")
+    return METHOD_CONFIGS[method]
+
+
+def preset_names(method: str, family: str) -> list[str]:
+    """Return the names of the presets that suit a method on a base family, the quickest first."""
+    return list(_presets(method, family))
+
+
+def preset(method: str, family: str, name: str = "Quick") -> DreamBoothConfig:
+    """Return a shipped preset. Raises ValueError naming the presets there are."""
+    presets = _presets(method, family)
+    if name not in presets:
+        raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(presets)}.")
+    return from_dict(method_config(method), presets[name])
+
+
+def _presets(method: str, family: str) -> dict[str, dict[str, Any]]:
+    method_config(method)
+    path = ASSETS / "presets" / f"{method}.{family}.json"
+    if not path.is_file():
+        raise ValueError(f"No presets are shipped for {method} on the base family {family!r}.")
+    return json.loads(path.read_text(encoding="utf-8"))["presets"]

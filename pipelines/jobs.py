@@ -1,0 +1,160 @@
+"""Long work off the page: one worker thread per device, which is also the only lock on that device.
+
+Long jobs run one after another. A short job (one picture, say) starts at once while nothing runs;
+while a long job runs, it is made inside that job's next :meth:`Worker.serve`, between two steps, so nobody
+waits for a training to end.
+"""
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+FINISHED = ("done", "stopped", "failed")
+
+
+class Job:
+    """One piece of work. ``state``: queued, running, stopping, done, stopped or failed."""
+
+    def __init__(self, name: str, work: "Callable[[Job], Any]") -> None:
+        self.id = uuid.uuid4().hex
+        self.name = name
+        self.state = "queued"
+        self.error = ""
+        self.exception: Exception | None = None
+        self.result: Any = None
+        self.keep = True
+        self._work = work
+        self._stop = threading.Event()
+        self._finished = threading.Event()
+        self._change = threading.Lock()
+
+    @property
+    def stop_requested(self) -> bool:
+        """True once somebody asked this job to end; the work looks at it between two steps."""
+        return self._stop.is_set()
+
+    def stop(self, keep: bool = True) -> None:
+        """Ask the work to end at its next look; ``keep`` says whether what it made so far is kept."""
+        self.keep = keep
+        self._stop.set()
+        with self._change:
+            if self.state == "running":
+                self.state = "stopping"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job has ended (seconds; None waits for ever) and return whether it has."""
+        return self._finished.wait(timeout)
+
+    def outcome(self, timeout: float | None = None) -> Any:
+        """Wait and return the work's result; raises the work's own error, or TimeoutError."""
+        if not self.wait(timeout):
+            raise TimeoutError(f"{self.name} has not finished after {timeout:g} seconds.")
+        if self.exception is not None:
+            raise self.exception
+        return self.result
+
+    def _run(self) -> None:
+        with self._change:
+            self.state = "stopping" if self.stop_requested else "running"
+        try:
+            self.result = self._work(self)
+        except Exception as error:
+            self.exception = error
+            self.error = str(error) or type(error).__name__
+            if not isinstance(error, ValueError):
+                log.exception("Job %s failed", self.id)
+            self._end("failed")
+        else:
+            self._end("stopped" if self.stop_requested else "done")
+
+    def _end(self, state: str) -> None:
+        with self._change:
+            self.state = state
+        self._finished.set()
+
+
+class Worker:
+    """A thread that owns one device and runs the jobs submitted to it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._long: deque[Job] = deque()
+        self._short: deque[Job] = deque()
+        self._current: Job | None = None
+        self._closed = False
+        self._serving = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name=f"worker-{name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, name: str, work: Callable[[Job], Any], *, short: bool = False) -> Job:
+        """Queue ``work`` and return its job at once. Raises ValueError once the worker is closed."""
+        job = Job(name, work)
+        with self._wake:
+            if self._closed:
+                raise ValueError("The program is shutting down and takes no new work; start it again.")
+            (self._short if short else self._long).append(job)
+            self._wake.notify_all()
+        return job
+
+    def serve(self) -> None:
+        """Run the short jobs that wait now. Only for the running long job, between two of its steps."""
+        if threading.current_thread() is not self._thread:
+            raise RuntimeError("serve() belongs to the worker's own thread")
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while (job := self._take(self._short)) is not None:
+                job._run()
+        finally:
+            self._serving = False
+
+    def queue(self) -> list[Job]:
+        """Return the jobs in running order: the running one, then short ones, then long ones."""
+        with self._wake:
+            return [*([self._current] if self._current else []), *self._short, *self._long]
+
+    def cancel(self, job: Job, *, keep: bool = True) -> None:
+        """End a job: a queued one at once, a running one at its next look."""
+        with self._wake:
+            queued = next((waiting for waiting in (self._short, self._long) if job in waiting), None)
+            if queued is not None:
+                queued.remove(job)
+        job.stop(keep)
+        if queued is not None:
+            job._end("stopped")
+
+    def close(self, timeout: float | None = 30.0) -> None:
+        """Take no new work, stop what runs, drop what waits, and wait for the thread (seconds)."""
+        with self._wake:
+            self._closed = True
+            waiting = [*self._short, *self._long]
+            running = self._current
+            self._wake.notify_all()
+        for job in waiting:
+            self.cancel(job)
+        if running is not None:
+            running.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _take(self, waiting: deque[Job]) -> Job | None:
+        with self._wake:
+            return waiting.popleft() if waiting else None
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._short or self._long or self._closed)
+                if self._closed and not (self._short or self._long):
+                    return
+                self._current = (self._short or self._long).popleft()
+            self._current._run()
+            with self._wake:
+                self._current = None

@@ -1,0 +1,351 @@
+"""Run folders: everything about one result in one place, readable without torch.
+
+A run is a folder ``runs/<id>`` with ``run.json`` (what was asked), ``events.jsonl`` (all that happened, one
+line each) and files. The page is drawn from the events alone. A lock that the operating system drops when a
+process dies tells a living run from an interrupted one, even after ``kill -9``.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipelines.config import clean_text
+
+FORMAT = 1  # of run.json and events.jsonl
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{12}")
+LIVE_STATES = ("queued", "running", "stopping")
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
+DEFAULT_QUOTA_MB = 20_000
+_STATE_MARK = b'"kind": "state"'
+
+
+def data_root() -> Path:
+    """Return the folder of all data: ATELIER_HOME, or the user's data directory; never the working directory.
+
+    Raises ValueError when ATELIER_HOME lies in the working directory, which a web server may hand out.
+    """
+    chosen = os.environ.get("ATELIER_HOME", "").strip()
+    if chosen:
+        root = Path(chosen).expanduser().resolve()
+        if root.is_relative_to(Path.cwd()):
+            raise ValueError(
+                f"ATELIER_HOME is {root}, inside the working directory, whose files a browser may read; "
+                "choose a folder elsewhere."
+            )
+        return root
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "Atelier"
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "Atelier"
+    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "atelier"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: to a temporary name beside it, to the disk, then into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide a result, without importing them."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+@dataclass
+class Run:
+    """One run folder; ``config`` and ``base`` (spec, family, hash) are plain dicts as in run.json."""
+
+    path: Path
+    name: str
+    method: str
+    config: dict[str, Any]
+    base: dict[str, Any]
+    created: float  # unix seconds
+    note: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    _whole: bool = field(default=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The folder's name, unguessable."""
+        return self.path.name
+
+    @property
+    def state(self) -> str:
+        """The last recorded state; "interrupted" when that says alive but no process holds the run."""
+        recorded = self.last_state().get("state", "queued")
+        return "interrupted" if recorded in LIVE_STATES and not self.held() else recorded
+
+    def last_state(self) -> dict[str, Any]:
+        """Return the newest ``state`` event, or an empty dict."""
+        lines = self._lines()
+        for line in reversed(lines):
+            if _STATE_MARK in line and (event := _parse(line)):
+                return event
+        return {}
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write."""
+        line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False) + "\n"
+        descriptor = os.open(self.path / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            if not self._whole:
+                line = _newline_if_torn(descriptor) + line
+                self._whole = True
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return the events from number ``since`` on; a line torn by a crash is not an event."""
+        return [event for line in self._lines() if (event := _parse(line))][since:]
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of this run; raises ValueError for a name that leads out of it."""
+        path = (self.path / name).resolve()
+        if not path.is_relative_to(self.path.resolve()):
+            raise ValueError(f"{name!r} is not a file of this run.")
+        return path
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of this run, atomically."""
+        write_json(self.file(name), value)
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of a JSON file of this run, or None when it does not exist."""
+        path = self.file(name)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def copy_out(self, name: str, to_dir: Path) -> Path:
+        """Copy a file of this run into ``to_dir`` and return the copy; a browser never gets the original."""
+        source = self.file(name)
+        if not source.is_file():
+            raise ValueError(f"This run has no file {name!r} yet.")
+        to_dir.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy2(source, to_dir / f"{self.id}-{source.name}"))
+
+    def size(self) -> int:
+        """Return the bytes on disk."""
+        return folder_bytes(self.path)
+
+    def save(self) -> None:
+        """Write run.json."""
+        self.write_json(
+            "run.json",
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "method": self.method,
+                "config": self.config,
+                "base": self.base,
+                "created": self.created,
+                "seed": self.config.get("seed", 0),
+                "note": self.note,
+                "versions": self.versions,
+            },
+        )
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Mark the run as alive while the block runs; raises ValueError when somebody else holds it."""
+        lock = self.acquire()
+        try:
+            yield
+        finally:
+            lock.close()
+
+    def acquire(self) -> TextIO:
+        """Take the run's lock and return it; closing it (or the death of this process) lets go."""
+        stream = (self.path / "lock").open("a+", encoding="utf-8")
+        deadline = time.monotonic() + 2.0  # held() takes the lock for an instant, too
+        while not _lock(stream):
+            if time.monotonic() > deadline:
+                stream.close()
+                raise ValueError(f"The run {self.name!r} is already at work; wait for it or stop it first.")
+            time.sleep(0.02)
+        return stream
+
+    def held(self) -> bool:
+        """Return whether a living process, this one included, holds the run."""
+        try:
+            with (self.path / "lock").open("a+", encoding="utf-8") as stream:
+                return not _lock(stream)
+        except FileNotFoundError:
+            return False
+
+    def _lines(self) -> list[bytes]:
+        path = self.path / "events.jsonl"
+        content = path.read_bytes() if path.is_file() else b""
+        return content[: content.rfind(b"\n") + 1].splitlines()
+
+
+class RunStore:
+    """All runs below one folder, which must not be a place that a web server hands out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "runs"
+
+    def create(self, method: str, config: dict[str, Any], base: dict[str, Any], *, name: str = "") -> Run:
+        """Make a run folder. Raises ValueError when the disk or the quota has no room."""
+        self.check_space()
+        now = time.time()
+        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
+        path = self.folder / run_id
+        path.mkdir(parents=True, mode=0o700)
+        run = Run(
+            path=path,
+            name=clean_text(name) or f"{method} {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))}",
+            method=method,
+            config=config,
+            base=base,
+            created=now,
+            versions=library_versions(),
+        )
+        run.save()
+        return run
+
+    def get(self, run_id: str) -> Run:
+        """Return a run. Raises ValueError when there is none of that id."""
+        if not RUN_ID.fullmatch(run_id) or not (self.folder / run_id / "run.json").is_file():
+            raise ValueError(f"There is no run {run_id[:60]!r}; it may have been deleted.")
+        return read_run(self.folder / run_id)
+
+    def list(self) -> list[Run]:
+        """Return all runs, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [
+            path
+            for path in self.folder.iterdir()
+            if RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()
+        ]
+        return sorted((read_run(path) for path in found), key=lambda run: run.created, reverse=True)
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another display name; its id stays."""
+        run = self.get(run_id)
+        run.name = clean_text(name) or run.name
+        run.save()
+
+    def note(self, run_id: str, text: str) -> None:
+        """Keep a short note with a run."""
+        run = self.get(run_id)
+        run.note = clean_text(text)
+        run.save()
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run and all its files. Raises ValueError while it is at work."""
+        run = self.get(run_id)
+        if run.held():
+            raise ValueError(f"The run {run.name!r} is still at work; stop it before deleting it.")
+        doomed = run.path.with_name(f".deleted-{run.id}")
+        os.replace(run.path, doomed)
+        shutil.rmtree(doomed)
+
+    def size(self) -> int:
+        """Return the bytes of everything below the root."""
+        return folder_bytes(self.root) if self.root.is_dir() else 0
+
+    def check_space(self, needed_mb: float = 50.0) -> None:
+        """Raise ValueError when the quota (ATELIER_QUOTA_MB) or the disk has no room for ``needed_mb``."""
+        quota_mb = float(os.environ.get("ATELIER_QUOTA_MB") or DEFAULT_QUOTA_MB)
+        used_mb = self.size() / 1e6
+        if used_mb + needed_mb > quota_mb:
+            raise ValueError(
+                f"The data folder holds {used_mb:,.0f} MB of its {quota_mb:,.0f} MB and this needs "
+                f"{needed_mb:,.0f} MB more; delete a run, or raise ATELIER_QUOTA_MB."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(self.folder).free / 1e6
+        if free_mb < needed_mb:
+            raise ValueError(
+                f"The disk has {free_mb:,.0f} MB left and this needs {needed_mb:,.0f} MB; free some space first."
+            )
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder, wherever it lies (examples ship some). Raises ValueError for an unknown format."""
+    data = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise ValueError(
+            f"The run {path.name} has format {data.get('format')!r}; this program reads {FORMAT}."
+        )
+    return Run(
+        path=path,
+        name=data["name"],
+        method=data["method"],
+        config=data["config"],
+        base=data["base"],
+        created=data["created"],
+        note=data["note"],
+        versions=data["versions"],
+    )
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None
+
+
+def _newline_if_torn(descriptor: int) -> str:
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size == 0:
+        return ""
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return "" if os.read(descriptor, 1) == b"\n" else "\n"
+
+
+def _lock(stream: TextIO) -> bool:
+    """Try to lock an open file without waiting; closing it unlocks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
