@@ -197,10 +197,11 @@ def scaled(colour: Colour, gain: float) -> Colour:
 
 @dataclass
 class Canvas:
-    """A float32 RGB picture (CANVAS_PX, CANVAS_PX, 3) in [0, 1] under one light."""
+    """A float32 RGB picture (CANVAS_PX, CANVAS_PX, 3) in [0, 1] under one light
+    (stored plane by plane, which paints faster)."""
 
     light: Light = field(default_factory=Light)
-    rgb: np.ndarray = field(default_factory=lambda: np.zeros((CANVAS_PX, CANVAS_PX, 3), np.float32))
+    rgb: np.ndarray = field(default_factory=lambda: np.zeros((3, CANVAS_PX, CANVAS_PX), np.float32).transpose(1, 2, 0))
 
     def _window(self, mask: Mask) -> tuple[np.ndarray, tuple[slice, slice]] | None:
         h, w = mask.alpha.shape
@@ -229,20 +230,25 @@ class Canvas:
             return
         target, inner = window
         rows, cols = inner
-        alpha = mask.alpha[rows, cols][..., None] * opacity
-        body = np.asarray(colour, np.float32)
-        if body.ndim == 3:
-            body = body[rows, cols]
+        alpha = mask.alpha[rows, cols] * np.float32(opacity)
+        gain = None
         if relief > 0.0:
             height = _blur(mask.alpha, round_px)
-            gy, gx = np.gradient(height)
+            slope = round_px * 1.1 * relief * self.light.strength
             lx, ly = self.light.direction
-            lambert = -(gx * lx + gy * ly) * (round_px * 2.2) * relief * self.light.strength
-            body = body * np.clip(1.0 + lambert[rows, cols], 0.25, 1.75)[..., None]
+            lambert = np.ones_like(height)
+            lambert[:, 1:-1] += (height[:, :-2] - height[:, 2:]) * np.float32(slope * lx)
+            lambert[1:-1] += (height[:-2] - height[2:]) * np.float32(slope * ly)
+            gain = np.clip(lambert[rows, cols], 0.25, 1.75)
         if texture is not None:
             x0, y0 = max(mask.left, 0), max(mask.top, 0)
-            body = body * texture[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]][..., None]
-        target += (body - target) * alpha
+            grain = texture[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]]
+            gain = grain if gain is None else gain * grain
+        body = np.asarray(colour, np.float32)
+        for channel in range(3):
+            plane = target[..., channel]
+            tone = body[rows, cols, channel] if body.ndim == 3 else body[channel]
+            plane += ((tone if gain is None else tone * gain) - plane) * alpha
 
     def shadow(self, mask: Mask, *, dx: float = 0.0, dy: float = 4.0, blur: float = 5.0, opacity: float = 0.35) -> None:
         """A soft dark copy of ``mask``: a cast or contact shadow."""
