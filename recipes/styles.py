@@ -1,0 +1,136 @@
+"""Picture styles: each turns the finished 128-pixel picture into another medium and keeps its subject readable."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from recipes.kit import PICTURE_PX
+
+TRAINING_STYLES: tuple[str, ...] = ("photo", "ink manga", "watercolour")
+UNSEEN_STYLES: tuple[str, ...] = ("stained glass", "pixel mosaic")
+STYLES: tuple[str, ...] = TRAINING_STYLES + UNSEEN_STYLES
+
+_LUMA = np.asarray((0.30, 0.59, 0.11), np.float32)
+
+
+def _floats(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, np.float32) * (1.0 / 255.0)
+
+
+def _picture(rgb: np.ndarray) -> Image.Image:
+    return Image.fromarray((np.clip(rgb, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8))
+
+
+def _saturated(rgb: np.ndarray, gain: float) -> np.ndarray:
+    grey = (rgb @ _LUMA)[..., None]
+    return grey + (rgb - grey) * gain
+
+
+def _edges(rgb: np.ndarray) -> np.ndarray:
+    """How sharply the colour changes at each pixel, (h, w), about 0 to 1."""
+    gy, gx = np.gradient(rgb, axis=(0, 1))
+    return np.sqrt((gx * gx + gy * gy).sum(axis=2))
+
+
+def _grain(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise in [-1, 1], (h, w), ``cells`` bumps across."""
+    grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
+    return _floats(grid.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC)) * 2.0 - 1.0
+
+
+def _ink_manga(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Black outlines and three flat tones on white paper, with a breath of the colours."""
+    smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
+    luma = smooth @ _LUMA
+    luma = np.clip((luma - np.percentile(luma, 3)) / (np.percentile(luma, 97) - np.percentile(luma, 3) + 1e-3), 0.0, 1.0)
+    tone = 0.16 + 0.30 * _step(luma, 0.24) + 0.30 * _step(luma, 0.46) + 0.24 * _step(luma, 0.70)
+    line = np.clip((_edges(smooth) - 0.075) * 9.0, 0.0, 1.0) * 0.92
+    hint = np.clip(0.5 + (smooth - luma[..., None]) * 0.9, 0.2, 0.8) - 0.5
+    hint -= hint.mean(axis=2, keepdims=True)
+    paper = tone + 0.012 * _grain(rng, 32)
+    inked = (paper[..., None] + hint * 0.42 * (0.4 + tone[..., None])) * (1.0 - line)[..., None]
+    return _picture(inked + np.float32(0.05) * line[..., None])
+
+
+def _step(values: np.ndarray, at: float) -> np.ndarray:
+    """0 below ``at``, 1 above, with a soft edge of a few hundredths."""
+    return np.clip((values - at) * 16.0 + 0.5, 0.0, 1.0)
+
+
+def _watercolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Pale flowing washes with dark rims, granulation and white paper at the borders."""
+    washed = image.filter(ImageFilter.MedianFilter(5)).filter(ImageFilter.BoxBlur(0.6))
+    rows, columns = np.mgrid[0:PICTURE_PX, 0:PICTURE_PX]
+    sway_x, sway_y = _grain(rng, 18), _grain(rng, 18)
+    across = np.clip(columns + np.rint(sway_x * 2.4).astype(int), 0, PICTURE_PX - 1)
+    down = np.clip(rows + np.rint(sway_y * 2.4).astype(int), 0, PICTURE_PX - 1)
+    rgb = _floats(washed)[down, across]
+    rim = np.clip(_edges(rgb) - 0.05, 0.0, 0.35)[..., None]
+    pigment = 1.0 + 0.16 * _grain(rng, 9) + 0.07 * _grain(rng, 60)
+    light = 1.0 - (1.0 - _saturated(rgb, 1.18)) * 0.80 * pigment[..., None]
+    light -= rim * 0.7
+    border = np.minimum(np.minimum(rows, PICTURE_PX - 1 - rows), np.minimum(columns, PICTURE_PX - 1 - columns))
+    wet = np.clip((border + 5.0 * _grain(rng, 14) - 5.0) / 4.0, 0.0, 1.0)[..., None].astype(np.float32)
+    return _picture(light * wet + np.asarray((0.98, 0.97, 0.94), np.float32) * (1.0 - wet))
+
+
+def _cells(rng: np.random.Generator, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+    """A Voronoi tiling about ``pitch`` pixels wide: cell numbers (h, w) and the lead between cells (h, w) in [0, 1]."""
+    count = PICTURE_PX // pitch + 2
+    seeds = (np.stack(np.meshgrid(np.arange(count), np.arange(count), indexing="ij"), -1) - 0.5) * pitch
+    seeds = seeds + rng.uniform(-0.36, 0.36, seeds.shape) * pitch
+    axis = np.arange(PICTURE_PX)
+    home = np.clip(axis // pitch + 1, 1, count - 2)
+    nearest = np.full((PICTURE_PX, PICTURE_PX), 1e9, np.float32)
+    second = nearest.copy()
+    cell = np.zeros((PICTURE_PX, PICTURE_PX), int)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            rows, columns = home[:, None] + dy, home[None, :] + dx
+            spot = seeds[rows, columns]
+            away = np.hypot(spot[..., 0] - axis[:, None], spot[..., 1] - axis[None, :]).astype(np.float32)
+            closer = away < nearest
+            second = np.where(closer, nearest, np.minimum(second, away))
+            cell = np.where(closer, rows * count + columns, cell)
+            nearest = np.minimum(nearest, away)
+    return cell, np.clip(1.3 - (second - nearest) * 0.8, 0.0, 1.0)
+
+
+def _stained_glass(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Glowing panes in lead: coarse cells that follow the picture's own tones."""
+    smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
+    cell, lead = _cells(rng, 10)
+    flat = cell.ravel()
+    tally = np.maximum(np.bincount(flat), 1)
+    mean = np.stack([np.bincount(flat, smooth[..., i].ravel()) / tally for i in range(3)], -1)[cell].astype(np.float32)
+    glass = _saturated(smooth * 0.5 + mean * 0.5, 1.55)
+    glass = (glass - 0.5) * 1.12 + 0.56
+    outline = np.clip((_edges(smooth) - 0.12) * 7.0, 0.0, 1.0)
+    dark = np.maximum(lead * 0.88, outline * 0.9)[..., None]
+    glint = 1.0 + 0.10 * _grain(rng, 26)[..., None]
+    return _picture(glass * glint * (1.0 - dark) + 0.07 * dark)
+
+
+def _pixel_mosaic(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Square tiles of four pixels, each a little off in colour, with lit and shaded edges."""
+    tiles = _floats(image.reduce(4))
+    tiles = _saturated(np.round(tiles * 9.0) / 9.0, 1.3) * (1.0 + 0.07 * rng.uniform(-1.0, 1.0, tiles.shape[:2] + (1,)))
+    big = np.repeat(np.repeat(tiles, 4, axis=0), 4, axis=1)
+    bevel = np.asarray(
+        [[1.12, 1.12, 1.12, 0.86], [1.12, 1.0, 1.0, 0.72], [1.12, 1.0, 1.0, 0.72], [0.86, 0.72, 0.72, 0.66]]
+    )
+    return _picture(big * np.tile(bevel, (PICTURE_PX // 4, PICTURE_PX // 4))[..., None])
+
+
+_ARTISTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+    "ink manga": _ink_manga,
+    "watercolour": _watercolour,
+    "stained glass": _stained_glass,
+    "pixel mosaic": _pixel_mosaic,
+}
+
+
+def apply_style(image: Image.Image, style: str, rng: np.random.Generator) -> Image.Image:
+    """A 128-pixel RGB picture in ``style`` (one of ``STYLES``); "photo" leaves it as it is."""
+    return image if style == "photo" else _ARTISTS[style](image, rng)
