@@ -6,6 +6,7 @@ lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -108,19 +109,34 @@ class Mask:
 
 
 def _blur(alpha: np.ndarray, radius: float) -> np.ndarray:
+    """``alpha`` blurred; wide blurs work at half size, which the final reduction by two hides."""
     image = Image.fromarray((alpha * 255.0).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * (1.0 / 255.0)
+    if radius < 2.5:
+        return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * (1.0 / 255.0)
+    return _doubled(_half_blur(image, radius), alpha.shape)
+
+
+def _half_blur(image: Image.Image, radius: float) -> np.ndarray:
+    small = image.reduce(2).filter(ImageFilter.GaussianBlur(radius * 0.5))
+    return np.asarray(small, np.float32) * (1.0 / 255.0)
+
+
+def _doubled(small: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """``small`` with each pixel repeated 2 x 2, cropped to ``shape``."""
+    return small.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
 
 
 def polygons(shapes: list[list[Point]]) -> Mask:
     """The union of filled polygons (one mask: much cheaper than painting each)."""
-    xs, ys = [p[0] for shape in shapes for p in shape], [p[1] for shape in shapes for p in shape]
-    left, top = max(math.floor(min(xs)) - 1, -64), max(math.floor(min(ys)) - 1, -64)
-    right, bottom = min(math.ceil(max(xs)) + 2, CANVAS_PX + 64), min(math.ceil(max(ys)) + 2, CANVAS_PX + 64)
+    paths = [np.asarray(shape, np.float64) for shape in shapes]
+    points = paths[0] if len(paths) == 1 else np.concatenate(paths)
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    left, top = max(math.floor(x0) - 1, -64), max(math.floor(y0) - 1, -64)
+    right, bottom = min(math.ceil(x1) + 2, CANVAS_PX + 64), min(math.ceil(y1) + 2, CANVAS_PX + 64)
     image = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
     pen = ImageDraw.Draw(image)
-    for shape in shapes:
-        pen.polygon([(x - left, y - top) for x, y in shape], fill=255)
+    for path in paths:
+        pen.polygon((path - (left, top)).ravel().tolist(), fill=255)
     return Mask(np.asarray(image, np.float32) * (1.0 / 255.0), left, top)
 
 
@@ -129,10 +145,16 @@ def polygon(points: list[Point]) -> Mask:
     return polygons([points])
 
 
+@cache
+def _unit_circle(count: int) -> np.ndarray:
+    turn = np.arange(count) * (2.0 * math.pi / count)
+    return np.stack([np.cos(turn), np.sin(turn)], 1)
+
+
 def ellipse_points(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, count: int = 36) -> list[Point]:
     c, s = math.cos(angle), math.sin(angle)
-    turn = [2.0 * math.pi * i / count for i in range(count)]
-    return [(cx + rx * math.cos(t) * c - ry * math.sin(t) * s, cy + rx * math.cos(t) * s + ry * math.sin(t) * c) for t in turn]
+    path = _unit_circle(count) @ np.array([[rx * c, rx * s], [-ry * s, ry * c]]) + (cx, cy)
+    return [(x, y) for x, y in path.tolist()]
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> Mask:
@@ -140,19 +162,28 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> M
     return polygon(ellipse_points(cx, cy, rx, ry, angle))
 
 
+@cache
+def _spline(count: int, closed: bool, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Catmull-Rom: which four points make each segment, and the weights (steps, 4) of those points along it."""
+    if closed:
+        picks = (np.arange(count)[:, None] + np.arange(-1, 3)) % count
+    else:
+        picks = np.clip(np.arange(count - 1)[:, None] + np.arange(-1, 3), 0, count - 1)
+    t = np.linspace(0.0, 1.0, steps, endpoint=False)
+    weights = [2 * t**2 - t - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
+    return picks, 0.5 * np.stack(weights, 1)
+
+
+def _curve(points: list[Point], closed: bool, steps: int) -> np.ndarray:
+    p = np.asarray(points, np.float64)
+    picks, weights = _spline(len(p), closed, steps)
+    path = (weights @ p[picks]).reshape(-1, 2)
+    return path if closed else np.concatenate([path, p[-1:]])
+
+
 def curve_points(points: list[Point], *, closed: bool = True, steps: int = 8) -> list[Point]:
     """Points of a smooth (Catmull-Rom) curve through ``points``."""
-    b = np.asarray(points, np.float64)
-    if closed:
-        a, c, d = np.roll(b, 1, 0), np.roll(b, -1, 0), np.roll(b, -2, 0)
-    else:
-        padded = np.concatenate([b[:1], b, b[-1:]])
-        a, b, c, d = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
-    t = np.linspace(0.0, 1.0, steps, endpoint=False)[:, None]
-    a, b, c, d = a[:, None], b[:, None], c[:, None], d[:, None]
-    path = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    out = [(x, y) for x, y in path.reshape(-1, 2).tolist()]
-    return out if closed else [*out, (float(points[-1][0]), float(points[-1][1]))]
+    return [(x, y) for x, y in _curve(points, closed, steps).tolist()]
 
 
 def blob(points: list[Point], *, steps: int = 8) -> Mask:
@@ -160,13 +191,19 @@ def blob(points: list[Point], *, steps: int = 8) -> Mask:
     return polygon(curve_points(points, steps=steps))
 
 
+@cache
+def _taper(count: int, end: float) -> np.ndarray:
+    return 0.5 * np.maximum(np.sin(np.linspace(0.0, math.pi, count)), end)[:, None]
+
+
 def lock_points(points: list[Point], width: float, *, end: float = 0.0) -> list[Point]:
     """The outline of a smooth line through ``points``, ``width`` pixels wide in the middle, ``end`` of it at its ends."""
-    path = np.asarray(curve_points(points, closed=False, steps=5))
-    run = np.gradient(path, axis=0)
-    run /= np.maximum(np.hypot(run[:, :1], run[:, 1:]), 1e-6)
-    half = 0.5 * width * np.maximum(np.sin(np.linspace(0.0, math.pi, len(path))), end)[:, None]
-    aside = np.stack([-run[:, 1], run[:, 0]], 1) * half
+    path = _curve(points, False, 5)
+    run = np.empty_like(path)
+    run[1:-1] = path[2:] - path[:-2]
+    run[0], run[-1] = path[1] - path[0], path[-1] - path[-2]
+    run *= width / np.maximum(np.hypot(run[:, :1], run[:, 1:]), 1e-6)
+    aside = run[:, ::-1] * (-1.0, 1.0) * _taper(len(path), end)
     return [(x, y) for x, y in np.concatenate([path + aside, (path - aside)[::-1]]).tolist()]
 
 
@@ -212,6 +249,16 @@ class Canvas:
         inner = (slice(y0 - mask.top, y1 - mask.top), slice(x0 - mask.left, x1 - mask.left))
         return self.rgb[y0:y1, x0:x1], inner
 
+    def _relief(self, mask: Mask, relief: float, round_px: float) -> np.ndarray:
+        """The gain (h, w) that rounds off ``mask`` under the canvas's light."""
+        height = _half_blur(Image.fromarray((mask.alpha * 255.0).astype(np.uint8)), round_px)
+        slope = np.zeros_like(height)
+        lx, ly = self.light.direction
+        slope[:, 1:-1] = (height[:, 2:] - height[:, :-2]) * lx
+        slope[1:-1] += (height[2:] - height[:-2]) * ly
+        gain = 1.0 - slope * (0.25 * round_px * 2.2 * relief * self.light.strength)
+        return _doubled(np.clip(gain, 0.25, 1.75), mask.alpha.shape)
+
     def paint(
         self,
         mask: Mask,
@@ -233,13 +280,7 @@ class Canvas:
         alpha = mask.alpha[rows, cols] * np.float32(opacity)
         gain = None
         if relief > 0.0:
-            height = _blur(mask.alpha, round_px)
-            slope = round_px * 1.1 * relief * self.light.strength
-            lx, ly = self.light.direction
-            lambert = np.ones_like(height)
-            lambert[:, 1:-1] += (height[:, :-2] - height[:, 2:]) * np.float32(slope * lx)
-            lambert[1:-1] += (height[:-2] - height[2:]) * np.float32(slope * ly)
-            gain = np.clip(lambert[rows, cols], 0.25, 1.75)
+            gain = self._relief(mask, relief, round_px)[rows, cols]
         if texture is not None:
             x0, y0 = max(mask.left, 0), max(mask.top, 0)
             grain = texture[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]]
