@@ -1,0 +1,290 @@
+"""One Stable Diffusion, whole: tokenizer, text encoder, VAE, UNet, noise schedule, device, dtype.
+
+Everything else in the engine asks a :class:`Base` and never the libraries below it, so that the embedded base, a
+diffusers folder, a Hub model and a single checkpoint file are the same thing from here on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from pipelines.checkpoints import (
+    ASSETS,
+    EMBEDDED,
+    Place,
+    check_checkpoint,
+    check_folder,
+    describe_base,
+    family_of,
+    hub_allowed,
+    hub_snapshot,
+    locate,
+    read_json,
+    weights_file,
+)
+from pipelines.data import Moments
+
+__all__ = ["Base", "describe_base", "load_base"]
+
+SD1_CONFIG = ASSETS / "sd1_config"
+SCHEDULER_CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "DPM++ 2M Karras": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+    ),
+    "DDIM": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+    "Euler a": (EulerAncestralDiscreteScheduler, {"steps_offset": 1}),
+    "UniPC": (UniPCMultistepScheduler, {}),
+}
+
+
+HUB_FILES = (
+    "model_index.json",
+    "scheduler/*.json",
+    "tokenizer/*",
+    *(f"{part}/config.json" for part in ("unet", "text_encoder", "vae")),
+    *(f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")),
+    "text_encoder/model.safetensors",
+)
+
+
+@dataclass(eq=False)
+class Base:
+    """A loaded, frozen base model. Its weights change only inside an adapter's own undo."""
+
+    spec: str
+    family: str  # "embedded" | "sd1": what presets go by
+    name: str
+    hash: str  # sha256 over the weights files of UNet, text encoder and VAE
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
+    scheduler_config: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+    size_px: int
+    guidance_scale: float
+    _pipelines: dict[str, StableDiffusionPipeline] = field(default_factory=dict, repr=False)
+
+    def module(self, prefix: str) -> nn.Module:
+        """Return the part that adapters name by ``prefix``: "unet" or "text_encoder"."""
+        return {"unet": self.unet, "text_encoder": self.text_encoder}[prefix]
+
+    @property
+    def context(self) -> int:
+        """T: how many tokens a prompt has, with its start and end marks."""
+        return int(self.text_encoder.config.max_position_embeddings)
+
+    @property
+    def scaling_factor(self) -> float:
+        """What VAE latents are multiplied by before the UNet sees them."""
+        return float(self.vae.config.scaling_factor)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels of a side per latent cell."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @cached_property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """The noise schedule that the base was trained on, (1000,) float32 on the CPU."""
+        return DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.float()
+
+    def token_ids(self, prompts: list[str]) -> torch.Tensor:
+        """Return (B, T) token ids on the CPU, padded to the context and cut there."""
+        return self.tokenizer(
+            prompts, padding="max_length", truncation=True, max_length=self.context, return_tensors="pt"
+        ).input_ids
+
+    def overflow(self, prompt: str) -> str:
+        """Return the end of ``prompt`` that does not fit into the context, "" when all of it does."""
+        ids = self.tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        return self.tokenizer.decode(ids[self.context - 2 :]).strip()
+
+    def encode_prompts(self, prompts: list[str], *, grad: bool = False) -> torch.Tensor:
+        """Return prompt embeddings (B, T, C) in the base's dtype; ``grad`` while the text encoder trains."""
+        with torch.set_grad_enabled(grad):
+            return self.text_encoder(self.token_ids(prompts).to(self.device))[0].to(self.dtype)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Moments:
+        """Return the VAE's moments of pixels (B, 3, H, W) in [-1, 1]: float32, on the CPU, unscaled."""
+        moments = self.vae.encode(pixels.to(self.device, self.dtype)).latent_dist
+        return Moments(mean=moments.mean.float().cpu(), logvar=moments.logvar.float().cpu())
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return pixels (B, 3, H, W), float32 on the CPU, about [-1, 1], of scaled latents (B, 4, h, w)."""
+        unscaled = latents.to(self.device, self.dtype) / self.scaling_factor
+        return self.vae.decode(unscaled).sample.float().cpu()
+
+    def pipeline(self, scheduler: str) -> StableDiffusionPipeline:
+        """Return diffusers' own pipeline over these very parts, built once per scheduler name."""
+        if scheduler not in SCHEDULER_CLASSES:
+            raise ValueError(f"There is no sampler {scheduler!r}; choose one of {', '.join(SCHEDULER_CLASSES)}.")
+        if scheduler not in self._pipelines:
+            scheduler_class, options = SCHEDULER_CLASSES[scheduler]
+            pipe = StableDiffusionPipeline(
+                vae=self.vae,
+                text_encoder=self.text_encoder,
+                tokenizer=self.tokenizer,
+                unet=self.unet,
+                scheduler=scheduler_class.from_config(self.scheduler_config, **options),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+            pipe.set_progress_bar_config(disable=True)
+            self._pipelines[scheduler] = pipe
+        return self._pipelines[scheduler]
+
+
+def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
+    """Load "embedded", a diffusers folder, a Hub id ("owner/name" or "owner/name@revision") or one checkpoint file.
+
+    A Hub id is looked up on this machine, and downloaded only when ``ATELIER_HUB=1`` is set. The device is CUDA when
+    there is one; the dtype is float16 on CUDA and float32 elsewhere. Raises ValueError for anything but Stable
+    Diffusion 1.x in safetensors, naming what it is.
+    """
+    place = locate(spec)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = dtype or (torch.float16 if target.type == "cuda" else torch.float32)
+    if place.kind == "file":
+        assert place.path is not None
+        check_checkpoint(place.path)
+        base = _load_file(place.path, spec=spec, name=place.name, dtype=kind)
+    else:
+        folder = place.path if place.path is not None else _download(place)
+        check_folder(folder)
+        base = _load_folder(folder, spec=spec, name=place.name, dtype=kind)
+    for part in (base.unet, base.text_encoder, base.vae):
+        part.requires_grad_(False).eval().to(target)
+    base.device = target
+    base.tokenizer.model_max_length = base.context
+    return base
+
+
+def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
+    """Load the parts of a checked diffusers folder; safety checker and feature extractor are left where they are."""
+    files = [weights_file(folder / part) for part in ("unet", "text_encoder", "vae")]
+    variants = ["fp16" if file.stem.endswith(".fp16") else None for file in files]
+    local = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    unet, unet_info = UNet2DConditionModel.from_pretrained(
+        folder, subfolder="unet", variant=variants[0], torch_dtype=dtype, **local
+    )
+    text_encoder, text_info = CLIPTextModel.from_pretrained(
+        folder, subfolder="text_encoder", variant=variants[1], dtype=dtype, **local
+    )
+    vae, vae_info = AutoencoderKL.from_pretrained(
+        folder, subfolder="vae", variant=variants[2], torch_dtype=dtype, **local
+    )
+    for file, info in zip(files, (unet_info, text_info, vae_info), strict=True):
+        _check_complete(file, missing=sorted(info["missing_keys"]), shapes=sorted(info["mismatched_keys"]))
+    card = folder / "atelier.json"
+    told = read_json(card) if card.is_file() else {}
+    return Base(
+        spec=spec,
+        family=family_of(folder),
+        name=name,
+        hash=_hash_files(files),
+        unet=unet,
+        text_encoder=text_encoder,
+        vae=vae,
+        tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
+        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        device=torch.device("cpu"),
+        dtype=dtype,
+        size_px=int(told.get("sample_px", unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1))),
+        guidance_scale=float(told.get("guidance_scale", 7.5)),
+    )
+
+
+def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
+    """Load a checked single-file checkpoint with the configs in ``assets/sd1_config`` and diffusers' converters."""
+    tensors = load_file(path)
+    options = {"config": str(SD1_CONFIG), "local_files_only": True, "torch_dtype": dtype}
+    unet = UNet2DConditionModel.from_single_file(tensors, subfolder="unet", **options)
+    vae = AutoencoderKL.from_single_file(tensors, subfolder="vae", **options)
+    text_encoder = create_diffusers_clip_model_from_ldm(
+        CLIPTextModel, tensors, subfolder="text_encoder", **options
+    )
+    for part in (unet, vae, text_encoder):
+        left_out = sorted(key for key, value in part.state_dict().items() if value.is_meta)
+        _check_complete(path, missing=left_out, shapes=[])
+    return Base(
+        spec=spec,
+        family="sd1",
+        name=name,
+        hash=_hash_files([path]),
+        unet=unet,
+        text_encoder=text_encoder,
+        vae=vae,
+        tokenizer=CLIPTokenizer.from_pretrained(SD1_CONFIG, subfolder="tokenizer", local_files_only=True),
+        scheduler_config=read_json(SD1_CONFIG / "scheduler" / "scheduler_config.json"),
+        device=torch.device("cpu"),
+        dtype=dtype,
+        size_px=512,
+        guidance_scale=7.5,
+    )
+
+
+def _check_complete(file: Path, *, missing: list[str], shapes: list[Any]) -> None:
+    """Raise ValueError when weights that the architecture needs are not in the file, or have another shape."""
+    if missing or shapes:
+        first = missing[0] if missing else shapes[0]
+        raise ValueError(
+            f"{file.name} lacks {len(missing) + len(shapes)} tensors of Stable Diffusion 1.x, the first is {first}; "
+            "please download the model again or choose another."
+        )
+
+
+def _hash_files(files: list[Path]) -> str:
+    """Return one sha256 over the content of several weights files, in the order given."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
+
+
+def _download(place: Place) -> Path:
+    """Return the local folder of a Hub model: the copy already here, else a download when that is allowed."""
+    found = hub_snapshot(place)
+    if found is not None and not hub_allowed():
+        return found
+    if not hub_allowed():
+        raise ValueError(
+            f"{place.name} is not on this machine and downloads are off; start Atelier with ATELIER_HUB=1 to allow "
+            "them (about 4 GB), or give a folder or a .safetensors file."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(place.name, revision=place.revision, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"{place.name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check the "
+            "name, the revision and the connection."
+        ) from error
