@@ -110,6 +110,8 @@ def _check_bounds(value: Any, described: Knob) -> None:
         raise ValueError(f"{described.label} is {size:g}; the smallest allowed is {described.low:g}.")
     if described.high is not None and size > described.high:
         raise ValueError(f"{described.label} is {size:g}; the largest allowed is {described.high:g}.")
+    if isinstance(value, int) and described.step and value % described.step:
+        raise ValueError(f"{described.label} is {value}; it must be a multiple of {described.step:g}.")
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class LoopConfig(Checked):
         super().__post_init__()
         if self.warmup_steps > self.steps:
             raise ValueError(
-                f"Warm-up takes {self.warmup_steps} steps but the run has only {self.steps}; shorten the warm-up."
+                f"Warm-up takes {self.warmup_steps} steps but the run has only {self.steps}; shorten it."
             )
 
 

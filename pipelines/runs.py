@@ -295,7 +295,7 @@ class RunStore:
         free_mb = shutil.disk_usage(self.folder).free / 1e6
         if free_mb < needed_mb:
             raise ValueError(
-                f"The disk has {free_mb:,.0f} MB left and this needs {needed_mb:,.0f} MB; free some space first."
+                f"The disk has {free_mb:,.0f} MB left and this needs {needed_mb:,.0f} MB; free some first."
             )
 
 

@@ -1,4 +1,4 @@
-"""Shared fixtures. One thread is pinned before torch starts: on a contended machine OpenMP spins for minutes."""
+"""Shared fixtures. One thread is pinned before torch starts: OpenMP spins for minutes on a contended machine."""
 
 import os
 

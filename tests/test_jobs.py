@@ -1,0 +1,140 @@
+"""The worker: order, short jobs between steps, stopping, and failures that are kept."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.jobs import Job, Worker
+
+PATIENCE_S = 10
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker("test")
+    yield worker
+    worker.close(PATIENCE_S)
+
+
+def test_long_jobs_run_in_order(worker: Worker) -> None:
+    seen: list[int] = []
+    jobs = [worker.submit(f"job {i}", lambda job, i=i: seen.append(i)) for i in range(5)]
+    for job in jobs:
+        assert job.wait(PATIENCE_S)
+    assert seen == [0, 1, 2, 3, 4]
+    assert {job.state for job in jobs} == {"done"}
+
+
+def test_a_short_job_runs_inside_the_long_one_and_before_the_next(worker: Worker) -> None:
+    seen: list[str] = []
+    started, release = threading.Event(), threading.Event()
+
+    def long_work(job: Job) -> None:
+        seen.append("step 1")
+        started.set()
+        release.wait(PATIENCE_S)
+        worker.serve()
+        seen.append("step 2")
+
+    first = worker.submit("long", long_work)
+    second = worker.submit("next long", lambda job: seen.append("next"))
+    started.wait(PATIENCE_S)
+    picture = worker.submit("picture", lambda job: seen.append("picture") or "a cat", short=True)
+    assert [job.name for job in worker.queue()] == ["long", "picture", "next long"]
+    release.set()
+    assert picture.outcome(PATIENCE_S) == "a cat"
+    assert first.wait(PATIENCE_S)
+    assert second.wait(PATIENCE_S)
+    assert seen == ["step 1", "picture", "step 2", "next"]
+
+
+def test_a_failing_short_job_leaves_the_long_one_alone(worker: Worker) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def long_work(job: Job) -> str:
+        started.set()
+        release.wait(PATIENCE_S)
+        worker.serve()
+        return "whole"
+
+    def bad(job: Job) -> None:
+        raise ValueError("The prompt is empty; type one.")
+
+    long = worker.submit("long", long_work)
+    started.wait(PATIENCE_S)
+    short = worker.submit("bad", bad, short=True)
+    release.set()
+    with pytest.raises(ValueError, match="prompt is empty"):
+        short.outcome(PATIENCE_S)
+    assert short.state == "failed"
+    assert long.outcome(PATIENCE_S) == "whole"
+
+
+def test_stop_is_seen_and_ends_in_stopped(worker: Worker) -> None:
+    started = threading.Event()
+
+    def long_work(job: Job) -> int:
+        started.set()
+        steps = 0
+        while not job.stop_requested:
+            steps += 1
+        return steps
+
+    job = worker.submit("long", long_work)
+    started.wait(PATIENCE_S)
+    assert job.state == "running"
+    worker.cancel(job, keep=False)
+    assert job.wait(PATIENCE_S)
+    assert job.state == "stopped"
+    assert job.keep is False
+    assert job.result > 0
+
+
+def test_cancelling_a_queued_job_never_runs_it(worker: Worker) -> None:
+    release = threading.Event()
+    seen: list[str] = []
+    first = worker.submit("first", lambda job: release.wait(PATIENCE_S))
+    second = worker.submit("second", lambda job: seen.append("ran"))
+    worker.cancel(second)
+    assert second.state == "stopped"
+    release.set()
+    assert first.wait(PATIENCE_S)
+    assert seen == []
+
+
+def test_an_unexpected_error_is_kept_and_the_worker_goes_on(worker: Worker) -> None:
+    broken = worker.submit("broken", lambda job: {}["missing"])
+    with pytest.raises(KeyError):
+        broken.outcome(PATIENCE_S)
+    assert broken.state == "failed"
+    assert broken.error
+    assert worker.submit("next", lambda job: 7).outcome(PATIENCE_S) == 7
+
+
+def test_outcome_times_out_and_serve_belongs_to_the_worker(worker: Worker) -> None:
+    release = threading.Event()
+    job = worker.submit("slow", lambda job: release.wait(PATIENCE_S))
+    with pytest.raises(TimeoutError):
+        job.outcome(0.01)
+    with pytest.raises(RuntimeError):
+        worker.serve()
+    release.set()
+
+
+def test_closing_drops_what_waits_and_refuses_more() -> None:
+    worker = Worker("closing")
+    started = threading.Event()
+
+    def until_stopped(job: Job) -> None:
+        started.set()
+        while not job.stop_requested:
+            threading.Event().wait(0.001)
+
+    running = worker.submit("running", until_stopped)
+    waiting = worker.submit("waiting", lambda job: None)
+    started.wait(PATIENCE_S)
+    worker.close(PATIENCE_S)
+    assert (running.state, waiting.state) == ("stopped", "stopped")
+    with pytest.raises(ValueError, match="shutting down"):
+        worker.submit("late", lambda job: None)
