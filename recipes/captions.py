@@ -48,6 +48,11 @@ STYLE_ENDINGS: dict[str, tuple[str, ...]] = {
     style: (f", {style} style", f" in {style} style") for style in MEDIA if style != "photo"
 }
 
+_WEIGHTS: dict[str, float] = {
+    "hair colour": 3.0, "hair style": 3.0, "glasses": 4.0, "beard": 4.0, "age": 2.0, "skin tone": 2.0, "eye colour": 1.5,
+    "coat": 4.0, "pattern": 3.0, "ears": 2.0, "fabric": 4.0, "species": 4.0, "glaze": 4.0, "motif": 3.0, "collar": 2.0,
+    "type": 4.0, "material": 3.0, "roof": 3.0,
+}  # fmt: skip
 _ADJECTIVES: tuple[str, ...] = ("age", "build", "width", "gloss", "coat", "fabric", "glaze")
 _WORDINGS: dict[str, tuple[str, ...]] = {
     "hair colour": ("{} hair",),
@@ -106,7 +111,8 @@ def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[s
     """Adjectives, "with" phrases and the noun that name ``count`` random attributes which the view does not hide."""
     kind = placed.subject.kind
     found = attributes(placed.subject, placed.view)
-    names = [list(found)[i] for i in rng.permutation(len(found))[:count].tolist()]
+    lots = {name: lot / _WEIGHTS.get(name, 1.0) for name, lot in zip(found, rng.exponential(size=len(found)), strict=True)}
+    names = sorted(found, key=lots.__getitem__)[:count]
     noun = kind
     if "species" in names:
         names.remove("species")

@@ -4,6 +4,7 @@ Positions and lengths are canvas pixels (``CANVAS_PX`` square), colours RGB trip
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -22,6 +23,12 @@ _SOFT = _radial(1.6)
 _PUFF = _radial(0.6)
 
 
+@lru_cache(maxsize=256)
+def _patch(opacity: float, *, puff: bool) -> Image.Image:
+    """A round mask whose middle has ``opacity``."""
+    return (_PUFF if puff else _SOFT).point([int(value * opacity) for value in range(256)])
+
+
 def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.05) -> Colour:
     """``colour`` moved by up to ``amount`` in brightness and half as much in each channel."""
     red, green, blue, gain = rng.uniform(-amount, amount, 4).tolist()
@@ -35,6 +42,14 @@ def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.05) -> Colo
 def _ink(colour: Colour, opacity: float = 1.0) -> tuple[int, int, int, int]:
     red, green, blue = (min(max(int(c * 255.0 + 0.5), 0), 255) for c in colour)
     return red, green, blue, int(opacity * 255.0 + 0.5)
+
+
+def _ramp(top: Colour, bottom: Colour, size: tuple[int, int]) -> Image.Image:
+    """A vertical gradient of ``size`` (width, height)."""
+    t = np.linspace(0.0, 1.0, size[1], dtype=np.float32)[:, None, None]
+    low, high = np.asarray(_ink(top)[:3], np.float32), np.asarray(_ink(bottom)[:3], np.float32)
+    column = Image.fromarray((low + (high - low) * t).astype(np.uint8))
+    return column.resize(size, Image.Resampling.NEAREST)
 
 
 class Plate:
@@ -68,19 +83,18 @@ class Plate:
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         left, upper = math.floor(min(xs)), math.floor(min(ys))
         size = (max(math.ceil(max(xs)) - left, 1), max(math.ceil(max(ys)) - upper, 1))
-        ends = np.asarray([[_ink(top)[:3]], [_ink(bottom)[:3]]], np.uint8)
-        column = Image.fromarray(np.linspace(ends[0], ends[1], size[1]).astype(np.uint8))
         mask = Image.new("L", size)
         ImageDraw.Draw(mask).polygon([(x - left, y - upper) for x, y in points], fill=255)
-        self.image.paste(column.resize(size, Image.Resampling.NEAREST), (left, upper), mask)
+        self.image.paste(_ramp(top, bottom, size), (left, upper), mask)
 
     def fade_box(self, x0: float, y0: float, x1: float, y1: float, top: Colour, bottom: Colour) -> None:
-        self.fade([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], top, bottom)
+        size = (max(round(x1) - round(x0), 1), max(round(y1) - round(y0), 1))
+        self.image.paste(_ramp(top, bottom, size), (round(x0), round(y0)))
 
     def glow(self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float, *, puff: bool = False) -> None:
         """A soft round patch of ``colour``; ``puff`` keeps it full almost to its rim."""
         size = (max(round(rx * 2), 2), max(round(ry * 2), 2))
-        mask = (_PUFF if puff else _SOFT).resize(size, Image.Resampling.BILINEAR).point(lambda v: int(v * opacity))
+        mask = _patch(opacity, puff=puff).resize(size, Image.Resampling.BILINEAR)
         self.image.paste(_ink(colour)[:3], (round(x - rx), round(y - ry)), mask)
 
     def soften(self, radius: float) -> None:

@@ -29,7 +29,7 @@ _LIGHTS: dict[str, Light] = {
     "day": Light((-0.6, -0.8), (1.03, 1.0, 0.96), 1.0, 1.0),
     "sunset": Light((-0.86, -0.5), (1.12, 0.95, 0.80), 1.2, 0.98),
     "overcast": Light((-0.2, -0.98), (0.94, 0.98, 1.02), 0.65, 0.93),
-    "night": Light((-0.6, -0.8), (0.76, 0.86, 1.12), 1.0, 0.80),
+    "night": Light((-0.6, -0.8), (1.12, 1.24, 1.50), 1.0, 0.73),
     "studio": Light((-0.75, -0.66), (1.0, 1.0, 1.0), 1.25, 1.03),
 }
 
@@ -191,7 +191,7 @@ def _mountains(plate: Plate, air: Air, rng: np.random.Generator) -> None:
 def _facade(plate: Plate, corners: list[Point], wall: Colour, air: Air, rng: np.random.Generator) -> None:
     """A house front with rows of windows and an awning over its shop."""
     plate.shape(corners, wall)
-    glass = mix(scaled(wall, 0.38), air.top, 0.35)
+    glass = mix(scaled(wall, 0.55), air.top, 0.45)
     columns, rows = 3, int(rng.integers(4, 6))
     for row in range(rows):
         for column in range(columns):
@@ -527,10 +527,11 @@ def lights_of(scene: str) -> tuple[str, ...]:
 
 def _vignette() -> np.ndarray:
     axis = np.linspace(-1.0, 1.0, CANVAS_PX, dtype=np.float32)
-    return np.hypot(axis[:, None] * 0.9, axis[None, :])[..., None] ** 2
+    return np.hypot(axis[:, None] * 0.9, axis[None, :]) ** 2
 
 
 _CORNERS = _vignette()
+_GRAIN = noise(np.random.default_rng(0), 40, low=0.975, high=1.025)
 
 
 def paint_scene(canvas: Canvas, name: str, light: str, rng: np.random.Generator) -> None:
@@ -542,5 +543,7 @@ def paint_scene(canvas: Canvas, name: str, light: str, rng: np.random.Generator)
     _PAINTERS[name](plate, _AIRS[light], rng)
     if light == "studio":
         plate.glow(128, 110, 150, 150, (1.0, 0.99, 0.95), 0.28)
-    gain = noise(rng, 24, low=0.95, high=1.05)[..., None] * (1.0 - (0.34 if light == "studio" else 0.13) * _CORNERS)
-    np.multiply(np.asarray(plate.image, np.float32), gain * np.float32(1.0 / 255.0), out=canvas.rgb)
+    dimming = 0.34 if light == "studio" else 0.13
+    gain = (1.0 - dimming * _CORNERS) * np.roll(_GRAIN, int(rng.integers(CANVAS_PX)), axis=1) * np.float32(1.0 / 255.0)
+    for channel, plane in enumerate(plate.image.split()):
+        canvas.rgb[..., channel] = np.asarray(plane) * gain

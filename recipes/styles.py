@@ -12,6 +12,12 @@ UNSEEN_STYLES: tuple[str, ...] = ("stained glass", "pixel mosaic")
 STYLES: tuple[str, ...] = TRAINING_STYLES + UNSEEN_STYLES
 
 _LUMA = np.asarray((0.30, 0.59, 0.11), np.float32)
+_PAPER = np.asarray((0.99, 0.98, 0.95), np.float32)
+_BEVEL = np.asarray([[1.1, 1.1, 1.1, 0.9], [1.1, 1.0, 1.0, 0.8], [1.1, 1.0, 1.0, 0.8], [0.9, 0.8, 0.8, 0.72]], np.float32)
+_ROWS, _COLUMNS = np.mgrid[0:PICTURE_PX, 0:PICTURE_PX]
+_BORDER = np.minimum(
+    np.minimum(_ROWS, PICTURE_PX - 1 - _ROWS), np.minimum(_COLUMNS, PICTURE_PX - 1 - _COLUMNS)
+).astype(np.float32)
 
 
 def _floats(image: Image.Image) -> np.ndarray:
@@ -29,8 +35,10 @@ def _saturated(rgb: np.ndarray, gain: float) -> np.ndarray:
 
 def _edges(rgb: np.ndarray) -> np.ndarray:
     """How sharply the colour changes at each pixel, (h, w), about 0 to 1."""
-    gy, gx = np.gradient(rgb, axis=(0, 1))
-    return np.sqrt((gx * gx + gy * gy).sum(axis=2))
+    change = np.zeros(rgb.shape[:2], np.float32)
+    change[:, 1:-1] += ((rgb[:, 2:] - rgb[:, :-2]) ** 2).sum(axis=2)
+    change[1:-1] += ((rgb[2:] - rgb[:-2]) ** 2).sum(axis=2)
+    return np.sqrt(change) * 0.5
 
 
 def _grain(rng: np.random.Generator, cells: int) -> np.ndarray:
@@ -40,17 +48,16 @@ def _grain(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def _ink_manga(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Black outlines and three flat tones on white paper, with a breath of the colours."""
+    """Black outlines and four flat tones on white paper, with a breath of the colours."""
     smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
     luma = smooth @ _LUMA
-    luma = np.clip((luma - np.percentile(luma, 3)) / (np.percentile(luma, 97) - np.percentile(luma, 3) + 1e-3), 0.0, 1.0)
-    tone = 0.16 + 0.30 * _step(luma, 0.24) + 0.30 * _step(luma, 0.46) + 0.24 * _step(luma, 0.70)
-    line = np.clip((_edges(smooth) - 0.075) * 9.0, 0.0, 1.0) * 0.92
-    hint = np.clip(0.5 + (smooth - luma[..., None]) * 0.9, 0.2, 0.8) - 0.5
-    hint -= hint.mean(axis=2, keepdims=True)
-    paper = tone + 0.012 * _grain(rng, 32)
-    inked = (paper[..., None] + hint * 0.42 * (0.4 + tone[..., None])) * (1.0 - line)[..., None]
-    return _picture(inked + np.float32(0.05) * line[..., None])
+    low, high = np.quantile(luma[::4, ::4], (0.03, 0.97))
+    luma = np.clip((luma - low) / (high - low + 1e-3), 0.0, 1.0)
+    tone = 0.20 + 0.24 * _step(luma, 0.16) + 0.28 * _step(luma, 0.36) + 0.26 * _step(luma, 0.62)
+    line = np.clip((_edges(smooth) - 0.10) * 7.0, 0.0, 1.0) * np.clip(1.25 - luma, 0.25, 0.95)
+    hint = smooth - smooth.mean(axis=2, keepdims=True)
+    paper = (tone + 0.012 * _grain(rng, 32))[..., None] + np.clip(hint, -0.4, 0.4) * 0.46
+    return _picture(paper * (1.0 - line)[..., None] + np.float32(0.05) * line[..., None])
 
 
 def _step(values: np.ndarray, at: float) -> np.ndarray:
@@ -60,19 +67,15 @@ def _step(values: np.ndarray, at: float) -> np.ndarray:
 
 def _watercolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Pale flowing washes with dark rims, granulation and white paper at the borders."""
-    washed = image.filter(ImageFilter.MedianFilter(5)).filter(ImageFilter.BoxBlur(0.6))
-    rows, columns = np.mgrid[0:PICTURE_PX, 0:PICTURE_PX]
-    sway_x, sway_y = _grain(rng, 18), _grain(rng, 18)
-    across = np.clip(columns + np.rint(sway_x * 2.4).astype(int), 0, PICTURE_PX - 1)
-    down = np.clip(rows + np.rint(sway_y * 2.4).astype(int), 0, PICTURE_PX - 1)
-    rgb = _floats(washed)[down, across]
-    rim = np.clip(_edges(rgb) - 0.05, 0.0, 0.35)[..., None]
-    pigment = 1.0 + 0.16 * _grain(rng, 9) + 0.07 * _grain(rng, 60)
-    light = 1.0 - (1.0 - _saturated(rgb, 1.18)) * 0.80 * pigment[..., None]
-    light -= rim * 0.7
-    border = np.minimum(np.minimum(rows, PICTURE_PX - 1 - rows), np.minimum(columns, PICTURE_PX - 1 - columns))
-    wet = np.clip((border + 5.0 * _grain(rng, 14) - 5.0) / 4.0, 0.0, 1.0)[..., None].astype(np.float32)
-    return _picture(light * wet + np.asarray((0.98, 0.97, 0.94), np.float32) * (1.0 - wet))
+    sway = (np.stack([_grain(rng, 14), _grain(rng, 14)]) * 1.7).round().astype(int)
+    across = np.clip(_COLUMNS + sway[0], 0, PICTURE_PX - 1)
+    down = np.clip(_ROWS + sway[1], 0, PICTURE_PX - 1)
+    rgb = _floats(image.filter(ImageFilter.MedianFilter(3)))[down, across]
+    rim = np.clip(_edges(rgb) - 0.06, 0.0, 0.30)
+    pigment = 0.80 + 0.16 * _grain(rng, 8) + 0.05 * _grain(rng, 60)
+    dry = np.clip((_BORDER + 4.0 * _grain(rng, 14) - 3.0) * 0.25, 0.0, 1.0)
+    wash = (1.0 - _saturated(rgb, 1.25)) * (pigment * dry)[..., None] + (rim * 0.55 * dry)[..., None]
+    return _picture(_PAPER - wash)
 
 
 def _cells(rng: np.random.Generator, pitch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,29 +101,25 @@ def _cells(rng: np.random.Generator, pitch: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _stained_glass(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Glowing panes in lead: coarse cells that follow the picture's own tones."""
+    """Glowing panes in lead: coarse cells that keep half of the picture's own shading."""
     smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
-    cell, lead = _cells(rng, 10)
+    cell, lead = _cells(rng, 14)
     flat = cell.ravel()
     tally = np.maximum(np.bincount(flat), 1)
     mean = np.stack([np.bincount(flat, smooth[..., i].ravel()) / tally for i in range(3)], -1)[cell].astype(np.float32)
-    glass = _saturated(smooth * 0.5 + mean * 0.5, 1.55)
-    glass = (glass - 0.5) * 1.12 + 0.56
-    outline = np.clip((_edges(smooth) - 0.12) * 7.0, 0.0, 1.0)
-    dark = np.maximum(lead * 0.88, outline * 0.9)[..., None]
-    glint = 1.0 + 0.10 * _grain(rng, 26)[..., None]
+    glass = _saturated(smooth * 0.62 + mean * 0.38, 1.6) * 1.15
+    outline = np.clip((_edges(smooth) - 0.17) * 4.0, 0.0, 0.75)
+    dark = np.maximum(lead * 0.85, outline)[..., None]
+    glint = 1.0 + 0.16 * _grain(rng, 20)[..., None]
     return _picture(glass * glint * (1.0 - dark) + 0.07 * dark)
 
 
 def _pixel_mosaic(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Square tiles of four pixels, each a little off in colour, with lit and shaded edges."""
-    tiles = _floats(image.reduce(4))
-    tiles = _saturated(np.round(tiles * 9.0) / 9.0, 1.3) * (1.0 + 0.07 * rng.uniform(-1.0, 1.0, tiles.shape[:2] + (1,)))
+    tiles = _floats(image.filter(ImageFilter.UnsharpMask(2, 120, 0)).reduce(4))
+    tiles = _saturated(tiles, 1.3) * (1.05 + 0.05 * rng.uniform(-1.0, 1.0, (*tiles.shape[:2], 1)))
     big = np.repeat(np.repeat(tiles, 4, axis=0), 4, axis=1)
-    bevel = np.asarray(
-        [[1.12, 1.12, 1.12, 0.86], [1.12, 1.0, 1.0, 0.72], [1.12, 1.0, 1.0, 0.72], [0.86, 0.72, 0.72, 0.66]]
-    )
-    return _picture(big * np.tile(bevel, (PICTURE_PX // 4, PICTURE_PX // 4))[..., None])
+    return _picture(big * np.tile(_BEVEL, (PICTURE_PX // 4, PICTURE_PX // 4))[..., None])
 
 
 _ARTISTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
