@@ -5,6 +5,7 @@ lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -88,7 +89,9 @@ class Mask:
     def blurred(self, radius: float) -> "Mask":
         """The same mask, its edge softened by ``radius`` pixels (and grown by as much room)."""
         pad = math.ceil(radius * 2)
-        grown = np.pad(self.alpha, pad)
+        h, w = self.alpha.shape
+        grown = np.zeros((h + 2 * pad, w + 2 * pad), np.float32)
+        grown[pad : pad + h, pad : pad + w] = self.alpha
         return Mask(_blur(grown, radius), self.left - pad, self.top - pad)
 
     def moved(self, dx: float, dy: float) -> "Mask":
@@ -121,12 +124,19 @@ def _half_blur(image: Image.Image, radius: float) -> np.ndarray:
     return np.asarray(small, np.float32) * (1.0 / 255.0)
 
 
+@cache
+def _neighbours(count: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of ``count`` places, the place ``reach`` before and after it (at most the ends)."""
+    places = np.arange(count)
+    return np.maximum(places - reach, 0), np.minimum(places + reach, count - 1)
+
+
 def _doubled(small: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """``small`` with each pixel repeated 2 x 2, cropped to ``shape``."""
     return small.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
 
 
-def polygons(shapes: list[list[Point]]) -> Mask:
+def polygons(shapes: Sequence[list[Point] | np.ndarray]) -> Mask:
     """The union of filled polygons (one mask: much cheaper than painting each)."""
     paths = [np.asarray(shape, np.float64) for shape in shapes]
     points = paths[0] if len(paths) == 1 else np.concatenate(paths)
@@ -188,7 +198,7 @@ def curve_points(points: list[Point], *, closed: bool = True, steps: int = 8) ->
 
 def blob(points: list[Point], *, steps: int = 8) -> Mask:
     """A filled smooth closed shape through ``points``."""
-    return polygon(curve_points(points, steps=steps))
+    return polygons([_curve(points, True, steps)])
 
 
 @cache
@@ -254,9 +264,9 @@ class Canvas:
         height = _half_blur(Image.fromarray((mask.alpha * 255.0).astype(np.uint8)), round_px)
         lx, ly = self.light.direction
         k = max(round(round_px / 7.0), 1)  # a wide stencil hides the steps of an 8-bit blur
-        wide = np.pad(height, k, mode="edge")
-        slope = (wide[k:-k, 2 * k :] - wide[k:-k, : -2 * k]) * lx
-        slope += (wide[2 * k :, k:-k] - wide[: -2 * k, k:-k]) * ly
+        (up, down), (before, after) = _neighbours(height.shape[0], k), _neighbours(height.shape[1], k)
+        slope = (height.take(after, 1) - height.take(before, 1)) * np.float32(lx)
+        slope += (height.take(down, 0) - height.take(up, 0)) * np.float32(ly)
         gain = 1.0 - slope * (0.55 / k * round_px * relief * self.light.strength)
         return _doubled(np.clip(gain, 0.25, 1.75), mask.alpha.shape)
 
