@@ -1,0 +1,184 @@
+"""Design coordinates for things: a box 200 units tall, whatever its size and place on the canvas.
+
+``x`` runs to the side the thing faces (0 = its middle), ``y`` runs up from the ground line (0) to the top (200).
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recipes.kit import (
+    COLOURS,
+    Canvas,
+    Colour,
+    Mask,
+    Point,
+    View,
+    curve_points,
+    mix,
+    noise,
+    polygon,
+    scaled,
+    stroke,
+)
+
+DESIGN_HEIGHT = 200.0
+INK: Colour = (0.11, 0.09, 0.11)
+WHITE: Colour = (0.96, 0.95, 0.93)
+PINK: Colour = (0.90, 0.50, 0.53)
+_CIRCLE = np.stack([np.cos(np.arange(30) * math.pi / 15), np.sin(np.arange(30) * math.pi / 15)], 1)
+
+
+def colour_of(name: str) -> Colour:
+    """A named colour of the kit as a float triple in [0, 1]."""
+    red, green, blue = COLOURS[name]
+    return (float(red), float(green), float(blue))
+
+
+@dataclass
+class Frame:
+    """Draws shapes given in design units at the place, size, mirroring and tilt of one view."""
+
+    canvas: Canvas
+    view: View
+    slope: float = 0.0  # rise of the ground per unit of x (bridges seen from one side)
+    rng: np.random.Generator = field(init=False)
+    scale: float = field(init=False)
+    mirror: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.view.seed)
+        self.scale = self.view.height / DESIGN_HEIGHT
+        self.mirror = -1.0 if self.view.turn < 0 else 1.0
+        self._cos, self._sin = math.cos(self.view.tilt), math.sin(self.view.tilt)
+
+    @property
+    def turn(self) -> float:
+        """How far the thing looks aside, 0..1 (towards positive ``x``)."""
+        return abs(self.view.turn)
+
+    def at(self, x: float, y: float) -> Point:
+        """The canvas point of a design point."""
+        dx, dy = x * self.mirror * self.scale, -(y + self.slope * x) * self.scale
+        return (self.view.x + dx * self._cos - dy * self._sin, self.view.base + dx * self._sin + dy * self._cos)
+
+    def points(self, points: list[Point] | np.ndarray) -> list[Point]:
+        xy = np.asarray(points, np.float64)
+        dx = xy[:, 0] * (self.mirror * self.scale)
+        dy = -(xy[:, 1] + self.slope * xy[:, 0]) * self.scale
+        along = self.view.x + dx * self._cos - dy * self._sin
+        down = self.view.base + dx * self._sin + dy * self._cos
+        return list(zip(along.tolist(), down.tolist(), strict=True))
+
+    def polygon(self, points: list[Point] | np.ndarray) -> Mask:
+        return polygon(self.points(points))
+
+    def blob(self, points: list[Point], *, tuft: float = 0.0) -> Mask:
+        """A smooth closed shape; ``tuft`` > 0 gives it a furry outline of tufts that many units long."""
+        path = curve_points(points, steps=4 if tuft else 6)
+        if tuft:
+            ring = np.asarray(path)
+            out = ring[1::2] - ring.mean(axis=0)
+            length = tuft * (0.7 + 0.6 * self.rng.random(len(out)))
+            ring[1::2] += out * (length / np.hypot(out[:, 0], out[:, 1]))[:, None]
+            return self.polygon(ring)
+        return polygon(self.points(path))
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Mask:
+        along, across = _CIRCLE[:, 0] * rx, _CIRCLE[:, 1] * ry
+        c, s = math.cos(angle), math.sin(angle)
+        return self.polygon(np.stack([x + along * c - across * s, y + along * s + across * c], 1))
+
+    def box(self, left: float, bottom: float, right: float, top: float) -> Mask:
+        return self.polygon([(left, bottom), (left, top), (right, top), (right, bottom)])
+
+    def stroke(self, points: list[Point], width: float) -> Mask:
+        """A line with round ends, never thinner than 3 canvas pixels."""
+        return stroke(self.points(points), max(width * self.scale, 3.0))
+
+    def tube(self, points: list[Point], widths: tuple[float, float, float]) -> Mask:
+        """A tapering limb along ``points``, its ``widths`` at the root, the middle and the tip; round ends."""
+        path = np.asarray(curve_points(points, closed=False, steps=6))
+        along = np.gradient(path, axis=0)
+        normal = np.stack([-along[:, 1], along[:, 0]], 1) / np.hypot(along[:, 0], along[:, 1])[:, None]
+        t = np.linspace(0.0, 1.0, len(path))
+        half = np.interp(t, [0.0, 0.55, 1.0], widths)[:, None] * 0.5
+        forward = math.atan2(along[-1, 1], along[-1, 0])
+        sweep = np.linspace(forward + math.pi / 2, forward - math.pi / 2, 9)
+        cap = path[-1] + half[-1] * np.stack([np.cos(sweep), np.sin(sweep)], 1)
+        return self.polygon(np.concatenate([path + normal * half, cap, (path - normal * half)[::-1]]))
+
+    def paint(
+        self,
+        mask: Mask,
+        colour: Colour | np.ndarray,
+        relief: float = 0.0,
+        rounding: float = 12.0,
+        *,
+        opacity: float = 1.0,
+        texture: np.ndarray | None = None,
+    ) -> None:
+        """Like ``Canvas.paint``, the rounding in design units."""
+        self.canvas.paint(
+            mask, colour, relief=relief, round_px=max(rounding * self.scale, 2.0), opacity=opacity, texture=texture
+        )
+
+    def shade(self, caster: Mask, onto: Mask, *, dx: float = 0.0, drop: float = 8.0, opacity: float = 0.35) -> None:
+        """The soft shadow that ``caster`` throws on ``onto``."""
+        soft = caster.moved(dx * self.scale, drop * self.scale).blurred(max(4.0 * self.scale, 1.5))
+        self.canvas.paint(onto.cut(soft), (0.07, 0.05, 0.10), opacity=opacity)
+
+    def ground_shadow(self, half_width: float, *, x: float = 0.0, depth: float = 11.0) -> None:
+        """A contact shadow on the ground, longer on the side away from the light."""
+        lean = -self.canvas.light.direction[0] * self.mirror * half_width * 0.25
+        wide = self.ellipse(x + lean, 0.0, half_width * 1.15, depth)
+        self.canvas.shadow(wide, dy=0.0, blur=max(6.0 * self.scale, 2.0), opacity=0.34)
+        self.canvas.shadow(self.ellipse(x, 1.0, half_width * 0.9, depth * 0.5), dy=0.0, blur=3.0, opacity=0.34)
+
+    def fuzz(self, cells: int = 56, depth: float = 0.2) -> np.ndarray:
+        """A fur or fabric texture for ``paint``."""
+        return noise(self.rng, cells, low=1.0 - depth * 0.5, high=1.0 + depth * 0.5)
+
+    def lit_side(self) -> float:
+        """-1..1: the design ``x`` direction the light comes from."""
+        return self.canvas.light.direction[0] * self.mirror
+
+    def is_dark(self) -> bool:
+        """Whether windows and lamps should be lit."""
+        return self.canvas.light.ambient < 0.75
+
+
+def draw_hat(frame: Frame, x: float, y: float, width: float) -> None:
+    """A brimmed hat whose brim lies at (x, y)."""
+    colour = colour_of(frame.view.wearable_colour)
+    half = width / 2
+    crown = frame.blob(
+        [
+            (x - half * 0.62, y),
+            (x - half * 0.58, y + half * 0.62),
+            (x - half * 0.34, y + half * 0.86),
+            (x + half * 0.34, y + half * 0.86),
+            (x + half * 0.58, y + half * 0.62),
+            (x + half * 0.62, y),
+            (x, y - half * 0.12),
+        ]
+    )
+    frame.paint(frame.ellipse(x, y, half, half * 0.24), scaled(colour, 0.85), 0.5, 5)
+    frame.paint(crown, colour, 0.55, 9)
+    band = frame.stroke([(x - half * 0.56, y + half * 0.2), (x, y + half * 0.08), (x + half * 0.56, y + half * 0.2)], 7)
+    frame.paint(band, mix(colour, INK, 0.6) if sum(colour) > 0.9 else WHITE)
+
+
+def draw_scarf(frame: Frame, x: float, y: float, width: float) -> None:
+    """A scarf around a neck whose front is at (x, y)."""
+    colour = colour_of(frame.view.wearable_colour)
+    half = width / 2
+    tail = frame.polygon(
+        [(x + half * 0.22, y), (x + half * 0.3, y - 46), (x + half * 0.3 + 19, y - 44), (x + half * 0.3 + 14, y)]
+    )
+    stripe = frame.stroke([(x + half * 0.3, y - 36), (x + half * 0.3 + 19, y - 35)], 6)
+    frame.paint(tail, scaled(colour, 0.92), 0.4, 6)
+    frame.paint(stripe.cut(tail), mix(colour, WHITE, 0.65))
+    wrap = frame.stroke([(x - half, y + 8), (x - half * 0.5, y - 4), (x + half * 0.5, y - 4), (x + half, y + 8)], 17)
+    frame.paint(wrap, colour, 0.55, 6)
