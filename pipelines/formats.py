@@ -1,0 +1,540 @@
+"""LoRA files of other programs <-> ours, and the refusal of everything that could run code.
+
+One file of another program becomes one `LoRAState`: keys `unet.<module>.lora_A.weight` (r, in[, kh, kw]) and
+`.lora_B.weight` (out, r[, 1, 1]), likewise `text_encoder.<module>`, float32, with the scale alpha/r folded into
+lora_B, so that the change of a weight is simply B @ A. Read: diffusers (its three generations of names), PEFT folders
+and kohya / ComfyUI (with Tucker kernels). Written: diffusers, PEFT and kohya, with alpha = rank, so that a reader that
+ignores alpha is right too.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipelines.checkpoints import PICKLE_SUFFIXES, pickle_sentence, read_header
+
+DTYPES = ("F16", "BF16", "F32", "F64")
+MAX_CONFIG_BYTES = 4 * 2**20
+MAX_TENSORS = 8192
+MAX_RANK = 1024
+LOOSE_PATTERN = re.compile(r"[+*?{]")
+
+# What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
+OTHER_KINDS = {
+    "model.diffusion_model.": "a full Stable Diffusion checkpoint",
+    "hada_": "a LoHa (LyCORIS)",
+    "lokr_": "a LoKr (LyCORIS)",
+    "oft_": "an OFT",
+    ".on_input": "an IA3",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    ".diff": "a LyCORIS file with full weight differences",
+    ".w_norm": "a LyCORIS file with trained norms",
+    ".b_norm": "a LyCORIS file with trained norms",
+    "lora_te1_": "a LoRA for SDXL",
+    "lora_te2_": "a LoRA for SDXL",
+    "text_encoder_2.": "a LoRA for SDXL",
+    "lora_unet_input_blocks": "a LoRA for SDXL",
+    "lora_unet_double_blocks": "a LoRA for Flux",
+    "lora_unet_joint_blocks": "a LoRA for SD 3",
+    "transformer.": "a LoRA for a transformer model (SD 3, Flux, ...)",
+    "string_to_param": "a textual inversion",
+    "emb_params": "a textual inversion",
+    "_custom_diffusion.": "a Custom Diffusion file",
+}
+
+
+@dataclass(frozen=True)
+class LoRAState:
+    """A LoRA with its scale folded in: the change of `<module>.weight` is lora_B @ lora_A."""
+
+    tensors: dict[str, Tensor]
+    source: str = "atelier"
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[str]:
+        """Names with prefix, for example `unet.mid_block.resnets.0.conv1`, sorted."""
+        return sorted(
+            key.removesuffix(".lora_A.weight") for key in self.tensors if key.endswith(".lora_A.weight")
+        )
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        return {module: self.tensors[f"{module}.lora_A.weight"].shape[0] for module in self.modules}
+
+    def factors(self, module: str) -> tuple[Tensor, Tensor]:
+        """(A, B) of one module."""
+        return self.tensors[f"{module}.lora_A.weight"], self.tensors[f"{module}.lora_B.weight"]
+
+    def change(self, module: str) -> Tensor:
+        """float32 change of the module's weight, in the weight's own shape (out, in[, kh, kw])."""
+        down, up = self.factors(module)
+        return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
+
+
+class FoldsToLoRA(Protocol):
+    """An adapter that can say what it is as a plain LoRA."""
+
+    def lora_state(self) -> dict[str, Tensor]: ...
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+def _attention_modules(at: str) -> list[str]:
+    """The twelve Linear and 1x1 convolution modules of one Transformer2DModel."""
+    block = f"{at}.transformer_blocks.0"
+    heads = [
+        f"{block}.{attn}.{to}" for attn in ("attn1", "attn2") for to in ("to_q", "to_k", "to_v", "to_out.0")
+    ]
+    return [f"{at}.proj_in", *heads, f"{block}.ff.net.0.proj", f"{block}.ff.net.2", f"{at}.proj_out"]
+
+
+@cache
+def unet_modules() -> tuple[str, ...]:
+    """Every module of the SD 1.x UNet that a LoRA may change, as diffusers names it (no prefix).
+
+    A shortcut convolution is listed for every resnet block; which of them exist depends on the widths."""
+    names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
+    resnets = ["mid_block.resnets.0", "mid_block.resnets.1"]
+    attentions = ["mid_block.attentions.0"]
+    for block in range(4):
+        resnets += [f"down_blocks.{block}.resnets.{i}" for i in range(2)]
+        resnets += [f"up_blocks.{block}.resnets.{i}" for i in range(3)]
+        attentions += [f"down_blocks.{block}.attentions.{i}" for i in range(2) if block < 3]
+        attentions += [f"up_blocks.{block}.attentions.{i}" for i in range(3) if block > 0]
+    names += [
+        f"{at}.{part}" for at in resnets for part in ("conv1", "conv2", "conv_shortcut", "time_emb_proj")
+    ]
+    names += [f"down_blocks.{block}.downsamplers.0.conv" for block in range(3)]
+    names += [f"up_blocks.{block}.upsamplers.0.conv" for block in range(3)]
+    return tuple(names + [name for at in attentions for name in _attention_modules(at)])
+
+
+TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
+TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
+
+
+@cache
+def _kohya_names() -> dict[str, str]:
+    """Flat name without its prefix -> the UNet module; dots and underscores both became underscores there."""
+    return {name.replace(".", "_"): name for name in unet_modules()}
+
+
+def _with_prefix(module: str) -> str:
+    """`mid_block...` -> `unet.mid_block...`, `text_model.encoder...` -> `text_encoder.encoder...`; "" if unknown."""
+    text = module.removeprefix("text_encoder.").removeprefix("text_model.")
+    if TEXT_MODULE.fullmatch(text):
+        return f"text_encoder.{text}"
+    unet = module.removeprefix("unet.")
+    return f"unet.{unet}" if unet in unet_modules() else ""
+
+
+def _from_kohya(name: str) -> str:
+    """`lora_unet_down_blocks_0_...` -> `unet.down_blocks.0...`; "" if unknown."""
+    if name.startswith("lora_te_"):
+        match = TEXT_KOHYA.fullmatch(name.removeprefix("lora_te_"))
+        return f"text_encoder.encoder.layers.{match[1]}.{match[2]}.{match[3]}" if match else ""
+    found = _kohya_names().get(name.removeprefix("lora_unet_"))
+    return f"unet.{found}" if found else ""
+
+
+def _to_kohya(module: str) -> str:
+    prefix, _, name = module.partition(".")
+    flat = name.replace(".", "_")
+    return f"lora_unet_{flat}" if prefix == "unet" else f"lora_te_text_model_{flat}"
+
+
+# Generation 1 and 2 of diffusers' names, rewritten to `<module>.<part>` of today.
+OLD_SPELLINGS = (
+    (re.compile(r"\.processor\.to_(q|k|v)_lora\."), r".to_\1."),
+    (re.compile(r"\.processor\.to_out_lora\."), r".to_out.0."),
+    (re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\."), r".self_attn.\1_proj."),
+    (re.compile(r"\.(lora|lora_linear_layer)\.(down|up|alpha)"), r".\2"),
+    (re.compile(r"\.lora_A(\.\w+)?\.weight$"), r".down.weight"),
+    (re.compile(r"\.lora_B(\.\w+)?\.weight$"), r".up.weight"),
+    (re.compile(r"\.lora_(down|up|mid)\.weight$"), r".\1.weight"),
+)
+PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha)")
+
+
+def _parse_key(key: str) -> tuple[str, str]:
+    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha"); ("", "") if it is not of a LoRA for SD 1.x."""
+    spelled = key.removeprefix("base_model.model.")
+    for old, new in OLD_SPELLINGS:
+        spelled = old.sub(new, spelled)
+    match = PART.fullmatch(spelled)
+    if not match:
+        return "", ""
+    kohya = match[1].startswith(("lora_unet_", "lora_te_"))
+    module = _from_kohya(match[1]) if kohya else _with_prefix(match[1])
+    return module, match[2].split(".")[0]
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_lora(path: Path) -> LoRAState:
+    """Read the LoRA in a .safetensors file or in a PEFT folder, whoever wrote it.
+
+    Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
+    adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    tensors, metadata = read_safetensors(path)
+    if any(key.startswith("base_model.model.") for key in tensors):
+        config = path.with_name("adapter_config.json")
+        if not config.is_file():
+            raise ValueError(
+                f"{path.name} is half of a PEFT folder: its strength is written in adapter_config.json, which is "
+                "missing; give the whole folder."
+            )
+        return _fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
+    if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
+        return _fold(path.name, tensors, source="kohya", metadata=metadata, config={})
+    return _fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
+
+
+def _read_folder(folder: Path) -> LoRAState:
+    """A PEFT folder, or a folder that holds one PEFT folder for each part (`unet/`, `text_encoder/`)."""
+    parts = [folder, folder / "unet", folder / "text_encoder"]
+    found = [part for part in parts if (part / "adapter_config.json").is_file()]
+    if not found:
+        raise ValueError(
+            f"{folder.name} has no adapter_config.json, so it is no PEFT folder; give the folder PEFT wrote."
+        )
+    tensors: dict[str, Tensor] = {}
+    for part in found:
+        if not (part / "adapter_model.safetensors").is_file():
+            raise ValueError(
+                f"{part.name} has no adapter_model.safetensors; if it holds adapter_model.bin, that is a Python pickle "
+                "and may run a program when opened: save the adapter again as safetensors."
+            )
+        tensors |= read_lora(part / "adapter_model.safetensors").tensors
+    return LoRAState(tensors=tensors, source="peft")
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors (file's dtype, CPU) and metadata of a file that was checked before anything in it was believed."""
+    _check_file(path)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+        return tensors, file.metadata() or {}
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise ValueError(pickle_sentence(path.name))
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file; choose a .safetensors file or a PEFT folder.")
+    entries = read_header(path)
+    entries.pop("__metadata__", None)
+    if len(entries) > MAX_TENSORS:
+        raise ValueError(
+            f"{path.name} holds {len(entries):,} tensors, more than any LoRA for SD 1.x; choose another."
+        )
+    for key, entry in entries.items():
+        if entry.get("dtype") not in DTYPES:
+            raise ValueError(
+                f"{path.name} stores {key[:80]!r} as {entry.get('dtype')!r}, but a LoRA is stored in "
+                f"{', '.join(DTYPES)}; save it again in one of these."
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path.name} is not readable as JSON; save the adapter again.") from None
+    if data.get("peft_type", "LORA") != "LORA":
+        raise ValueError(
+            f"This PEFT folder holds {data['peft_type']!r}, and only LORA can be read; choose a LoRA."
+        )
+    return data
+
+
+def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """diffusers' own `lora_adapter_metadata`, where a file has it: {"unet.r": 4, "unet.lora_alpha": 8, ...}."""
+    try:
+        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError):
+        raise ValueError("The file's lora_adapter_metadata is damaged; save the LoRA again.") from None
+    return stated if isinstance(stated, dict) else {}
+
+
+# ---- folding --------------------------------------------------------------------------------------------------------
+
+
+def _fold(
+    name: str, tensors: Mapping[str, Tensor], *, source: str, metadata: dict[str, str], config: dict[str, Any]
+) -> LoRAState:
+    folded: dict[str, Tensor] = {}
+    for module, parts in sorted(_group(name, tensors).items()):
+        if not {"down", "up"} <= parts.keys():
+            raise ValueError(
+                f"{name} has only one half of the change of {module}; the file is incomplete: get it again."
+            )
+        down, up = _plain_factors(name, module, parts)
+        scale = _scale(module, rank=down.shape[0], alpha=parts.get("alpha"), config=config)
+        folded[f"{module}.lora_A.weight"] = down
+        folded[f"{module}.lora_B.weight"] = up * scale
+    for key, tensor in folded.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{name} holds numbers that are not finite in {key}; its training diverged: choose another."
+            )
+    return LoRAState(tensors=folded, source=source, metadata=metadata)
+
+
+def _group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{our module: {"down" | "up" | "mid" | "alpha": tensor}}."""
+    for key in tensors:
+        kind = next((kind for fragment, kind in OTHER_KINDS.items() if fragment in key), "")
+        if kind:
+            raise ValueError(
+                f"{name} is {kind}, which cannot be read here; choose a LoRA or LoCon made for SD 1.x."
+            )
+    groups: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    for key, tensor in tensors.items():
+        module, part = _parse_key(key)
+        if not module or part in groups.get(module, {}):
+            unknown.append(key)
+        else:
+            groups.setdefault(module, {})[part] = tensor
+    if unknown or not groups:
+        found = (
+            f"{len(unknown)} of its keys belong to none, first {unknown[0][:120]!r}"
+            if unknown
+            else "it is empty"
+        )
+        raise ValueError(f"{name} is no LoRA for SD 1.x: {found}; choose another.")
+    return groups
+
+
+def _plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(A, B) in float32; a Tucker kernel is contracted into A, which is exact: the rank stays the same."""
+    down, up = parts["down"].float(), parts["up"].float()
+    if (
+        "mid" in parts
+        and parts["mid"].dim() == 4
+        and down.dim() == 4
+        and parts["mid"].shape[1] == down.shape[0]
+    ):
+        down = torch.einsum("pqhw,qi->pihw", parts["mid"].float(), down.flatten(1))
+    fits = (
+        down.dim() == up.dim()
+        and down.dim() in (2, 4)
+        and up.shape[1] == down.shape[0]
+        and up.shape[2:].numel() == 1
+    )
+    if not fits:
+        shapes = f"{tuple(parts['down'].shape)} and {tuple(parts['up'].shape)}"
+        raise ValueError(
+            f"{name} has factors of shapes {shapes} for {module}, which do not fit together; choose another."
+        )
+    if not 1 <= down.shape[0] <= MAX_RANK:
+        raise ValueError(
+            f"{name} has rank {down.shape[0]} for {module}; ranks from 1 to {MAX_RANK} can be read."
+        )
+    return down, up
+
+
+def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:
+    """alpha/r (alpha/sqrt(r) for rank-stabilised LoRA), with alpha from the file, else the config, else alpha = r."""
+    if alpha is not None:
+        if alpha.numel() != 1 or not alpha.isfinite().all():
+            raise ValueError(
+                f"The alpha of {module} is not one finite number; the file is damaged: get it again."
+            )
+        return float(alpha) / rank
+    prefix, _, bare = module.partition(".")
+    stated = {key.removeprefix(f"{prefix}."): value for key, value in config.items()}
+    patterns = stated.get("alpha_pattern") or {}
+    matched = next((value for pattern, value in patterns.items() if _pattern_matches(pattern, bare)), None)
+    value = matched if matched is not None else stated.get("lora_alpha", rank)
+    if not isinstance(value, int | float) or abs(value) > 1e6:
+        raise ValueError(
+            f"The file states {value!r} as alpha of {module}, which is no sensible number; choose another."
+        )
+    return value / (rank**0.5 if stated.get("use_rslora") else rank)
+
+
+def _pattern_matches(pattern: str, module: str) -> bool:
+    """PEFT's rule for a key of alpha_pattern; expressions that could take for ever are refused."""
+    if len(pattern) > 300 or LOOSE_PATTERN.search(pattern.replace(".*", "")) or pattern.count(".*") > 4:
+        raise ValueError(
+            f"The adapter's alpha_pattern {pattern[:80]!r} is too intricate; write out the module names."
+        )
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", module) is not None
+    except re.error:
+        raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is no valid expression.") from None
+
+
+def check_fits(state: LoRAState, modules: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError unless every change has the shape of its weight; modules: {"unet": ..., "text_encoder": ...}."""
+    for name in state.modules:
+        prefix, _, path = name.partition(".")
+        try:
+            weight = modules[prefix].get_submodule(path).weight
+        except AttributeError:
+            raise ValueError(
+                f"This LoRA changes {name}, which this base does not have; load its own base."
+            ) from None
+        down, up = state.factors(name)
+        shape = (up.shape[0], *down.shape[1:])
+        if shape != tuple(weight.shape):
+            raise ValueError(
+                f"This LoRA was made for another base: its change of {name} has shape {shape}, the weight has "
+                f"{tuple(weight.shape)}; load the base it was trained on."
+            )
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def as_lora(adapter: FoldsToLoRA | LoRAState) -> LoRAState:
+    """The adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
+    if isinstance(adapter, LoRAState):
+        return adapter
+    if not hasattr(adapter, "lora_state"):
+        kind = getattr(adapter, "kind", type(adapter).__name__)
+        raise ValueError(
+            f"A result of kind {kind!r} is no LoRA and cannot be written as one; export it in our own format."
+        )
+    return LoRAState(
+        tensors={key: tensor.detach().float().cpu() for key, tensor in adapter.lora_state().items()}
+    )
+
+
+def write_diffusers(
+    path: Path,
+    adapter: FoldsToLoRA | LoRAState,
+    *,
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """`pytorch_lora_weights.safetensors` for `pipe.load_lora_weights`; returns the path.
+
+    Keys are of the newest generation throughout, because diffusers looks only at the first one to decide whether to
+    convert them all, and carry `text_model.`, which older loaders need and the current one removes."""
+    state = as_lora(adapter)
+    tensors = {
+        key.replace("text_encoder.", "text_encoder.text_model.", 1): tensor
+        for key, tensor in state.tensors.items()
+    }
+    stated: dict[str, Any] = {}
+    for prefix in ("unet", "text_encoder"):
+        stated |= {f"{prefix}.{name}": value for name, value in _lora_config(state, prefix).items()}
+    header = {"format": "pt", **(metadata or {}), "lora_adapter_metadata": json.dumps(stated, sort_keys=True)}
+    return _save(path, tensors, dtype=dtype, metadata=header)
+
+
+def write_kohya(
+    path: Path,
+    adapter: FoldsToLoRA | LoRAState,
+    *,
+    dtype: torch.dtype = torch.float16,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """One file for ComfyUI, A1111 and kohya's own scripts: flat names, one alpha throughout; returns the path.
+
+    With one rank, alpha = rank. With several, alpha is the commonest rank and lora_up makes up for it, because
+    diffusers gives attention layers the file's commonest alpha instead of their own."""
+    state = as_lora(adapter)
+    alpha = _common(state.ranks.values())
+    tensors: dict[str, Tensor] = {}
+    for module, rank in state.ranks.items():
+        down, up = state.factors(module)
+        name = _to_kohya(module)
+        tensors[f"{name}.lora_down.weight"] = down
+        tensors[f"{name}.lora_up.weight"] = up * (rank / alpha)
+        tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+    header = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(alpha),
+        "ss_network_alpha": str(alpha),
+    }
+    return _save(path, tensors, dtype=dtype, metadata={"format": "pt", **header, **(metadata or {})})
+
+
+def write_peft(
+    folder: Path, adapter: FoldsToLoRA | LoRAState, *, base: str = "", dtype: torch.dtype = torch.float32
+) -> Path:
+    """A PEFT adapter folder; with a trained text encoder, one in `unet/` and one in `text_encoder/`. Returns it."""
+    state = as_lora(adapter)
+    prefixes = sorted({module.partition(".")[0] for module in state.modules})
+    for prefix in prefixes:
+        into = Path(folder) if prefixes == ["unet"] else Path(folder) / prefix
+        into.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"base_model.model.{key.removeprefix(f'{prefix}.')}": tensor
+            for key, tensor in state.tensors.items()
+            if key.startswith(f"{prefix}.")
+        }
+        _save(into / "adapter_model.safetensors", tensors, dtype=dtype, metadata={"format": "pt"})
+        config = {"peft_type": "LORA", "base_model_name_or_path": base, "bias": "none", "lora_dropout": 0.0}
+        config |= {"inference_mode": True, "use_rslora": False, **_lora_config(state, prefix)}
+        _replace(into / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True).encode())
+    return Path(folder)
+
+
+def _lora_config(state: LoRAState, prefix: str) -> dict[str, Any]:
+    """PEFT's LoraConfig for one part, alpha = rank everywhere; {} if the part is untouched."""
+    ranks = {
+        module.removeprefix(f"{prefix}."): rank
+        for module, rank in state.ranks.items()
+        if module.startswith(f"{prefix}.")
+    }
+    if not ranks:
+        return {}
+    common = _common(ranks.values())
+    others = {module: rank for module, rank in ranks.items() if rank != common}
+    return {
+        "r": common,
+        "lora_alpha": common,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+    }
+
+
+def _common(ranks: Iterable[int]) -> int:
+    return Counter(ranks).most_common(1)[0][0]
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype, metadata: dict[str, str]) -> Path:
+    stored = {key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}
+    for key, tensor in stored.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{key} does not fit into {str(dtype).removeprefix('torch.')}; export in float32."
+            )
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
+        draft = Path(beside) / path.name
+        save_file(stored, draft, metadata=metadata)
+        os.replace(draft, path)
+    return path
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
+        draft = Path(beside) / path.name
+        draft.write_bytes(data)
+        os.replace(draft, path)
