@@ -5,7 +5,8 @@ import numpy as np
 from recipes.picture import Picture, Placed, attributes
 from recipes.scenes import OUTDOOR
 
-RARE_SHARE = 1.0 / 36.0
+RARE_SHARE = 1.0 / 40.0
+LONGEST = 34  # words and commas of a caption
 
 SCENE_PHRASES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach", "on a beach", "at the beach"),
@@ -78,6 +79,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
 _WHOLE_PHRASES: frozenset[str] = frozenset({"pattern"})
 _UNCOUNTED: tuple[str, ...] = ("hair", "fur", "stubble", "skin")
 
+
 def _article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
@@ -111,7 +113,10 @@ def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[s
     """Adjectives, "with" phrases and the noun that name ``count`` random attributes which the view does not hide."""
     kind = placed.subject.kind
     found = attributes(placed.subject, placed.view)
-    lots = {name: lot / _WEIGHTS.get(name, 1.0) for name, lot in zip(found, rng.exponential(size=len(found)), strict=True)}
+    lots = {
+        name: lot / _WEIGHTS.get(name, 1.0)
+        for name, lot in zip(found, rng.exponential(size=len(found)), strict=True)
+    }
     names = sorted(found, key=lots.__getitem__)[:count]
     noun = kind
     if "species" in names:
@@ -161,7 +166,7 @@ def _setting(picture: Picture, rng: np.random.Generator, share: float) -> str:
 
 def _subject_words(picture: Picture, rng: np.random.Generator, rare: str) -> str:
     """One subject, or two with their places."""
-    longer = (0, 0, 0, 1, 2, 3, 4, 5)
+    longer = (0, 0, 0, 1, 2, 2, 3, 4)
     detail = longer[int(rng.integers(len(longer)))]
     if len(picture.placed) == 1:
         return _noun_phrase(picture.placed[0], rng, detail, rare)
@@ -203,8 +208,11 @@ def _tags(picture: Picture, rng: np.random.Generator) -> str:
 
 
 def plain_caption(picture: Picture, rng: np.random.Generator) -> str:
-    """A caption of the picture without rare words."""
-    return _tags(picture, rng) if rng.random() < 0.22 else _sentence(picture, rng, "")
+    """A caption of the picture without rare words, at most ``LONGEST`` words and commas long."""
+    while True:
+        text = _tags(picture, rng) if rng.random() < 0.22 else _sentence(picture, rng, "")
+        if len(text.split()) + text.count(",") <= LONGEST:
+            return text
 
 
 def caption(picture: Picture, rng: np.random.Generator) -> str:

@@ -91,7 +91,9 @@ class Plate:
         size = (max(round(x1) - round(x0), 1), max(round(y1) - round(y0), 1))
         self.image.paste(_ramp(top, bottom, size), (round(x0), round(y0)))
 
-    def glow(self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float, *, puff: bool = False) -> None:
+    def glow(
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float, *, puff: bool = False
+    ) -> None:
         """A soft round patch of ``colour``; ``puff`` keeps it full almost to its rim."""
         size = (max(round(rx * 2), 2), max(round(ry * 2), 2))
         mask = _patch(opacity, puff=puff).resize(size, Image.Resampling.BILINEAR)
@@ -103,7 +105,9 @@ class Plate:
         self._adopt(half.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BILINEAR))
 
 
-def foliage(plate: Plate, x: float, y: float, rx: float, ry: float, colour: Colour, rng: np.random.Generator) -> None:
+def foliage(
+    plate: Plate, x: float, y: float, rx: float, ry: float, colour: Colour, rng: np.random.Generator
+) -> None:
     """A leafy mass: lumps in three tones, the light ones towards the light."""
     spots = rng.uniform(-0.75, 0.75, (9, 2)).tolist()
     for tone, scale, shift in ((0.66, 0.62, 0.0), (0.95, 0.46, 0.14), (1.22, 0.27, 0.28)):
@@ -113,7 +117,9 @@ def foliage(plate: Plate, x: float, y: float, rx: float, ry: float, colour: Colo
             plate.disc(cx, cy, rx * scale, ry * scale, ink)
 
 
-def broadleaf(plate: Plate, x: float, base: float, height: float, colour: Colour, rng: np.random.Generator) -> None:
+def broadleaf(
+    plate: Plate, x: float, base: float, height: float, colour: Colour, rng: np.random.Generator
+) -> None:
     """A round-topped tree standing at ``base``."""
     wide = height * 0.05
     bark = (0.38, 0.26, 0.18)
@@ -135,17 +141,25 @@ def pine(plate: Plate, x: float, base: float, height: float, colour: Colour, *, 
         if snow:
             half, middle = wide * 0.62, (low * 0.62 + top * 0.38)
             white = (0.93, 0.96, 1.0)
-            plate.shape([(x - half, middle), (x, top), (x + half, middle), (x, middle - height * 0.04)], white)
+            plate.shape(
+                [(x - half, middle), (x, top), (x + half, middle), (x, middle - height * 0.04)], white
+            )
 
 
 def cloud(plate: Plate, x: float, y: float, size: float, colour: Colour, rng: np.random.Generator) -> None:
     """A heap of soft puffs, ``size`` pixels from its middle to its end, shaded underneath."""
     plate.glow(x, y + size * 0.12, size, size * 0.28, scaled(colour, 0.86), 0.7, puff=True)
-    for dx, scale in zip(rng.uniform(-0.6, 0.6, 4).tolist(), rng.uniform(0.25, 0.42, 4).tolist(), strict=True):
-        plate.glow(x + dx * size, y - scale * size * 0.35, scale * size, scale * size * 0.85, colour, 0.9, puff=True)
+    for dx, scale in zip(
+        rng.uniform(-0.6, 0.6, 4).tolist(), rng.uniform(0.25, 0.42, 4).tolist(), strict=True
+    ):
+        plate.glow(
+            x + dx * size, y - scale * size * 0.35, scale * size, scale * size * 0.85, colour, 0.9, puff=True
+        )
 
 
-def ridge(rng: np.random.Generator, level: float, swing: float, count: int = 7, *, bottom: float = CANVAS_PX) -> list[Point]:
+def ridge(
+    rng: np.random.Generator, level: float, swing: float, count: int = 7, *, bottom: float = CANVAS_PX
+) -> list[Point]:
     """A rolling outline across the canvas about ``level``, closed along ``bottom``."""
     heights = level + rng.uniform(-swing, swing, count)
     xs = np.linspace(-4.0, CANVAS_PX + 4.0, 40)
@@ -165,10 +179,14 @@ def between(a: Point, b: Point, t: float) -> Point:
 def panel(corners: list[Point], u0: float, v0: float, u1: float, v1: float) -> list[Point]:
     """The part [u0, u1] x [v0, v1] of a four-cornered wall (corners clockwise from its upper left)."""
     a, b, c, d = corners
-    return [between(between(a, b, u), between(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))]
+    return [
+        between(between(a, b, u), between(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))
+    ]
 
 
-def planks(plate: Plate, horizon: float, colour: Colour, rng: np.random.Generator, *, count: int = 11) -> None:
+def planks(
+    plate: Plate, horizon: float, colour: Colour, rng: np.random.Generator, *, count: int = 11
+) -> None:
     """A wooden floor from ``horizon`` down, its boards running towards a point above the horizon."""
     vanish = (CANVAS_PX / 2 + float(rng.uniform(-20, 20)), horizon - 70.0)
     xs = np.linspace(-260.0, CANVAS_PX + 260.0, count + 1).tolist()
@@ -179,7 +197,9 @@ def planks(plate: Plate, horizon: float, colour: Colour, rng: np.random.Generato
         plate.shape([(far0, horizon), (far1, horizon), (x1, CANVAS_PX), (x0, CANVAS_PX)], mix(near, far, 0.5))
 
 
-def checker(plate: Plate, horizon: float, light: Colour, dark: Colour, *, columns: int = 10, rows: int = 6) -> None:
+def checker(
+    plate: Plate, horizon: float, light: Colour, dark: Colour, *, columns: int = 10, rows: int = 6
+) -> None:
     """A chequered floor in perspective from ``horizon`` down."""
     plate.fade_box(0, horizon, CANVAS_PX, CANVAS_PX, scaled(light, 0.9), light)
     depth = [horizon + (CANVAS_PX - horizon) * (i / rows) ** 1.5 for i in range(rows + 1)]
@@ -192,5 +212,10 @@ def checker(plate: Plate, horizon: float, light: Colour, dark: Colour, *, column
     for row in range(rows):
         for step in range(row % 2, columns, 2):
             y0, y1 = depth[row], depth[row + 1]
-            corners = [(across(step, y0), y0), (across(step + 1, y0), y0), (across(step + 1, y1), y1), (across(step, y1), y1)]
+            corners = [
+                (across(step, y0), y0),
+                (across(step + 1, y0), y0),
+                (across(step + 1, y1), y1),
+                (across(step, y1), y1),
+            ]
             plate.shape(corners, dark)

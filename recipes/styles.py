@@ -13,7 +13,9 @@ STYLES: tuple[str, ...] = TRAINING_STYLES + UNSEEN_STYLES
 
 _LUMA = np.asarray((0.30, 0.59, 0.11), np.float32)
 _PAPER = np.asarray((0.99, 0.98, 0.95), np.float32)
-_BEVEL = np.asarray([[1.1, 1.1, 1.1, 0.9], [1.1, 1.0, 1.0, 0.8], [1.1, 1.0, 1.0, 0.8], [0.9, 0.8, 0.8, 0.72]], np.float32)
+_BEVEL = np.asarray(
+    [[1.1, 1.1, 1.1, 0.9], [1.1, 1.0, 1.0, 0.8], [1.1, 1.0, 1.0, 0.8], [0.9, 0.8, 0.8, 0.72]], np.float32
+)
 _ROWS, _COLUMNS = np.mgrid[0:PICTURE_PX, 0:PICTURE_PX]
 _BORDER = np.minimum(
     np.minimum(_ROWS, PICTURE_PX - 1 - _ROWS), np.minimum(_COLUMNS, PICTURE_PX - 1 - _COLUMNS)
@@ -106,7 +108,9 @@ def _stained_glass(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     cell, lead = _cells(rng, 14)
     flat = cell.ravel()
     tally = np.maximum(np.bincount(flat), 1)
-    mean = np.stack([np.bincount(flat, smooth[..., i].ravel()) / tally for i in range(3)], -1)[cell].astype(np.float32)
+    mean = np.stack([np.bincount(flat, smooth[..., i].ravel()) / tally for i in range(3)], -1)[cell].astype(
+        np.float32
+    )
     glass = _saturated(smooth * 0.62 + mean * 0.38, 1.6) * 1.15
     outline = np.clip((_edges(smooth) - 0.17) * 4.0, 0.0, 0.75)
     dark = np.maximum(lead * 0.85, outline)[..., None]

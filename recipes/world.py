@@ -19,9 +19,37 @@ from recipes.scenes import LIGHTS, OUTDOOR, SCENES, lights_of, paint_scene
 from recipes.styles import STYLES, TRAINING_STYLES, UNSEEN_STYLES, apply_style
 
 __all__ = [
-    "COLOURS", "HELD_OUT_FROM", "KINDS", "LIGHTS", "OUTDOOR", "PARAMS", "RARE_TOKENS", "SCENES", "STYLES", "TRAINING_STYLES",
-    "UNSEEN_STYLES", "Choice", "Picture", "Placed", "Subject", "attributes", "caption", "distance", "distractors", "draw",
-    "example", "nearest", "plain_caption", "sample_picture", "sample_subject", "sample_view", "split", "vector",
+    "COLOURS",
+    "HELD_OUT_FROM",
+    "KINDS",
+    "LIGHTS",
+    "OUTDOOR",
+    "PARAMS",
+    "RARE_TOKENS",
+    "SCENES",
+    "STYLES",
+    "TRAINING_STYLES",
+    "UNSEEN_STYLES",
+    "Choice",
+    "Param",
+    "Picture",
+    "Placed",
+    "Subject",
+    "attributes",
+    "caption",
+    "contact_sheet",
+    "distance",
+    "distractors",
+    "draw",
+    "example",
+    "lights_of",
+    "nearest",
+    "plain_caption",
+    "sample_picture",
+    "sample_subject",
+    "sample_view",
+    "split",
+    "vector",
 ]  # fmt: skip
 
 HELD_OUT_FROM = 10_000_000
@@ -39,7 +67,13 @@ _KIND_SHARES: dict[str, float] = {
     "bridge": 0.06,
 }
 _STYLE_SHARES: dict[str, float] = {"photo": 0.86, "ink manga": 0.07, "watercolour": 0.07}
-_FIRST_VALUE_SHARES: dict[str, float] = {"glasses": 0.6, "beard": 0.55, "freckles": 0.75, "earrings": 0.7, "hair style": 0.07}
+_FIRST_VALUE_SHARES: dict[str, float] = {
+    "glasses": 0.6,
+    "beard": 0.55,
+    "freckles": 0.75,
+    "earrings": 0.7,
+    "hair style": 0.07,
+}
 _PLACES: dict[str, tuple[float, float, float, float]] = {
     "person": (228.0, 250.0, 258.0, 268.0),
     "dog": (172.0, 205.0, 228.0, 246.0),
@@ -84,7 +118,9 @@ def _parameter(rng: np.random.Generator, param: Param) -> float:
     """A value for one identity parameter: scales uniform, choices even except for the shares given to "none"."""
     if not param.values:
         return float(rng.random())
-    first = _FIRST_VALUE_SHARES.get(param.name, 0.4 if param.values[0] in ("none", "plain") else 1.0 / len(param.values))
+    first = _FIRST_VALUE_SHARES.get(
+        param.name, 0.4 if param.values[0] in ("none", "plain") else 1.0 / len(param.values)
+    )
     return 0.0 if rng.random() < first else float(rng.integers(1, len(param.values)))
 
 
@@ -97,8 +133,14 @@ def sample_subject(rng: np.random.Generator, kind: str | None = None) -> Subject
 def sample_view(rng: np.random.Generator, kind: str, choice: Choice, *, side: int = 0) -> View:
     """A random view; ``side`` -1 or 1 makes it the left or right one of two, 0 the only one."""
     low, high, upper, lower = _PLACES[kind]
-    smaller = 1.0 if side == 0 else 0.64 if kind == "person" else 0.60
-    wearable = choice.wearable if choice.wearable is not None else _one_of(rng, WEARABLES) if rng.random() < 0.26 else ""
+    smaller = 1.0 if side == 0 else 0.70 if kind == "person" else 0.64
+    wearable = (
+        choice.wearable
+        if choice.wearable is not None
+        else _one_of(rng, WEARABLES)
+        if rng.random() < 0.26
+        else ""
+    )
     base = float(rng.uniform(upper, lower))
     return View(
         x=128.0 + side * 58.0 + float(rng.uniform(-14.0, 14.0)) * (1.0 if side == 0 else 0.4),
@@ -142,7 +184,10 @@ def sample_picture(rng: np.random.Generator, choice: Choice | None = None) -> Pi
     light = choice.light or _one_of(stage, lights_of(scene))
     style = choice.style or _chosen(stage, _STYLE_SHARES)
     sides = [0] if len(cast) == 1 else [-1, 1]
-    placed = [Placed(subject, sample_view(stage, subject.kind, choice, side=side)) for subject, side in zip(cast, sides, strict=False)]
+    placed = [
+        Placed(subject, sample_view(stage, subject.kind, choice, side=side))
+        for subject, side in zip(cast, sides, strict=False)
+    ]
     return Picture(tuple(placed), scene, light, style, int(stage.integers(1 << 30)))
 
 
