@@ -20,7 +20,9 @@ FINISHED = ("done", "stopped", "failed")
 class Job:
     """One piece of work. ``state``: queued, running, stopping, done, stopped or failed."""
 
-    def __init__(self, name: str, work: "Callable[[Job], Any]") -> None:
+    def __init__(
+        self, name: str, work: "Callable[[Job], Any]", then: "Callable[[Job], None] | None" = None
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.name = name
         self.state = "queued"
@@ -29,6 +31,7 @@ class Job:
         self.result: Any = None
         self.keep = True
         self._work = work
+        self._then = then
         self._stop = threading.Event()
         self._finished = threading.Event()
         self._change = threading.Lock()
@@ -61,21 +64,31 @@ class Job:
     def _run(self) -> None:
         with self._change:
             self.state = "stopping" if self.stop_requested else "running"
+        if self._guarded(self._work):
+            self._end("stopped" if self.stop_requested else "done")
+        else:
+            self._end("failed")
+
+    def _end(self, state: str) -> None:
+        with self._change:
+            self.state = state
+        if self._then is not None:
+            self._guarded(self._then)
+        self._finished.set()
+
+    def _guarded(self, work: "Callable[[Job], Any]") -> bool:
+        """Do ``work`` and keep its result, or its error; return whether it went well."""
         try:
-            self.result = self._work(self)
+            result = work(self)
         except Exception as error:
             self.exception = error
             self.error = str(error) or type(error).__name__
             if not isinstance(error, ValueError):
                 log.exception("Job %s failed", self.id)
-            self._end("failed")
-        else:
-            self._end("stopped" if self.stop_requested else "done")
-
-    def _end(self, state: str) -> None:
-        with self._change:
-            self.state = state
-        self._finished.set()
+            return False
+        if work is self._work:
+            self.result = result
+        return True
 
 
 class Worker:
@@ -92,9 +105,20 @@ class Worker:
         self._thread = threading.Thread(target=self._loop, name=f"worker-{name}", daemon=True)
         self._thread.start()
 
-    def submit(self, name: str, work: Callable[[Job], Any], *, short: bool = False) -> Job:
-        """Queue ``work`` and return its job at once. Raises ValueError once the worker is closed."""
-        job = Job(name, work)
+    def submit(
+        self,
+        name: str,
+        work: Callable[[Job], Any],
+        *,
+        short: bool = False,
+        then: Callable[[Job], None] | None = None,
+    ) -> Job:
+        """Queue ``work`` and return its job at once. Raises ValueError once the worker is closed.
+
+        ``then`` is called exactly once when the job has its final state, even if it never ran, and before anyone
+        who waits for the job is woken.
+        """
+        job = Job(name, work, then)
         with self._wake:
             if self._closed:
                 raise ValueError("The program is shutting down and takes no new work; start it again.")

@@ -112,6 +112,22 @@ def test_an_unexpected_error_is_kept_and_the_worker_goes_on(worker: Worker) -> N
     assert worker.submit("next", lambda job: 7).outcome(PATIENCE_S) == 7
 
 
+def test_then_sees_the_final_state_before_anyone_who_waits(worker: Worker) -> None:
+    seen: list[str] = []
+    release = threading.Event()
+    done = worker.submit(
+        "done", lambda job: release.wait(PATIENCE_S), then=lambda job: seen.append(job.state)
+    )
+    dropped = worker.submit("dropped", lambda job: None, then=lambda job: seen.append("dropped " + job.state))
+    worker.cancel(dropped)
+    assert seen == ["dropped stopped"]
+    release.set()
+    assert done.wait(PATIENCE_S)
+    failed = worker.submit("failed", lambda job: {}["missing"], then=lambda job: seen.append(job.state))
+    assert failed.wait(PATIENCE_S)
+    assert seen == ["dropped stopped", "done", "failed"]
+
+
 def test_outcome_times_out_and_serve_belongs_to_the_worker(worker: Worker) -> None:
     release = threading.Event()
     job = worker.submit("slow", lambda job: release.wait(PATIENCE_S))

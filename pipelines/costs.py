@@ -1,0 +1,141 @@
+"""What a run will cost, told before the click: measured on this machine where it has run before.
+
+Speeds are kept per base and device in ``speeds.json`` of the data folder; before the first run the shipped guesses
+stand in. Nothing here needs torch.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import DreamBoothConfig
+from pipelines.runs import write_json
+
+SMOOTHING = 0.5  # how much the newest measurement counts
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds on one base and device, each for one picture: a training step, a sampling step, and starting up."""
+
+    train_s: float
+    sample_s: float
+    start_s: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """Megabytes of one base family: its weights at work, one picture's activations, and the adapters."""
+
+    weights_mb: float
+    activations_mb: float
+    unet_values: float  # millions of values in the UNet
+    rank_values: dict[str, float]  # millions of LoRA values per rank, by targets
+    text_rank_values: float
+
+
+GUESSES = {
+    ("embedded", "cpu"): Speed(train_s=0.05, sample_s=0.03, start_s=6),
+    ("embedded", "cuda"): Speed(train_s=0.02, sample_s=0.01, start_s=8),
+    ("sd1", "cuda"): Speed(train_s=0.25, sample_s=0.06, start_s=20),
+    ("sd1", "cpu"): Speed(train_s=20, sample_s=8, start_s=40),
+}
+SIZES = {
+    "embedded": Size(
+        weights_mb=600,
+        activations_mb=60,
+        unet_values=4.3,
+        rank_values={"attention": 0.0175, "attention+conv": 0.0809},
+        text_rank_values=0.0031,
+    ),
+    "sd1": Size(
+        weights_mb=3000,
+        activations_mb=2500,
+        unet_values=859.5,
+        rank_values={"attention": 0.1993, "attention+conv": 1.0508},
+        text_rank_values=0.0737,
+    ),
+}
+CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
+
+
+def likely_device() -> str:
+    """Return "cuda" where an NVIDIA driver is installed, else "cpu"; a guess that needs no torch."""
+    return "cuda" if shutil.which("nvidia-smi") else "cpu"
+
+
+def sample_every(config: DreamBoothConfig) -> int:
+    """Return the steps between two sample rows: the config's own, or a quarter of the run."""
+    return config.sample_every or max(1, -(-config.steps // 4))
+
+
+class Costs:
+    """The speeds seen so far, in a JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def speed(self, spec: str, *, family: str, device: str) -> Speed:
+        """Return what was measured for a base on a device, else the shipped guess for its family."""
+        kept = self._read().get(f"{spec} on {device}")
+        return Speed(**kept) if kept else GUESSES[(family, device)]
+
+    def record(self, spec: str, *, device: str, family: str, measured: Speed) -> None:
+        """Blend a finished run's speeds into what is known."""
+        known = self._read()
+        before = (
+            self.speed(spec, family=family, device=device) if f"{spec} on {device}" in known else measured
+        )
+        blended = {
+            name: round(SMOOTHING * value + (1 - SMOOTHING) * getattr(before, name), 6)
+            for name, value in asdict(measured).items()
+        }
+        write_json(self.path, known | {f"{spec} on {device}": blended})
+
+    def estimate(
+        self, config: DreamBoothConfig, *, spec: str, family: str, class_ready: bool
+    ) -> dict[str, float]:
+        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
+        speed = self.speed(spec, family=family, device=likely_device())
+        pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
+        rows = 1 + -(-config.steps // sample_every(config))
+        class_seconds = 0.0
+        if config.prior_preservation and not class_ready:
+            class_seconds = config.class_images * 25 * speed.sample_s
+        seconds = (
+            speed.start_s
+            + class_seconds
+            + config.steps * pictures * speed.train_s
+            + rows * len(config.sample_prompts) * config.sample_steps * speed.sample_s
+        )
+        return {
+            "seconds": round(seconds, 1),
+            "class_seconds": round(class_seconds, 1),
+            "memory_mb": round(_memory_mb(config, size=SIZES[family])),
+            "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
+        }
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+
+
+def trained_values(config: DreamBoothConfig, *, size: Size) -> float:
+    """Return the millions of values that a run trains."""
+    if config.weights == "full":
+        return size.unet_values
+    text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
+    return config.rank * size.rank_values[config.targets] + text
+
+
+def _memory_mb(config: DreamBoothConfig, *, size: Size) -> float:
+    """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
+    pictures = config.batch_size * (2 if config.prior_preservation else 1)
+    share = CHECKPOINTED if config.gradient_checkpointing else 1.0
+    return size.weights_mb + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
+
+
+def _disk_mb(config: DreamBoothConfig, *, size: Size) -> float:
+    """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
+    return 2 + 16 * trained_values(config, size=size)
