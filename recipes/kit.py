@@ -1,7 +1,7 @@
 """The illustrator's drawing kit: soft-shaded shapes on a float canvas (numpy + Pillow only).
 
-A picture is drawn at ``CANVAS_PX`` and reduced to ``PICTURE_PX``, so that every edge is smooth. All positions and
-lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians, clockwise on the screen.
+A picture is drawn at ``CANVAS_PX`` and reduced to ``PICTURE_PX``, so that every edge is smooth. All positions
+and lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians, clockwise on the screen.
 """
 
 import math
@@ -44,7 +44,7 @@ class View:
     height: float = 200.0  # overall height of the subject
     turn: float = 0.0  # -1 (left) .. 1 (right)
     tilt: float = 0.0  # small
-    expression: str = "calm"  # persons: calm, smiling, laughing, serious, surprised; animals: mouth open or not
+    expression: str = "calm"  # persons: calm, smiling, laughing, serious, surprised
     clothing: str = "red sweater"
     wearable: str = ""  # "", "hat" or "scarf"
     wearable_colour: str = "red"
@@ -80,7 +80,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Mask:
-    """Coverage ``alpha`` (h, w) float32 in [0, 1], its top-left corner at canvas pixel (``left``, ``top``)."""
+    """Coverage ``alpha`` (h, w) float32 in [0, 1], its top-left corner at canvas px (``left``, ``top``)."""
 
     alpha: np.ndarray
     left: int
@@ -115,7 +115,9 @@ def _blur(alpha: np.ndarray, radius: float) -> np.ndarray:
     """``alpha`` blurred; wide blurs work at a half or a quarter of the size."""
     image = Image.fromarray((alpha * np.float32(255.0)).astype(np.uint8))
     if radius < 2.5:
-        return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * np.float32(1.0 / 255.0)
+        return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * np.float32(
+            1.0 / 255.0
+        )
     part = 2 if radius < 4.5 else 4
     small = image.reduce(part).filter(ImageFilter.GaussianBlur(radius / part))
     h, w = alpha.shape
@@ -165,7 +167,9 @@ def _unit_circle(count: int) -> np.ndarray:
     return np.stack([np.cos(turn), np.sin(turn)], 1)
 
 
-def ellipse_points(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, count: int = 36) -> list[Point]:
+def ellipse_points(
+    cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, count: int = 36
+) -> list[Point]:
     c, s = math.cos(angle), math.sin(angle)
     path = _unit_circle(count) @ np.array([[rx * c, rx * s], [-ry * s, ry * c]]) + (cx, cy)
     return [(x, y) for x, y in path.tolist()]
@@ -178,7 +182,7 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> M
 
 @cache
 def _spline(count: int, closed: bool, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Catmull-Rom: which four points make each segment, and the weights (steps, 4) of those points along it."""
+    """Catmull-Rom: which four points make each segment, and their weights (steps, 4) along it."""
     if closed:
         picks = (np.arange(count)[:, None] + np.arange(-1, 3)) % count
     else:
@@ -211,7 +215,7 @@ def _taper(count: int, end: float) -> np.ndarray:
 
 
 def lock_points(points: list[Point], width: float, *, end: float = 0.0) -> list[Point]:
-    """The outline of a smooth line through ``points``, ``width`` pixels wide in the middle, ``end`` of it at its ends."""
+    """The outline of a smooth line through ``points``, ``width`` px in the middle, ``end`` of it at its ends."""
     path = _curve(points, False, 5)
     run = np.empty_like(path)
     run[1:-1] = path[2:] - path[:-2]
@@ -252,7 +256,9 @@ class Canvas:
     (stored plane by plane, which paints faster)."""
 
     light: Light = field(default_factory=Light)
-    rgb: np.ndarray = field(default_factory=lambda: np.zeros((3, CANVAS_PX, CANVAS_PX), np.float32).transpose(1, 2, 0))
+    rgb: np.ndarray = field(
+        default_factory=lambda: np.zeros((3, CANVAS_PX, CANVAS_PX), np.float32).transpose(1, 2, 0)
+    )
 
     def _window(self, mask: Mask) -> tuple[np.ndarray, tuple[slice, slice]] | None:
         h, w = mask.alpha.shape
@@ -284,8 +290,8 @@ class Canvas:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how far the
-        rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
+        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how far
+        the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
         ``colour`` may be an (h, w, 3) array of the mask's size."""
         window = self._window(mask)
         if window is None:
@@ -306,7 +312,9 @@ class Canvas:
             tone = body[rows, cols, channel] if body.ndim == 3 else body[channel]
             plane += ((tone if gain is None else tone * gain) - plane) * alpha
 
-    def shadow(self, mask: Mask, *, dx: float = 0.0, dy: float = 4.0, blur: float = 5.0, opacity: float = 0.35) -> None:
+    def shadow(
+        self, mask: Mask, *, dx: float = 0.0, dy: float = 4.0, blur: float = 5.0, opacity: float = 0.35
+    ) -> None:
         """A soft dark copy of ``mask``: a cast or contact shadow."""
         self.paint(mask.moved(dx, dy).blurred(blur), (0.05, 0.05, 0.09), opacity=opacity)
 
@@ -321,11 +329,15 @@ class Canvas:
     def image(self) -> Image.Image:
         """The finished picture, exposed, tinted by the light and reduced to PICTURE_PX."""
         rows = self.rgb[::2] + self.rgb[1::2]
-        lit = (rows[:, ::2] + rows[:, 1::2]) * (np.asarray(self.light.colour, np.float32) * (self.light.ambient / 4.0))
+        lit = (rows[:, ::2] + rows[:, 1::2]) * (
+            np.asarray(self.light.colour, np.float32) * (self.light.ambient / 4.0)
+        )
         return Image.fromarray((np.clip(lit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8))
 
 
-def vertical_gradient(top: Colour, bottom: Colour, height: int = CANVAS_PX, width: int = CANVAS_PX) -> np.ndarray:
+def vertical_gradient(
+    top: Colour, bottom: Colour, height: int = CANVAS_PX, width: int = CANVAS_PX
+) -> np.ndarray:
     """(height, width, 3) float32 gradient."""
     t = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None]
     ramp = np.asarray(top, np.float32) * (1 - t) + np.asarray(bottom, np.float32) * t

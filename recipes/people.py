@@ -22,7 +22,7 @@ EXPRESSIONS: tuple[str, ...] = ("calm", "smiling", "laughing", "serious", "surpr
 
 __all__ = ["CLOTHING", "EXPRESSIONS", "PARAMS", "draw", "hidden"]
 
-_OVER_EARS = ("bob with a fringe", "long straight hair", "long wavy hair", "afro")
+_OVER_EARS = ("curly hair", "bob with a fringe", "long straight hair", "long wavy hair", "afro")
 
 
 def _choice(identity: Identity, name: str) -> str:
@@ -30,7 +30,7 @@ def _choice(identity: Identity, name: str) -> str:
 
 
 def hidden(identity: Identity, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen on this person (in ``view``), so must not be named or compared."""
+    """Names of the parameters that cannot be seen on this person (in ``view``): not to be named or compared."""
     style, unseen = _choice(identity, "hair style"), set()
     if style == "bald":
         unseen.add("hair volume")

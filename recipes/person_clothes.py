@@ -40,10 +40,19 @@ def paint_neck(canvas: Canvas, look: Look) -> None:
 
 
 def _torso(look: Look, neck_y: float, neck_x: float) -> Mask:
-    """Shoulders down to the canvas's edge, open around the neck: half as wide as ``neck_x``, deep as ``neck_y``."""
+    """Shoulders down to the canvas's edge, open from -``neck_x`` to ``neck_x`` and down to ``neck_y``."""
     floor = max(BUST_Y, (CANVAS_PX + 8.0 - look.body.y) / look.unit)
     right = [(neck_x, 82.0), (neck_x + 9.0, 86.0), (66.0, 97.0), (86.0, 112.0), (95.0, 136.0), (98.0, 160.0)]
-    collar = curve_points([(-neck_x, 82.0), (-0.6 * neck_x, neck_y - 4.0), (0.0, neck_y), (0.6 * neck_x, neck_y - 4.0), (neck_x, 82.0)], closed=False)
+    collar = curve_points(
+        [
+            (-neck_x, 82.0),
+            (-0.6 * neck_x, neck_y - 4.0),
+            (0.0, neck_y),
+            (0.6 * neck_x, neck_y - 4.0),
+            (neck_x, 82.0),
+        ],
+        closed=False,
+    )
     outer = curve_points(right, closed=False)
     sides = [*outer, (98.0, floor), (-98.0, floor), *[(-x, y) for x, y in reversed(outer)]]
     return polygon(look.body.points([*collar, *sides[1:-1]], 0.2))
@@ -57,7 +66,14 @@ def _cloth(canvas: Canvas, look: Look, colour: Colour, neck_y: float = 97.0, nec
     folds = []
     for s, j in ((-1.0, jitter[0]), (1.0, jitter[1])):
         folds.append([(s * (66.0 + j), 118.0), (s * 62.0, 134.0), (s * 64.0, 156.0)])
-    soft(canvas, polygons([lock_points(look.body.points(f, 0.2), 8 * u) for f in folds]), scaled(colour, 0.5), 1.6 * u, 0.6, body)
+    soft(
+        canvas,
+        polygons([lock_points(look.body.points(f, 0.2), 8 * u) for f in folds]),
+        scaled(colour, 0.5),
+        1.6 * u,
+        0.6,
+        body,
+    )
     return body
 
 
@@ -65,21 +81,39 @@ def _line(look: Look, points: list[Point], width: float, *, smooth: bool = True)
     return stroke(look.body.points(points, 0.2), width * look.unit, smooth=smooth)
 
 
-def _collar_band(canvas: Canvas, look: Look, colour: Colour, y: float, width: float, neck_x: float = 30.0) -> None:
+def _collar_band(
+    canvas: Canvas, look: Look, colour: Colour, y: float, width: float, neck_x: float = 30.0
+) -> None:
     """A knitted band along the neckline."""
-    band = _line(look, [(-neck_x, y - 14.0), (-0.6 * neck_x, y - 3.0), (0.0, y), (0.6 * neck_x, y - 3.0), (neck_x, y - 14.0)], width)
+    band = _line(
+        look,
+        [
+            (-neck_x, y - 14.0),
+            (-0.6 * neck_x, y - 3.0),
+            (0.0, y),
+            (0.6 * neck_x, y - 3.0),
+            (neck_x, y - 14.0),
+        ],
+        width,
+    )
     canvas.shadow(band, dy=3, blur=2, opacity=0.25)
     canvas.paint(band, colour, relief=0.8, round_px=4)
 
 
 def _dots(canvas: Canvas, look: Look, places: list[Point], radius: float, colour: Colour) -> None:
-    discs = [ellipse_points(*look.body.at(x, y, 0.2), radius * look.unit, radius * look.unit, count=14) for x, y in places]
+    discs = [
+        ellipse_points(*look.body.at(x, y, 0.2), radius * look.unit, radius * look.unit, count=14)
+        for x, y in places
+    ]
     canvas.paint(polygons(discs), colour)
 
 
 def _collar_points(canvas: Canvas, look: Look, colour: Colour) -> None:
     """Two pointed flaps of a shirt's collar."""
-    flaps = [look.body.points([(s * 30.0, 76.0), (s * 3.0, 100.0), (s * 17.0, 114.0), (s * 38.0, 90.0)], 0.2) for s in (-1.0, 1.0)]
+    flaps = [
+        look.body.points([(s * 30.0, 76.0), (s * 3.0, 100.0), (s * 17.0, 114.0), (s * 38.0, 90.0)], 0.2)
+        for s in (-1.0, 1.0)
+    ]
     mask = polygons(flaps)
     canvas.shadow(mask, dy=3, blur=2.5, opacity=0.35)
     canvas.paint(mask, colour, relief=0.6, round_px=5)
@@ -105,7 +139,15 @@ def _shirt(canvas: Canvas, look: Look) -> None:
 def _hoodie(canvas: Canvas, look: Look) -> None:
     colour = COLOURS["green"]
     _cloth(canvas, look, colour, 102.0)
-    hood = [(-40.0, 66.0), (-46.0, 86.0), (-30.0, 102.0), (0.0, 110.0), (30.0, 102.0), (46.0, 86.0), (40.0, 66.0)]
+    hood = [
+        (-40.0, 66.0),
+        (-46.0, 86.0),
+        (-30.0, 102.0),
+        (0.0, 110.0),
+        (30.0, 102.0),
+        (46.0, 86.0),
+        (40.0, 66.0),
+    ]
     rim = _line(look, hood, 15.0)
     canvas.shadow(rim, dy=4, blur=3, opacity=0.35)
     canvas.paint(rim, mix(colour, (1.0, 1.0, 1.0), 0.06), relief=0.9, round_px=6)
@@ -116,7 +158,9 @@ def _hoodie(canvas: Canvas, look: Look) -> None:
 def _raincoat(canvas: Canvas, look: Look) -> None:
     colour = COLOURS["yellow"]
     body = _cloth(canvas, look, colour, 96.0)
-    shine = polygon(lock_points(look.body.points([(-74.0, 106.0), (-50.0, 118.0), (-44.0, 150.0)], 0.2), 10 * look.unit))
+    shine = polygon(
+        lock_points(look.body.points([(-74.0, 106.0), (-50.0, 118.0), (-44.0, 150.0)], 0.2), 10 * look.unit)
+    )
     soft(canvas, shine, (1.0, 0.98, 0.85), 2.0, 0.7, body)
     flap = _line(look, [(0.0, 100.0), (0.0, 200.0)], 14.0)
     canvas.shadow(flap, dx=2, dy=1, blur=2, opacity=0.3)
@@ -128,11 +172,30 @@ def _raincoat(canvas: Canvas, look: Look) -> None:
 def _suit(canvas: Canvas, look: Look) -> None:
     cloth = (0.17, 0.18, 0.22)
     _cloth(canvas, look, cloth, 98.0)
-    canvas.paint(polygon(look.body.points([(-27.0, 80.0), (27.0, 80.0), (10.0, 190.0), (-10.0, 190.0)], 0.2)), _WHITE)
-    tie = polygon(look.body.points([(-7.0, 100.0), (7.0, 100.0), (5.0, 110.0), (10.0, 190.0), (-10.0, 190.0), (-5.0, 110.0)], 0.2))
+    canvas.paint(
+        polygon(look.body.points([(-27.0, 80.0), (27.0, 80.0), (10.0, 190.0), (-10.0, 190.0)], 0.2)), _WHITE
+    )
+    tie = polygon(
+        look.body.points(
+            [(-7.0, 100.0), (7.0, 100.0), (5.0, 110.0), (10.0, 190.0), (-10.0, 190.0), (-5.0, 110.0)], 0.2
+        )
+    )
     canvas.paint(tie, (0.72, 0.12, 0.16), relief=0.7, round_px=4)
     _collar_points(canvas, look, _WHITE)
-    lapels = [look.body.points([(s * 33.0, 82.0), (s * 43.0, 92.0), (s * 44.0, 116.0), (s * 34.0, 121.0), (s * 5.0, 190.0), (s * 12.0, 130.0)], 0.2) for s in (-1.0, 1.0)]
+    lapels = [
+        look.body.points(
+            [
+                (s * 33.0, 82.0),
+                (s * 43.0, 92.0),
+                (s * 44.0, 116.0),
+                (s * 34.0, 121.0),
+                (s * 5.0, 190.0),
+                (s * 12.0, 130.0),
+            ],
+            0.2,
+        )
+        for s in (-1.0, 1.0)
+    ]
     mask = polygons(lapels)
     canvas.shadow(mask, dy=2, blur=2.5, opacity=0.4)
     canvas.paint(mask, scaled(cloth, 1.45), relief=0.5, round_px=4)
@@ -147,7 +210,11 @@ def _turtleneck(canvas: Canvas, look: Look) -> None:
     colour = COLOURS["purple"]
     _cloth(canvas, look, colour, 92.0)
     n = 0.5 * look.width + 6.0
-    tube = blob(look.body.points([(-n, 66.0), (0.0, 76.0), (n, 66.0), (n + 6.0, 92.0), (0.0, 106.0), (-n - 6.0, 92.0)], 0.2))
+    tube = blob(
+        look.body.points(
+            [(-n, 66.0), (0.0, 76.0), (n, 66.0), (n + 6.0, 92.0), (0.0, 106.0), (-n - 6.0, 92.0)], 0.2
+        )
+    )
     canvas.shadow(tube, dy=3, blur=3, opacity=0.3)
     canvas.paint(tube, mix(colour, (1.0, 1.0, 1.0), 0.06), relief=0.9, round_px=8)
     fold = polygon(lock_points(look.body.points([(-n, 82.0), (0.0, 93.0), (n, 82.0)], 0.2), 5 * look.unit))
@@ -164,7 +231,9 @@ def _striped_shirt(canvas: Canvas, look: Look) -> None:
 
 def _denim(canvas: Canvas, look: Look) -> None:
     body = _cloth(canvas, look, _DENIM, 104.0)
-    canvas.paint(polygon(look.body.points([(-25.0, 84.0), (25.0, 84.0), (11.0, 190.0), (-11.0, 190.0)], 0.2)), _WHITE)
+    canvas.paint(
+        polygon(look.body.points([(-25.0, 84.0), (25.0, 84.0), (11.0, 190.0), (-11.0, 190.0)], 0.2)), _WHITE
+    )
     for s in (-1.0, 1.0):
         canvas.paint(_line(look, [(s * 13.0, 108.0), (s * 12.0, 200.0)], 6.0).cut(body), scaled(_DENIM, 0.72))
         canvas.paint(_line(look, [(s * 30.0, 140.0), (s * 58.0, 140.0)], 5.0), scaled(_DENIM, 0.68))
@@ -175,7 +244,11 @@ def _denim(canvas: Canvas, look: Look) -> None:
 def _cardigan(canvas: Canvas, look: Look) -> None:
     colour = COLOURS["pink"]
     _cloth(canvas, look, colour, 104.0)
-    inside = polygon(look.body.points([(-31.0, 82.0), (-14.0, 97.0), (14.0, 97.0), (31.0, 82.0), (4.0, 146.0), (-4.0, 146.0)], 0.2))
+    inside = polygon(
+        look.body.points(
+            [(-31.0, 82.0), (-14.0, 97.0), (14.0, 97.0), (31.0, 82.0), (4.0, 146.0), (-4.0, 146.0)], 0.2
+        )
+    )
     canvas.paint(inside, _WHITE)
     for s in (-1.0, 1.0):
         edge = _line(look, [(s * 34.0, 80.0), (s * 19.0, 122.0), (s * 3.0, 148.0), (s * 2.0, 200.0)], 9.0)
@@ -210,15 +283,34 @@ def paint_scarf(canvas: Canvas, look: Look) -> None:
     tail = polygon(frame.points([(20.0, 92.0), (44.0, 92.0), (50.0, 152.0), (24.0, 154.0)], 0.3))
     canvas.shadow(tail, dy=4, blur=4, opacity=0.35)
     canvas.paint(tail, colour, relief=0.9, round_px=7 * u)
-    bands = [frame.points([(22.0, y), (48.0, y - 2.0), (48.5, y + 8.0), (23.0, y + 10.0)], 0.3) for y in (116.0, 134.0)]
+    bands = [
+        frame.points([(22.0, y), (48.0, y - 2.0), (48.5, y + 8.0), (23.0, y + 10.0)], 0.3)
+        for y in (116.0, 134.0)
+    ]
     canvas.paint(polygons(bands).cut(tail), light)
     n = 0.5 * look.width + 15.0
-    ring = [(-n, 66.0), (0.0, 78.0), (n, 66.0), (n + 9.0, 86.0), (0.55 * n, 104.0), (0.0, 108.0), (-0.55 * n, 104.0), (-n - 9.0, 86.0)]
+    ring = [
+        (-n, 66.0),
+        (0.0, 78.0),
+        (n, 66.0),
+        (n + 9.0, 86.0),
+        (0.55 * n, 104.0),
+        (0.0, 108.0),
+        (-0.55 * n, 104.0),
+        (-n - 9.0, 86.0),
+    ]
     wrap = blob(frame.points(ring, 0.3))
     canvas.shadow(wrap, dy=4, blur=4, opacity=0.35)
     canvas.paint(wrap, colour, relief=0.95, round_px=11 * u)
     folds = [[(-n, 80.0), (0.0, 95.0), (n, 80.0)], [(-0.6 * n, 97.0), (0.1 * n, 103.0), (0.6 * n, 92.0)]]
-    soft(canvas, polygons([lock_points(frame.points(f, 0.3), 6 * u) for f in folds]), scaled(colour, 0.5), 1.2, 0.6, wrap)
+    soft(
+        canvas,
+        polygons([lock_points(frame.points(f, 0.3), 6 * u) for f in folds]),
+        scaled(colour, 0.5),
+        1.2,
+        0.6,
+        wrap,
+    )
 
 
 def paint_hat(canvas: Canvas, look: Look) -> None:

@@ -22,7 +22,7 @@ from recipes.person_look import Look
 
 EYE_Y = 1.0
 MOUTH_Y = 45.0
-_EYE_OPENING = {"calm": 0.66, "smiling": 0.58, "laughing": 0.42, "serious": 0.56, "surprised": 0.88}
+_EYE_OPENING = {"calm": 0.66, "smiling": 0.58, "laughing": 0.50, "serious": 0.56, "surprised": 0.88}
 _BROW_LIFT = {"calm": 0.0, "smiling": 1.5, "laughing": 3.0, "serious": -2.5, "surprised": 8.0}
 _MOUTH = {  # lift of the corners, opening (grid units), width (a factor)
     "calm": (2.5, 0.0, 1.0),
@@ -43,7 +43,9 @@ def mirrored(right: list[Point]) -> list[Point]:
     return right + [(-x, y) for x, y in reversed(right)]
 
 
-def soft(canvas: Canvas, mask: Mask, colour: Colour, blur: float, opacity: float, inside: Mask | None = None) -> None:
+def soft(
+    canvas: Canvas, mask: Mask, colour: Colour, blur: float, opacity: float, inside: Mask | None = None
+) -> None:
     """Paint ``mask`` with an edge ``blur`` pixels soft, only within ``inside``."""
     blurred = mask.blurred(blur)
     canvas.paint(blurred if inside is None else blurred.cut(inside), colour, opacity=opacity)
@@ -71,8 +73,12 @@ def paint_ears(canvas: Canvas, look: Look) -> None:
         x = side * (look.width + 1.0 + 4.0 * size) - 6.0 * frame.turn
         cx, cy = frame.at(x, 8.0, 0.0)
         rx, ry = (8.5 + 5.0 * size) * look.unit, (13.5 + 7.0 * size) * look.unit
-        canvas.paint(ellipse(cx, cy, rx, ry, frame.tilt - side * 0.12), look.shade(0.12), relief=0.8, round_px=6)
-        canvas.paint(ellipse(cx, cy, rx * 0.5, ry * 0.58, frame.tilt - side * 0.12), look.shade(0.5), opacity=0.6)
+        canvas.paint(
+            ellipse(cx, cy, rx, ry, frame.tilt - side * 0.12), look.shade(0.12), relief=0.8, round_px=6
+        )
+        canvas.paint(
+            ellipse(cx, cy, rx * 0.5, ry * 0.58, frame.tilt - side * 0.12), look.shade(0.5), opacity=0.6
+        )
 
 
 def paint_earrings(canvas: Canvas, look: Look) -> None:
@@ -103,7 +109,10 @@ def paint_face(canvas: Canvas, look: Look) -> Mask:
     shine = ellipse(*frame.at(lx * 22.0, -44.0), 20 * u, 9 * u)
     soft(canvas, shine, mix(look.skin, (1.0, 0.98, 0.92), 0.75), 7 * u, 0.38, face)
     if look.choice("freckles") != "none":
-        spots = [ellipse_points(*frame.at(x * look.width / 52, y), 2.5 * u, 2.3 * u, count=10) for x, y in _FRECKLES]
+        spots = [
+            ellipse_points(*frame.at(x * look.width / 52, y), 2.5 * u, 2.3 * u, count=10)
+            for x, y in _FRECKLES
+        ]
         canvas.paint(polygons(spots), mix(look.shade(0.75), (0.58, 0.24, 0.10), 0.35), opacity=0.75)
     return face
 
@@ -142,7 +151,10 @@ def _eye_outline(look: Look, side: float) -> list[Point]:
 
 def paint_eyes(canvas: Canvas, look: Look) -> None:
     frame, u, w = look.head, look.unit, look.eye_width
-    sockets = [ellipse_points(*frame.at(s * look.eye_x, EYE_Y - 3), 1.2 * w * u, w * u, count=20) for s in (-1.0, 1.0)]
+    sockets = [
+        ellipse_points(*frame.at(s * look.eye_x, EYE_Y - 3), 1.2 * w * u, w * u, count=20)
+        for s in (-1.0, 1.0)
+    ]
     soft(canvas, polygons(sockets), look.shade(0.6), 4 * u, 0.3)
     outlines = {s: curve_points(frame.points(_eye_outline(look, s))) for s in (-1.0, 1.0)}
     white = polygons(list(outlines.values()))
@@ -150,11 +162,15 @@ def paint_eyes(canvas: Canvas, look: Look) -> None:
     centres = [frame.at(s * look.eye_x + 2.5 * frame.turn, EYE_Y - 0.06 * w) for s in (-1.0, 1.0)]
 
     def discs(radius: float, dx: float = 0.0, dy: float = 0.0) -> Mask:
-        return polygons([ellipse_points(x + dx, y + dy, radius * u, radius * u, count=20) for x, y in centres])
+        return polygons(
+            [ellipse_points(x + dx, y + dy, radius * u, radius * u, count=20) for x, y in centres]
+        )
 
     canvas.paint(discs(0.62 * w).cut(white), scaled(look.eye, 0.5))
     canvas.paint(discs(0.50 * w).cut(white), look.eye)
-    canvas.paint(discs(0.36 * w, 1.2 * u, 2.2 * u).cut(white), mix(look.eye, (1.0, 1.0, 0.95), 0.3), opacity=0.7)
+    canvas.paint(
+        discs(0.36 * w, 1.2 * u, 2.2 * u).cut(white), mix(look.eye, (1.0, 1.0, 0.95), 0.3), opacity=0.7
+    )
     canvas.paint(discs(0.29 * w), (0.05, 0.04, 0.05))
     glint = -1.0 if canvas.light.direction[0] <= 0 else 1.0
     canvas.paint(discs(0.17 * w, glint * 0.24 * w * u, -0.24 * w * u), (1.0, 1.0, 1.0))
@@ -193,21 +209,29 @@ def paint_nose(canvas: Canvas, look: Look) -> None:
     wing = r * (0.75 + 0.65 * look.scale("nose width"))
     lx = canvas.light.direction[0]
     side = 1.0 if lx <= 0 else -1.0
-    bridge = lock_points(frame.points([(side * 5, -14.0), (side * 6, 4.0), (side * wing * 0.9, y)], 1.2), 8 * u)
+    bridge = lock_points(
+        frame.points([(side * 5, -14.0), (side * 6, 4.0), (side * wing * 0.9, y)], 1.2), 8 * u
+    )
     soft(canvas, polygon(bridge), look.shade(0.6), 2.5 * u, 0.42)
     parts = [ellipse_points(*frame.at(0.0, y - 1, 1.3), r * u, 0.92 * r * u)]
-    parts += [ellipse_points(*frame.at(s * wing, y + 1.5, 1.2), 0.55 * r * u, 0.55 * r * u, count=20) for s in (-1.0, 1.0)]
+    parts += [
+        ellipse_points(*frame.at(s * wing, y + 1.5, 1.2), 0.55 * r * u, 0.55 * r * u, count=20)
+        for s in (-1.0, 1.0)
+    ]
     under = polygons(parts)
     soft(canvas, under.moved(side * 1.5 * u, 4 * u), look.shade(0.9), 2.2 * u, 0.55)
     canvas.paint(under.blurred(1.0), mix(look.skin, (0.88, 0.36, 0.28), 0.14), relief=0.7, round_px=6 * u)
-    holes = [ellipse_points(*frame.at(s * wing * 0.62, y + 0.62 * r, 1.2), 2.8 * u, 1.9 * u, count=12) for s in (-1.0, 1.0)]
+    holes = [
+        ellipse_points(*frame.at(s * wing * 0.62, y + 0.62 * r, 1.2), 2.8 * u, 1.9 * u, count=12)
+        for s in (-1.0, 1.0)
+    ]
     canvas.paint(polygons(holes), look.shade(1.0), opacity=0.75)
     shine = ellipse(*frame.at(-side * 2.5, y - 4.5, 1.3), 3.6 * u, 3.0 * u)
     soft(canvas, shine, mix(look.skin, (1.0, 1.0, 0.97), 0.8), 1.5 * u, 0.75)
 
 
 def _mouth_lines(look: Look) -> tuple[list[Point], list[Point], float]:
-    """The upper and the lower edge of the mouth's opening (left to right) and half its width, in grid units."""
+    """The upper and lower edge of the mouth's opening (left to right) and half its width, in grid units."""
     lift, opening, factor = _MOUTH[look.view.expression]
     half = (14.0 + 8.0 * look.scale("mouth width")) * factor
     xs = np.linspace(-1.0, 1.0, 7)
@@ -229,10 +253,14 @@ def paint_mouth(canvas: Canvas, look: Look) -> None:
     soft(canvas, shadow, look.shade(0.8), 2.5 * u, 0.4)
     lips = blob(frame.points(rim + base[-2:0:-1]), steps=5)
     canvas.paint(lips, lip, relief=0.5, round_px=5 * u)
-    gleam = ellipse(*frame.at(-0.15 * half, base[3][1] - below * 0.55), 0.3 * half * u, 0.22 * below * u + 0.6)
+    gleam = ellipse(
+        *frame.at(-0.15 * half, base[3][1] - below * 0.55), 0.3 * half * u, 0.22 * below * u + 0.6
+    )
     soft(canvas, gleam, mix(lip, (1.0, 0.93, 0.9), 0.7), 1.2 * u, 0.5)
     if lower[3][1] - upper[3][1] < 1.0:
-        canvas.paint(polygon(lock_points(frame.points(upper), 3.8 * u, end=0.4)), scaled(look.shade(1.0), 0.6))
+        canvas.paint(
+            polygon(lock_points(frame.points(upper), 3.8 * u, end=0.4)), scaled(look.shade(1.0), 0.6)
+        )
         return
     gap = polygon(frame.points(upper + lower[-2:0:-1]))
     canvas.paint(gap, (0.36, 0.06, 0.08))
@@ -258,7 +286,14 @@ def paint_beard(canvas: Canvas, look: Look, face: Mask) -> None:
 
 def _paint_stubble(canvas: Canvas, look: Look, face: Mask) -> None:
     w, frame = look.width, look.head
-    right = [(0.36 * w, 29.0), (0.72 * w, 26.0), (1.02 * w, 6.0), (1.0 * w, 44.0), (0.6 * w, 72.0), (0.2 * w, 80.0)]
+    right = [
+        (0.36 * w, 29.0),
+        (0.72 * w, 26.0),
+        (1.02 * w, 6.0),
+        (1.0 * w, 44.0),
+        (0.6 * w, 72.0),
+        (0.2 * w, 80.0),
+    ]
     jaw = blob(frame.points(mirrored(right), 0.7))
     colour = mix(look.shade(0.5), brow_colour(look), 0.6)
     soft(canvas, jaw, colour, 4 * look.unit, 0.5, face)
@@ -271,7 +306,14 @@ def _beard_chin(look: Look) -> float:
 
 def _paint_full_beard(canvas: Canvas, look: Look) -> None:
     w, frame, u, chin = look.width, look.head, look.unit, _beard_chin(look)
-    right = [(0.30 * w, 33.0), (0.60 * w, 33.0), (0.86 * w, 18.0), (0.95 * w, -6.0), (1.04 * w, 4.0), (1.03 * w, 30.0)]
+    right = [
+        (0.30 * w, 33.0),
+        (0.60 * w, 33.0),
+        (0.86 * w, 18.0),
+        (0.95 * w, -6.0),
+        (1.04 * w, 4.0),
+        (1.03 * w, 30.0),
+    ]
     right += [(0.90 * w, 56.0), (0.62 * w, chin + 6.0), (0.22 * w, chin + 14.0)]
     beard = blob(frame.points(mirrored(right), 0.7))
     canvas.shadow(beard, dy=5 * u, blur=5 * u, opacity=0.3)
@@ -292,7 +334,14 @@ def _paint_strands(canvas: Canvas, look: Look, tufts: list[list[Point]], inside:
 def _paint_goatee(canvas: Canvas, look: Look) -> None:
     frame, u, chin = look.head, look.unit, _beard_chin(look)
     under = _mouth_lines(look)[1][3][1] + 5.0 + 6.0 * look.scale("lips")
-    right = [(4.0, under), (13.0, under + 3.0), (20.0, under - 4.0), (22.0, 0.5 * (under + chin)), (14.0, chin + 5.0), (4.0, chin + 10.0)]
+    right = [
+        (4.0, under),
+        (13.0, under + 3.0),
+        (20.0, under - 4.0),
+        (22.0, 0.5 * (under + chin)),
+        (14.0, chin + 5.0),
+        (4.0, chin + 10.0),
+    ]
     patch = blob(frame.points(mirrored(right), 0.9))
     canvas.shadow(patch, dy=3 * u, blur=3 * u, opacity=0.25)
     canvas.paint(patch, look.hair, relief=0.9, round_px=8 * u)
@@ -306,7 +355,13 @@ def paint_moustache(canvas: Canvas, look: Look) -> None:
     y = upper[3][1] - 4.5 - 3.0 * look.scale("lips")
     reach = max(half, 16.0) + 5.0
     droop = 6.0
-    right = [(2.0, y - 6.5), (0.45 * reach, y - 7.5), (0.85 * reach, y - 1.0), (reach, y + droop), (0.7 * reach, y + 5.0)]
+    right = [
+        (2.0, y - 6.5),
+        (0.45 * reach, y - 7.5),
+        (0.85 * reach, y - 1.0),
+        (reach, y + droop),
+        (0.7 * reach, y + 5.0),
+    ]
     right += [(0.35 * reach, y + 3.0), (2.0, y + 1.5)]
     whiskers = blob(frame.points(mirrored(right), 1.1))
     canvas.shadow(whiskers, dy=2.5 * u, blur=2.5 * u, opacity=0.3)
@@ -321,9 +376,14 @@ def paint_glasses(canvas: Canvas, look: Look) -> None:
     rx, ry = look.eye_width + 5.5, look.eye_width + (4.5 if kind == "round glasses" else 1.5)
     ex = max(look.eye_x, rx + 2.5)
     rim, lens = (_lens_mask(look, kind, ex, rx + grow, ry + grow) for grow in (2.5, -2.5))
-    colour = {"round glasses": (0.34, 0.17, 0.08), "square glasses": (0.10, 0.10, 0.12)}.get(kind, (0.09, 0.08, 0.10))
+    colour = {"round glasses": (0.34, 0.17, 0.08), "square glasses": (0.10, 0.10, 0.12)}.get(
+        kind, (0.09, 0.08, 0.10)
+    )
     arms = [frame.points([(-0.42 * ex, EYE_Y - 2), (0.42 * ex, EYE_Y - 2)], 1.15)]
-    arms += [[frame.at(s * (ex + rx - 1), EYE_Y - 3), frame.at(s * (look.width + 1), EYE_Y - 6, 0.3)] for s in (-1.0, 1.0)]
+    arms += [
+        [frame.at(s * (ex + rx - 1), EYE_Y - 3), frame.at(s * (look.width + 1), EYE_Y - 6, 0.3)]
+        for s in (-1.0, 1.0)
+    ]
     for arm in arms:
         canvas.paint(stroke(arm, 4.6 * u), colour)
     canvas.shadow(rim.cut(lens, keep=False), dy=4 * u, blur=2 * u, opacity=0.25)
@@ -331,7 +391,11 @@ def paint_glasses(canvas: Canvas, look: Look) -> None:
     dark = kind == "sunglasses"
     canvas.paint(lens, (0.10, 0.11, 0.15) if dark else (0.85, 0.93, 1.0), opacity=0.97 if dark else 0.13)
     glare = [frame.points([(x - 7, -ry - 4), (x - 1, -ry - 4), (x - 9, ry), (x - 15, ry)]) for x in (-ex, ex)]
-    canvas.paint(polygons(glare).cut(lens), (0.75, 0.86, 1.0) if dark else (1.0, 1.0, 1.0), opacity=0.4 if dark else 0.24)
+    canvas.paint(
+        polygons(glare).cut(lens),
+        (0.75, 0.86, 1.0) if dark else (1.0, 1.0, 1.0),
+        opacity=0.4 if dark else 0.24,
+    )
 
 
 def _lens_mask(look: Look, kind: str, ex: float, rx: float, ry: float) -> Mask:
@@ -341,6 +405,15 @@ def _lens_mask(look: Look, kind: str, ex: float, rx: float, ry: float) -> Mask:
         k = 0.86 if kind == "square glasses" else 0.7
         lower = 1.0 if kind == "square glasses" else 1.18
         outline = curve_points(
-            [(-k * rx, -ry), (k * rx, -ry), (rx, -k * ry), (rx, 0.3 * ry), (0.6 * rx, lower * ry), (-0.6 * rx, lower * ry), (-rx, 0.3 * ry), (-rx, -k * ry)]
+            [
+                (-k * rx, -ry),
+                (k * rx, -ry),
+                (rx, -k * ry),
+                (rx, 0.3 * ry),
+                (0.6 * rx, lower * ry),
+                (-0.6 * rx, lower * ry),
+                (-rx, 0.3 * ry),
+                (-rx, -k * ry),
+            ]
         )
     return polygons([look.head.points([(s * (ex + x), EYE_Y + y) for x, y in outline]) for s in (-1.0, 1.0)])

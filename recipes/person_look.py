@@ -1,7 +1,7 @@
 """The measures and colours of one person: identity and view turned into lengths on the drawing grid.
 
-The drawing grid of a person has its origin at the centre of the face; one unit is a canvas pixel when the view is
-``GRID_HEIGHT`` canvas pixels tall. The top of tall hair is near y = -100, the chin at 71, the bust ends at 130.
+The drawing grid of a person has its origin at the centre of the face; one unit is a canvas pixel when the view
+is ``GRID_HEIGHT`` canvas pixels tall. Tall hair ends near y = -100, the chin at 71, the bust at 130.
 """
 
 import math
@@ -59,7 +59,7 @@ PARAMS: tuple[Param, ...] = (
 _CHOICES = {param.name: param.values for param in PARAMS if param.values}
 
 _SKIN_TONES: tuple[Colour, ...] = (
-    (0.98, 0.86, 0.79),
+    (0.99, 0.85, 0.76),
     (0.96, 0.79, 0.67),
     (0.90, 0.69, 0.53),
     (0.79, 0.56, 0.39),
@@ -98,7 +98,7 @@ class Frame:
     reach: float = 62.0  # grid units from the axis at which a turn moves nothing any more
 
     def at(self, x: float, y: float, depth: float = 1.0) -> Point:
-        """The canvas point of (x, y). ``depth``: 1 on the face, above 1 in front of it, below 0 behind the head."""
+        """The canvas point of (x, y). ``depth``: 1 on the face, more in front of it, negative behind the head."""
         return self.points([(x, y)], depth)[0]
 
     def points(self, points: list[Point], depth: float = 1.0) -> list[Point]:
