@@ -215,7 +215,7 @@ def _taper(count: int, end: float) -> np.ndarray:
 
 
 def lock_points(points: list[Point], width: float, *, end: float = 0.0) -> list[Point]:
-    """The outline of a smooth line through ``points``, ``width`` px in the middle, ``end`` of it at its ends."""
+    """The outline of a smooth line: ``width`` px wide in the middle, ``end`` (a share) of it at its ends."""
     path = _curve(points, False, 5)
     run = np.empty_like(path)
     run[1:-1] = path[2:] - path[:-2]
@@ -290,8 +290,8 @@ class Canvas:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how far
-        the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
+        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how
+        far the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
         ``colour`` may be an (h, w, 3) array of the mask's size."""
         window = self._window(mask)
         if window is None:

@@ -30,7 +30,7 @@ def _choice(identity: Identity, name: str) -> str:
 
 
 def hidden(identity: Identity, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen on this person (in ``view``): not to be named or compared."""
+    """Names of the parameters that cannot be seen (in ``view``), so not to be named or compared."""
     style, unseen = _choice(identity, "hair style"), set()
     if style == "bald":
         unseen.add("hair volume")

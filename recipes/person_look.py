@@ -1,7 +1,7 @@
 """The measures and colours of one person: identity and view turned into lengths on the drawing grid.
 
-The drawing grid of a person has its origin at the centre of the face; one unit is a canvas pixel when the view
-is ``GRID_HEIGHT`` canvas pixels tall. Tall hair ends near y = -100, the chin at 71, the bust at 130.
+The drawing grid of a person has its origin at the centre of the face; one unit is a canvas pixel when the
+view is ``GRID_HEIGHT`` canvas pixels tall. Tall hair ends near y = -100, the chin at 71, the bust at 130.
 """
 
 import math
@@ -98,7 +98,7 @@ class Frame:
     reach: float = 62.0  # grid units from the axis at which a turn moves nothing any more
 
     def at(self, x: float, y: float, depth: float = 1.0) -> Point:
-        """The canvas point of (x, y). ``depth``: 1 on the face, more in front of it, negative behind the head."""
+        """The canvas point of (x, y). ``depth``: 1 on the face, more before it, below 0 behind the head."""
         return self.points([(x, y)], depth)[0]
 
     def points(self, points: list[Point], depth: float = 1.0) -> list[Point]:
