@@ -291,8 +291,8 @@ class Canvas:
         texture: np.ndarray | None = None,
     ) -> None:
         """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how
-        far the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour (1 = unchanged).
-        ``colour`` may be an (h, w, 3) array of the mask's size."""
+        far the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour
+        (1 = unchanged). ``colour`` may be an (h, w, 3) array of the mask's size."""
         window = self._window(mask)
         if window is None:
             return
