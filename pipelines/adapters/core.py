@@ -1,0 +1,231 @@
+"""What every adapter promises, and the few things done to adapters whatever they are: merge, suspend, save, load."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+logger = logging.getLogger(__name__)
+
+
+class Adapter(Protocol):
+    """A change of a base's weights that can be put in, trained, taken out without a trace, and written down.
+
+    ``base`` is the base it is live in, or None. ``base_hash`` is the base it was made on ("" until the first
+    inject). ``note`` is a sentence for the user, "" when there is nothing to say.
+    """
+
+    kind: str
+    base: "Base | None"
+    base_hash: str
+    note: str
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        """Build the adapter that :meth:`header` describes, with no weights yet."""
+        ...
+
+    def inject(self, base: "Base") -> Self:
+        """Make it live and trainable. After :meth:`remove`, the same parameters go back in."""
+        ...
+
+    def remove(self) -> None:
+        """Take it out: the base computes what it did before, bit for bit, and holds no wrapped layer of ours."""
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable tensors, float32, in an order that never changes."""
+        ...
+
+    def materialise(self) -> None:
+        """Called before each forward pass, for adapters whose live weights are computed from their parameters."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of everything learned, float32 on the CPU."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Strict: raises ValueError naming the first missing, unexpected or misshapen tensor."""
+        ...
+
+    def changes(self, base: "Base") -> Iterable[tuple[str, Tensor]]:
+        """("unet.<module>.weight", float32 change of the original weight), live or not."""
+        ...
+
+    def header(self) -> dict[str, str]:
+        """What a file must say so that :meth:`from_header` can rebuild it."""
+        ...
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the base's own layer under any number of live wrappers."""
+    while isinstance(module, BaseTunerLayer):
+        module = module.base_layer
+    return module
+
+
+def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
+    """Return where a layer hangs: the parent module and the attribute, for a key such as "unet.conv_in"."""
+    prefix, _, path = key.partition(".")
+    parent_path, _, name = path.rpartition(".")
+    return base.module(prefix).get_submodule(parent_path), name
+
+
+def base_parameter(base: "Base", key: str) -> nn.Parameter:
+    """Return the base's own parameter for a key such as "unet.conv_in.weight", whatever wraps the layer."""
+    layer_key, _, name = key.rpartition(".")
+    parent, attribute = seat(base, layer_key)
+    parameter = unwrapped(parent.get_submodule(attribute))._parameters[name]
+    assert parameter is not None, key
+    return parameter
+
+
+def check_state(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
+    """Raise ValueError unless the state has exactly the expected names and shapes."""
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(
+            f"These weights belong to another adapter: {len(missing)} tensors are missing "
+            f"(first: {missing[0] if missing else 'none'}) and {len(unexpected)} are unexpected "
+            f"(first: {unexpected[0] if unexpected else 'none'}); load them with the settings they were made with."
+        )
+    for name, shape in expected.items():
+        if state[name].shape != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(state[name].shape)} but this base needs {tuple(shape)}; "
+                "load the adapter on the base it was trained on."
+            )
+
+
+@contextmanager
+def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
+    """Have the adapter live inside the block and out of the base after it, also when the block raises."""
+    adapter.inject(base)
+    try:
+        yield adapter
+    finally:
+        adapter.remove()
+
+
+@contextmanager
+def suspended(adapter: Adapter) -> Iterator["Base"]:
+    """Take a live adapter out for the length of the block and put the same parameters back in exactly.
+
+    Optimizer state stays valid, so a training run may be suspended between any two of its steps.
+    """
+    base = adapter.base
+    assert base is not None, "only a live adapter can be suspended"
+    adapter.remove()
+    try:
+        yield base
+    finally:
+        adapter.inject(base)
+
+
+@contextmanager
+def merged(base: "Base", stack: Iterable[tuple[Adapter, float]]) -> Iterator[None]:
+    """Add the sum of scale * change to the base's weights for the length of the block.
+
+    The sum is taken in float32 and rounded once, so the order of the stack does not matter. On exit, also by an
+    exception, every weight is the very tensor it was.
+    """
+    sums: dict[str, Tensor] = {}
+    for adapter, scale in stack:
+        assert adapter.base is None, "a live adapter would count twice; suspend it first"
+        for key, change in adapter.changes(base) if scale else ():
+            sums[key] = sums[key].add_(change, alpha=scale) if key in sums else change * scale
+    originals: list[tuple[nn.Parameter, Tensor]] = []
+    try:
+        for key in list(sums):
+            parameter = base_parameter(base, key)
+            originals.append((parameter, parameter.data))
+            parameter.data = (parameter.data.float() + sums.pop(key)).to(parameter.dtype)
+        yield
+    finally:
+        for parameter, data in originals:
+            parameter.data = data
+
+
+def save_adapter(path: Path, adapter: Adapter, *, extra: Mapping[str, Any]) -> None:
+    """Write an adapter as safetensors with its header, the base's hash and ``extra`` (as JSON) in the metadata.
+
+    The file appears whole or not at all.
+    """
+    own = {**adapter.header(), "kind": adapter.kind, "base_hash": adapter.base_hash}
+    further = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in extra.items()
+        if name not in own
+    }
+    save_tensors(path, adapter.state_dict(), metadata={**further, **own})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Write safetensors atomically: to a neighbour first, then into place."""
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(dict(tensors), neighbour, metadata={"format": "pt", **metadata})
+        os.replace(neighbour, path)
+    finally:
+        neighbour.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return (tensors, metadata) of a safetensors file. Raises ValueError when it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path.name} cannot be read as safetensors ({error}); choose a complete .safetensors file."
+        ) from error
+
+
+def load_adapter(path: Path, base: "Base") -> Adapter:
+    """Rebuild an adapter from :func:`save_adapter`'s file, checked against the base, not live.
+
+    An adapter of another base: a LoRA is let through with a warning that is also its ``note``; every other kind
+    raises ValueError, because it only makes sense on its own base.
+    """
+    from pipelines.adapters import KINDS  # the kinds import this module
+
+    state, header = read_tensors(path)
+    kind = header.get("kind", "")
+    if kind not in KINDS:
+        raise ValueError(
+            f"{path.name} is not an adapter of Atelier (kind {kind!r}); import other programs' LoRA files instead."
+        )
+    note = _foreign_note(path, header=header, base=base)
+    adapter = KINDS[kind].from_header(header)
+    with injected(adapter, base):
+        adapter.load_state_dict(state)
+    adapter.base_hash = header.get("base_hash", "")
+    adapter.note = note
+    return adapter
+
+
+def _foreign_note(path: Path, *, header: Mapping[str, str], base: "Base") -> str:
+    if header.get("base_hash") == base.hash:
+        return ""
+    if header["kind"] != "lora":
+        raise ValueError(
+            f"{path.name} was trained on another base and only makes sense on its own; "
+            f"choose the base whose hash starts with {header.get('base_hash', '')[:12]!r}."
+        )
+    note = f"{path.name} was trained on another base than {base.name}; the likeness may be weaker."
+    logger.warning(note)
+    return note

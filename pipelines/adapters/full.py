@@ -1,0 +1,98 @@
+"""Full fine-tuning as an adapter: float32 masters of every weight shadow the base's own tensors while live."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.adapters.core import base_parameter, check_state, unwrapped
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+
+class Full:
+    """Every weight and bias of the UNet and, on request, of the text encoder.
+
+    The base's parameters stay where they are. While live, a plain attribute of the same name on the layer hides
+    each of them; taking the attribute away is an exact undo. What is stored is the trained tensors themselves:
+    a difference would not come back bit for bit.
+    """
+
+    kind = "full"
+
+    def __init__(self, *, text_encoder: bool = False) -> None:
+        self.text_encoder = text_encoder
+        self.base: Base | None = None
+        self.base_hash = self.note = ""
+        self._masters: dict[str, nn.Parameter] = {}  # "unet.<parameter>", in the model's own order
+        self._shadowed: list[tuple[nn.Module, str, nn.Parameter]] = []  # while live: layer, attribute, master
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        return cls(text_encoder=header.get("text_encoder") == "True")
+
+    def header(self) -> dict[str, str]:
+        return {"text_encoder": str(self.text_encoder)}
+
+    def inject(self, base: "Base") -> Self:
+        assert self.base is None, "these weights are live already"
+        places = dict(self._places(base))
+        if not self._masters:
+            self._masters = {
+                key: nn.Parameter(layer._parameters[name].detach().to(torch.float32, copy=True))
+                for key, (layer, name) in places.items()
+            }
+            self.base_hash = base.hash
+        if any(name in layer.__dict__ for layer, name in places.values()):
+            raise ValueError(
+                "Two fully trained models cannot be live at once; remove the first or merge both."
+            )
+        self._shadowed = [(layer, name, self._masters[key]) for key, (layer, name) in places.items()]
+        self.base = base
+        self.materialise()
+        return self
+
+    def remove(self) -> None:
+        assert self.base is not None, "these weights are not live"
+        for layer, name, _ in self._shadowed:
+            del layer.__dict__[name]
+        self._shadowed = []
+        self.base = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._masters.values())
+
+    def materialise(self) -> None:
+        """Show the layers the masters in the base's own dtype; gradients flow back through the cast."""
+        for layer, name, master in self._shadowed:
+            layer.__dict__[name] = master.to(layer._parameters[name].dtype)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {key: master.detach().to("cpu", copy=True) for key, master in self._masters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        check_state(state, {key: master.shape for key, master in self._masters.items()})
+        with torch.no_grad():
+            for key, master in self._masters.items():
+                master.copy_(state[key])
+
+    @torch.no_grad()
+    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
+        for key, master in self._masters.items():
+            yield key, master.detach() - base_parameter(base, key).data.float()
+
+    def _places(self, base: "Base") -> Iterator[tuple[str, tuple[nn.Module, str]]]:
+        """Yield (key, (layer, attribute)) of every parameter, looking through other adapters' wrappers."""
+        for prefix in ("unet", "text_encoder") if self.text_encoder else ("unet",):
+            yield from _own_parameters(base.module(prefix), prefix=prefix)
+
+
+def _own_parameters(module: nn.Module, *, prefix: str) -> Iterator[tuple[str, tuple[nn.Module, str]]]:
+    layer = unwrapped(module)
+    for name, parameter in layer._parameters.items():
+        if parameter is not None:
+            yield f"{prefix}.{name}", (layer, name)
+    for name, child in layer.named_children():
+        yield from _own_parameters(child, prefix=f"{prefix}.{name}")

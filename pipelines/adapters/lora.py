@@ -1,0 +1,222 @@
+"""LoRA (Hu et al. 2021, 2106.09685): W + s·B·A beside each chosen layer; the layers and their forward are PEFT's."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from pipelines.adapters.core import check_state, seat, unwrapped
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
+TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"
+RESNET = r"resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
+TARGETS = {  # full-match patterns on the UNet's module names
+    "attention": rf".*\.({ATTENTION})",
+    "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # what LoCon reaches: all 278 layers inside SD 1.x's blocks
+}
+TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+MAX_RANK = 1024
+LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
+
+
+class LoRA:
+    """A low-rank change of the UNet and, when ``text_encoder_rank`` is not 0, of the text encoder.
+
+    ``alpha`` 0 means alpha = rank, a scale of 1. ``ranks`` ("unet.<module>" to rank), when given, names every
+    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read.
+    """
+
+    kind = "lora"
+
+    def __init__(
+        self,
+        *,
+        rank: int = 4,
+        alpha: float = 0.0,
+        targets: str = "attention",
+        text_encoder_rank: int = 0,
+        seed: int = 0,
+        ranks: Mapping[str, int] | None = None,
+    ) -> None:
+        if targets not in TARGETS:
+            raise ValueError(f"LoRA targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
+        wanted = [rank, *(ranks or {}).values(), *([text_encoder_rank] if text_encoder_rank else [])]
+        if not all(1 <= value <= MAX_RANK for value in wanted):
+            raise ValueError(f"A LoRA's rank must lie between 1 and {MAX_RANK}; got {wanted}.")
+        self.rank, self.alpha, self.targets = rank, alpha, targets
+        self.text_encoder_rank, self.seed = text_encoder_rank, seed
+        self.ranks = dict(ranks) if ranks is not None else None
+        self.base: Base | None = None
+        self.base_hash = self.note = ""
+        self._layers: dict[str, LoraLayer] = {}  # "unet.<module>" to its wrapper, sorted by key
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        try:
+            return cls(
+                rank=int(header["rank"]),
+                alpha=float(header["alpha"]),
+                targets=header["targets"],
+                text_encoder_rank=int(header["text_encoder_rank"]),
+                seed=int(header["seed"]),
+                ranks=json.loads(header["ranks"]) if "ranks" in header else None,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"The file's header does not describe a LoRA ({error!r}).") from error
+
+    def header(self) -> dict[str, str]:
+        own = {name: str(getattr(self, name)) for name in ("rank", "alpha", "text_encoder_rank", "seed")}
+        ranks = {} if self.ranks is None else {"ranks": json.dumps(self.ranks)}
+        return {**own, "targets": self.targets, **ranks}
+
+    def inject(self, base: "Base") -> Self:
+        assert self.base is None, "this LoRA is live already"
+        if not self._layers:
+            self._layers = self._build(base)
+            self.base_hash = base.hash
+        for key, layer in self._layers.items():
+            parent, name = seat(base, key)
+            layer.base_layer = parent.get_submodule(name)
+            setattr(parent, name, layer)
+        self.base = base
+        return self
+
+    def remove(self) -> None:
+        assert self.base is not None, "this LoRA is not live"
+        for key, layer in self._layers.items():
+            parent, name = seat(self.base, key)
+            while (
+                found := parent.get_submodule(name)
+            ) is not layer:  # an adapter injected later lies outside
+                parent, name = found, "base_layer"
+            setattr(parent, name, layer.base_layer)
+            layer._modules["base_layer"] = None
+        self.base = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._named_parameters().values())
+
+    def materialise(self) -> None:
+        """Nothing: the live weights are the parameters."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: value.detach().to("cpu", copy=True) for name, value in self._named_parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        own = self._named_parameters()
+        check_state(state, {name: value.shape for name, value in own.items()})
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    @torch.no_grad()
+    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
+        """ΔW = s·B·A; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
+        if not self._layers:
+            self.inject(base).remove()
+        for key, layer in self._layers.items():
+            down, up = layer.lora_A[LIVE].weight, layer.lora_B[LIVE].weight
+            change = layer.scaling[LIVE] * (up.flatten(1) @ down.flatten(1))  # (out, in * kernel)
+            yield f"{key}.weight", change.view(up.shape[0], *down.shape[1:])
+
+    def scales(self) -> dict[str, float]:
+        """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
+        return {key: layer.scaling[LIVE] for key, layer in self._layers.items()}
+
+    def _named_parameters(self) -> dict[str, nn.Parameter]:
+        assert self._layers, "a LoRA has its tensors from the first inject on"
+        return {
+            f"{key}.{name}.weight": getattr(layer, name)[LIVE].weight
+            for key, layer in self._layers.items()
+            for name in ("lora_A", "lora_B")
+        }
+
+    def _build(self, base: "Base") -> dict[str, LoraLayer]:
+        layers: dict[str, LoraLayer] = {}
+        for prefix, (pattern, rank, rank_pattern) in self._plan().items():
+            config = LoraConfig(r=rank, lora_alpha=1, target_modules=pattern, rank_pattern=rank_pattern)
+            found = _wrap(base.module(prefix), config)
+            layers |= {f"{prefix}.{path}": layer for path, layer in found.items()}
+        layers = dict(sorted(layers.items()))
+        generator = torch.Generator().manual_seed(self.seed)
+        for layer in layers.values():
+            _initialise(layer, alpha=self.alpha, generator=generator)
+        return layers
+
+    def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
+        """Return for each part of the base (layer pattern, rank, PEFT's rank_pattern)."""
+        if self.ranks is None:
+            text = {"text_encoder": (TEXT_TARGETS, self.text_encoder_rank, {})}
+            return {
+                "unet": (TARGETS[self.targets], self.rank, {}),
+                **(text if self.text_encoder_rank else {}),
+            }
+        plan = {}
+        for prefix in sorted({key.partition(".")[0] for key in self.ranks}):
+            ranks = {
+                key.partition(".")[2]: rank
+                for key, rank in self.ranks.items()
+                if key.startswith(prefix + ".")
+            }
+            by_rank = {
+                rank: [re.escape(path) for path in ranks if ranks[path] == rank] for rank in ranks.values()
+            }
+            rank_pattern = {f"({'|'.join(paths)})": rank for rank, paths in by_rank.items()}
+            plan[prefix] = ("|".join(map(re.escape, ranks)), max(by_rank), rank_pattern)
+        return plan
+
+
+def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, LoraLayer]:
+    """Let PEFT build its layers for a module and take them out again: (path to loose layer)."""
+    trainable = [parameter.requires_grad for parameter in module.parameters()]
+    with _bare(module), torch.random.fork_rng(devices=[]):
+        parameters = list(module.parameters())
+        inject_adapter_in_model(config, module, adapter_name=LIVE)
+        del module.peft_config
+        layers = {path: child for path, child in module.named_modules() if isinstance(child, LoraLayer)}
+        for path, layer in layers.items():
+            parent_path, _, name = path.rpartition(".")
+            setattr(module.get_submodule(parent_path), name, layer.base_layer)
+            layer._modules["base_layer"] = None
+        for parameter, flag in zip(parameters, trainable, strict=True):
+            parameter.requires_grad_(flag)
+    return layers
+
+
+@contextmanager
+def _bare(module: nn.Module) -> Iterator[None]:
+    """Set other adapters' wrappers aside, so that PEFT sees the base's own layers."""
+    wrapped = [
+        (parent, name, child)
+        for parent in list(module.modules())
+        for name, child in parent.named_children()
+        if isinstance(child, BaseTunerLayer) and not isinstance(parent, BaseTunerLayer)
+    ]
+    for parent, name, child in wrapped:
+        setattr(parent, name, unwrapped(child))
+    try:
+        yield
+    finally:
+        for parent, name, child in wrapped:
+            setattr(parent, name, child)
+
+
+def _initialise(layer: LoraLayer, *, alpha: float, generator: torch.Generator) -> None:
+    """A ~ N(0, 1/r²), B = 0, both float32, from the run's own generator; scale alpha / r."""
+    rank = layer.r[LIVE]
+    for child in (layer.lora_A[LIVE], layer.lora_B[LIVE]):
+        child.float().requires_grad_(True)
+    down = layer.lora_A[LIVE].weight
+    down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
+    layer.lora_B[LIVE].weight.data.zero_()
+    layer.scaling[LIVE] = alpha / rank if alpha else 1.0
