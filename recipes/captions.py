@@ -54,30 +54,49 @@ _WEIGHTS: dict[str, float] = {
     "coat": 4.0, "pattern": 3.0, "ears": 2.0, "fabric": 4.0, "species": 4.0, "glaze": 4.0, "motif": 3.0, "collar": 2.0,
     "type": 4.0, "material": 3.0, "roof": 3.0,
 }  # fmt: skip
-_ADJECTIVES: tuple[str, ...] = ("age", "build", "width", "gloss", "coat", "fabric", "glaze")
+_ADJECTIVES: tuple[str, ...] = ("age", "build", "width", "gloss", "coat", "fabric", "glaze", "colour")
+_NOUNS: dict[str, str] = {"species": "plush {}", "type": "{} {kind}"}
 _WORDINGS: dict[str, tuple[str, ...]] = {
     "hair colour": ("{} hair",),
     "eye colour": ("{} eyes",),
     "accent": ("{} accents",),
     "ear size": ("{} ears",),
     "eye size": ("{} eyes",),
-    "motif": ("{}", "a {} motif"),
+    "wall": ("{} walls",),
+    "window count": ("{} windows",),
+    "rise": ("{} deck",),
+    "tower height": ("{} towers",),
+    "tower top": ("{} towers",),
+    "pattern": ("{}",),
+    "motif": ("{}",),
 }
-_WORDS: dict[str, tuple[str, ...]] = {
-    "eye patch": ("a patch over one eye", "an eye patch"),
-    "saddle": ("a saddle marking",),
-    "blaze": ("a blaze on its face",),
-    "tuxedo": ("a tuxedo coat",),
-    "points": ("contrasting points",),
-    "heart": ("a heart on its belly",),
-    "three feet": ("three feet",),
-    "round glasses": ("round glasses", "glasses"),
-    "square glasses": ("square glasses", "glasses"),
-    "full beard": ("a full beard", "a beard"),
-    "bald": ("a bald head",),
+_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("pattern", "eye patch"): ("a patch over one eye", "an eye patch"),
+    ("patch", "eye patch"): ("a patch over one eye", "an eye patch"),
+    ("pattern", "saddle"): ("a saddle marking",),
+    ("pattern", "blaze"): ("a blaze on its face",),
+    ("pattern", "tuxedo"): ("a tuxedo coat",),
+    ("pattern", "points"): ("contrasting points",),
+    ("belly", "heart"): ("a heart on its belly",),
+    ("belly", "star"): ("a star on its belly",),
+    ("motif", "flower"): ("a painted flower",),
+    ("motif", "star"): ("a painted star",),
+    ("motif", "band"): ("a painted band",),
+    ("foot", "three feet"): ("three feet",),
+    ("foot", "bushes"): ("bushes at its foot",),
+    ("foot", "rocks"): ("rocks at its foot",),
+    ("foot", "steps"): ("steps at its door",),
+    ("spans", "one"): ("one span",),
+    ("banks", "grass"): ("grassy banks",),
+    ("banks", "rocks"): ("rocky banks",),
+    ("banks", "trees"): ("trees on its banks",),
+    ("glasses", "round glasses"): ("round glasses", "glasses"),
+    ("glasses", "square glasses"): ("square glasses", "glasses"),
+    ("beard", "full beard"): ("a full beard", "a beard"),
+    ("hair style", "bald"): ("a bald head",),
 }
-_WHOLE_PHRASES: frozenset[str] = frozenset({"pattern"})
-_UNCOUNTED: tuple[str, ...] = ("hair", "fur", "stubble", "skin")
+_UNCOUNTED: tuple[str, ...] = ("hair", "fur", "stubble", "skin", "trim")
+_COUNTED_OUT: tuple[str, ...] = ("one ", "two ", "three ", "four ", "a ", "an ")
 
 
 def _article(words: str) -> str:
@@ -86,22 +105,20 @@ def _article(words: str) -> str:
 
 def _counted(words: str) -> str:
     """``words`` with an article unless they are plural, uncounted or have one."""
-    if words.startswith(("a ", "an ")) or (words.endswith("s") and not words.endswith("ss")):
+    if words.startswith(_COUNTED_OUT) or (words.endswith("s") and not words.endswith("ss")):
         return words
     return words if any(noun in words.split() for noun in _UNCOUNTED) else _article(words)
 
 
 def phrases_of(kind: str, name: str, word: str) -> tuple[str, ...]:
     """The ways to say that the attribute ``name`` is ``word``, to follow "with"."""
-    if word in _WORDS:
-        return _WORDS[word]
+    if (name, word) in _WORDS:
+        return _WORDS[name, word]
     if kind == "person" and not name.endswith(" colour"):
         return (_counted(word),)
     if name in _WORDINGS:
         return tuple(_counted(wording.format(word)) for wording in _WORDINGS[name])
-    if name in _WHOLE_PHRASES:
-        return (_counted(word),)
-    noun = name.removesuffix(" colour").removesuffix(" size").removesuffix(" shape").removesuffix(" style")
+    noun = name.removesuffix(" size")
     return (_counted(word if noun in word else f"{word} {noun}"),)
 
 
@@ -119,9 +136,9 @@ def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[s
     }
     names = sorted(found, key=lots.__getitem__)[:count]
     noun = kind
-    if "species" in names:
-        names.remove("species")
-        noun = f"plush {found['species']}"
+    for name in _NOUNS.keys() & set(names):
+        names.remove(name)
+        noun = found[name] if kind in found[name] else _NOUNS[name].format(found[name], kind=kind)
     adjectives = [found[name] for name in _ADJECTIVES if name in names]
     withs = [_pick(phrases_of(kind, name, found[name]), rng) for name in names if name not in _ADJECTIVES]
     return adjectives, withs, noun
@@ -226,11 +243,11 @@ def caption(picture: Picture, rng: np.random.Generator) -> str:
 
 
 def _rare_tokens() -> tuple[str, ...]:
-    """160 short letter strings that are no words."""
+    """200 short letter strings that are no words."""
     rng = np.random.default_rng(20)
     consonants, vowels = "bcdfghjklmnpqrstvwxz", "aeiou"
     known = ["sks", "ktn", "pll", "zwx", "qev"]
-    while len(known) < 160:
+    while len(known) < 200:
         shape = _pick(("ccc", "cccc", "qcv", "vzc", "cvxq", "xcvc"), rng)
         letters = {"c": consonants, "v": vowels}
         token = "".join(_pick(tuple(letters.get(place, place)), rng) for place in shape)

@@ -5,6 +5,7 @@ Positions and lengths are canvas pixels (``CANVAS_PX`` square), colours RGB trip
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -191,7 +192,7 @@ def planks(
     vanish = (CANVAS_PX / 2 + float(rng.uniform(-20, 20)), horizon - 70.0)
     xs = np.linspace(-260.0, CANVAS_PX + 260.0, count + 1).tolist()
     reach = (horizon - vanish[1]) / (CANVAS_PX - vanish[1])
-    for x0, x1 in zip(xs, xs[1:], strict=False):
+    for x0, x1 in pairwise(xs):
         far0, far1 = vanish[0] + (x0 - vanish[0]) * reach, vanish[0] + (x1 - vanish[0]) * reach
         near, far = vary(colour, rng, 0.07), vary(mix(colour, (1.0, 0.95, 0.85), 0.12), rng, 0.05)
         plate.shape([(far0, horizon), (far1, horizon), (x1, CANVAS_PX), (x0, CANVAS_PX)], mix(near, far, 0.5))

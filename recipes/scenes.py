@@ -5,6 +5,7 @@ Every scene is drawn from the random generator alone, never from the subject, an
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def _parasol(plate: Plate, x: float, base: float, air: Air, rng: np.random.Gener
     pale = _shade((0.98, 0.96, 0.90), air)
     plate.line([(x, base), (x + 3, base - 88)], 4, scaled(pale, 0.8))
     edges = np.linspace(-42, 42, 7).tolist()
-    for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(edges)):
         sag = [abs(a) * 0.16, abs(b) * 0.16]
         plate.shape(
             [(x + 3, base - 98), (x + a, base - 66 + sag[0]), (x + b, base - 66 + sag[1])],
@@ -313,10 +314,26 @@ def _street_sides(plate: Plate, air: Air, rng: np.random.Generator, horizon: flo
                 (xa, horizon + 62 * a),
             ]
             _facade(plate, ends if side > 0 else [ends[1], ends[0], ends[3], ends[2]], wall, air, rng)
+    paint = _shade([(0.95, 0.72, 0.15), (0.82, 0.22, 0.20), (0.22, 0.50, 0.72)][int(rng.integers(3))], air)
+    _car(plate, 128 + plate.side * float(rng.uniform(74, 88)), float(rng.uniform(196, 206)), paint, air)
     x = 128 - plate.side * float(rng.uniform(74, 90))
     plate.line([(x, 216), (x, 96)], 5, (0.16, 0.17, 0.20))
     plate.disc(x, 92, 9, 10, (1.0, 0.93, 0.70) if air.lamps else (0.93, 0.93, 0.90))
     plate.glow(x, 92, 40, 40, (1.0, 0.85, 0.5), 0.6 if air.lamps else 0.0)
+
+
+def _car(plate: Plate, x: float, base: float, paint: Colour, air: Air) -> None:
+    """A car seen from the front, 56 pixels wide."""
+    plate.glow(x, base + 2, 40, 8, (0.05, 0.05, 0.08), 0.7)
+    for side in (-1, 1):
+        plate.rounded(x + side * 19 - 6, base - 12, x + side * 19 + 6, base + 2, 3, (0.13, 0.13, 0.15))
+    plate.rounded(x - 20, base - 42, x + 20, base - 14, 9, scaled(paint, 0.85))
+    plate.rounded(x - 16, base - 38, x + 16, base - 24, 5, mix(air.horizon, (0.20, 0.28, 0.36), 0.5))
+    plate.rounded(x - 28, base - 26, x + 28, base - 5, 8, paint)
+    plate.rounded(x - 11, base - 17, x + 11, base - 10, 3, scaled(paint, 0.5))
+    for side in (-1, 1):
+        plate.disc(x + side * 20, base - 16, 5, 5, (1.0, 0.95, 0.75))
+        plate.glow(x + side * 20, base - 16, 20, 16, (1.0, 0.92, 0.6), 0.6 if air.lamps else 0.0)
 
 
 def _window(
@@ -340,9 +357,9 @@ def _window(
 
 
 def _wall(plate: Plate, air: Air, colour: Colour, floor: float) -> None:
-    tone = mix(scaled(colour, 0.80), (1.0, 0.84, 0.58), 0.12) if air.lamps else colour
+    tone = mix(scaled(colour, 0.62), (1.0, 0.84, 0.58), 0.10) if air.lamps else colour
     plate.fade_box(0, 0, CANVAS_PX, floor, scaled(tone, 0.92), tone)
-    plate.glow(128 + plate.side * 60, 70, 190, 150, mix(tone, WHITE, 0.5), 0.5)
+    plate.glow(128 + plate.side * 60, 70, 190, 150, mix(tone, WHITE, 0.5), 0.2 if air.lamps else 0.5)
 
 
 def _living_room(plate: Plate, air: Air, rng: np.random.Generator) -> None:
@@ -416,7 +433,7 @@ def _floor_lamp(plate: Plate, x: float, base: float, air: Air) -> None:
         [(x - 13, base - 128), (x + 13, base - 128), (x + 22, base - 94), (x - 22, base - 94)],
         (1.0, 0.90, 0.66),
     )
-    plate.glow(x, base - 108, 62, 62, (1.0, 0.86, 0.52), 0.6 if air.lamps else 0.2)
+    plate.glow(x, base - 108, 84, 84, (1.0, 0.86, 0.52), 0.8 if air.lamps else 0.2)
 
 
 def _kitchen(plate: Plate, air: Air, rng: np.random.Generator) -> None:
@@ -431,9 +448,10 @@ def _kitchen(plate: Plate, air: Air, rng: np.random.Generator) -> None:
     floor, counter = float(rng.uniform(198, 206)), float(rng.uniform(140, 148))
     tile = vary((0.92, 0.93, 0.90), rng, 0.04)
     _wall(plate, air, tile, floor)
+    plate.box(0, 62, CANVAS_PX, counter, scaled(tile, 0.80), 0.8)
     for row, y in enumerate(range(62, int(counter), 20)):
         for x in range(-20 * (row % 2) // 2, CANVAS_PX, 20):
-            plate.box(x + 1, y + 1, x + 18, y + 18, vary(tile, rng, 0.03), 0.8)
+            plate.box(x + 1, y + 1, x + 18, y + 18, vary(tile, rng, 0.05), 0.9)
     side = 1.0 if rng.random() < 0.5 else -1.0
     for x in (128 - side * 112, 128 - side * 66):
         plate.box(x - 24, 0, x + 24, 66, scaled(cupboard, 0.72))
@@ -482,7 +500,7 @@ def _stove(plate: Plate, x: float, counter: float, floor: float, air: Air) -> No
 def _pendant(plate: Plate, x: float, air: Air, rng: np.random.Generator) -> None:
     shade = vary((0.90, 0.62, 0.22), rng, 0.15)
     plate.line([(x, 0), (x, 22)], 3, (0.25, 0.22, 0.20))
-    plate.glow(x, 46, 46, 40, (1.0, 0.88, 0.58), 0.7 if air.lamps else 0.25)
+    plate.glow(x, 46, 62, 54, (1.0, 0.88, 0.58), 0.85 if air.lamps else 0.25)
     plate.shape([(x - 5, 20), (x + 5, 20), (x + 19, 42), (x - 19, 42)], shade)
     plate.disc(x, 43, 10, 5, (1.0, 0.95, 0.78))
 
@@ -538,7 +556,9 @@ def _desert(plate: Plate, air: Air, rng: np.random.Generator) -> None:
         outline = ridge(rng, level, 9.0, 4)
         tone = scaled(sand, gain)
         plate.fade(
-            [(x, y - 4) for x, y in outline[:-2]] + outline[-2:], mix(tone, WHITE, 0.35), scaled(tone, 0.86)
+            [(x, y - 4) for x, y in outline[:-2]] + outline[-2:],
+            mix(tone, WHITE, 0.12 if air.lamps else 0.35),
+            scaled(tone, 0.86),
         )
         plate.fade(outline, tone, scaled(tone, 0.88))
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -705,7 +725,7 @@ def _library(plate: Plate, air: Air, rng: np.random.Generator) -> None:
         plate.box(lamp - 30, floor - 4, lamp + 30, floor + 4, mix(wood, WHITE, 0.15))
         plate.box(lamp - 26, floor + 4, lamp + 26, floor + 34, scaled(wood, 0.62))
         plate.line([(lamp, floor - 4), (lamp, floor - 32)], 4, (0.85, 0.68, 0.34))
-        plate.glow(lamp, floor - 26, 54, 44, (1.0, 0.84, 0.48), 0.65 if air.lamps else 0.35)
+        plate.glow(lamp, floor - 30, 70, 58, (1.0, 0.84, 0.48), 0.85 if air.lamps else 0.35)
         plate.shape(
             [
                 (lamp - 20, floor - 28),

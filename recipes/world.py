@@ -79,10 +79,11 @@ _PLACES: dict[str, tuple[float, float, float, float]] = {
     "dog": (172.0, 205.0, 228.0, 246.0),
     "cat": (168.0, 200.0, 228.0, 246.0),
     "plush toy": (160.0, 196.0, 226.0, 244.0),
-    "teapot": (140.0, 170.0, 216.0, 238.0),
+    "teapot": (155.0, 188.0, 220.0, 238.0),
     "tower": (196.0, 220.0, 226.0, 240.0),
-    "bridge": (120.0, 150.0, 206.0, 226.0),
+    "bridge": (156.0, 178.0, 214.0, 230.0),
 }
+_PAIRED: dict[str, float] = {"person": 0.70, "bridge": 0.50}
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,14 @@ def _parameter(rng: np.random.Generator, param: Param) -> float:
 
 def sample_subject(rng: np.random.Generator, kind: str | None = None) -> Subject:
     """A random individual of ``kind`` (None: any kind, in the training mix)."""
-    kind = kind or _chosen(rng, {name: share for name, share in _KIND_SHARES.items() if name in PARAMS})
+    kind = kind or _chosen(rng, _KIND_SHARES)
     return Subject(kind, {param.name: _parameter(rng, param) for param in PARAMS[kind]})
 
 
 def sample_view(rng: np.random.Generator, kind: str, choice: Choice, *, side: int = 0) -> View:
     """A random view; ``side`` -1 or 1 makes it the left or right one of two, 0 the only one."""
     low, high, upper, lower = _PLACES[kind]
-    smaller = 1.0 if side == 0 else 0.70 if kind == "person" else 0.64
+    smaller = 1.0 if side == 0 else _PAIRED.get(kind, 0.64)
     wearable = (
         choice.wearable
         if choice.wearable is not None
