@@ -1,12 +1,15 @@
-"""Bridges over a small river: arch, suspension, cable-stayed, truss and covered. They are 1.25 times as wide as high."""
+"""Bridges over a small river: arch, suspension, cable-stayed, truss and covered.
+
+A bridge is 1.25 times as wide as its view is high.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from recipes.frame import INK, WHITE, Frame, colour_of
-from recipes.kit import Canvas, Colour, Identity, Mask, Param, Point, View, mix, scaled
-from recipes.masonry import FLAGS, LAMPLIGHT, draw_flag, draw_rocks, flat_wall, round_wall
+from recipes.kit import Canvas, Colour, Identity, Param, Point, View, mix, scaled
+from recipes.masonry import FLAGS, LAMPLIGHT, draw_flag, flat_wall, round_wall
 
 BRIDGE_PARAMS = (
     Param("type", ("arch", "suspension", "cable-stayed", "truss", "covered")),
@@ -82,9 +85,13 @@ def draw_bridge(canvas: Canvas, identity: Identity, view: View) -> None:
 
 def _draw_river(bridge: Bridge) -> None:
     frame = bridge.frame
-    pool = frame.blob([(-112, 10), (-60, 16), (60, 16), (112, 10), (124, -8), (70, -17), (-70, -17), (-124, -8)])
+    pool = frame.blob(
+        [(-112, 10), (-60, 16), (60, 16), (112, 10), (124, -8), (70, -17), (-70, -17), (-124, -8)]
+    )
     frame.paint(pool.blurred(2.5), mix(WATER, (0.16, 0.22, 0.20), 0.5))
-    inner = frame.blob([(-108, 8), (-60, 13), (60, 13), (108, 8), (118, -8), (66, -15), (-66, -15), (-118, -8)])
+    inner = frame.blob(
+        [(-108, 8), (-60, 13), (60, 13), (108, 8), (118, -8), (66, -15), (-66, -15), (-118, -8)]
+    )
     frame.paint(inner, WATER, 0.15, 8)
     frame.paint(frame.box(-92, 3, 92, 13).blurred(4.0).cut(inner), bridge.colour, opacity=0.35)
     for x, y, half in ((-52, -6, 22), (34, -9, 26), (74, 0, 16), (-12, 1, 18)):
@@ -98,18 +105,26 @@ def _draw_banks(bridge: Bridge) -> None:
             _rock_pile(frame, side * 108)
         return
     for side in (-1, 1):
-        mound = frame.blob([(side * x, y) for x, y in ((82, -6), (98, 14), (124, 26), (148, 24), (150, -14), (104, -15))])
-        frame.paint(mound, (0.40, 0.58, 0.27), 0.4, 9, texture=frame.fuzz(44, 0.3))
+        mound = frame.blob(
+            [(side * x, y) for x, y in ((82, -6), (98, 14), (124, 26), (148, 24), (150, -14), (104, -15))]
+        )
+        frame.paint(mound, (0.40, 0.58, 0.27), 0.4, 9, texture=frame.fuzz(40, 0.4))
         if kind == "trees":
             frame.paint(frame.stroke([(side * 114, 18), (side * 114, 46)], 8), (0.40, 0.27, 0.17))
             crown = frame.ellipse(side * 113, 62, 20, 24)
-            frame.paint(crown, (0.25, 0.48, 0.23), 0.55, 10, texture=frame.fuzz(36, 0.5))
+            frame.paint(crown, (0.25, 0.48, 0.23), 0.55, 10, texture=frame.fuzz(40, 0.4))
 
 
 def _rock_pile(frame: Frame, x: float) -> None:
     for dx, radius, tone in ((14, 24, 0.9), (-10, 18, 1.0)):
         cx = x + dx * (1 if x > 0 else -1)
-        rock = [(cx - radius * 1.2, -12), (cx - radius, radius * 0.4), (cx, radius * 0.8), (cx + radius, radius * 0.4), (cx + radius * 1.2, -12)]
+        rock = [
+            (cx - radius * 1.2, -12),
+            (cx - radius, radius * 0.4),
+            (cx, radius * 0.8),
+            (cx + radius, radius * 0.4),
+            (cx + radius * 1.2, -12),
+        ]
         frame.paint(frame.blob(rock), scaled((0.52, 0.50, 0.49), tone), 0.6, 9)
 
 
@@ -128,9 +143,8 @@ def _draw_railing(bridge: Bridge, height: float = 12.0) -> None:
         wall = frame.polygon([*bridge.along(-REACH, REACH, height), *bridge.along(REACH, -REACH, -1)])
         frame.paint(wall, bridge.trim, 0.35, 4)
         return
-    for x in np.arange(-126.0, 127.0, 18.0):
-        y = bridge.deck(float(x))
-        frame.paint(frame.stroke([(x, y), (x, y + height)], 4.0), bridge.trim)
+    feet = bridge.along(-126, 126, count=15)
+    frame.paint(frame.lines([((x, y), (x, y + height)) for x, y in feet], 4.0), bridge.trim)
     frame.paint(frame.stroke(bridge.along(-REACH, REACH, height), 4.4), bridge.trim)
 
 
@@ -160,9 +174,11 @@ def _arch(bridge: Bridge) -> None:
     for k in range(spans):
         x = -92 + width * (k + 0.5)
         half = width / 2 - (7 if spans > 1 else 4)
-        tall = min(bridge.deck(x) - 14, half * 1.05 + 12)
+        tall = min(bridge.deck(x) - 14, half * (1.05 if spans == 1 else 1.75) + 12)
         spring = tall * 0.35
-        arc = [(x + half * np.cos(a), spring + (tall - spring) * np.sin(a)) for a in np.linspace(0, np.pi, 17)]
+        arc = [
+            (x + half * np.cos(a), spring + (tall - spring) * np.sin(a)) for a in np.linspace(0, np.pi, 17)
+        ]
         openings.append([(x + half, -12), *arc, (x - half, -12)])
     solid, rims = face, []
     for opening in openings:
@@ -195,10 +211,9 @@ def _suspension(bridge: Bridge) -> None:
         else:
             ys = low + (top - low) * ((2 * xs - left - right) / (right - left)) ** 2
         cable = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
-        count = max(2, round((right - left) / 15))
-        for x in np.linspace(left, right, count + 1)[1:-1]:
-            y = float(np.interp(x, xs, ys))
-            frame.paint(frame.stroke([(x, bridge.deck(float(x))), (x, y)], 3.0), mix(bridge.colour, INK, 0.2))
+        feet = bridge.along(left, right, count=max(3, round((right - left) / 15) + 1))[1:-1]
+        hangers = frame.lines([((x, y), (x, float(np.interp(x, xs, ys)))) for x, y in feet], 3.0)
+        frame.paint(hangers, mix(bridge.colour, INK, 0.2))
         frame.paint(frame.stroke(cable, 5.5), bridge.colour, 0.4, 3)
     for x in piers:
         _pylon(bridge, x, top, 10)
@@ -210,13 +225,13 @@ def _cable_stayed(bridge: Bridge) -> None:
     xs = {1: [0.0], 2: [-55.0, 55.0], 3: [-82.0, 0.0, 82.0]}[bridge.spans]
     top = 124 + 44 * bridge.height
     reach = {1: 118.0, 2: 62.0, 3: 44.0}[bridge.spans]
+    count = 5 if bridge.spans == 1 else 3
     for x in xs:
-        for k in range(1, 6 if bridge.spans == 1 else 4):
-            part = k / (5 if bridge.spans == 1 else 3)
-            for side in (-1, 1):
-                foot = x + side * reach * part
-                stay = frame.stroke([(x, top - 24 * (1 - part)), (foot, bridge.deck(foot))], 3.4)
-                frame.paint(stay, mix(bridge.trim, bridge.colour, 0.35))
+        stays = []
+        for part in np.arange(1, count + 1) / count:
+            for foot in (x - reach * part, x + reach * part):
+                stays.append(((x, top - 24 * (1 - part)), (foot, bridge.deck(foot))))
+        frame.paint(frame.lines(stays, 3.6), mix(bridge.trim, bridge.colour, 0.35))
         _pylon(bridge, x, top, 10)
     _draw_deck(bridge)
 
@@ -234,12 +249,13 @@ def _truss(bridge: Bridge) -> None:
         middle = (left + right) / 2
         lift = [tall * (0.62 + 0.38 * (1 - ((x - middle) / (right - left) * 2) ** 2)) for x in xs]
         chord = [(float(x), bridge.deck(float(x)) + dy) for x, dy in zip(xs, lift, strict=True)]
+        posts, diagonals = [], []
         for k in range(panels):
             low_left, low_right = (xs[k], bridge.deck(xs[k])), (xs[k + 1], bridge.deck(xs[k + 1]))
-            diagonal = [low_left, chord[k + 1]] if k < panels / 2 else [chord[k], low_right]
-            frame.paint(frame.stroke(diagonal, 5), scaled(bridge.colour, 0.78))
-            if k > 0:
-                frame.paint(frame.stroke([low_left, chord[k]], 5), scaled(bridge.colour, 0.9))
+            diagonals.append((low_left, chord[k + 1]) if k < panels / 2 else (chord[k], low_right))
+            posts.append((low_left, chord[k]))
+        frame.paint(frame.lines(diagonals, 5), scaled(bridge.colour, 0.78))
+        frame.paint(frame.lines(posts[1:], 5), scaled(bridge.colour, 0.9))
         path = [(float(xs[0]), bridge.deck(xs[0])), *chord, (float(xs[-1]), bridge.deck(xs[-1]))]
         for start, end in zip(path, path[1:], strict=False):
             frame.paint(frame.stroke([start, end], 7.5), bridge.colour, 0.4, 4)
@@ -255,9 +271,8 @@ def _covered(bridge: Bridge) -> None:
     wall = 44 + 16 * bridge.height
     house = frame.polygon([*bridge.along(-106, 106, wall), *bridge.along(106, -106, 2)])
     frame.paint(house, flat_wall(frame, house, bridge.colour))
-    for x in np.arange(-96.0, 97.0, 16.0):
-        plank = frame.stroke([(x, bridge.deck(float(x)) + 2), (x, bridge.deck(float(x)) + wall)], 3.0)
-        frame.paint(plank, scaled(bridge.colour, 0.8))
+    feet = bridge.along(-96, 96)
+    frame.paint(frame.lines([((x, y + 2), (x, y + wall)) for x, y in feet], 3.0), scaled(bridge.colour, 0.8))
     for x in np.linspace(-72, 72, 2 * bridge.spans + 1):
         y, tall = bridge.deck(float(x)) + wall * 0.52, wall * 0.24
         frame.paint(frame.box(x - 13, y - tall - 3, x + 13, y + tall + 3), bridge.trim)
@@ -269,7 +284,10 @@ def _covered(bridge: Bridge) -> None:
     tiles = mix(bridge.trim, (0.30, 0.22, 0.26), 0.25)
     frame.paint(roof, tiles, 0.45, 8)
     for lift in (9, 21):
-        frame.paint(frame.stroke(bridge.along(-112 + lift * 0.4, 112 - lift * 0.4, wall + lift), 3.4), scaled(tiles, 0.8))
+        frame.paint(
+            frame.stroke(bridge.along(-112 + lift * 0.4, 112 - lift * 0.4, wall + lift), 3.4),
+            scaled(tiles, 0.8),
+        )
     _roof_towers(bridge, wall + 30)
 
 
@@ -283,10 +301,10 @@ def _draw_lamps(bridge: Bridge) -> None:
     frame = bridge.frame
     if bridge.words["lamps"] == "none":
         return
-    for x in (-119.0, -40.0, 40.0, 119.0):
-        y = bridge.deck(x)
-        frame.paint(frame.stroke([(x, y), (x, y + 32)], 4.4), INK)
-        lamp: Mask = frame.ellipse(x, y + 36, 7, 7.5)
+    feet = [(x, bridge.deck(x)) for x in (-119.0, -40.0, 40.0, 119.0)]
+    frame.paint(frame.lines([((x, y), (x, y + 32)) for x, y in feet], 4.4), INK)
+    for x, y in feet:
+        lamp = frame.ellipse(x, y + 36, 7, 7.5)
         frame.paint(lamp, LAMPLIGHT, 0.3, 4)
         if frame.is_dark():
             frame.canvas.glow(lamp, LAMPLIGHT, blur=7.0, opacity=0.6)

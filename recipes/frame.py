@@ -1,6 +1,7 @@
 """Design coordinates for things: a box 200 units tall, whatever its size and place on the canvas.
 
-``x`` runs to the side the thing faces (0 = its middle), ``y`` runs up from the ground line (0) to the top (200).
+``x`` runs to the side the thing faces (0 = its middle),
+``y`` runs up from the ground line (0) to the top (200).
 """
 
 import math
@@ -18,15 +19,15 @@ from recipes.kit import (
     curve_points,
     mix,
     noise,
-    polygon,
+    polygons,
     scaled,
-    stroke,
 )
 
 DESIGN_HEIGHT = 200.0
 INK: Colour = (0.11, 0.09, 0.11)
 WHITE: Colour = (0.96, 0.95, 0.93)
 PINK: Colour = (0.90, 0.50, 0.53)
+_ARC = np.stack([np.cos(np.linspace(-1.3, 1.3, 6)), -np.sin(np.linspace(-1.3, 1.3, 6))], 1)
 _CIRCLE = np.stack([np.cos(np.arange(30) * math.pi / 15), np.sin(np.arange(30) * math.pi / 15)], 1)
 
 
@@ -51,28 +52,22 @@ class Frame:
         self.rng = np.random.default_rng(self.view.seed)
         self.scale = self.view.height / DESIGN_HEIGHT
         self.mirror = -1.0 if self.view.turn < 0 else 1.0
-        self._cos, self._sin = math.cos(self.view.tilt), math.sin(self.view.tilt)
+        c, s = math.cos(self.view.tilt), math.sin(self.view.tilt)
+        to_screen = np.array([[self.mirror, -self.slope], [0.0, -1.0]]) * self.scale
+        self._turned = to_screen @ np.array([[c, s], [-s, c]])
+        self._textures: dict[tuple[int, float], np.ndarray] = {}
 
     @property
     def turn(self) -> float:
         """How far the thing looks aside, 0..1 (towards positive ``x``)."""
         return abs(self.view.turn)
 
-    def at(self, x: float, y: float) -> Point:
-        """The canvas point of a design point."""
-        dx, dy = x * self.mirror * self.scale, -(y + self.slope * x) * self.scale
-        return (self.view.x + dx * self._cos - dy * self._sin, self.view.base + dx * self._sin + dy * self._cos)
-
-    def points(self, points: list[Point] | np.ndarray) -> list[Point]:
-        xy = np.asarray(points, np.float64)
-        dx = xy[:, 0] * (self.mirror * self.scale)
-        dy = -(xy[:, 1] + self.slope * xy[:, 0]) * self.scale
-        along = self.view.x + dx * self._cos - dy * self._sin
-        down = self.view.base + dx * self._sin + dy * self._cos
-        return list(zip(along.tolist(), down.tolist(), strict=True))
+    def points(self, points: list[Point] | np.ndarray) -> np.ndarray:
+        """(n, 2) canvas points of design points."""
+        return np.asarray(points, np.float64) @ self._turned + (self.view.x, self.view.base)
 
     def polygon(self, points: list[Point] | np.ndarray) -> Mask:
-        return polygon(self.points(points))
+        return polygons([self.points(points)])
 
     def blob(self, points: list[Point], *, tuft: float = 0.0) -> Mask:
         """A smooth closed shape; ``tuft`` > 0 gives it a furry outline of tufts that many units long."""
@@ -83,7 +78,7 @@ class Frame:
             length = tuft * (0.7 + 0.6 * self.rng.random(len(out)))
             ring[1::2] += out * (length / np.hypot(out[:, 0], out[:, 1]))[:, None]
             return self.polygon(ring)
-        return polygon(self.points(path))
+        return self.polygon(path)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Mask:
         along, across = _CIRCLE[:, 0] * rx, _CIRCLE[:, 1] * ry
@@ -94,20 +89,36 @@ class Frame:
         return self.polygon([(left, bottom), (left, top), (right, top), (right, bottom)])
 
     def stroke(self, points: list[Point], width: float) -> Mask:
-        """A line with round ends, never thinner than 3 canvas pixels."""
-        return stroke(self.points(points), max(width * self.scale, 3.0))
+        """A smooth line with round ends, never thinner than 3 canvas pixels."""
+        width = max(width, 3.0 / self.scale)
+        return self.tube(points, (width, width, width))
+
+    def lines(self, segments: list[tuple[Point, Point]], width: float) -> Mask:
+        """Many straight lines as one shape (cheaper than a stroke each), at least 3 canvas pixels wide."""
+        half = max(width * self.scale, 3.0) / 2
+        quads = []
+        for start, end in segments:
+            (ax, ay), (bx, by) = self.points([start, end]).tolist()
+            length = math.hypot(bx - ax, by - ay) or 1.0
+            nx, ny = (ay - by) / length * half, (bx - ax) / length * half
+            quads.append([(ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny), (ax - nx, ay - ny)])
+        return polygons(quads)
 
     def tube(self, points: list[Point], widths: tuple[float, float, float]) -> Mask:
-        """A tapering limb along ``points``, its ``widths`` at the root, the middle and the tip; round ends."""
-        path = np.asarray(curve_points(points, closed=False, steps=6))
-        along = np.gradient(path, axis=0)
-        normal = np.stack([-along[:, 1], along[:, 0]], 1) / np.hypot(along[:, 0], along[:, 1])[:, None]
-        t = np.linspace(0.0, 1.0, len(path))
-        half = np.interp(t, [0.0, 0.55, 1.0], widths)[:, None] * 0.5
-        forward = math.atan2(along[-1, 1], along[-1, 0])
-        sweep = np.linspace(forward + math.pi / 2, forward - math.pi / 2, 9)
-        cap = path[-1] + half[-1] * np.stack([np.cos(sweep), np.sin(sweep)], 1)
-        return self.polygon(np.concatenate([path + normal * half, cap, (path - normal * half)[::-1]]))
+        """A limb along ``points``, its ``widths`` at the root, the middle and the tip; round ends."""
+        path = np.asarray(
+            curve_points(points, closed=False, steps=6) if len(points) > 2 else points, np.float64
+        )
+        along = np.empty_like(path)
+        along[1:-1] = path[2:] - path[:-2]
+        along[0], along[-1] = path[1] - path[0], path[-1] - path[-2]
+        along /= np.hypot(along[:, 0], along[:, 1])[:, None]
+        half = np.interp(np.linspace(0.0, 1.0, len(path)), [0.0, 0.55, 1.0], widths)[:, None] * 0.5
+        along *= half
+        aside = along[:, ::-1] * (-1.0, 1.0)
+        tip = path[-1] + _ARC @ np.stack([along[-1], aside[-1]])
+        root = path[0] - _ARC @ np.stack([along[0], aside[0]])
+        return self.polygon(np.concatenate([path + aside, tip, (path - aside)[::-1], root]))
 
     def paint(
         self,
@@ -121,10 +132,17 @@ class Frame:
     ) -> None:
         """Like ``Canvas.paint``, the rounding in design units."""
         self.canvas.paint(
-            mask, colour, relief=relief, round_px=max(rounding * self.scale, 2.0), opacity=opacity, texture=texture
+            mask,
+            colour,
+            relief=relief,
+            round_px=max(rounding * self.scale, 2.0),
+            opacity=opacity,
+            texture=texture,
         )
 
-    def shade(self, caster: Mask, onto: Mask, *, dx: float = 0.0, drop: float = 8.0, opacity: float = 0.35) -> None:
+    def shade(
+        self, caster: Mask, onto: Mask, *, dx: float = 0.0, drop: float = 8.0, opacity: float = 0.35
+    ) -> None:
         """The soft shadow that ``caster`` throws on ``onto``."""
         soft = caster.moved(dx * self.scale, drop * self.scale).blurred(max(4.0 * self.scale, 1.5))
         self.canvas.paint(onto.cut(soft), (0.07, 0.05, 0.10), opacity=opacity)
@@ -134,11 +152,16 @@ class Frame:
         lean = -self.canvas.light.direction[0] * self.mirror * half_width * 0.25
         wide = self.ellipse(x + lean, 0.0, half_width * 1.15, depth)
         self.canvas.shadow(wide, dy=0.0, blur=max(6.0 * self.scale, 2.0), opacity=0.34)
-        self.canvas.shadow(self.ellipse(x, 1.0, half_width * 0.9, depth * 0.5), dy=0.0, blur=3.0, opacity=0.34)
+        self.canvas.shadow(
+            self.ellipse(x, 1.0, half_width * 0.9, depth * 0.5), dy=0.0, blur=3.0, opacity=0.34
+        )
 
     def fuzz(self, cells: int = 56, depth: float = 0.2) -> np.ndarray:
-        """A fur or fabric texture for ``paint``."""
-        return noise(self.rng, cells, low=1.0 - depth * 0.5, high=1.0 + depth * 0.5)
+        """A fur or fabric texture for ``paint``; the same one each time."""
+        key = (cells, depth)
+        if key not in self._textures:
+            self._textures[key] = noise(self.rng, cells, low=1.0 - depth * 0.5, high=1.0 + depth * 0.5)
+        return self._textures[key]
 
     def lit_side(self) -> float:
         """-1..1: the design ``x`` direction the light comes from."""
@@ -166,7 +189,9 @@ def draw_hat(frame: Frame, x: float, y: float, width: float) -> None:
     )
     frame.paint(frame.ellipse(x, y, half, half * 0.24), scaled(colour, 0.85), 0.5, 5)
     frame.paint(crown, colour, 0.55, 9)
-    band = frame.stroke([(x - half * 0.56, y + half * 0.2), (x, y + half * 0.08), (x + half * 0.56, y + half * 0.2)], 7)
+    band = frame.stroke(
+        [(x - half * 0.56, y + half * 0.2), (x, y + half * 0.08), (x + half * 0.56, y + half * 0.2)], 7
+    )
     frame.paint(band, mix(colour, INK, 0.6) if sum(colour) > 0.9 else WHITE)
 
 
@@ -175,10 +200,17 @@ def draw_scarf(frame: Frame, x: float, y: float, width: float) -> None:
     colour = colour_of(frame.view.wearable_colour)
     half = width / 2
     tail = frame.polygon(
-        [(x + half * 0.22, y), (x + half * 0.3, y - 46), (x + half * 0.3 + 19, y - 44), (x + half * 0.3 + 14, y)]
+        [
+            (x + half * 0.22, y),
+            (x + half * 0.3, y - 46),
+            (x + half * 0.3 + 19, y - 44),
+            (x + half * 0.3 + 14, y),
+        ]
     )
     stripe = frame.stroke([(x + half * 0.3, y - 36), (x + half * 0.3 + 19, y - 35)], 6)
     frame.paint(tail, scaled(colour, 0.92), 0.4, 6)
     frame.paint(stripe.cut(tail), mix(colour, WHITE, 0.65))
-    wrap = frame.stroke([(x - half, y + 8), (x - half * 0.5, y - 4), (x + half * 0.5, y - 4), (x + half, y + 8)], 17)
+    wrap = frame.stroke(
+        [(x - half, y + 8), (x - half * 0.5, y - 4), (x + half * 0.5, y - 4), (x + half, y + 8)], 17
+    )
     frame.paint(wrap, colour, 0.55, 6)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recipes.frame import INK, WHITE, Frame, colour_of
-from recipes.kit import Colour, Mask, mix, scaled
+from recipes.frame import WHITE, Frame, colour_of
+from recipes.kit import Colour, Mask, scaled
 
 WALLS: dict[str, Colour] = {
     "white": (0.93, 0.91, 0.87),
@@ -15,13 +15,13 @@ WALLS: dict[str, Colour] = {
 TRIMS: dict[str, Colour] = {"white": WHITE, "gold": (0.93, 0.72, 0.22), "brown": (0.42, 0.25, 0.14)}
 GLASS: Colour = (0.22, 0.34, 0.48)
 LAMPLIGHT: Colour = (1.0, 0.84, 0.45)
+_TONES = np.random.default_rng(7).uniform(0.9, 1.1, (16, 16)).astype(np.float32)
 FLAGS = ("none", "red", "blue", "yellow", "green")
 
 
 def courses(frame: Frame, mask: Mask, material: str) -> np.ndarray:
-    """(h, w) brightness of a wall in ``material``: blocks of varying tone with soft joints; plain for white."""
+    """(h, w) brightness of a wall in ``material``: blocks with soft joints; plain for white."""
     h, w = mask.alpha.shape
-    rng = np.random.default_rng(7)
     if material == "white":
         return np.ones((h, w), np.float32)
     tall = max((9.0 if material == "red brick" else 13.0) * frame.scale, 5.0)
@@ -29,7 +29,7 @@ def courses(frame: Frame, mask: Mask, material: str) -> np.ndarray:
     y, x = np.arange(h) / tall, np.arange(w) / long
     row = y.astype(int)
     along = x[None] + 0.5 * (row[:, None] % 2)
-    tone = rng.uniform(0.9, 1.1, (16, 16)).astype(np.float32)[row[:, None] % 16, along.astype(int) % 16]
+    tone = _TONES[row[:, None] % 16, along.astype(int) % 16]
     joint = ((y % 1.0) * tall < 2.0)[:, None] | ((along % 1.0) * long < 2.0)
     return np.where(joint, np.float32(0.8), tone)
 
@@ -44,7 +44,9 @@ def round_wall(frame: Frame, mask: Mask, colour: Colour, material: str = "white"
     return (courses(frame, mask, material) * gain)[..., None] * np.asarray(colour, np.float32)
 
 
-def flat_wall(frame: Frame, mask: Mask, colour: Colour, material: str = "white", gain: float = 1.0) -> np.ndarray:
+def flat_wall(
+    frame: Frame, mask: Mask, colour: Colour, material: str = "white", gain: float = 1.0
+) -> np.ndarray:
     """(h, w, 3) colours of a flat wall, a little darker towards the ground."""
     fall = np.linspace(1.08, 0.88, mask.alpha.shape[0], dtype=np.float32)[:, None] * gain
     return (courses(frame, mask, material) * fall)[..., None] * np.asarray(colour, np.float32)
@@ -56,7 +58,9 @@ def side_gains(frame: Frame) -> tuple[float, float]:
     return 1.0 - 0.06 * lit, 0.78 + 0.3 * lit
 
 
-def draw_window(frame: Frame, x: float, y: float, width: float, height: float, shape: str, trim: Colour) -> None:
+def draw_window(
+    frame: Frame, x: float, y: float, width: float, height: float, shape: str, trim: Colour
+) -> None:
     """A window of ``shape`` (arched, square or round) centred on (x, y), lit when it is dark outside."""
     glass = LAMPLIGHT if frame.is_dark() else GLASS
     rim = 3.0
@@ -66,10 +70,18 @@ def draw_window(frame: Frame, x: float, y: float, width: float, height: float, s
         frame.paint(frame.ellipse(x, y, radius, radius), glass)
         return
     for colour, grow in ((trim, rim), (glass, 0.0)):
-        left, right, low, high = x - width / 2 - grow, x + width / 2 + grow, y - height / 2 - grow, y + height / 2 + grow
+        left, right, low, high = (
+            x - width / 2 - grow,
+            x + width / 2 + grow,
+            y - height / 2 - grow,
+            y + height / 2 + grow,
+        )
         if shape == "arched":
             shoulder = high - width / 2
-            arc = [(x + (right - x) * np.cos(a), shoulder + (high - shoulder) * np.sin(a)) for a in np.linspace(0, np.pi, 9)]
+            arc = [
+                (x + (right - x) * np.cos(a), shoulder + (high - shoulder) * np.sin(a))
+                for a in np.linspace(0, np.pi, 9)
+            ]
             frame.paint(frame.polygon([(right, low), *arc, (left, low)]), colour)
         else:
             frame.paint(frame.box(left, low, right, high), colour)
@@ -89,7 +101,9 @@ def draw_flag(frame: Frame, x: float, y: float, colour_name: str, height: float 
         return
     frame.paint(frame.stroke([(x, y), (x, y + height)], 3.6), (0.36, 0.30, 0.28))
     top, low = y + height, y + height - 19
-    flag = frame.blob([(x, top), (x + 14, top + 3), (x + 32, top - 3), (x + 31, low - 1), (x + 14, low + 4), (x, low)])
+    wave = [(x + t * 33, 3.4 * np.sin(t * 6.0)) for t in np.linspace(0, 1, 9)]
+    upper, lower = [(wx, top + dy) for wx, dy in wave], [(wx, low + dy) for wx, dy in reversed(wave)]
+    flag = frame.polygon([*upper, *lower])
     frame.paint(flag, colour_of(colour_name), 0.45, 6)
 
 
@@ -105,9 +119,11 @@ def draw_rocks(frame: Frame, half_width: float) -> None:
     """Boulders along a foot of that half width."""
     for x, radius in ((-1.15, 17), (1.12, 19), (-0.62, 14), (0.6, 13)):
         cx = x * half_width
-        rock = [(cx - radius * 1.3, 0), (cx - radius, radius * 0.9), (cx - radius * 0.1, radius * 1.2), (cx + radius, radius * 0.8), (cx + radius * 1.3, 0)]
+        rock = [
+            (cx - radius * 1.3, 0),
+            (cx - radius, radius * 0.9),
+            (cx - radius * 0.1, radius * 1.2),
+            (cx + radius, radius * 0.8),
+            (cx + radius * 1.3, 0),
+        ]
         frame.paint(frame.blob(rock), (0.50, 0.48, 0.47), 0.6, 8)
-
-
-def dark_of(colour: Colour, amount: float = 0.4) -> Colour:
-    return mix(colour, INK, amount)

@@ -58,23 +58,25 @@ def draw_plush(canvas: Canvas, identity: Identity, view: View) -> None:
         head_y=119.0 if words["species"] == "rabbit" else 136.0,
         size=0.9 + 0.2 * float(identity["head size"]),
     )
+    frog = words["species"] == "frog"
     _draw_body(plush)
+    if view.wearable == "hat" and frog:
+        draw_hat(frame, 0, plush.head_y + 46 * plush.size, 84)
     _draw_ears(plush)
     head = _draw_head(plush)
-    frog = words["species"] == "frog"
-    if view.wearable == "hat" and frog:
-        draw_hat(frame, 0, plush.head_y + 46 * plush.size, 64)
     _draw_eyes(plush)
     _draw_muzzle(plush, head)
     if view.wearable == "hat" and not frog:
-        draw_hat(frame, 0, plush.head_y + 36 * plush.size, 72)
+        draw_hat(frame, 0, plush.head_y + 39 * plush.size, 72)
 
 
 def _draw_body(plush: Plush) -> None:
     frame, wide = plush.frame, 0.86 + 0.3 * plush.scales["build"]
     frame.ground_shadow(64 * wide)
     for side in (-1, 1):
-        arm = frame.blob([(side * x * wide, y) for x, y in ((26, 96), (46, 88), (66, 58), (60, 44), (46, 48), (34, 70))])
+        arm = frame.blob(
+            [(side * x * wide, y) for x, y in ((26, 96), (46, 88), (66, 58), (60, 44), (46, 48), (34, 70))]
+        )
         plush.cloth(arm, scaled(plush.fabric, 0.95), 0.5, 9)
     body = frame.ellipse(0, 54, 47 * wide, 52)
     plush.cloth(body, plush.fabric, 0.5, 18)
@@ -126,9 +128,13 @@ def _draw_ears(plush: Plush) -> None:
             shapes = ((36, 36, 20 * big, 20 * big, 0.0), (36, 36, 11 * big, 11 * big, 0.0))
         if species == "pig":
             points = [(14, 36), (34, 44 + 22 * big), (48, 40 + 16 * big), (46, 14)]
-            plush.cloth(frame.blob([(side * a * size, y + b * size) for a, b in points]), plush.fabric, 0.5, 8)
+            plush.cloth(
+                frame.blob([(side * a * size, y + b * size) for a, b in points]), plush.fabric, 0.5, 8
+            )
             inner = [(24, 36), (37, 40 + 12 * big), (44, 22)]
-            plush.cloth(frame.polygon([(side * a * size, y + b * size) for a, b in inner]), plush.accent, 0.2, 5)
+            plush.cloth(
+                frame.polygon([(side * a * size, y + b * size) for a, b in inner]), plush.accent, 0.2, 5
+            )
             continue
         for (dx, dy, rx, ry, lean), colour in zip(shapes, (plush.fabric, plush.accent), strict=False):
             ear = frame.ellipse(side * dx * size, y + dy * size, rx * size, ry * size, -side * lean)
@@ -141,7 +147,9 @@ def _draw_head(plush: Plush) -> Mask:
     plush.cloth(head, plush.fabric, 0.5, 18)
     if plush.words["species"] == "monkey":
         for side in (-1, 1):
-            plush.cloth(frame.ellipse(side * 17 * size, y + 8 * size, 22 * size, 24 * size), plush.accent, 0.0)
+            plush.cloth(
+                frame.ellipse(side * 17 * size, y + 8 * size, 22 * size, 24 * size), plush.accent, 0.0
+            )
     elif plush.words["patch"] == "eye patch":
         eye_y = _eye_place(plush)[1]
         patch = frame.ellipse(21 * size, eye_y, 18 * size, 19 * size)

@@ -80,12 +80,24 @@ def _draw_handle(teapot: Teapot) -> None:
     colour = teapot.accent if teapot.words["lid"] == "contrasting" else scaled(teapot.glaze, 0.9)
     if kind == "hoop":
         x, rise = teapot.width_at(teapot.top * 0.84), min(teapot.top + 62, 196)
-        path = [(-x, teapot.top * 0.84), (-x * 0.95, rise - 26), (0, rise), (x * 0.95, rise - 26), (x, teapot.top * 0.84)]
+        path = [
+            (-x, teapot.top * 0.84),
+            (-x * 0.95, rise - 26),
+            (0, rise),
+            (x * 0.95, rise - 26),
+            (x, teapot.top * 0.84),
+        ]
         frame.paint(frame.stroke(path, 10), colour, 0.5, 5)
         return
     out = max(x_low - 42 * reach, -108.0)
     if kind == "loop":
-        path = [(x_high, high), (out + 14, high + 8), (out, (high + low) / 2 + 8), (out + 16, low + 2), (x_low, low)]
+        path = [
+            (x_high, high),
+            (out + 14, high + 8),
+            (out, (high + low) / 2 + 8),
+            (out + 16, low + 2),
+            (x_low, low),
+        ]
         frame.paint(frame.stroke(path, 13), colour, 0.5, 6)
         return
     path = [(x_high, high + 6), (out, high + 6), (out, low - 4), (x_low, low - 4)]
@@ -99,7 +111,12 @@ def _draw_spout(teapot: Teapot) -> None:
     root = teapot.width_at(top * 0.36)
     reach = min(0.82 + 0.18 * frame.turn, (108.0 - root) / 50.0)
     path = {
-        "curved": [(root - 14, top * 0.34), (root + 20, top * 0.42), (root + 30, top * 0.74), (root + 50, top * 0.98)],
+        "curved": [
+            (root - 14, top * 0.34),
+            (root + 20, top * 0.42),
+            (root + 30, top * 0.74),
+            (root + 50, top * 0.98),
+        ],
         "straight": [(root - 14, top * 0.36), (root + 16, top * 0.64), (root + 46, top * 0.94)],
         "short": [(root - 12, top * 0.58), (root + 10, top * 0.72), (root + 28, top * 0.88)],
     }[kind]
@@ -113,7 +130,9 @@ def _draw_spout(teapot: Teapot) -> None:
 def _draw_foot(teapot: Teapot) -> None:
     frame, x = teapot.frame, teapot.half[0][0]
     if teapot.words["foot"] == "ring":
-        frame.paint(frame.polygon([(-x - 5, 0), (-x + 4, 14), (x - 4, 14), (x + 5, 0)]), teapot.accent, 0.4, 6)
+        frame.paint(
+            frame.polygon([(-x - 5, 0), (-x + 4, 14), (x - 4, 14), (x + 5, 0)]), teapot.accent, 0.4, 6
+        )
     elif teapot.words["foot"] == "three feet":
         for dx in (-x, 0, x):
             frame.paint(frame.ellipse(dx, 6, 12, 10), teapot.accent, 0.5, 5)
@@ -129,7 +148,9 @@ def _draw_body(teapot: Teapot) -> Mask:
     _draw_motif(teapot, body)
     shade = frame.ellipse(-frame.lit_side() * 70, 24, 62, 66).blurred(12 * frame.scale)
     frame.paint(body.cut(shade), (0.05, 0.03, 0.10), opacity=0.26)
-    glow = frame.ellipse(frame.lit_side() * teapot.width_at(70) * 0.75, teapot.top * 0.66, 13, 20, -frame.lit_side() * 0.4)
+    glow = frame.ellipse(
+        frame.lit_side() * teapot.width_at(70) * 0.75, teapot.top * 0.66, 13, 20, -frame.lit_side() * 0.4
+    )
     soft = glow.blurred((10 - 6 * teapot.gloss) * frame.scale)
     frame.paint(soft.cut(body), (1.0, 1.0, 1.0), opacity=0.25 + 0.6 * teapot.gloss)
     return body
@@ -168,13 +189,27 @@ def _draw_lid(teapot: Teapot, body: Mask) -> None:
     frame, top, rim = teapot.frame, teapot.top, teapot.half[-1][0]
     colour = teapot.accent if teapot.words["lid"] == "contrasting" else teapot.glaze
     knob_colour = teapot.glaze if teapot.words["lid"] == "contrasting" else teapot.accent
-    dome = frame.blob([(-rim - 5, top - 2), (-rim * 0.8, top + 12), (0, top + 20), (rim * 0.8, top + 12), (rim + 5, top - 2), (0, top - 9)])
+    dome = frame.blob(
+        [
+            (-rim - 5, top - 2),
+            (-rim * 0.8, top + 12),
+            (0, top + 20),
+            (rim * 0.8, top + 12),
+            (rim + 5, top - 2),
+            (0, top - 9),
+        ]
+    )
     frame.shade(dome, body, drop=4, opacity=0.3)
     kind, y = teapot.words["knob"], top + 26
     if kind == "ball":
         frame.paint(frame.ellipse(0, y, 11, 11), knob_colour, 0.6, 6)
     elif kind == "pointed":
-        frame.paint(frame.blob([(-10, y - 10), (-8, y + 2), (0, y + 20), (8, y + 2), (10, y - 10)]), knob_colour, 0.6, 6)
+        frame.paint(
+            frame.blob([(-10, y - 10), (-8, y + 2), (0, y + 20), (8, y + 2), (10, y - 10)]),
+            knob_colour,
+            0.6,
+            6,
+        )
     else:
         path = [(-8, y - 8), (-12, y + 4), (0, y + 14), (12, y + 4), (8, y - 8)]
         frame.paint(frame.stroke(path, 7), knob_colour, 0.5, 4)

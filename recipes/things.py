@@ -30,3 +30,20 @@ _ARTISTS: dict[str, Callable[[Canvas, Identity, View], None]] = {
 def draw(canvas: Canvas, kind: str, identity: Identity, view: View) -> None:
     """Draw one thing of ``kind`` (a key of ``PARAMS``) with its contact shadow."""
     _ARTISTS[kind](canvas, identity, view)
+
+
+def hidden(kind: str, identity: Identity, view: View) -> frozenset[str]:
+    """The parameters that this individual's picture does not show: captions must not name them."""
+    chosen = {p.name: p.values[int(identity[p.name])] for p in PARAMS[kind] if p.values}
+    unseen = set()
+    if view.wearable == "scarf":
+        unseen |= {"collar", "bow"}
+    if chosen.get("pattern") == "plain":
+        unseen.add("markings")
+    if chosen.get("species") == "frog":
+        unseen.add("ear size")
+    if chosen.get("species") == "monkey":
+        unseen.add("patch")
+    if chosen.get("type") in ("castle", "lighthouse"):
+        unseen.add("levels")
+    return frozenset(unseen & {p.name for p in PARAMS[kind]})

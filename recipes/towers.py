@@ -71,7 +71,9 @@ class Tower:
     def cone(self, x: float, y: float, half: float, height: float) -> None:
         """A pointed round roof whose eaves lie at ``y``."""
         self.frame.paint(self.frame.ellipse(x, y, half, half * 0.2), scaled(self.roof, 0.6))
-        mask = self.frame.polygon([(x - half, y), (x, y + height), (x + half, y), (x + half * 0.4, y - 4), (x - half * 0.4, y - 4)])
+        mask = self.frame.polygon(
+            [(x - half, y), (x, y + height), (x + half, y), (x + half * 0.4, y - 4), (x - half * 0.4, y - 4)]
+        )
         self.rounded(mask, self.roof)
 
     def door(self, width: float = 24.0, height: float = 34.0) -> None:
@@ -104,7 +106,9 @@ def _lighthouse(tower: Tower) -> None:
     step = 132 / (2 * tower.levels + 1)
     for k in range(tower.levels):
         low = step * (2 * k + 1)
-        stripe = frame.polygon([(-80, low), (-80, low + step), (0, low + step - 4), (80, low + step), (80, low), (0, low - 4)])
+        stripe = frame.polygon(
+            [(-80, low), (-80, low + step), (0, low + step - 4), (80, low + step), (80, low), (0, low - 4)]
+        )
         frame.paint(shaft.cut(stripe), round_wall(frame, shaft, tower.roof))
     tower.door()
     for k in range(1 + round(2 * tower.many)):
@@ -125,7 +129,15 @@ def _lighthouse(tower: Tower) -> None:
     frame.paint(frame.ellipse(0, 188, 4.5, 4.5), tower.trim)
 
 
-def _box(tower: Tower, half: float, low: float, high: float, *, colour: Colour | None = None, material: str = "white") -> float:
+def _box(
+    tower: Tower,
+    half: float,
+    low: float,
+    high: float,
+    *,
+    colour: Colour | None = None,
+    material: str = "white",
+) -> float:
     """A square block, its front and (to positive x) its side; returns the x of the middle of the front."""
     frame, (front, side) = tower.frame, side_gains(tower.frame)
     edge = half - 2 * half * (0.12 + 0.2 * frame.turn)
@@ -222,21 +234,25 @@ def _pagoda(tower: Tower) -> None:
     for k in range(tiers):
         half = tower.wide * (1.0 - 0.52 * k / (tiers - 1))
         low = k * rise
-        middle = _box(tower, half, low, low + rise, material=words["wall"])
+        middle = _box(tower, half, low + (rise * 0.3 if k else 0), low + rise, material=words["wall"])
         if k > 0:
             for side in (-1, 1) if tower.many > 0.5 and half > 24 else (0,):
-                tower.window(middle + side * half * 0.36, low + rise * 0.52, 9, min(rise * 0.32, 13))
+                tower.window(middle + side * half * 0.36, low + rise * 0.6, 9, min(rise * 0.32, 13))
         else:
             draw_door(frame, middle, 20, min(rise * 0.68, 32), colour_of(words["door"]), tower.trim)
-        eave, y = half + 17, low + rise
-        roof = [(-eave - 4, y + 3), (-eave * 0.6, y - 3), (0, y - 6), (eave * 0.6, y - 3), (eave + 4, y + 3), (half * 0.7, y + 13), (-half * 0.7, y + 13)]
-        mask = frame.polygon(roof)
-        frame.paint(frame.box(-half, y - 12, half, y - 2), INK, opacity=0.3)
-        tower.rounded(mask, tower.roof)
-        frame.paint(frame.stroke([(-eave - 3, y + 3), (-eave * 0.5, y - 4), (0, y - 6), (eave * 0.5, y - 4), (eave + 3, y + 3)], 4.0), tower.trim)
+        _pagoda_roof(tower, half, low + rise, rise * 0.34 + 2)
     frame.paint(frame.stroke([(0, 166), (0, 196)], 5.0), tower.trim)
     frame.paint(frame.ellipse(0, 178, 6, 6), tower.trim, 0.4, 3)
     draw_flag(frame, 0, 172, words["flag"], 26)
+
+
+def _pagoda_roof(tower: Tower, half: float, y: float, crest: float) -> None:
+    """A sweeping roof around a block of that half width, its eaves near ``y``, ``crest`` high."""
+    frame, eave = tower.frame, half + 17
+    edge = [(-eave - 5, y + 5), (-eave * 0.6, y - 5), (0, y - 8), (eave * 0.6, y - 5), (eave + 5, y + 5)]
+    frame.paint(frame.box(-half, y - 15, half, y - 2), INK, opacity=0.3)
+    tower.rounded(frame.polygon([*edge, (half * 0.68, y + crest), (-half * 0.68, y + crest)]), tower.roof)
+    frame.paint(frame.stroke(edge, 4.0), tower.trim)
 
 
 def _skyscraper(tower: Tower) -> None:
@@ -245,7 +261,7 @@ def _skyscraper(tower: Tower) -> None:
     columns, height = (2 if tower.many < 0.5 else 3), 164 / (parts + 0.7)
     low = 0.0
     for k in range(parts):
-        half = tower.wide * (1.0 - 0.56 * k / (parts - 1))
+        half = tower.wide * (1.0 - (0.4 if parts == 2 else 0.56) * k / (parts - 1))
         high = low + height * (1.7 if k == 0 else 1.0)
         middle = _box(tower, half, low, high, material=words["wall"])
         _box(tower, half + 2, high - 5, high + 1, colour=tower.roof)
