@@ -8,22 +8,24 @@ ignores alpha is right too.
 """
 
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
+from pipelines.adapters.lora import LoRA
 from pipelines.checkpoints import PICKLE_SUFFIXES, pickle_sentence, read_header
+from pipelines.runs import write_json
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
 
 DTYPES = ("F16", "BF16", "F32", "F64")
 MAX_CONFIG_BYTES = 4 * 2**20
@@ -83,12 +85,6 @@ class LoRAState:
         """float32 change of the module's weight, in the weight's own shape (out, in[, kh, kw])."""
         down, up = self.factors(module)
         return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
-
-
-class FoldsToLoRA(Protocol):
-    """An adapter that can say what it is as a plain LoRA."""
-
-    def lora_state(self) -> dict[str, Tensor]: ...
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -206,6 +202,8 @@ def read_lora(path: Path) -> LoRAState:
         return _fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
     if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
         return _fold(path.name, tensors, source="kohya", metadata=metadata, config={})
+    if metadata.get("kind") == LoRA.kind:
+        return _fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
     return _fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
 
 
@@ -231,9 +229,7 @@ def _read_folder(folder: Path) -> LoRAState:
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors (file's dtype, CPU) and metadata of a file that was checked before anything in it was believed."""
     _check_file(path)
-    with safe_open(path, framework="pt", device="cpu") as file:
-        tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-        return tensors, file.metadata() or {}
+    return read_tensors(path)
 
 
 def _check_file(path: Path) -> None:
@@ -265,6 +261,12 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"This PEFT folder holds {data['peft_type']!r}, and only LORA can be read; choose a LoRA."
         )
     return data
+
+
+def _own_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What our own header says; alpha 0 stands for alpha = rank."""
+    alpha = LoRA.from_header(metadata).alpha
+    return {"lora_alpha": alpha} if alpha else {}
 
 
 def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -386,13 +388,12 @@ def _pattern_matches(pattern: str, module: str) -> bool:
         raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is no valid expression.") from None
 
 
-def check_fits(state: LoRAState, modules: Mapping[str, nn.Module]) -> None:
-    """Raise ValueError unless every change has the shape of its weight; modules: {"unet": ..., "text_encoder": ...}."""
+def check_fits(state: LoRAState, base: "Base") -> None:
+    """Raise ValueError unless every change has the shape of the base's weight."""
     for name in state.modules:
-        prefix, _, path = name.partition(".")
         try:
-            weight = modules[prefix].get_submodule(path).weight
-        except AttributeError:
+            weight = base_parameter(base, f"{name}.weight")
+        except (AttributeError, KeyError):
             raise ValueError(
                 f"This LoRA changes {name}, which this base does not have; load its own base."
             ) from None
@@ -405,26 +406,36 @@ def check_fits(state: LoRAState, modules: Mapping[str, nn.Module]) -> None:
             )
 
 
+def import_lora(path: Path, base: "Base") -> LoRA:
+    """Another program's LoRA as an adapter of ours on this base, not live; ranks may differ from layer to layer."""
+    state = read_lora(path)
+    check_fits(state, base)
+    adapter = LoRA(ranks=state.ranks)
+    with injected(adapter, base):
+        adapter.load_state_dict(state.tensors)
+    return adapter
+
+
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
-def as_lora(adapter: FoldsToLoRA | LoRAState) -> LoRAState:
+def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
     """The adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
     if isinstance(adapter, LoRAState):
         return adapter
-    if not hasattr(adapter, "lora_state"):
-        kind = getattr(adapter, "kind", type(adapter).__name__)
+    if not isinstance(adapter, LoRA):
         raise ValueError(
-            f"A result of kind {kind!r} is no LoRA and cannot be written as one; export it in our own format."
+            f"A result of kind {adapter.kind!r} is no LoRA and cannot be written as one; export it in our own format."
         )
-    return LoRAState(
-        tensors={key: tensor.detach().float().cpu() for key, tensor in adapter.lora_state().items()}
-    )
+    tensors = adapter.state_dict()
+    for module, scale in adapter.scales().items():
+        tensors[f"{module}.lora_B.weight"] *= scale
+    return LoRAState(tensors=tensors)
 
 
 def write_diffusers(
     path: Path,
-    adapter: FoldsToLoRA | LoRAState,
+    adapter: Adapter | LoRAState,
     *,
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
@@ -447,7 +458,7 @@ def write_diffusers(
 
 def write_kohya(
     path: Path,
-    adapter: FoldsToLoRA | LoRAState,
+    adapter: Adapter | LoRAState,
     *,
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, str] | None = None,
@@ -474,7 +485,7 @@ def write_kohya(
 
 
 def write_peft(
-    folder: Path, adapter: FoldsToLoRA | LoRAState, *, base: str = "", dtype: torch.dtype = torch.float32
+    folder: Path, adapter: Adapter | LoRAState, *, base: str = "", dtype: torch.dtype = torch.float32
 ) -> Path:
     """A PEFT adapter folder; with a trained text encoder, one in `unet/` and one in `text_encoder/`. Returns it."""
     state = as_lora(adapter)
@@ -490,7 +501,7 @@ def write_peft(
         _save(into / "adapter_model.safetensors", tensors, dtype=dtype, metadata={"format": "pt"})
         config = {"peft_type": "LORA", "base_model_name_or_path": base, "bias": "none", "lora_dropout": 0.0}
         config |= {"inference_mode": True, "use_rslora": False, **_lora_config(state, prefix)}
-        _replace(into / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True).encode())
+        write_json(into / "adapter_config.json", config)
     return Path(folder)
 
 
@@ -525,16 +536,5 @@ def _save(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype, meta
             raise ValueError(
                 f"{key} does not fit into {str(dtype).removeprefix('torch.')}; export in float32."
             )
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
-        draft = Path(beside) / path.name
-        save_file(stored, draft, metadata=metadata)
-        os.replace(draft, path)
-    return path
-
-
-def _replace(path: Path, data: bytes) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
-        draft = Path(beside) / path.name
-        draft.write_bytes(data)
-        os.replace(draft, path)
+    save_tensors(Path(path), stored, metadata=metadata)
+    return Path(path)
