@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -23,30 +24,35 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
-from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-from safetensors.torch import load_file
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
+from safetensors import safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipelines.checkpoints import (
-    ASSETS,
     EMBEDDED,
-    Place,
+    LDM_PREFIXES,
     check_checkpoint,
     check_folder,
     describe_base,
     family_of,
-    hub_allowed,
-    hub_snapshot,
     locate,
     read_json,
     weights_file,
 )
+from pipelines.config import ASSETS
 from pipelines.data import Moments
+from pipelines.hub import fetch_model
+from pipelines.runs import data_root, write_json
 
 __all__ = ["Base", "describe_base", "load_base"]
 
 SD1_CONFIG = ASSETS / "sd1_config"
+REMEMBER_HASH_BYTES = 2**28
 SCHEDULER_CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
     "DPM++ 2M Karras": (
         DPMSolverMultistepScheduler,
@@ -56,16 +62,6 @@ SCHEDULER_CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
     "Euler a": (EulerAncestralDiscreteScheduler, {"steps_offset": 1}),
     "UniPC": (UniPCMultistepScheduler, {}),
 }
-
-
-HUB_FILES = (
-    "model_index.json",
-    "scheduler/*.json",
-    "tokenizer/*",
-    *(f"{part}/config.json" for part in ("unet", "text_encoder", "vae")),
-    *(f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")),
-    "text_encoder/model.safetensors",
-)
 
 
 @dataclass(eq=False)
@@ -142,7 +138,9 @@ class Base:
     def pipeline(self, scheduler: str) -> StableDiffusionPipeline:
         """Return diffusers' own pipeline over these very parts, built once per scheduler name."""
         if scheduler not in SCHEDULER_CLASSES:
-            raise ValueError(f"There is no sampler {scheduler!r}; choose one of {', '.join(SCHEDULER_CLASSES)}.")
+            raise ValueError(
+                f"There is no sampler {scheduler!r}; choose one of {', '.join(SCHEDULER_CLASSES)}."
+            )
         if scheduler not in self._pipelines:
             scheduler_class, options = SCHEDULER_CLASSES[scheduler]
             pipe = StableDiffusionPipeline(
@@ -175,11 +173,15 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
         check_checkpoint(place.path)
         base = _load_file(place.path, spec=spec, name=place.name, dtype=kind)
     else:
-        folder = place.path if place.path is not None else _download(place)
+        folder = place.path if place.path is not None else fetch_model(place.name, revision=place.revision)
         check_folder(folder)
         base = _load_folder(folder, spec=spec, name=place.name, dtype=kind)
     for part in (base.unet, base.text_encoder, base.vae):
         part.requires_grad_(False).eval().to(target)
+        for parameter in part.parameters():
+            # Weights mapped from a file lie unaligned, and kernels then sum in another order: a copy makes the
+            # same weights give the same bits, whatever container they came from.
+            parameter.data = parameter.data.clone()
     base.device = target
     base.tokenizer.model_max_length = base.context
     return base
@@ -215,23 +217,34 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
         scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
         device=torch.device("cpu"),
         dtype=dtype,
-        size_px=int(told.get("sample_px", unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1))),
+        size_px=int(
+            told.get("sample_px", unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1))
+        ),
         guidance_scale=float(told.get("guidance_scale", 7.5)),
     )
 
 
 def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
     """Load a checked single-file checkpoint with the configs in ``assets/sd1_config`` and diffusers' converters."""
-    tensors = load_file(path)
-    options = {"config": str(SD1_CONFIG), "local_files_only": True, "torch_dtype": dtype}
-    unet = UNet2DConditionModel.from_single_file(tensors, subfolder="unet", **options)
-    vae = AutoencoderKL.from_single_file(tensors, subfolder="vae", **options)
-    text_encoder = create_diffusers_clip_model_from_ldm(
-        CLIPTextModel, tensors, subfolder="text_encoder", **options
-    )
-    for part in (unet, vae, text_encoder):
-        left_out = sorted(key for key, value in part.state_dict().items() if value.is_meta)
-        _check_complete(path, missing=left_out, shapes=[])
+    with safe_open(path, framework="pt") as weights:
+        names = [name for name in weights.keys() if name.startswith(LDM_PREFIXES)]  # noqa: SIM118
+        tensors = {name: weights.get_tensor(name).to(dtype) for name in names}
+    unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
+    vae_config = AutoencoderKL.load_config(SD1_CONFIG, subfolder="vae")
+    with init_empty_weights():
+        unet = UNet2DConditionModel.from_config(unet_config)
+        vae = AutoencoderKL.from_config(vae_config)
+        text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(SD1_CONFIG, subfolder="text_encoder"))
+    try:
+        unet_tensors = convert_ldm_unet_checkpoint(tensors, unet_config)
+        vae_tensors = convert_ldm_vae_checkpoint(tensors, vae_config)
+    except (KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path.name} lacks tensors of Stable Diffusion 1.x ({error}); choose another."
+        ) from error
+    clip = {name.removeprefix("text_model."): x for name, x in convert_ldm_clip_checkpoint(tensors).items()}
+    for part, converted in ((unet, unet_tensors), (vae, vae_tensors), (text_encoder, clip)):
+        _fill(part, converted, file=path)
     return Base(
         spec=spec,
         family="sd1",
@@ -249,6 +262,15 @@ def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
     )
 
 
+def _fill(part: nn.Module, tensors: dict[str, torch.Tensor], *, file: Path) -> None:
+    """Give a part that has no memory yet all its weights; tensors that it does not know are left out."""
+    expected = part.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    _check_complete(file, missing=missing, shapes=sorted(shapes))
+    part.load_state_dict({name: tensors[name] for name in expected}, assign=True)
+
+
 def _check_complete(file: Path, *, missing: list[str], shapes: list[Any]) -> None:
     """Raise ValueError when weights that the architecture needs are not in the file, or have another shape."""
     if missing or shapes:
@@ -263,28 +285,21 @@ def _hash_files(files: list[Path]) -> str:
     """Return one sha256 over the content of several weights files, in the order given."""
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
+        whole.update(bytes.fromhex(_hash_file(file)))
     return whole.hexdigest()
 
 
-def _download(place: Place) -> Path:
-    """Return the local folder of a Hub model: the copy already here, else a download when that is allowed."""
-    found = hub_snapshot(place)
-    if found is not None and not hub_allowed():
-        return found
-    if not hub_allowed():
-        raise ValueError(
-            f"{place.name} is not on this machine and downloads are off; start Atelier with ATELIER_HUB=1 to allow "
-            "them (about 4 GB), or give a folder or a .safetensors file."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(place.name, revision=place.revision, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"{place.name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check the "
-            "name, the revision and the connection."
-        ) from error
+def _hash_file(file: Path) -> str:
+    """Return the sha256 of a file; of a large one it is remembered in the data folder by path, size and time."""
+    facts = file.stat()
+    large = facts.st_size > REMEMBER_HASH_BYTES
+    memory = data_root() / "weights_hashes.json"
+    key = f"{file.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
+    known = read_json(memory) if large and memory.is_file() else {}
+    if key in known:
+        return known[key]
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if large:
+        write_json(memory, {**known, key: digest})
+    return digest

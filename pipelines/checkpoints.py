@@ -7,7 +7,6 @@ alike from outside, so each is recognised here and refused by name before a sing
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from collections.abc import Mapping
@@ -15,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+from pipelines.config import ASSETS
+from pipelines.hub import hub_snapshot
+
 EMBEDDED = "embedded"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 MAX_HEADER_BYTES = 32 * 2**20
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w.-]{1,96})?")
 SD1_TEXT_WIDTH = 768
 SD1_SIZE_MB = {"float32": 4270, "half": 2140}  # UNet + text encoder + VAE
 
 UNET = "model.diffusion_model."
+LDM_PREFIXES = (UNET, "cond_stage_model.transformer.", "first_stage_model.")
 OTHER_PIPELINES = {
     "StableDiffusionXL": "Stable Diffusion XL",
     "StableDiffusion3": "Stable Diffusion 3",
@@ -33,7 +36,11 @@ OTHER_PIPELINES = {
     "StableDiffusionDepth": "a depth-to-image model",
     "StableDiffusionUpscale": "an upscaler",
 }
-TEXT_WIDTHS = {1024: "Stable Diffusion 2", 1280: "the Stable Diffusion XL refiner", 2048: "Stable Diffusion XL"}
+TEXT_WIDTHS = {
+    1024: "Stable Diffusion 2",
+    1280: "the Stable Diffusion XL refiner",
+    2048: "Stable Diffusion XL",
+}
 FAMILY_MARKS = (  # the first tensor name that contains one of these settles what a checkpoint is
     ("joint_blocks.", "Stable Diffusion 3"),
     ("double_blocks.", "FLUX"),
@@ -42,7 +49,17 @@ FAMILY_MARKS = (  # the first tensor name that contains one of these settles wha
     ("cond_stage_model.model.", "Stable Diffusion 2"),
     ("control_model.", "a ControlNet"),
 )
-ADAPTER_MARKS = ("lora_unet_", "lora_te", "lora_A.", "lora_B.", ".lora.", "lora_down", "lora_up", "hada_w1", "lokr_w1")
+ADAPTER_MARKS = (
+    "lora_unet_",
+    "lora_te",
+    "lora_A.",
+    "lora_B.",
+    ".lora.",
+    "lora_down",
+    "lora_up",
+    "hada_w1",
+    "lokr_w1",
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +110,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent.name}/{path.name} is missing; the model folder is not complete.") from None
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is missing; the model folder is not complete."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path.parent.name}/{path.name} is not readable JSON; the model folder is damaged.") from None
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is not readable JSON; the model folder is damaged."
+        ) from None
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -106,15 +127,19 @@ def read_header(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise ValueError(pickle_sentence(path.name))
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-            raise ValueError(f"{path.name} is not a safetensors file, or it is cut short; please download it again.")
+            if start.startswith(PICKLE_STARTS):
+                raise ValueError(pickle_sentence(path.name))
+            raise ValueError(
+                f"{path.name} is not a safetensors file, or it is cut short; please download it again."
+            )
         raw = stream.read(length)
     try:
         header = json.loads(raw)
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        end = max(
+            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+        )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise ValueError(f"{path.name} has an unreadable header; please download it again.") from None
     if size != 8 + length + end:
@@ -138,7 +163,9 @@ def check_checkpoint(path: Path) -> None:
     if first is None:
         raise ValueError(f"{name} has no Stable Diffusion UNet in it; please choose a whole checkpoint.")
     _check_channels(first["shape"][1], name=name)
-    _check_text_width(header[UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]["shape"][1], name=name)
+    _check_text_width(
+        header[UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]["shape"][1], name=name
+    )
     if "v_pred" in header or _says_v_prediction(metadata, path):
         raise ValueError(refusal("a v-prediction model", name=name))
     for prefix, part in (("cond_stage_model.transformer.", "text encoder"), ("first_stage_model.", "VAE")):
@@ -182,7 +209,14 @@ def describe_base(spec: str) -> dict[str, Any]:
 
     Keys: spec, name, kind, family, present, disk_mb, memory_mb, needs (one sentence), problem ("" when usable).
     """
-    facts: dict[str, Any] = {"spec": spec, "name": spec, "kind": "", "family": "sd1", "present": False, "problem": ""}
+    facts: dict[str, Any] = {
+        "spec": spec,
+        "name": spec,
+        "kind": "",
+        "family": "sd1",
+        "present": False,
+        "problem": "",
+    }
     try:
         place = locate(spec)
         facts.update(name=place.name, kind=place.kind, present=place.path is not None)
@@ -191,8 +225,8 @@ def describe_base(spec: str) -> dict[str, Any]:
             facts["family"] = family_of(place.path)
         elif place.kind == "file" and place.path is not None:
             check_checkpoint(place.path)
-        elif hub_snapshot(place) is not None:
-            facts["present"] = True
+        elif place.kind == "hub":
+            facts["present"] = hub_snapshot(place.name, revision=place.revision) is not None
     except ValueError as error:
         facts.update(present=False, problem=str(error))
     embedded = facts["family"] == EMBEDDED
@@ -206,19 +240,6 @@ def family_of(folder: Path) -> str:
     """Return the family that presets go by: what ``atelier.json`` says, else "sd1"."""
     told = folder / "atelier.json"
     return str(read_json(told).get("family", "sd1")) if told.is_file() else "sd1"
-
-
-def hub_allowed() -> bool:
-    """Whether the owner of this machine has opted in to downloads (``ATELIER_HUB=1``)."""
-    return os.environ.get("ATELIER_HUB", "") in ("1", "true", "yes")
-
-
-def hub_snapshot(place: Place) -> Path | None:
-    """Return the folder of a Hub model that an earlier download left on this machine, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(place.name, "model_index.json", revision=place.revision)
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _check_channels(channels: int, *, name: str) -> None:
@@ -237,7 +258,9 @@ def _says_v_prediction(metadata: Mapping[str, str], path: Path) -> bool:
     if metadata.get("modelspec.prediction_type", "epsilon").startswith("v"):
         return True
     beside = path.with_suffix(".yaml")
-    return beside.is_file() and bool(re.search(r"parameterization:\s*[\"']?v\b", beside.read_text(errors="replace")))
+    return beside.is_file() and bool(
+        re.search(r"parameterization:\s*[\"']?v\b", beside.read_text(errors="replace"))
+    )
 
 
 def _disk_mb(kind: str, spec: str) -> int:

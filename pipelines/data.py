@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    pass
 
 
 @dataclass
