@@ -270,6 +270,10 @@ class DreamBoothConfig(LoopConfig):
         20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
     )
 
+    measure: bool = knob(
+        True, label="Measure the result", help="Scores likeness, wording and variety at the end."
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.identifier and not self.class_noun:

@@ -14,6 +14,7 @@ from pipelines.config import DreamBoothConfig
 from pipelines.runs import write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
+MEASURED_PICTURES = 4  # drawn of the class, and of the subject, to measure a finished run
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class Size:
-    """Megabytes of one base family: its weights at work, one picture's activations, and the adapters."""
+    """One base family: side of its pictures, megabytes at work and per picture, millions of trained values."""
 
+    side_px: int
     weights_mb: float
     activations_mb: float
-    unet_values: float  # millions of values in the UNet
-    rank_values: dict[str, float]  # millions of LoRA values per rank, by targets
-    text_rank_values: float
+    unet_values: float
+    rank_values: dict[str, float]  # per rank, by targets
+    text_rank_values: float  # per rank
 
 
 GUESSES = {
@@ -44,6 +46,7 @@ GUESSES = {
 }
 SIZES = {
     "embedded": Size(
+        side_px=128,
         weights_mb=600,
         activations_mb=60,
         unet_values=4.3,
@@ -51,6 +54,7 @@ SIZES = {
         text_rank_values=0.0031,
     ),
     "sd1": Size(
+        side_px=512,
         weights_mb=3000,
         activations_mb=2500,
         unet_values=859.5,
@@ -101,6 +105,7 @@ class Costs:
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
         rows = 1 + -(-config.steps // sample_every(config))
+        pictures_drawn = rows * len(config.sample_prompts) + (2 * MEASURED_PICTURES if config.measure else 0)
         class_seconds = 0.0
         if config.prior_preservation and not class_ready:
             class_seconds = config.class_images * 25 * speed.sample_s
@@ -108,7 +113,7 @@ class Costs:
             speed.start_s
             + class_seconds
             + config.steps * pictures * speed.train_s
-            + rows * len(config.sample_prompts) * config.sample_steps * speed.sample_s
+            + pictures_drawn * config.sample_steps * speed.sample_s
         )
         return {
             "seconds": round(seconds, 1),

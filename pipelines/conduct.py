@@ -1,0 +1,349 @@
+"""One run from its photographs to its finished adapter, on the worker's thread, told in the run's events.
+
+The order: base, photographs, class images, adapter, samples before the first step, the loop with its checkpoints and
+samples, the finished file. Between two steps the worker serves the short jobs that wait.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
+from pipelines.base import Base
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config, to_dict
+from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
+from pipelines.data import Moments, Photo, Photos, encode
+from pipelines.jobs import Job
+from pipelines.methods import METHODS
+from pipelines.methods.dreambooth import prior_moments
+from pipelines.metrics import Similarity, measure
+from pipelines.runs import Run, write_atomic
+from pipelines.sample import save_png
+from pipelines.train import Batches, Loss, Step, TrainState, train
+from pipelines.workshop import Learning, Workshop
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
+CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
+
+
+class StoppedEarlyError(Exception):
+    """The run was stopped before its first step; there is nothing to keep."""
+
+
+@dataclass
+class Conductor:
+    """Conducts one run. ``serve`` does the short jobs that wait; ``cache`` is the folder of class images."""
+
+    run: Run
+    job: Job
+    workshop: Workshop
+    serve: Callable[[], None]
+    cache: Path
+    costs: Costs
+    config: DreamBoothConfig = field(init=False)
+    base: Base = field(init=False)
+    photos: list[Image.Image] = field(init=False)
+    similarity: Similarity | None = None
+    last_row: "Row | None" = None
+    sample_seconds: list[float] = field(default_factory=list)  # per picture and denoising step
+    step_seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = from_dict(method_config(self.run.method), self.run.config)
+
+    def perform(self) -> None:
+        """Do the whole run, or what is left of it after an interruption."""
+        started = time.monotonic()
+        self.run.append("state", state="running", message="")
+        try:
+            self._stage("Loading the base", done=0, total=1)
+            self.base = self._load_base()
+            photos = self._encode_photos()
+            class_started = time.monotonic()
+            class_moments = self._class_moments()
+        except StoppedEarlyError:
+            return
+        now = time.monotonic()
+        start_s = class_started - started
+        log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
+        method = METHODS[self.run.method]
+        adapter = method.adapter(self.base, self.config, ())
+        batches = method.batches(self.base, photos, self.config, class_moments)
+        learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
+        with injected(adapter, self.base), self.workshop.training(learning):
+            finished = self._learn(learning, batches=batches, loss=method.loss)
+            if finished and self.job.keep:
+                self._keep(adapter, step=finished)
+        if finished == self.config.steps:
+            self._measure(adapter)
+            self._record_speed(start_s)
+
+    def _stage(self, name: str, *, done: int, total: int) -> None:
+        """Tell how far the preparation is, let short jobs through, and leave when asked to."""
+        self.run.append("stage", name=name, done=done, total=total)
+        self.serve()
+        if self.job.stop_requested:
+            raise StoppedEarlyError
+
+    def _load_base(self) -> Base:
+        base = self.workshop.base(self.run.base["spec"])
+        known = self.run.base.get("hash")
+        if known and known != base.hash:
+            raise ValueError(
+                f"The base {base.name} is not the one this run was started on (its weights have changed); "
+                "start a new run."
+            )
+        self.run.base = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
+        self.run.save()
+        return base
+
+    def _encode_photos(self) -> Photos:
+        """Return the photographs as VAE moments, from the run's own clean copies; encoded once per run."""
+        paths = sorted((self.run.path / "photos").glob("*.png"))
+        self._stage("Reading the photographs", done=0, total=len(paths))
+        self.photos = [open_picture(path) for path in paths]
+        captions = self.run.read_json("captions.json") or {}
+        texts = tuple(str(captions.get(path.name, "")) for path in paths)
+        names = tuple(path.name for path in paths)
+        cached = self.run.file("moments.safetensors")
+        if cached.is_file():
+            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names)
+        pictures = [
+            Photo(name=path.name, image=image, caption=text, crop=(0, 0, image.width))
+            for path, image, text in zip(paths, self.photos, texts, strict=True)
+        ]
+        encoded = encode(self.base, pictures)
+        save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
+        return encoded
+
+    def _class_moments(self) -> Moments | None:
+        if not self.config.prior_preservation:
+            return None
+
+        def tell(done: int, total: int) -> None:
+            self._stage("Drawing class images", done=done, total=total)
+
+        return prior_moments(self.base, self.config, self.cache, tell)
+
+    def _learn(self, learning: Learning, *, batches: Batches, loss: Loss) -> int:
+        """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""
+        resume = self._checkpoint()
+        finished = resume.meta["step"] if resume else 0
+        if resume:
+            self.run.append("resumed", step=finished)
+        else:
+            self._sample_row(learning, step=0, label="before")
+        every = sample_every(self.config)
+        clock = CheckpointClock()
+        with closing(train(self.base, learning.adapter, batches, loss, self.config, resume=resume)) as steps:
+            for step in steps:
+                learning.step, finished = step, step.index
+                self._tell(step)
+                last = step.index == step.total
+                if last or step.index % every == 0:
+                    self._sample_row(learning, step=step.index, label="after" if last else "")
+                if last or clock.due() or (self.job.stop_requested and self.job.keep):
+                    clock.wrote(self._save_checkpoint(step))
+                self.serve()
+                if self.job.stop_requested:
+                    break
+        return finished
+
+    def _checkpoint(self) -> TrainState | None:
+        path = self.run.file("checkpoint.safetensors")
+        return TrainState.load(path) if path.is_file() else None
+
+    def _save_checkpoint(self, step: Step) -> float:
+        """Write a checkpoint and return the seconds that took."""
+        started = time.monotonic()
+        step.state().save(self.run.file("checkpoint.safetensors"))
+        self.run.append("checkpoint", step=step.index)
+        return time.monotonic() - started
+
+    def _tell(self, step: Step) -> None:
+        self.step_seconds.append(step.seconds)
+        self.run.append(
+            "step",
+            step=step.index,
+            total=step.total,
+            seconds=round(step.seconds, 5),
+            learning_rate=step.learning_rate,
+            grad_norm=round(step.grad_norm, 6),
+            terms={name: round(value, 6) for name, value in step.terms.items()},
+        )
+
+    def _sample_row(self, learning: Learning, *, step: int, label: str) -> None:
+        drawn = draw_row(self.run, learning, workshop=self.workshop, step=step, label=label)
+        pictures = len(drawn.pictures) * self.config.sample_steps
+        self.sample_seconds.append(drawn.seconds / pictures)
+        self.last_row = drawn
+        if self.similarity is None:
+            self.similarity = self._similarity(drawn.pictures if step == 0 else self._first_pictures())
+        if self.similarity is not None:
+            self.run.append("similarity", step=step, **self.similarity.event(drawn.pictures, drawn.prompts))
+
+    def _first_pictures(self) -> list[Image.Image]:
+        return [open_picture(path) for path in sorted((self.run.path / "samples").glob("000000-*.png"))]
+
+    def _similarity(self, base_pictures: list[Image.Image]) -> Similarity | None:
+        encoders = self.workshop.encoders(self.base.family)
+        if encoders is None or not base_pictures:
+            return None
+        return Similarity(
+            encoders, photos=self.photos, base_pictures=base_pictures, identifier=self.config.identifier
+        )
+
+    def _measure(self, adapter: Adapter) -> None:
+        """Score the finished adapter on its last samples, on pictures of the class, and on several of one prompt."""
+        encoders = self.workshop.encoders(self.base.family)
+        if encoders is None or self.last_row is None or not self.config.measure:
+            return
+        self.run.append("stage", name="Measuring", done=0, total=1)
+        asked = SampleConfig(
+            steps=self.config.sample_steps,
+            guidance_scale=self.base.guidance_scale,
+            seed=self.config.sample_seed,
+            count=MEASURED_PICTURES,
+            size_px=self.config.size_px,
+        )
+        of_class = replace(asked, prompt=self.config.words(self.config.class_prompt))
+        of_subject = replace(asked, prompt=self.last_row.prompts[0])
+        stack = [(adapter, 1.0)]
+        scores = measure(
+            encoders,
+            photos=self.photos,
+            generated=self.last_row.pictures,
+            prompts=self.last_row.prompts,
+            class_pictures=self.workshop.draw(self.base, stack, of_class).images,
+            same_prompt=self.workshop.draw(self.base, stack, of_subject).images,
+            identifier=self.config.identifier,
+        )
+        self.run.write_json("metrics.json", scores)
+        self.run.append("metrics", **scores)
+
+    def _keep(self, adapter: Adapter, *, step: int) -> None:
+        """Write the adapter with everything one must know to use it, and the run's card."""
+        facts = {
+            "run": self.run.id,
+            "name": self.run.name,
+            "method": self.run.method,
+            "config": self.run.config,
+            "base": self.run.base,
+            "step": step,
+            "seed": self.config.seed,
+            "versions": self.run.versions,
+            "prompt": self.config.words(self.config.instance_prompt),
+        }
+        save_adapter(self.run.file("adapter.safetensors"), adapter, extra=facts)
+        write_atomic(self.run.file("card.md"), card(self.run, step=step).encode())
+
+    def _record_speed(self, start_s: float) -> None:
+        pictures = (
+            self.config.batch_size * (2 if self.config.prior_preservation else 1) * self.config.accumulation
+        )
+        if not self.step_seconds:
+            return
+        measured = Speed(
+            train_s=median(self.step_seconds) / pictures,
+            sample_s=median(self.sample_seconds),
+            start_s=start_s,
+        )
+        self.costs.record(
+            self.base.spec, device=self.base.device.type, family=self.base.family, measured=measured
+        )
+
+
+class CheckpointClock:
+    """Says when a checkpoint is due: after ``CHECKPOINT_S``, later where writing one is slow."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.pause_s = CHECKPOINT_S
+
+    def due(self) -> bool:
+        """Return whether enough work has been done since the last one."""
+        return time.monotonic() - self.last >= self.pause_s
+
+    def wrote(self, seconds: float) -> None:
+        """Note that one was written just now and how long that took."""
+        self.last = time.monotonic()
+        self.pause_s = max(CHECKPOINT_S, CHECKPOINT_SHARE * seconds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture for each sample prompt of a run, and the seconds they took together."""
+
+    prompts: list[str]
+    pictures: list[Image.Image]
+    files: list[str]  # relative to the run's folder
+    seconds: float
+
+
+def draw_row(run: Run, learning: Learning, *, workshop: Workshop, step: int, label: str) -> Row:
+    """Draw the sample prompts with the adapter as it is now, save them and tell the run's events."""
+    config = from_dict(method_config(run.method), run.config)
+    row = Row(
+        prompts=[config.words(prompt) for prompt in config.sample_prompts], pictures=[], files=[], seconds=0.0
+    )
+    (run.path / "samples").mkdir(exist_ok=True)
+    total = 0.0
+    for index, prompt in enumerate(row.prompts):
+        asked = SampleConfig(
+            prompt=prompt,
+            steps=config.sample_steps,
+            seed=config.sample_seed,
+            guidance_scale=learning.base.guidance_scale,
+            size_px=config.size_px,
+        )
+        drawn = workshop.draw(learning.base, [(learning.adapter, 1.0)], asked)
+        name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
+        save_png(drawn.images[0], run.file(name), {**to_dict(asked), "run": run.id, "step": step})
+        run.append(
+            "sample",
+            step=step,
+            prompt=prompt,
+            seed=asked.seed,
+            files=[name],
+            label=label,
+            seconds=round(drawn.seconds, 3),
+        )
+        row.pictures.append(drawn.images[0])
+        row.files.append(name)
+        total += drawn.seconds
+    return replace(row, seconds=total)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Return one of our own PNG files as RGB."""
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def card(run: Run, *, step: int) -> str:
+    """Return a run's card: what it is, how it was made and how to use it, in Markdown without markup from users."""
+    config = from_dict(method_config(run.method), run.config)
+    libraries = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    lines = [
+        "# An adapter made with Atelier",
+        "",
+        "    name    " + run.name,
+        "    method  " + run.method,
+        f"    base    {run.base['spec']} (hash {run.base['hash'][:16]})",
+        "    prompt  " + config.words(config.instance_prompt),
+        f"    step    {step}, seed {config.seed}",
+        "    with    " + libraries,
+        "",
+        "Pictures made with it are AI-generated. It belongs to whoever holds the rights in the photographs.",
+        "",
+    ]
+    return "\n".join(lines)

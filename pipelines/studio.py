@@ -1,0 +1,492 @@
+"""The only door for pages and API clients: runs are started, watched, stopped and used through here.
+
+Heavy libraries are imported when the first piece of work needs them, never when this module is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipelines.checkpoints import EMBEDDED, describe_base
+from pipelines.config import (
+    ASSETS,
+    DreamBoothConfig,
+    SampleConfig,
+    clean_text,
+    from_dict,
+    method_config,
+    to_dict,
+)
+from pipelines.costs import SIZES, Costs, sample_every
+from pipelines.jobs import Job, Worker
+from pipelines.runs import LIVE_STATES, Run, RunStore, data_root, read_run
+
+if TYPE_CHECKING:
+    from pipelines.workshop import Workshop
+
+log = logging.getLogger(__name__)
+
+KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
+EXAMPLE_PREFIX = "example-"
+FORMATS = ("safetensors", "diffusers", "peft", "kohya")
+OUT_OF_MEMORY = (
+    "The device ran out of memory; switch gradient checkpointing on, take fewer photos per step, "
+    "or choose a smaller training size."
+)
+
+
+class Studio:
+    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread."""
+
+    def __init__(self, root: Path | None = None, base: str = EMBEDDED) -> None:
+        self.root = root if root is not None else data_root()
+        self.base = base
+        self.store = RunStore(self.root)
+        self.costs = Costs(self.root / "speeds.json")
+        self.worker = Worker("device")
+        self._jobs: dict[str, Job] = {}
+        self._pictures: set[Job] = set()
+        self._outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+        self._shop: Workshop | None = None
+
+    def close(self) -> None:
+        """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
+        self.worker.close()
+        shutil.rmtree(self._outbox, ignore_errors=True)
+
+    def warm(self) -> None:
+        """Load the heavy libraries and the base in the background, so that the first click need not wait."""
+        self.worker.submit("warm up", lambda job: self._workshop().base(self.base), short=True)
+
+    # Training
+
+    def start(
+        self,
+        method: str,
+        config: DreamBoothConfig | Mapping[str, Any],
+        photo_paths: Sequence[Path],
+        *,
+        base: str | None = None,
+        crops: dict[str, tuple[float, float]] | None = None,
+        captions: Mapping[str, str] | None = None,
+        name: str = "",
+    ) -> str:
+        """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
+
+        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too. Raises
+        ValueError, in one sentence, for whatever the user can mend.
+        """
+        wanted = method_config(method)
+        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
+        if not isinstance(checked, wanted):
+            raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
+        facts = describe_base(base or self.base)
+        if facts["problem"]:
+            raise ValueError(facts["problem"])
+        self.store.check_space(self.cost(method, checked, len(photo_paths), base=base)["disk_mb"] + 50)
+        photos = self._read_photos(
+            photo_paths, size_px=checked.size_px or SIZES[facts["family"]].side_px, crops=crops
+        )
+        about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
+        title = clean_text(name) or f"{checked.identifier} {checked.class_noun}".strip()
+        run = self.store.create(method, to_dict(checked), about, name=title)
+        folder = run.path / "photos"
+        folder.mkdir()
+        texts = {}
+        for index, photo in enumerate(photos):
+            photo.image.save(folder / f"{index:02d}.png")
+            texts[f"{index:02d}.png"] = clean_text((captions or {}).get(photo.name, photo.caption))
+        run.write_json("captions.json", texts)
+        run.append("created", method=method, base=about, config=run.config, photos=len(photos))
+        self._submit(run)
+        return run.id
+
+    def stop(self, run_id: str, keep: bool = True) -> None:
+        """Stop a run after its current step; ``keep`` writes what it has learned, else the run is deleted."""
+        run = self._find(run_id)
+        job = self._jobs.get(run_id)
+        if job is None or job.state not in LIVE_STATES:
+            raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
+        if job.state == "running":
+            run.append("state", state="stopping", message="")
+        self.worker.cancel(job, keep=keep)
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run and all that belongs to it, stopping it first when it is at work."""
+        job = self._jobs.get(run_id)
+        if job is not None and job.state in LIVE_STATES:
+            self.worker.cancel(job, keep=False)
+        else:
+            self._own(run_id)
+            self.store.delete(run_id)
+
+    def train_more(self, run_id: str, steps: int) -> None:
+        """Continue a run for ``steps`` more, with its optimizer as it was at the last checkpoint."""
+        run = self._own(run_id)
+        if not run.file("checkpoint.safetensors").is_file():
+            raise ValueError(f"The run {run.name!r} has no checkpoint to continue from; start a new one.")
+        config = from_dict(method_config(run.method), run.config)
+        more = replace(config, steps=config.steps + max(1, int(steps)))
+        lock = run.acquire()
+        run.config = to_dict(more)
+        run.save()
+        self._submit(run, lock=lock)
+
+    def resume(self, run_id: str) -> None:
+        """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs."""
+        run = self._own(run_id)
+        if run.state == "done":
+            raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
+        self._submit(run)
+
+    def sample_now(self, run_id: str) -> list[Path]:
+        """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
+        from_run = self._own(run_id)
+        job = self._jobs.get(run_id)
+        if job is None or job.state not in LIVE_STATES:
+            raise ValueError(f"The run {from_run.name!r} is not at work; use the playground instead.")
+
+        def work(_: Job) -> list[Path]:
+            from pipelines.conduct import draw_row
+
+            learning = self._workshop().learning
+            if learning is None or learning.run_id != run_id:
+                raise ValueError("The run has not begun to learn yet; ask again in a moment.")
+            step = learning.step.index if learning.step else 0
+            row = draw_row(from_run, learning, workshop=self._workshop(), step=step, label="now")
+            return [from_run.copy_out(name, self._outbox) for name in row.files]
+
+        return self._soon("sample now", work)
+
+    # Watching
+
+    def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        """Return all a page shows about a run; ``events`` are those from number ``since`` on, ``next`` the next."""
+        run = self._find(run_id)
+        events = run.events()
+        state = "done" if run_id.startswith(EXAMPLE_PREFIX) else run.state
+        steps = [event for event in events if event["kind"] == "step"]
+        recent = [event["seconds"] for event in steps[-20:]]
+        job = self._jobs.get(run_id)
+        waiting = [queued.id for queued in self.worker.queue()]
+        failed = run.last_state() if state == "failed" else {}
+        return {
+            "id": run_id,
+            "name": run.name,
+            "method": run.method,
+            "state": state,
+            "error": failed.get("message", ""),
+            "config": run.config,
+            "base": run.base,
+            "path": str(run.path),
+            "created": run.created,
+            "step": steps[-1]["step"] if steps else 0,
+            "total": run.config["steps"],
+            "seconds_per_step": median(recent) if recent else None,
+            "eta_s": self._eta_s(run, events) if state in LIVE_STATES else None,
+            "queue_position": waiting.index(job.id) if job is not None and job.id in waiting else None,
+            "note": run.note,
+            "events": events[since:],
+            "next": len(events),
+        }
+
+    def wait(self, run_id: str, timeout_s: float | None = None) -> str:
+        """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
+        job = self._jobs.get(run_id)
+        if job is not None and not job.wait(timeout_s):
+            raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
+        return self.store.get(run_id).state
+
+    def list_runs(self) -> list[dict[str, Any]]:
+        """Return the user's runs, the newest first, as cards want them."""
+        return [
+            {
+                "id": run.id,
+                "name": run.name,
+                "state": run.state,
+                "method": run.method,
+                "created": run.created,
+                "identifier": run.config.get("identifier", ""),
+                "class_noun": run.config.get("class_noun", ""),
+                "base": run.base["spec"],
+                "note": run.note,
+            }
+            for run in self.store.list()
+        ]
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another display name."""
+        self.store.rename(run_id, name)
+
+    # Pictures and files
+
+    def generate(
+        self,
+        config: SampleConfig,
+        *,
+        run_id: str | None = None,
+        strength: float = 1.0,
+        before_after: bool = False,
+        base: str | None = None,
+        on_preview: Callable[..., None] | None = None,
+    ) -> list[Path]:
+        """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
+
+        With ``before_after`` the pictures without the adapter come first, from the same seeds. ``strength`` scales
+        the adapter, 0..2. Waits for its turn: at once, or between two steps of the run that trains.
+        """
+        if not config.prompt:
+            raise ValueError("The prompt is empty; say what the picture should show.")
+        if not 0.0 <= strength <= 2.0:
+            raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
+        run = self._find(run_id) if run_id else None
+        spec = run.base["spec"] if run else base or self.base
+        asked = config
+        if run is not None:
+            asked = replace(
+                config, prompt=from_dict(method_config(run.method), run.config).words(config.prompt)
+            )
+
+        def work(job: Job) -> list[Path]:
+            from pipelines.sample import save_png
+
+            shop = self._workshop()
+            loaded = shop.base(spec)
+            stack = [(self._adapter(run, run_id or "", shop=shop), strength)] if run else []
+            paths = []
+            for label, used in (
+                (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
+            ):
+                drawn = shop.draw(loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested)
+                for index, image in enumerate(drawn.images):
+                    told = to_dict(asked) | {
+                        "seed": asked.seed + index,
+                        "count": 1,
+                        "run": run_id if used else None,
+                        "strength": strength if used else 0.0,
+                        "base": spec,
+                    }
+                    path = self._outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
+                    save_png(image, path, told)
+                    paths.append(path)
+            return paths
+
+        return self._soon("picture", work)
+
+    def interrupt(self) -> None:
+        """End the pictures that are being drawn or wait to be."""
+        for job in list(self._pictures):
+            self.worker.cancel(job)
+
+    def export(self, run_id: str, format: str = "safetensors") -> Path:
+        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip) or kohya."""
+        if format not in FORMATS:
+            raise ValueError(f"There is no export format {format!r}; choose one of {', '.join(FORMATS)}.")
+        run = self._find(run_id)
+        if not run.file("adapter.safetensors").is_file():
+            raise ValueError(
+                f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."
+            )
+        if format == "safetensors":
+            return run.copy_out("adapter.safetensors", self._outbox)
+
+        def work(_: Job) -> Path:
+            from pipelines import formats
+
+            shop = self._workshop()
+            adapter = shop.adapter(run.file("adapter.safetensors"), shop.base(run.base["spec"]))
+            target = self._outbox / f"{run_id}-{format}"
+            if format == "peft":
+                formats.write_peft(target, adapter)
+                return Path(shutil.make_archive(str(target), "zip", target))
+            write = formats.write_diffusers if format == "diffusers" else formats.write_kohya
+            path = target.with_suffix(".safetensors")
+            write(path, adapter)
+            return path
+
+        return self._soon("export", work)
+
+    def photos_preview(
+        self,
+        paths: Sequence[Path],
+        crops: dict[str, tuple[float, float]] | None = None,
+        *,
+        base: str | None = None,
+    ) -> list[Path]:
+        """Return the squares that training will see, as PNG copies in the photos' order."""
+        family = describe_base(base or self.base)["family"]
+        photos = self._read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
+        folder = self._outbox / secrets.token_hex(6)
+        folder.mkdir()
+        for index, photo in enumerate(photos):
+            photo.image.save(folder / f"{index:02d}.png")
+        return sorted(folder.iterdir())
+
+    # Facts
+
+    def cost(
+        self,
+        method: str,
+        config: DreamBoothConfig | Mapping[str, Any],
+        n_photos: int,
+        *,
+        base: str | None = None,
+    ) -> dict[str, Any]:
+        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb."""
+        wanted = method_config(method)
+        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
+        facts = describe_base(base or self.base)
+        ready = self._class_images_ready(checked, family=facts["family"])
+        told = self.costs.estimate(checked, spec=facts["spec"], family=facts["family"], class_ready=ready)
+        told["disk_mb"] += 0.1 * n_photos
+        return told
+
+    def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
+        """Return rare words of the base's own vocabulary, the rarest first."""
+
+        def work(_: Job) -> list[dict[str, Any]]:
+            from pipelines.tokens import rare_identifiers
+
+            found = rare_identifiers(self._workshop().base(base or self.base).tokenizer)
+            return [{"text": each.text, "token_id": each.token_id, "rank": each.rank} for each in found]
+
+        return self._soon("identifiers", work)
+
+    def bases(self) -> list[dict[str, Any]]:
+        """Return what the picker shows: each base, whether it is here, and what it needs."""
+        return [describe_base(spec) for spec in dict.fromkeys((*KNOWN_BASES, self.base))]
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
+        found = []
+        for path in sorted((ASSETS / "examples").glob("*/example.json")):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            photos = sorted((path.parent / "photos").glob("*.png"))
+            found.append(
+                told | {"name": path.parent.name, "run": EXAMPLE_PREFIX + path.parent.name, "photos": photos}
+            )
+        return found
+
+    # Inside
+
+    def _submit(self, run: Run, *, lock: TextIO | None = None) -> None:
+        held = lock if lock is not None else run.acquire()
+        run.append("state", state="queued", message="")
+
+        def work(job: Job) -> None:
+            from pipelines.conduct import Conductor
+
+            Conductor(
+                run=run,
+                job=job,
+                workshop=self._workshop(),
+                serve=self.worker.serve,
+                cache=self.root / "class_images",
+                costs=self.costs,
+            ).perform()
+
+        def settle(job: Job) -> None:
+            try:
+                self._settle(run, job)
+            finally:
+                held.close()
+            if not job.keep:
+                self.store.delete(run.id)
+
+        self._jobs[run.id] = self.worker.submit(run.name, work, then=settle)
+
+    def _settle(self, run: Run, job: Job) -> None:
+        """Write how a run ended into its events."""
+        message = ""
+        if job.exception is not None:
+            message = job.error
+            if "OutOfMemory" in type(job.exception).__name__:
+                message = OUT_OF_MEMORY
+            elif not isinstance(job.exception, ValueError):
+                message = f"Something went wrong ({type(job.exception).__name__}); the log says more."
+        run.append("state", state=job.state, message=message)
+
+    def _soon(self, name: str, work: Callable[[Job], Any]) -> Any:
+        """Do a short job and wait for its result."""
+        job = self.worker.submit(name, work, short=True)
+        self._pictures.add(job)
+        try:
+            return job.outcome()
+        finally:
+            self._pictures.discard(job)
+
+    def _workshop(self) -> Workshop:
+        """The device's side, made on the worker's thread at the first need."""
+        if self._shop is None:
+            from pipelines.workshop import Workshop
+
+            self._shop = Workshop()
+        return self._shop
+
+    def _adapter(self, run: Run, run_id: str, *, shop: Workshop) -> Any:
+        if shop.learning is not None and shop.learning.run_id == run_id:
+            return shop.learning.adapter
+        path = run.file("adapter.safetensors")
+        if not path.is_file():
+            raise ValueError(f"The run {run.name!r} has learned nothing yet; wait for its first steps.")
+        return shop.adapter(path, shop.base(run.base["spec"]))
+
+    def _find(self, run_id: str) -> Run:
+        """Return a user's run or the finished run of an example."""
+        if run_id.startswith(EXAMPLE_PREFIX):
+            names = {path.parent.name: path for path in (ASSETS / "examples").glob("*/example.json")}
+            path = names.get(run_id.removeprefix(EXAMPLE_PREFIX))
+            if path is None:
+                raise ValueError(f"There is no example {run_id[:60]!r}.")
+            return read_run(path.parent / json.loads(path.read_text(encoding="utf-8"))["run"])
+        return self.store.get(run_id)
+
+    def _own(self, run_id: str) -> Run:
+        if run_id.startswith(EXAMPLE_PREFIX):
+            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
+        return self.store.get(run_id)
+
+    def _read_photos(
+        self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None
+    ) -> list[Any]:
+        from pipelines.data import read_photos
+
+        return read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
+
+    def _class_images_ready(self, config: DreamBoothConfig, *, family: str) -> bool:
+        """Whether class images are likely to be at hand; their exact key needs the base itself."""
+        shipped = ASSETS / "class_moments"
+        made = self.root / "class_images"
+        slug = "-".join(config.class_noun.lower().split())
+        with suppress(OSError):
+            return any(
+                slug in path.name for folder in (shipped, made) for path in folder.glob("*.safetensors")
+            )
+        return False
+
+    def _eta_s(self, run: Run, events: list[dict[str, Any]]) -> float:
+        """Return the seconds left: steps and sample rows at the speed of the latest ones, else the estimate."""
+        config = from_dict(method_config(run.method), run.config)
+        steps = [event for event in events if event["kind"] == "step"]
+        rows = [event["seconds"] for event in events if event["kind"] == "sample" and "seconds" in event]
+        if not steps:
+            facts = describe_base(run.base["spec"])
+            return self.costs.estimate(config, spec=facts["spec"], family=facts["family"], class_ready=True)[
+                "seconds"
+            ]
+        done = steps[-1]["step"]
+        every = sample_every(config)
+        rows_left = -(-config.steps // every) - done // every
+        per_row = median(rows[-6:]) * len(config.sample_prompts) if rows else 0.0
+        left = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
+        return round(left + max(0, rows_left) * per_row, 1)

@@ -1,0 +1,100 @@
+"""What stands on the device: the base that is loaded, the adapter that is learning in it, the instruments.
+
+Only the worker's thread enters here, so nothing needs a lock.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.adapters.core import Adapter, load_adapter, suspended
+from pipelines.base import Base, load_base
+from pipelines.config import SampleConfig
+from pipelines.metrics import Encoders, load_encoders
+from pipelines.sample import Samples, sample
+from pipelines.train import Step
+
+log = logging.getLogger(__name__)
+
+BASES_KEPT = 2  # a run's own base and the one of a picture asked for meanwhile
+ADAPTERS_KEPT = 3
+
+
+@dataclass
+class Learning:
+    """The run that trains right now. ``step`` is its last finished update."""
+
+    run_id: str
+    base: Base
+    adapter: Adapter
+    step: Step | None = None
+
+
+class Workshop:
+    """Loaded bases, loaded adapters and measuring instruments, the least recently used ones let go."""
+
+    def __init__(self) -> None:
+        self.learning: Learning | None = None
+        self._bases: dict[str, Base] = {}
+        self._adapters: dict[tuple[Path, int, str], Adapter] = {}
+        self._encoders: dict[str, Encoders | None] = {}
+
+    def base(self, spec: str) -> Base:
+        """Return a base, loaded on first use. ValueError when it cannot be one."""
+        base = self._bases.pop(spec, None)
+        if base is None:
+            in_use = self.learning.base.spec if self.learning else ""
+            idle = [name for name in self._bases if name != in_use]
+            if len(self._bases) >= BASES_KEPT and idle:
+                del self._bases[idle[0]]
+            base = load_base(spec)
+        self._bases[spec] = base
+        return base
+
+    def adapter(self, path: Path, base: Base) -> Adapter:
+        """Return the adapter in a file, not live; the live one of a base in training is put aside while loading."""
+        key = (path, path.stat().st_mtime_ns, base.hash)
+        adapter = self._adapters.pop(key, None)
+        if adapter is None:
+            with self.aside(base):
+                adapter = load_adapter(path, base)
+            if len(self._adapters) >= ADAPTERS_KEPT:
+                del self._adapters[next(iter(self._adapters))]
+        self._adapters[key] = adapter
+        return adapter
+
+    def encoders(self, family: str) -> Encoders | None:
+        """Return the measuring instruments of a base family, loaded on first use; None when they are not here."""
+        if family not in self._encoders:
+            try:
+                self._encoders[family] = load_encoders(family)
+            except (ValueError, OSError) as error:
+                log.warning("Runs go unmeasured: %s", error)
+                self._encoders[family] = None
+        return self._encoders[family]
+
+    @contextmanager
+    def training(self, learning: Learning) -> Iterator[None]:
+        """Mark an injected adapter as the one that learns, for the length of the block."""
+        self.learning = learning
+        try:
+            yield
+        finally:
+            self.learning = None
+
+    @contextmanager
+    def aside(self, base: Base) -> Iterator[None]:
+        """Take the learning adapter out of ``base`` for the length of the block, and put it back exactly."""
+        learning = self.learning
+        inside = learning is not None and learning.base is base and learning.adapter.base is not None
+        with suspended(learning.adapter) if inside and learning is not None else nullcontext():
+            yield
+
+    def draw(
+        self, base: Base, stack: list[tuple[Adapter, float]], config: SampleConfig, **watch: object
+    ) -> Samples:
+        """Draw pictures with a stack of adapters; ``watch`` is the sampler's ``on_preview`` and ``stop``."""
+        with self.aside(base):
+            return sample(base, stack, config, **watch)  # type: ignore[arg-type]  # passed through
