@@ -1,0 +1,34 @@
+"""What a method states: its adapter, its batches, its loss terms, and what it can show about itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.adapters.core import Adapter
+from pipelines.train import Batches, Loss
+
+
+@dataclass(frozen=True)
+class View:
+    """Something a method can show about a run; the page lays it out.
+
+    ``kind`` "bars": ``values`` maps a label to a number, in the order to draw.
+    """
+
+    title: str
+    kind: str
+    help: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of ``METHODS``."""
+
+    name: str
+    title: str
+    config: type
+    adapter: Callable[..., Adapter]  # (base, config, runs): not live yet
+    batches: Callable[..., Batches]  # (base, photos, config, *, class_moments=None)
+    loss: Loss  # (denoising, adapter, config) -> named, weighted terms
+    views: Callable[[Any], list[View]]  # (run)
