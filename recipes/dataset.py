@@ -1,0 +1,87 @@
+"""Stage 0: pictures, captions and labels on disk. Everything follows from a picture's index, so any part can be redone.
+
+Two consecutive pictures (2k, 2k + 1) show the same individual in different scenes, lights and views: the base learns
+no individual from so little, and the identity encoder learns what stays the same.
+"""
+
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipes.kit import PICTURE_PX
+from recipes.world import Choice, Picture, caption, draw, sample_picture, sample_subject
+
+logger = logging.getLogger(__name__)
+
+SHARD = 1_000
+CAPTIONS = 4  # per picture
+_INDIVIDUALS, _PICTURES, _WORDS = 11, 12, 13  # names of the random streams
+EMPTY_SHARE, PAIR_SHARE = 0.02, 0.12
+
+
+def picture_of(index: int) -> Picture:
+    """Picture ``index`` of the training world."""
+    rng = np.random.default_rng((_PICTURES, index))
+    lot = rng.random()
+    if lot < EMPTY_SHARE:
+        picture = sample_picture(rng, Choice())
+        return Picture((), picture.scene, picture.light, picture.style, picture.seed)
+    subject = sample_subject(np.random.default_rng((_INDIVIDUALS, index // 2)))
+    companion = sample_subject(rng) if lot < EMPTY_SHARE + PAIR_SHARE else None
+    return sample_picture(rng, Choice(subject=subject, companion=companion))
+
+
+def captions_of(index: int) -> list[str]:
+    """``CAPTIONS`` different captions of picture ``index``."""
+    rng = np.random.default_rng((_WORDS, index))
+    picture = picture_of(index)
+    return [caption(picture, rng) for _ in range(CAPTIONS)]
+
+
+def _render_shard(first: int, path: Path) -> None:
+    pixels = np.stack([np.asarray(draw(picture_of(i))) for i in range(first, first + SHARD)])
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, pixels)
+    temporary.rename(path)
+
+
+def render(folder: Path, count: int, *, processes: int) -> None:
+    """Draw the first ``count`` pictures into shards of ``SHARD``; shards that exist are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [(s * SHARD, folder / f"{s:04d}.npy") for s in range(count // SHARD)]
+    missing = [(first, path) for first, path in missing if not path.exists()]
+    with ProcessPoolExecutor(processes) as pool:
+        for done, _ in enumerate(pool.map(_render_shard, *zip(*missing, strict=True)) if missing else []):
+            logger.info("rendered %d of %d missing shards", done + 1, len(missing))
+
+
+class Pictures:
+    """The shards that exist so far, memory-mapped; uint8 pixels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shards: list[np.ndarray] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See shards that were written meanwhile (only an unbroken run from the first counts)."""
+        while (path := self.folder / f"{len(self.shards):04d}.npy").exists():
+            self.shards.append(np.load(path, mmap_mode="r"))
+
+    def __len__(self) -> int:
+        return len(self.shards) * SHARD
+
+    def pixels(self, indices: list[int]) -> torch.Tensor:
+        """(B, 3, H, W) uint8."""
+        return torch.from_numpy(np.stack([self.shards[i // SHARD][i % SHARD] for i in indices])).permute(0, 3, 1, 2)
+
+    def random_crops(self, count: int, size_px: int, generator: torch.Generator) -> torch.Tensor:
+        """(count, 3, size_px, size_px) uint8 from random pictures."""
+        self.refresh()
+        whole = self.pixels(torch.randint(0, len(self), (count,), generator=generator).tolist())
+        room = PICTURE_PX - size_px
+        corners = torch.randint(0, room + 1, (count, 2), generator=generator).tolist()
+        return torch.stack([p[:, y : y + size_px, x : x + size_px] for p, (y, x) in zip(whole, corners, strict=True)])
