@@ -36,12 +36,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from pipelines.checkpoints import (
     EMBEDDED,
     LDM_PREFIXES,
+    SD1_SIZE_PX,
     check_checkpoint,
     check_folder,
     describe_base,
     family_of,
     locate,
     read_json,
+    size_of,
     weights_file,
 )
 from pipelines.config import ASSETS
@@ -217,9 +219,7 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
         scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
         device=torch.device("cpu"),
         dtype=dtype,
-        size_px=int(
-            told.get("sample_px", unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1))
-        ),
+        size_px=size_of(folder),
         guidance_scale=float(told.get("guidance_scale", 7.5)),
     )
 
@@ -257,7 +257,7 @@ def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
         scheduler_config=read_json(SD1_CONFIG / "scheduler" / "scheduler_config.json"),
         device=torch.device("cpu"),
         dtype=dtype,
-        size_px=512,
+        size_px=SD1_SIZE_PX,
         guidance_scale=7.5,
     )
 

@@ -23,6 +23,7 @@ PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 MAX_HEADER_BYTES = 32 * 2**20
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w.-]{1,96})?")
 SD1_TEXT_WIDTH = 768
+SD1_SIZE_PX = 512
 SD1_SIZE_MB = {"float32": 4270, "half": 2140}  # UNet + text encoder + VAE
 
 UNET = "model.diffusion_model."
@@ -222,7 +223,7 @@ def describe_base(spec: str) -> dict[str, Any]:
         facts.update(name=place.name, kind=place.kind, present=place.path is not None)
         if place.kind == "folder" and place.path is not None:
             check_folder(place.path)
-            facts["family"] = family_of(place.path)
+            facts.update(family=family_of(place.path), size_px=size_of(place.path))
         elif place.kind == "file" and place.path is not None:
             check_checkpoint(place.path)
         elif place.kind == "hub":
@@ -240,6 +241,16 @@ def family_of(folder: Path) -> str:
     """Return the family that presets go by: what ``atelier.json`` says, else "sd1"."""
     told = folder / "atelier.json"
     return str(read_json(told).get("family", "sd1")) if told.is_file() else "sd1"
+
+
+def size_of(folder: Path) -> int:
+    """Return the pixels of a side that a diffusers folder was trained at."""
+    told = folder / "atelier.json"
+    if told.is_file() and "sample_px" in (facts := read_json(told)):
+        return int(facts["sample_px"])
+    cells = int(read_json(folder / "unet" / "config.json").get("sample_size", SD1_SIZE_PX // 8))
+    blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", (1, 1, 1, 1))
+    return cells * 2 ** (len(blocks) - 1)
 
 
 def _check_channels(channels: int, *, name: str) -> None:

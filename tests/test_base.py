@@ -419,5 +419,5 @@ def test_only_safetensors_are_chosen_from_the_hub() -> None:
 def test_the_embedded_base_needs_nothing() -> None:
     facts = describe_base(EMBEDDED)
     assert facts["present"]
-    assert (facts["family"], facts["problem"]) == ("embedded", "")
+    assert (facts["family"], facts["size_px"], facts["problem"]) == ("embedded", 128, "")
     assert 10 < facts["disk_mb"] < 32
