@@ -77,7 +77,7 @@ class Conductor:
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
         method = METHODS[self.run.method]
         adapter = method.adapter(self.base, self.config, ())
-        batches = method.batches(self.base, photos, self.config, class_moments)
+        batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
         learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.workshop.training(learning):
             finished = self._learn(learning, batches=batches, loss=method.loss)

@@ -6,12 +6,15 @@ stand in. Nothing here needs torch.
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from pipelines.config import DreamBoothConfig
-from pipelines.runs import write_json
+from pipelines.checkpoints import read_header
+from pipelines.config import ASSETS, DreamBoothConfig, from_dict, method_config
+from pipelines.runs import Run, write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
 MEASURED_PICTURES = 4  # drawn of the class, and of the subject, to measure a finished run
@@ -76,10 +79,11 @@ def sample_every(config: DreamBoothConfig) -> int:
 
 
 class Costs:
-    """The speeds seen so far, in a JSON file."""
+    """The speeds seen so far, in a file of the data folder ``root``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, root: Path) -> None:
+        self.path = root / "speeds.json"
+        self.class_folders = (ASSETS / "class_moments", root / "class_images")
 
     def speed(self, spec: str, *, family: str, device: str) -> Speed:
         """Return what was measured for a base on a device, else the shipped guess for its family."""
@@ -107,7 +111,7 @@ class Costs:
         rows = 1 + -(-config.steps // sample_every(config))
         pictures_drawn = rows * len(config.sample_prompts) + (2 * MEASURED_PICTURES if config.measure else 0)
         class_seconds = 0.0
-        if config.prior_preservation and not class_ready:
+        if config.prior_preservation and not self._class_images_ready(config, side_px=SIZES[family].side_px):
             class_seconds = config.class_images * 25 * speed.sample_s
         seconds = (
             speed.start_s
@@ -121,6 +125,34 @@ class Costs:
             "memory_mb": round(_memory_mb(config, size=SIZES[family])),
             "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
         }
+
+    def seconds_left(self, run: Run, events: list[dict[str, Any]]) -> float:
+        """Return what a run still takes: steps and sample rows at the speed of the latest, else the estimate."""
+        config = from_dict(method_config(run.method), run.config)
+        steps = [event for event in events if event["kind"] == "step"]
+        if not steps:
+            return self.estimate(config, spec=run.base["spec"], family=run.base["family"])["seconds"]
+        pictures = [event["seconds"] for event in events if event["kind"] == "sample"]
+        every, done = sample_every(config), steps[-1]["step"]
+        rows_left = max(0, -(-config.steps // every) - done // every)
+        pictures_left = rows_left * len(config.sample_prompts) + (
+            2 * MEASURED_PICTURES if config.measure else 0
+        )
+        learning = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
+        return round(learning + (pictures_left * median(pictures[-6:]) if pictures else 0.0), 1)
+
+    def _class_images_ready(self, config: DreamBoothConfig, *, side_px: int) -> bool:
+        """Whether class images of this prompt and size are at hand, as the headers of their files tell."""
+        wanted = (config.words(config.class_prompt), config.size_px or side_px)
+        for folder in self.class_folders:
+            for path in folder.glob("*.safetensors"):
+                with suppress(ValueError, KeyError):
+                    header = read_header(path)
+                    key = json.loads(header["__metadata__"]["key"])
+                    enough = header["mean"]["shape"][0] >= config.class_images
+                    if enough and (key["prompt"], key["size_px"]) == wanted:
+                        return True
+        return False
 
     def _read(self) -> dict[str, Any]:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}

@@ -11,8 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,7 +26,7 @@ from pipelines.config import (
     method_config,
     to_dict,
 )
-from pipelines.costs import SIZES, Costs, sample_every
+from pipelines.costs import SIZES, Costs
 from pipelines.jobs import Job, Worker
 from pipelines.runs import LIVE_STATES, Run, RunStore, data_root, read_run
 
@@ -52,7 +51,7 @@ class Studio:
         self.root = root if root is not None else data_root()
         self.base = base
         self.store = RunStore(self.root)
-        self.costs = Costs(self.root / "speeds.json")
+        self.costs = Costs(self.root)
         self.worker = Worker("device")
         self._jobs: dict[str, Job] = {}
         self._pictures: set[Job] = set()
@@ -193,7 +192,7 @@ class Studio:
             "step": steps[-1]["step"] if steps else 0,
             "total": run.config["steps"],
             "seconds_per_step": median(recent) if recent else None,
-            "eta_s": self._eta_s(run, events) if state in LIVE_STATES else None,
+            "eta_s": self.costs.seconds_left(run, events) if state in LIVE_STATES else None,
             "queue_position": waiting.index(job.id) if job is not None and job.id in waiting else None,
             "note": run.note,
             "events": events[since:],
@@ -346,10 +345,16 @@ class Studio:
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.base)
-        ready = self._class_images_ready(checked, family=facts["family"])
-        told = self.costs.estimate(checked, spec=facts["spec"], family=facts["family"], class_ready=ready)
+        told = self.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
         told["disk_mb"] += 0.1 * n_photos
         return told
+
+    def views(self, run_id: str) -> list[dict[str, Any]]:
+        """Return what the run's method can show about its finished adapter; [] before there is one."""
+        from pipelines.methods import METHODS
+
+        run = self._find(run_id)
+        return [asdict(view) for view in METHODS[run.method].views(run)]
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return rare words of the base's own vocabulary, the rarest first."""
@@ -371,7 +376,7 @@ class Studio:
         found = []
         for path in sorted((ASSETS / "examples").glob("*/example.json")):
             told = json.loads(path.read_text(encoding="utf-8"))
-            photos = sorted((path.parent / "photos").glob("*.png"))
+            photos = sorted((path.parent / told["run"] / "photos").glob("*.png"))
             found.append(
                 told | {"name": path.parent.name, "run": EXAMPLE_PREFIX + path.parent.name, "photos": photos}
             )
@@ -462,31 +467,3 @@ class Studio:
         from pipelines.data import read_photos
 
         return read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
-
-    def _class_images_ready(self, config: DreamBoothConfig, *, family: str) -> bool:
-        """Whether class images are likely to be at hand; their exact key needs the base itself."""
-        shipped = ASSETS / "class_moments"
-        made = self.root / "class_images"
-        slug = "-".join(config.class_noun.lower().split())
-        with suppress(OSError):
-            return any(
-                slug in path.name for folder in (shipped, made) for path in folder.glob("*.safetensors")
-            )
-        return False
-
-    def _eta_s(self, run: Run, events: list[dict[str, Any]]) -> float:
-        """Return the seconds left: steps and sample rows at the speed of the latest ones, else the estimate."""
-        config = from_dict(method_config(run.method), run.config)
-        steps = [event for event in events if event["kind"] == "step"]
-        rows = [event["seconds"] for event in events if event["kind"] == "sample" and "seconds" in event]
-        if not steps:
-            facts = describe_base(run.base["spec"])
-            return self.costs.estimate(config, spec=facts["spec"], family=facts["family"], class_ready=True)[
-                "seconds"
-            ]
-        done = steps[-1]["step"]
-        every = sample_every(config)
-        rows_left = -(-config.steps // every) - done // every
-        per_row = median(rows[-6:]) * len(config.sample_prompts) if rows else 0.0
-        left = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
-        return round(left + max(0, rows_left) * per_row, 1)
