@@ -102,9 +102,7 @@ class Costs:
         }
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
-    def estimate(
-        self, config: DreamBoothConfig, *, spec: str, family: str, class_ready: bool
-    ) -> dict[str, float]:
+    def estimate(self, config: DreamBoothConfig, *, spec: str, family: str) -> dict[str, float]:
         """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)

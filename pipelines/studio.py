@@ -104,7 +104,7 @@ class Studio:
         texts = {}
         for index, photo in enumerate(photos):
             photo.image.save(folder / f"{index:02d}.png")
-            texts[f"{index:02d}.png"] = clean_text((captions or {}).get(photo.name, photo.caption))
+            texts[f"{index:02d}.png"] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
         run.write_json("captions.json", texts)
         run.append("created", method=method, base=about, config=run.config, photos=len(photos))
         self._submit(run)
