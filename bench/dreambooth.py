@@ -1,0 +1,446 @@
+"""DreamBooth on subjects that the embedded base never saw: how long, how alike, how obedient, at what cost to the class.
+
+    python -m bench.dreambooth --json dreambooth.json --sheet dreambooth.png
+
+Four people and a dog from the held-out world, four pictures of each in four scenes; five other scenes are asked for.
+Everything goes through the Studio door, as a click would. The world tells the truth that no photograph can: each
+subject's fifty most similar strangers by true parameters, and which words describe it.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, preset
+from pipelines.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
+from pipelines.studio import Studio
+from recipes import world
+from recipes.captions import SCENE_PHRASES, phrases_of
+
+SUBJECTS = (
+    ("person", 10_000_101),
+    ("person", 10_000_202),
+    ("person", 10_000_303),
+    ("person", 10_000_404),
+    ("dog", 10_000_505),
+)
+PHOTOS = 4
+SCENES_ASKED = 5
+DISTRACTORS = 50
+RENDERS = 6  # pictures behind the embedding of one member of the line-up
+CLASS_PICTURES = 8
+WRONG_NOUNS = {"person": "teapot", "dog": "tower"}
+CLASS_STAGE = "Drawing class images"
+PARTS = ("headline", "prior", "noun")
+
+# What the untouched base is told about a subject: as many attributes as its training captions ever named at once.
+TELLING = (
+    "glasses",
+    "beard",
+    "hair style",
+    "hair colour",
+    "coat",
+    "pattern",
+    "age",
+    "ears",
+    "skin tone",
+    "collar",
+    "markings",
+)
+BEFORE_NOUN = ("age", "coat")
+NAMED_AT_ONCE = 4
+
+TARGETS = {  # row of the summary: (floor, goal, True if higher is better)
+    "click to final sample, s": (60.0, 30.0, False),
+    "identity retrieved": (0.80, 0.90, True),
+    "scene right": (0.75, 0.85, True),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject: its photographs, the scenes asked for, and the line-up it must be picked from."""
+
+    name: str
+    subject: world.Subject
+    photos: tuple[Path, ...]
+    scenes: tuple[str, ...]
+    lineup: torch.Tensor  # (1 + DISTRACTORS, D) unit rows, the true subject first
+    renders: tuple[
+        Image.Image, ...
+    ]  # of the true subject in the scenes asked for: what a perfect model would draw
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        return [Image.open(path).convert("RGB") for path in self.photos]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One finished run and its clock, in seconds from the click."""
+
+    run_id: str
+    final_sample_s: float  # class images not counted
+    class_images_s: float
+    step_s: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the pictures of one subject; retrieval and scene are shares of pictures."""
+
+    identity_retrieved: float
+    scene_right: float
+    dino: float
+    clip_i: float
+
+
+# ---- subjects -------------------------------------------------------------------------------------------------------
+
+
+def render(subject: world.Subject, scene: str, rng: np.random.Generator) -> Image.Image:
+    """The subject in a scene, in the shaded style, without hat or scarf; pose, light and clothing by chance."""
+    choice = world.Choice(subject=subject, scene=scene, style="photo", wearable="")
+    return world.draw(world.sample_picture(rng, choice))
+
+
+def make_case(kind: str, seed: int, *, folder: Path, encoders: Encoders) -> Case:
+    """Draw everything about one held-out subject; deterministic in the seed."""
+    rng = np.random.default_rng(seed)
+    subject = world.sample_subject(rng, kind)
+    scenes = [str(scene) for scene in rng.permutation(world.SCENES)]
+    seen, asked = scenes[:PHOTOS], scenes[-SCENES_ASKED:]
+    folder.mkdir(parents=True)
+    photos = []
+    for index, scene in enumerate(seen):
+        photos.append(folder / f"{index:02d}.png")
+        render(subject, scene, rng).save(photos[-1])
+    strangers = world.distractors(subject, seed + 1, count=DISTRACTORS)
+    return Case(
+        name=f"{kind} {seed - world.HELD_OUT_FROM}",
+        subject=subject,
+        photos=tuple(photos),
+        scenes=tuple(asked),
+        lineup=torch.stack([embedding(member, scenes, rng, encoders) for member in (subject, *strangers)]),
+        renders=tuple(render(subject, scene, rng) for scene in asked for _ in range(4)),
+    )
+
+
+def embedding(
+    subject: world.Subject, scenes: Sequence[str], rng: np.random.Generator, encoders: Encoders
+) -> torch.Tensor:
+    """(D,) unit mean of the identity features of several renders in different scenes."""
+    pictures = [
+        render(subject, scene, rng) for scene in rng.choice(np.asarray(scenes), RENDERS, replace=False)
+    ]
+    return torch.nn.functional.normalize(encoders.identity.image_features(pictures).mean(0), dim=0)
+
+
+def in_words(subject: world.Subject) -> str:
+    """The subject's most telling true attributes: "old person with round glasses, a full beard and red hair"."""
+    known = world.attributes(subject)
+    named = [name for name in TELLING if name in known][:NAMED_AT_ONCE]
+    noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in named), subject.kind])
+    phrases = [phrases_of(subject.kind, name, known[name])[0] for name in named if name not in BEFORE_NOUN]
+    if not phrases:
+        return noun
+    return f"{noun} with {' and '.join(filter(None, [', '.join(phrases[:-1]), phrases[-1]]))}"
+
+
+def with_article(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+# ---- runs and pictures ----------------------------------------------------------------------------------------------
+
+
+def train(studio: Studio, case: Case, config: DreamBoothConfig) -> Trained:
+    """Click, and wait for the finished run. Raises ValueError when it failed."""
+    clicked = time.time()
+    run_id = studio.start("dreambooth", config, list(case.photos), name=case.name)
+    while (status := studio.status(run_id))["state"] not in ("done", "failed", "stopped", "interrupted"):
+        time.sleep(0.25)
+    if status["state"] != "done":
+        raise ValueError(f"The run of {case.name} ended as {status['state']}: {status['error']}")
+    return clock(run_id, status["events"], clicked=clicked)
+
+
+def clock(run_id: str, events: Sequence[dict[str, Any]], *, clicked: float) -> Trained:
+    """Read the times off a run's events: the last row of samples is labelled "after"."""
+    final = max(event["t"] for event in events if event["kind"] == "sample" and event["label"] == "after")
+    drawing = [event["t"] for event in events if event["kind"] == "stage" and event["name"] == CLASS_STAGE]
+    class_s = drawing[-1] - drawing[0] if drawing else 0.0
+    steps = [event["seconds"] for event in events if event["kind"] == "step"]
+    return Trained(
+        run_id=run_id, final_sample_s=final - clicked - class_s, class_images_s=class_s, step_s=median(steps)
+    )
+
+
+def pictures(
+    studio: Studio, prompt: str, *, run_id: str | None, count: int, guidance_scale: float, seed: int = 0
+) -> list[Image.Image]:
+    """Pictures of one prompt with consecutive seeds."""
+    config = SampleConfig(prompt=prompt, count=count, guidance_scale=guidance_scale, seed=seed)
+    return [Image.open(path).convert("RGB") for path in studio.generate(config, run_id=run_id)]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Draws "a photo of [words] [scene]" for every scene of a case, several seeds each."""
+
+    studio: Studio
+    seeds: int
+    guidance_scale: float
+
+    def scenes(self, case: Case, words: str, *, run_id: str | None) -> list[Image.Image]:
+        """Pictures in the order of the scenes, ``seeds`` for each."""
+        drawn = []
+        for scene in case.scenes:
+            prompt = f"a photo of {with_article(words)} {SCENE_PHRASES[scene][0]}"
+            drawn += self.one(prompt, run_id=run_id, count=self.seeds)
+        return drawn
+
+    def one(self, prompt: str, *, run_id: str | None, count: int) -> list[Image.Image]:
+        return pictures(self.studio, prompt, run_id=run_id, count=count, guidance_scale=self.guidance_scale)
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+
+def score(case: Case, drawn: Sequence[Image.Image], encoders: Encoders) -> Scores:
+    """Scores of pictures in the order of the case's scenes, equally many for each."""
+    each = len(drawn) // len(case.scenes)
+    asked = [scene for scene in case.scenes for _ in range(each)]
+    return Scores(
+        identity_retrieved=retrieved(drawn, case.lineup, encoders),
+        scene_right=scene_right(drawn, asked, encoders, noun=case.subject.kind),
+        dino=dino(encoders, drawn, case.pictures),
+        clip_i=clip_i(encoders, drawn, case.pictures),
+    )
+
+
+def retrieved(drawn: Sequence[Image.Image], lineup: torch.Tensor, encoders: Encoders) -> float:
+    """Share of pictures whose nearest member of the line-up is its first."""
+    nearest = pairwise(encoders.identity.image_features(drawn), lineup).argmax(1)
+    return float((nearest == 0).float().mean())
+
+
+def scene_right(
+    drawn: Sequence[Image.Image], asked: Sequence[str], encoders: Encoders, *, noun: str
+) -> float:
+    """Share of pictures that the CLIP, zero-shot over all ten scenes, puts into the one asked for."""
+    texts = encoders.clip.text_features(
+        [f"a photo of a {noun} {SCENE_PHRASES[scene][0]}" for scene in world.SCENES]
+    )
+    assert texts is not None, "a CLIP reads words"
+    found = pairwise(encoders.clip.image_features(drawn), texts).argmax(1)
+    wanted = torch.tensor([world.SCENES.index(scene) for scene in asked])
+    return float((found == wanted).float().mean())
+
+
+def prior_scores(
+    case: Case, config: DreamBoothConfig, run_id: str | None, ask: Asker, encoders: Encoders
+) -> dict[str, float]:
+    """PRES and DIV of one run; run None: of the untouched base."""
+    of_class = ask.one(config.words(config.class_prompt), run_id=run_id, count=CLASS_PICTURES)
+    of_subject = ask.one(config.words(config.instance_prompt), run_id=run_id, count=CLASS_PICTURES)
+    return {
+        "pres": pres(encoders, of_class, case.pictures),
+        "div": div(encoders, of_subject),
+        "div of the class": div(encoders, of_class),
+    }
+
+
+# ---- the three parts ------------------------------------------------------------------------------------------------
+
+
+def bench_case(
+    case: Case, config: DreamBoothConfig, *, ask: Asker, encoders: Encoders, parts: Iterable[str]
+) -> tuple[dict[str, Any], list[Image.Image]]:
+    """Everything about one subject, and its row of the contact sheet."""
+    own = replace(config, class_noun=case.subject.kind)
+    noun = f"{own.identifier} {own.class_noun}"
+    run = train(ask.studio, case, own)
+    drawn = ask.scenes(case, noun, run_id=run.run_id)
+    control = ask.scenes(case, in_words(case.subject), run_id=None)
+    found: dict[str, Any] = {
+        "name": case.name,
+        "described as": in_words(case.subject),
+        "clock": asdict(run),
+        "dreambooth": asdict(score(case, drawn, encoders)),
+        "control: untouched base, true words": asdict(score(case, control, encoders)),
+        "renders: the world itself": asdict(score(case, case.renders, encoders)),
+    }
+    if {"prior", "noun"} & set(parts):
+        free = replace(own, prior_preservation=False)
+        unpreserved = train(ask.studio, case, free)
+        found["prior"] = {
+            "untouched base": prior_scores(case, own, None, ask, encoders),
+            "with": prior_scores(case, own, run.run_id, ask, encoders),
+            "without": prior_scores(case, own, unpreserved.run_id, ask, encoders),
+        }
+    if "noun" in parts:
+        nouns = {"right": own.class_noun, "wrong": WRONG_NOUNS[case.subject.kind], "none": ""}
+        found["noun"] = {}
+        for label, word in nouns.items():
+            named = replace(free, class_noun=word)
+            run_id = unpreserved.run_id if label == "right" else train(ask.studio, case, named).run_id
+            shown = ask.scenes(case, f"{own.identifier} {word}".strip(), run_id=run_id)
+            found["noun"][label] = asdict(score(case, shown, encoders))
+    every = len(drawn) // len(case.scenes)
+    return found, [*case.pictures, *drawn[::every], *control[::every]]
+
+
+def summary(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the subjects."""
+
+    def over(*path: str) -> float:
+        values = []
+        for case in cases:
+            value: Any = case
+            for name in path:
+                value = value[name]
+            values.append(value)
+        return mean(values)
+
+    rows = ("dreambooth", "control: untouched base, true words", "renders: the world itself")
+    found: dict[str, Any] = {
+        "click to final sample, s": over("clock", "final_sample_s"),
+        "class images, s": over("clock", "class_images_s"),
+        "s/step": over("clock", "step_s"),
+        "identity retrieved": over("dreambooth", "identity_retrieved"),
+        "scene right": over("dreambooth", "scene_right"),
+        "rows": {row: {name: over(row, name) for name in cases[0][row]} for row in rows},
+    }
+    for part in ("prior", "noun"):
+        if part in cases[0]:
+            found[part] = {
+                label: {name: over(part, label, name) for name in scores}
+                for label, scores in cases[0][part].items()
+            }
+    return found
+
+
+# ---- telling --------------------------------------------------------------------------------------------------------
+
+
+def table(title: str, rows: dict[str, dict[str, float]]) -> str:
+    """Rows of named numbers, aligned."""
+    names = list(next(iter(rows.values())))
+    width = max(len(title), *map(len, rows))
+    lines = [f"{title:<{width}}  " + "  ".join(f"{name.replace('_', ' '):>18}" for name in names)]
+    lines += [
+        f"{row:<{width}}  " + "  ".join(f"{cells[name]:>18.3f}" for name in names)
+        for row, cells in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def verdicts(found: dict[str, Any]) -> str:
+    """The measured figures against floor and goal, and the two directions that must hold."""
+    lines = []
+    for name, (floor, goal, higher) in TARGETS.items():
+        value = found[name]
+        reached = [value >= mark if higher else value <= mark for mark in (floor, goal)]
+        word = "goal" if reached[1] else "floor" if reached[0] else "BELOW THE FLOOR"
+        lines.append(f"{name:<28}{value:>8.3f}   floor {floor:g}, goal {goal:g}: {word}")
+    lines.append(
+        f"{'class images, s':<28}{found['class images, s']:>8.3f}   0 where they are shipped or cached"
+    )
+    if "prior" in found:
+        kept, free = found["prior"]["with"], found["prior"]["without"]
+        for name, better in (("pres", kept["pres"] < free["pres"]), ("div", kept["div"] > free["div"])):
+            lines.append(f"{name.upper()} with prior preservation: {free[name]:.3f} -> {kept[name]:.3f} "
+                         f"({'as it should' if better else 'NOT as it should'})")  # fmt: skip
+    return "\n".join(lines)
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], *, side_px: int = 128) -> Image.Image:
+    """Subjects downwards; photographs, pictures asked for and the control from left to right."""
+    whole = Image.new("RGB", (side_px * max(map(len, rows)), side_px * len(rows)), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            whole.paste(picture.resize((side_px, side_px)), (x * side_px, y * side_px))
+    return whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="Quick", help="the shipped preset to measure")
+    parser.add_argument("--subjects", type=int, default=len(SUBJECTS), help="how many of the five")
+    parser.add_argument("--seeds", type=int, default=4, help="pictures per scene")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--threads", type=int, default=2, help="cores to use")
+    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet here")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    config = preset("dreambooth", "embedded", args.preset)
+    guidance = json.loads((ASSETS / "base" / "atelier.json").read_text())["guidance_scale"]
+    encoders = load_encoders("embedded")
+    cases, rows = [], []
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
+        studio = Studio(root=Path(folder) / "home")
+        try:
+            ask = Asker(studio=studio, seeds=args.seeds, guidance_scale=guidance)
+            ask.one(
+                "a photo of a person", run_id=None, count=1
+            )  # the page has the base loaded before any click
+            for kind, seed in SUBJECTS[: args.subjects]:
+                case = make_case(kind, seed, folder=Path(folder) / str(seed), encoders=encoders)
+                found, row = bench_case(case, config, ask=ask, encoders=encoders, parts=args.parts)
+                print(json.dumps(found), flush=True)
+                cases.append(found)
+                rows.append(row)
+        finally:
+            studio.close()
+    report(args, summary(cases), cases=cases, rows=rows, encoders=encoders)
+
+
+def report(
+    args: argparse.Namespace,
+    found: dict[str, Any],
+    *,
+    cases: list[dict[str, Any]],
+    rows: list[list[Image.Image]],
+    encoders: Encoders,
+) -> None:
+    """Print the tables and write the files asked for."""
+    print(f"\nPreset {args.preset}, {len(cases)} subjects, {args.seeds} seeds, {args.threads} threads\n")
+    print(table("line-up of 51", found["rows"]), "\n")
+    for part, title in (("prior", "prior preservation"), ("noun", "class noun")):
+        if part in found:
+            print(table(title, found[part]), "\n")
+    print(verdicts(found))
+    if args.json:
+        setting = {
+            "preset": args.preset,
+            "threads": args.threads,
+            "seeds": args.seeds,
+            "encoders": encoders.names,
+        }
+        setting |= {
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+        }
+        args.json.write_text(json.dumps({"setting": setting, "summary": found, "cases": cases}, indent=1))
+    if args.sheet:
+        sheet(rows).save(args.sheet)
+
+
+if __name__ == "__main__":
+    main()
