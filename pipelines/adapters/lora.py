@@ -178,9 +178,8 @@ class LoRA:
 
 def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, LoraLayer]:
     """Let PEFT build its layers for a module and take them out again: (path to loose layer)."""
-    trainable = [parameter.requires_grad for parameter in module.parameters()]
     with _bare(module), torch.random.fork_rng(devices=[]):
-        parameters = list(module.parameters())
+        trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
         inject_adapter_in_model(config, module, adapter_name=LIVE)
         del module.peft_config
         layers = {path: child for path, child in module.named_modules() if isinstance(child, LoraLayer)}
@@ -188,7 +187,7 @@ def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, LoraLayer]:
             parent_path, _, name = path.rpartition(".")
             setattr(module.get_submodule(parent_path), name, layer.base_layer)
             layer._modules["base_layer"] = None
-        for parameter, flag in zip(parameters, trainable, strict=True):
+        for parameter, flag in trainable:
             parameter.requires_grad_(flag)
     return layers
 

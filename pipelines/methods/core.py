@@ -29,6 +29,6 @@ class Method:
     title: str
     config: type
     adapter: Callable[..., Adapter]  # (base, config, runs): not live yet
-    batches: Callable[..., Batches]  # (base, photos, config, *, class_moments=None)
+    batches: Callable[..., Batches]  # (base, photos, config, class_moments=None)
     loss: Loss  # (denoising, adapter, config) -> named, weighted terms
     views: Callable[[Any], list[View]]  # (run)

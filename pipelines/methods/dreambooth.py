@@ -61,7 +61,7 @@ def photo_prompts(photos: Photos, config: DreamBoothConfig) -> list[str]:
 
 
 def batches(
-    base: "Base", photos: Photos, config: DreamBoothConfig, *, class_moments: Moments | None = None
+    base: "Base", photos: Photos, config: DreamBoothConfig, class_moments: Moments | None = None
 ) -> Batches:
     """Return the batches of a run: photos first ("instance"), as many class images after them ("prior").
 

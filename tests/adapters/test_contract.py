@@ -1,0 +1,260 @@
+"""Every adapter keeps every promise of adapters/core.py; a new adapter is one row."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.adapters import Full, LoRA
+from pipelines.adapters.core import (
+    Adapter,
+    base_parameter,
+    injected,
+    load_adapter,
+    merged,
+    save_adapter,
+    suspended,
+)
+from pipelines.base import Base, load_base
+from tests.tolerances import assert_close
+
+ROWS: dict[str, Callable[[], Adapter]] = {
+    "lora": lambda: LoRA(rank=2, seed=1),
+    "lora-conv-text": lambda: LoRA(rank=3, alpha=6, targets="attention+conv", text_encoder_rank=2),
+    "lora-chosen": lambda: LoRA(
+        ranks={"unet.mid_block.resnets.0.conv1": 2, "unet.down_blocks.0.attentions.1.proj_in": 5}
+    ),
+    "full": lambda: Full(),
+    "full-text": lambda: Full(text_encoder=True),
+}
+LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+TIMESTEPS = torch.tensor([40, 700])
+
+every_adapter = pytest.mark.parametrize("make", ROWS.values(), ids=ROWS.keys())
+
+
+def predict(base: Base) -> torch.Tensor:
+    """The base's answer to one fixed question, text encoder included."""
+    contexts = base.encode_prompts(["a dog", "a photo of a cat"], grad=torch.is_grad_enabled())
+    return base.unet(LATENTS.to(base.dtype), TIMESTEPS, contexts, return_dict=False)[0]
+
+
+def disturb(adapter: Adapter, *, seed: int = 0) -> None:
+    """Move every parameter a little, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+
+
+def trained(make: Callable[[], Adapter], base: Base, *, seed: int = 0) -> Adapter:
+    adapter = make()
+    with injected(adapter, base):
+        disturb(adapter, seed=seed)
+    return adapter
+
+
+def names(base: Base) -> list[str]:
+    return [name for part in (base.unet, base.text_encoder) for name, _ in part.named_modules()]
+
+
+@pytest.fixture(scope="module")
+def untouched(base: Base) -> torch.Tensor:
+    with torch.no_grad():
+        return predict(base)
+
+
+@every_adapter
+@torch.no_grad()
+def test_starts_as_a_no_op_and_leaves_no_trace(make, base, untouched):
+    modules, weights = names(base), {name: value.clone() for name, value in base.unet.state_dict().items()}
+    adapter = make().inject(base)
+    assert torch.equal(predict(base), untouched)
+    disturb(adapter)
+    adapter.materialise()
+    assert not torch.equal(predict(base), untouched)
+    adapter.remove()
+    assert torch.equal(predict(base), untouched)
+    assert names(base) == modules
+    assert all(torch.equal(value, weights[name]) for name, value in base.unet.state_dict().items())
+    assert not hasattr(base.unet, "peft_config")
+    assert not hasattr(base.text_encoder, "peft_config")
+
+
+@every_adapter
+@torch.no_grad()
+def test_merged_equals_live(make, base, untouched):
+    adapter = trained(make, base)
+    with injected(adapter, base):
+        live = predict(base)
+    with merged(base, [(adapter, 1.0)]):
+        assert_close(predict(base), live)
+    assert torch.equal(predict(base), untouched)
+    with merged(base, [(adapter, 0.0)]):
+        assert torch.equal(predict(base), untouched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", [ROWS["lora"], ROWS["full"]], ids=["lora", "full"])
+@torch.no_grad()
+def test_half_precision_keeps_the_promises(make, dtype):
+    base = load_base("embedded", device="cpu", dtype=dtype)
+    before = predict(base)
+    adapter = make().inject(base)
+    assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
+    assert torch.equal(predict(base), before)
+    disturb(adapter)
+    adapter.materialise()
+    live = predict(base)
+    adapter.remove()
+    with merged(base, [(adapter, 1.0)]):
+        assert_close(predict(base), live, dtype=dtype)
+    assert torch.equal(predict(base), before)
+
+
+@every_adapter
+@torch.no_grad()
+def test_a_live_stack_equals_its_merged_sum_in_any_order(make, base, untouched):
+    first, second = trained(make, base, seed=1), trained(ROWS["lora"], base, seed=2)
+    with injected(first, base), injected(second, base):
+        live = predict(base)
+    first.inject(base)
+    second.inject(base)
+    first.remove()  # the lower one of two goes first
+    second.remove()
+    with merged(base, [(first, 1.0), (second, 1.0)]):
+        assert_close(predict(base), live)
+    with merged(base, [(second, 1.0), (first, 1.0)]):
+        assert_close(predict(base), live)
+    assert torch.equal(predict(base), untouched)
+
+
+@every_adapter
+@torch.no_grad()
+def test_an_adapter_built_while_another_is_live_touches_only_the_base_layers(make, base, untouched):
+    below = trained(ROWS["lora-conv-text"], base)
+    with injected(below, base):
+        with_below = predict(base)
+        with injected(make(), base) as above:
+            assert torch.equal(predict(base), with_below)
+            assert sum(parameter.numel() for parameter in above.parameters()) > 0
+        assert torch.equal(predict(base), with_below)
+    assert torch.equal(predict(base), untouched)
+
+
+@every_adapter
+@torch.no_grad()
+def test_state_and_file_round_trip(make, base, tmp_path: Path):
+    adapter = trained(make, base)
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(path, adapter, extra={"seed": 7, "config": {"prompt": "ä"}})
+    again = load_adapter(path, base)
+    assert (again.kind, again.base_hash, again.note, again.base) == (adapter.kind, base.hash, "", None)
+    state = again.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in adapter.state_dict().items())
+    with injected(adapter, base):
+        expected = predict(base)
+    with injected(again, base):
+        assert torch.equal(predict(base), expected)
+    assert [found.name for found in tmp_path.iterdir() if found.suffix] == ["adapter.safetensors"]
+
+
+@every_adapter
+def test_loading_is_strict(make, base):
+    adapter = trained(make, base)
+    state = adapter.state_dict()
+    first = next(iter(state))
+    with pytest.raises(ValueError, match=r"1 tensors are missing"):
+        adapter.load_state_dict({name: value for name, value in state.items() if name != first})
+    with pytest.raises(ValueError, match=r"stranger"):
+        adapter.load_state_dict({**state, "stranger": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"has shape \(3, 3, 3\)"):
+        adapter.load_state_dict({**state, first: torch.zeros(3, 3, 3)})
+
+
+@every_adapter
+def test_only_its_parameters_get_gradients(make, base):
+    with injected(make(), base) as adapter:
+        predict(base).square().mean().backward()
+        assert all(parameter.grad is not None for parameter in adapter.parameters())
+        own = {id(parameter) for parameter in adapter.parameters()}
+        others = [*base.unet.parameters(), *base.text_encoder.parameters(), *base.vae.parameters()]
+        assert all(parameter.grad is None for parameter in others if id(parameter) not in own)
+
+
+@every_adapter
+def test_gradients_are_the_same_under_checkpointing(make, base):
+    adapter = trained(make, base)
+
+    def gradients() -> list[torch.Tensor]:
+        for parameter in adapter.parameters():
+            parameter.grad = None
+        adapter.materialise()
+        predict(base).square().mean().backward()
+        return [parameter.grad for parameter in adapter.parameters() if parameter.grad is not None]
+
+    with injected(adapter, base):
+        plain = gradients()
+        base.unet.enable_gradient_checkpointing()
+        try:
+            checkpointed = gradients()
+        finally:
+            base.unet.disable_gradient_checkpointing()
+    assert len(plain) == len(adapter.parameters())
+    for one, other in zip(plain, checkpointed, strict=True):
+        assert_close(other, one)
+
+
+@every_adapter
+def test_another_base_is_refused_or_warned_about(make, base, tmp_path: Path, caplog):
+    adapter = trained(make, base)
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(path, adapter, extra={})
+    other = dataclasses.replace(base, hash="0" * 64)
+    if adapter.kind == "lora":
+        with caplog.at_level(logging.WARNING):
+            loaded = load_adapter(path, other)
+        assert "another base" in loaded.note
+        assert loaded.note in caplog.text
+    else:
+        with pytest.raises(ValueError, match="was trained on another base"):
+            load_adapter(path, other)
+
+
+@every_adapter
+@torch.no_grad()
+def test_suspended_is_exact(make, base, untouched):
+    adapter = trained(make, base)
+    with injected(adapter, base):
+        live, before = predict(base), [id(parameter) for parameter in adapter.parameters()]
+        with suppress(RuntimeError), suspended(adapter) as bare:
+            assert torch.equal(predict(bare), untouched)
+            with merged(bare, [(adapter, 1.0)]):
+                assert_close(predict(bare), live)
+            raise RuntimeError("in between")
+        assert torch.equal(predict(base), live)
+        assert [id(parameter) for parameter in adapter.parameters()] == before
+
+
+def test_merged_comes_back_exactly_after_an_exception(base):
+    adapter = trained(ROWS["lora-conv-text"], base)
+    parameter = base_parameter(base, "unet.mid_block.resnets.0.conv1.weight")
+    tensor, bits = parameter.data_ptr(), parameter.detach().clone()
+    with suppress(RuntimeError), merged(base, [(adapter, 0.5)]):
+        assert not torch.equal(parameter, bits)
+        raise RuntimeError("inside")
+    assert parameter.data_ptr() == tensor
+    assert torch.equal(parameter, bits)
+
+
+def test_a_file_that_is_no_adapter_is_refused(base, tmp_path: Path):
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        load_adapter(path, base)
+    save_adapter(path, trained(ROWS["lora"], base), extra={"kind": "ignored"})
+    assert load_adapter(path, base).kind == "lora"
