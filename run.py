@@ -38,12 +38,9 @@ def main() -> int:
         return 1
     testing = sys.argv[1:2] == ["test"]
     set_up(HERE / ("requirements-dev.txt" if testing else "requirements.txt"))
-    if testing:
-        command = [PYTHON, "-m", "pytest", *sys.argv[2:]]
-    else:
-        command = [PYTHON, HERE / "app.py", *sys.argv[1:]]
+    what = ["-m", "pytest", *sys.argv[2:]] if testing else [HERE / "app.py", *sys.argv[1:]]
     try:
-        return subprocess.run(command, cwd=HERE, check=False).returncode
+        return subprocess.run([PYTHON, *what], cwd=HERE, check=False).returncode
     except KeyboardInterrupt:
         return 0
 

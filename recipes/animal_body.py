@@ -1,6 +1,7 @@
 """What dogs and cats share: colours, parameters and bodies, sitting or standing."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def _draw_tail(animal: Animal) -> None:
     tail = animal.frame.tube(points, (13.0, width, width * 0.6 if kind == "bushy" else 11.0))
     animal.fur(tail, colour, 0.5, 7)
     if kind == "ringed" or animal.pattern == "stripes":
-        for (ax, ay), (bx, by) in zip(points[1:], points[2:], strict=False):
+        for (ax, ay), (bx, by) in pairwise(points[1:]):
             x, y = (ax + bx) / 2, (ay + by) / 2
             ring = animal.frame.ellipse(x, y, 7, 14, float(np.arctan2(by - ay, bx - ax)))
             colour = animal.mark if animal.pattern != "plain" else scaled(animal.coat, 0.55)

@@ -4,6 +4,7 @@ A bridge is 1.25 times as wide as its view is high.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -201,7 +202,7 @@ def _suspension(bridge: Bridge) -> None:
     frame, piers = bridge.frame, bridge.piers()
     top = 122 + 44 * bridge.height
     ends = [-REACH - 20, *piers, REACH + 20]
-    for left, right in zip(ends, ends[1:], strict=False):
+    for left, right in pairwise(ends):
         low = bridge.deck((left + right) / 2) + 16
         outer = left < -REACH or right > REACH
         xs = np.linspace(left, right, 15)
@@ -242,7 +243,7 @@ def _truss(bridge: Bridge) -> None:
     for x in ends:
         _pylon(bridge, x, bridge.deck(x) + 20 + 26 * bridge.height, 8)
     _draw_deck(bridge, 10)
-    for left, right in zip(ends, ends[1:], strict=False):
+    for left, right in pairwise(ends):
         tall = 44 + 22 * bridge.height
         panels = max(3, round((right - left) / 30))
         xs = np.linspace(left + 6, right - 6, panels + 1)
@@ -257,7 +258,7 @@ def _truss(bridge: Bridge) -> None:
         frame.paint(frame.lines(diagonals, 5), scaled(bridge.colour, 0.78))
         frame.paint(frame.lines(posts[1:], 5), scaled(bridge.colour, 0.9))
         path = [(float(xs[0]), bridge.deck(xs[0])), *chord, (float(xs[-1]), bridge.deck(xs[-1]))]
-        for start, end in zip(path, path[1:], strict=False):
+        for start, end in pairwise(path):
             frame.paint(frame.stroke([start, end], 7.5), bridge.colour, 0.4, 4)
 
 

@@ -76,7 +76,9 @@ class Pictures:
 
     def pixels(self, indices: list[int]) -> torch.Tensor:
         """(B, 3, H, W) uint8."""
-        return torch.from_numpy(np.stack([self.shards[i // SHARD][i % SHARD] for i in indices])).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.stack([self.shards[i // SHARD][i % SHARD] for i in indices])).permute(
+            0, 3, 1, 2
+        )
 
     def random_crops(self, count: int, size_px: int, generator: torch.Generator) -> torch.Tensor:
         """(count, 3, size_px, size_px) uint8 from random pictures."""
@@ -84,4 +86,6 @@ class Pictures:
         whole = self.pixels(torch.randint(0, len(self), (count,), generator=generator).tolist())
         room = PICTURE_PX - size_px
         corners = torch.randint(0, room + 1, (count, 2), generator=generator).tolist()
-        return torch.stack([p[:, y : y + size_px, x : x + size_px] for p, (y, x) in zip(whole, corners, strict=True)])
+        return torch.stack(
+            [p[:, y : y + size_px, x : x + size_px] for p, (y, x) in zip(whole, corners, strict=True)]
+        )

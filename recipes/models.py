@@ -139,6 +139,8 @@ def save_base(pipeline: StableDiffusionPipeline, folder: Path, facts: dict) -> N
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     pipeline.to(torch.float32)
-    config = folder / "text_encoder" / "config.json"  # transformers loads in the dtype named here, diffusers in float32
+    config = (
+        folder / "text_encoder" / "config.json"
+    )  # transformers loads in the dtype named here, diffusers in float32
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     (folder / "atelier.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -187,7 +187,7 @@ def _draw_eyes(plush: Plush) -> None:
     frame, (apart, y) = plush.frame, _eye_place(plush)
     for side in (-1, 1):
         x = side * apart + frame.turn * 5
-        patched = plush.words["patch"] == "eye patch" and side == 1 or plush.words["species"] == "monkey"
+        patched = (plush.words["patch"] == "eye patch" and side == 1) or plush.words["species"] == "monkey"
         under = plush.accent if patched else plush.fabric
         if plush.words["eyes"] == "sleepy":
             lid = [(x - 12, y + 2), (x - 6, y - 5), (x + 6, y - 5), (x + 12, y + 2)]

@@ -48,7 +48,9 @@ class MovingAverage:
 class Checkpoint:
     """One file that holds everything a stage needs to go on: modules, optimizer, average, step."""
 
-    def __init__(self, path: Path, *, modules: dict[str, nn.Module], optimizer, average: MovingAverage | None) -> None:
+    def __init__(
+        self, path: Path, *, modules: dict[str, nn.Module], optimizer, average: MovingAverage | None
+    ) -> None:
         self.path, self.modules, self.optimizer, self.average = path, modules, optimizer, average
 
     def save(self, step: int) -> None:

@@ -4,50 +4,166 @@ Work files (pictures, latents, checkpoints) stay in ``--work``, outside the repo
 """
 
 import argparse
+import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from pipelines.base import load_base
+from pipelines.instruments import Instruments, Layout
 from pipelines.runs import data_root
+from recipes import evaluate, train_instruments
+from recipes.card import write_card
 from recipes.dataset import Pictures, render
-from recipes.train_unet import cache_latents, cache_tokens, make_tokenizer, measure_scaling, train_unet
-from recipes.train_vae import train_vae
+from recipes.models import assemble, save_base
+from recipes.parallel import launch
+from recipes.train_unet import (
+    cache_latents,
+    cache_tokens,
+    load_unet,
+    make_tokenizer,
+    measure_scaling,
+    train_unet,
+)
+from recipes.train_vae import load_vae, train_vae
 
-STAGES = ("render", "vae", "latents", "unet")
+logger = logging.getLogger(__name__)
+
+STAGES = ("render", "vae", "latents", "unet", "instruments", "assemble", "evaluate")
+GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
+ROUND_TRIPS = 16_000
+ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=data_root() / "train_base", help="folder for work files")
-    parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages (default: all, in order)")
-    parser.add_argument("--pictures", type=int, default=80_000)
+    parser.add_argument(
+        "--stage", choices=STAGES, action="append", help="only these stages (default: all, in order)"
+    )
+    parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=6_000)
-    parser.add_argument("--unet-steps", type=int, default=40_000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--unet-steps", type=int, default=12_000)
+    parser.add_argument(
+        "--instrument-steps", type=int, default=4_000, help="of the reader; half of it for each of the others"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="one for each core")
+    parser.add_argument(
+        "--photos", type=Path, help="a folder of real photographs, only measured (autoencoder)"
+    )
+    parser.add_argument("--sweep", action="store_true", help="evaluate at several guidance scales")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     for stage in options.stage or STAGES:
-        run_stage(stage, options)
+        parallel = stage in ("vae", "unet", "instruments")
+        if stage == "instruments":
+            prepare_instruments(options)
+        launch(run_stage, options.processes if parallel else 1, stage, options)
 
 
 def run_stage(stage: str, options: argparse.Namespace) -> None:
     """One stage; each finds what the earlier ones left in ``options.work``."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     work: Path = options.work
     if stage == "render":
-        render(work / "pictures", options.pictures, processes=options.threads)
+        render(work / "pictures", options.pictures, processes=options.processes)
     elif stage == "vae":
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
-        cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
+        torch.set_num_threads(options.processes)
+        prepare_latents(options)
     elif stage == "unet":
         tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
-        latents = cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
-        tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
-        scaling = measure_scaling(latents, work / "scaling.json")
+        latents, tokens, scaling = prepare_latents(options)
         train_unet(latents, tokens, tokenizer, work, steps=options.unet_steps, scaling=scaling)
+    elif stage == "instruments":
+        fit_instruments(options)
+    elif stage == "assemble":
+        assemble_base(options)
+    elif stage == "evaluate":
+        torch.set_num_threads(options.processes)
+        measure(options)
+
+
+def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarray, float]:
+    """Latents, caption tokens and the scaling factor: made once, then read."""
+    work: Path = options.work
+    tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
+    latents = cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
+    tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
+    return latents, tokens, measure_scaling(latents, work / "scaling.json")
+
+
+def prepare_instruments(options: argparse.Namespace) -> None:
+    """Labels and round trips, before the parallel processes read them."""
+    work: Path = options.work
+    torch.set_num_threads(options.processes)
+    latents, _, _ = prepare_latents(options)
+    train_instruments.cache_labels(
+        Layout(train_instruments.layout_groups()), work / "labels.npz", options.pictures
+    )
+    train_instruments.cache_round_trips(
+        Pictures(work / "pictures"), latents, work / "round_trips", ROUND_TRIPS
+    )
+
+
+def fit_instruments(options: argparse.Namespace) -> None:
+    """Reader, identity encoder, CLIP; each process holds the same weights at the end, the checkpoints keep them."""
+    work: Path = options.work
+    layout = Layout(train_instruments.layout_groups())
+    labels = train_instruments.cache_labels(layout, work / "labels.npz", options.pictures)
+    pictures, round_trips = Pictures(work / "pictures"), Pictures(work / "round_trips")
+    tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
+    tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
+    steps = options.instrument_steps
+    reader = train_instruments.train_reader(layout, labels, pictures, round_trips, work, steps=steps)
+    identity = train_instruments.train_identity(reader, labels, pictures, round_trips, work, steps=steps // 2)
+    clip = train_instruments.train_clip(
+        reader, tokens, tokenizer, pictures, round_trips, work, steps=steps // 2
+    )
+    train_instruments.save_instruments(
+        work / "instruments", clip=clip, identity=identity, reader=reader, vocabulary=len(tokenizer)
+    )
+
+
+def assemble_base(options: argparse.Namespace) -> None:
+    """Write ``assets/base`` and ``assets/instruments`` from the checkpoints."""
+    work: Path = options.work
+    tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
+    unet, text_encoder, step = load_unet(work, tokenizer)
+    vae = load_vae(work)
+    vae.register_to_config(scaling_factor=json.loads((work / "scaling.json").read_text())["scaling_factor"])
+    facts = {
+        "family": "embedded",
+        "name": "Atelier's embedded base",
+        "sample_px": 128,
+        "guidance_scale": GUIDANCE_SCALE,
+    }
+    save_base(assemble(tokenizer, text_encoder, vae, unet), ASSETS / "base", facts)
+    instruments = work / "instruments"
+    if instruments.exists():
+        target = ASSETS / "instruments"
+        target.mkdir(exist_ok=True)
+        for path in instruments.iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+    logger.info("assembled the base of step %d", step)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """All figures, the contact sheet and the model card."""
+    base, instruments = load_base("embedded"), Instruments()
+    figures = evaluate.measure_autoencoder(base, options.photos)
+    figures |= evaluate.measure_instruments(base, instruments)
+    for guidance_scale in (2.0, 3.0, 4.5, 6.0) if options.sweep else ():
+        swept = evaluate.measure_generation(base, instruments, guidance_scale=guidance_scale, count=100)
+        logger.info("sweep %s", swept)
+    figures |= evaluate.measure_generation(base, instruments, guidance_scale=GUIDANCE_SCALE)
+    figures["picture_seconds"] = evaluate.picture_seconds(base, guidance_scale=GUIDANCE_SCALE)
+    logger.info("figures %s", json.dumps(figures, indent=1))
+    evaluate.sheet(base, ASSETS / "base" / "sheet.png", guidance_scale=GUIDANCE_SCALE)
+    write_card(ASSETS / "base", figures)
 
 
 if __name__ == "__main__":

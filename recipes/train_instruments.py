@@ -24,7 +24,17 @@ from recipes.parallel import generator_of, share_gradients
 from recipes.people import CLOTHING
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 from recipes.train_vae import load_vae
-from recipes.world import EXPRESSIONS, KINDS, LIGHTS, PARAMS, SCENES, TRAINING_STYLES, WEARABLES, Picture, Placed
+from recipes.world import (
+    EXPRESSIONS,
+    KINDS,
+    LIGHTS,
+    PARAMS,
+    SCENES,
+    TRAINING_STYLES,
+    WEARABLES,
+    Picture,
+    Placed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +52,9 @@ def layout_groups() -> dict[str, list[dict]]:
     ]  # fmt: skip
     groups = {"picture": picture}
     for kind, params in PARAMS.items():
-        groups[kind] = [{"name": p.name, "values": list(p.values), "low": p.low, "high": p.high} for p in params]
+        groups[kind] = [
+            {"name": p.name, "values": list(p.values), "low": p.low, "high": p.high} for p in params
+        ]
     return groups
 
 
@@ -146,7 +158,9 @@ def contrastive_loss(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> t
     return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 
 
-def _fit(name: str, modules: dict[str, nn.Module], loss_of, folder: Path, *, steps: int, peak: float, batch: int) -> None:
+def _fit(
+    name: str, modules: dict[str, nn.Module], loss_of, folder: Path, *, steps: int, peak: float, batch: int
+) -> None:
     """Train ``modules`` for ``steps`` steps on ``loss_of(generator)``; resumable; averaged weights are left in them."""
     parameters = [p for module in modules.values() for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.02, fused=True)
@@ -169,7 +183,9 @@ def _fit(name: str, modules: dict[str, nn.Module], loss_of, folder: Path, *, ste
     average.swap()
 
 
-def train_reader(layout: Layout, labels, pictures, round_trips, folder: Path, *, steps: int, batch: int = 48) -> Reader:
+def train_reader(
+    layout: Layout, labels, pictures, round_trips, folder: Path, *, steps: int, batch: int = 48
+) -> Reader:
     """Regress every identity parameter and what belongs to the picture."""
     torch.manual_seed(4)
     reader = Reader(layout.size)
@@ -191,7 +207,9 @@ def _side(labels, index: int, views: Views) -> str:
     return "left" if views.random() < 0.5 else "right"
 
 
-def train_identity(reader: Reader, labels, pictures, round_trips, folder: Path, *, steps: int, pairs: int = 40) -> ImageTower:
+def train_identity(
+    reader: Reader, labels, pictures, round_trips, folder: Path, *, steps: int, pairs: int = 40
+) -> ImageTower:
     """Two pictures of one individual close, other individuals of the same batch far; most of a batch is of one kind."""
     torch.manual_seed(5)
     tower = ImageTower()
@@ -227,13 +245,17 @@ def train_clip(reader: Reader, tokens: np.ndarray, tokenizer: CLIPTokenizer, pic
         which = torch.randint(0, CAPTIONS, (batch,), generator=generator)
         ids = torch.from_numpy(tokens[indices.numpy(), which.numpy()].astype(np.int64))
         seen = clip.image(views.batch(indices.tolist(), ["whole"] * batch))
-        return contrastive_loss(seen, clip.text(ids, tokenizer.eos_token_id), clip.log_scale.exp().clamp(max=50.0))
+        return contrastive_loss(
+            seen, clip.text(ids, tokenizer.eos_token_id), clip.log_scale.exp().clamp(max=50.0)
+        )
 
     _fit("clip", {"clip": clip}, loss_of, folder, steps=steps, peak=1e-3, batch=batch)
     return clip.eval()
 
 
-def save_instruments(folder: Path, *, clip: SmallCLIP, identity: ImageTower, reader: Reader, vocabulary: int) -> None:
+def save_instruments(
+    folder: Path, *, clip: SmallCLIP, identity: ImageTower, reader: Reader, vocabulary: int
+) -> None:
     """Float16 safetensors and the reader's layout."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in (("clip", clip), ("identity", identity), ("reader", reader)):

@@ -41,7 +41,9 @@ def make_tokenizer(folder: Path, count: int) -> CLIPTokenizer:
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """(B, CONTEXT_TOKENS) token ids, padded and cut like the pipeline does it."""
-    return tokenizer(texts, padding="max_length", max_length=CONTEXT_TOKENS, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=CONTEXT_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def cache_tokens(tokenizer: CLIPTokenizer, path: Path, count: int) -> np.ndarray:
@@ -117,12 +119,20 @@ def train_unet(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(step)
-        log(step, pictures=batch, loss=float(loss.detach()), error=float(errors.detach().mean()), norm=float(norm))
+        log(
+            step,
+            pictures=batch,
+            loss=float(loss.detach()),
+            error=float(errors.detach().mean()),
+            norm=float(norm),
+        )
         if (step + 1) % save_every == 0 or step + 1 == steps:
             checkpoint.save(step + 1)
 
 
-def _batch(latents, tokens, empty, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(
+    latents, tokens, empty, batch: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     rows = torch.randint(0, len(latents), (batch,), generator=generator)
     which = torch.randint(0, CAPTIONS, (batch,), generator=generator)
     ids = torch.from_numpy(tokens[rows.numpy(), which.numpy()].astype(np.int64))
@@ -136,6 +146,8 @@ def load_unet(folder: Path, tokenizer: CLIPTokenizer):
     unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
     state = torch.load(folder / "unet.pt", weights_only=True)
     with torch.no_grad():
-        for parameter, shadow in zip([*unet.parameters(), *text_encoder.parameters()], state["average"], strict=True):
+        for parameter, shadow in zip(
+            [*unet.parameters(), *text_encoder.parameters()], state["average"], strict=True
+        ):
             parameter.copy_(shadow)
     return unet.eval(), text_encoder.eval(), state["step"]

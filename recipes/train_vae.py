@@ -25,24 +25,47 @@ def natural_photographs() -> list[Image.Image]:
     import skimage.data
     import sklearn.datasets
 
-    named = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket(), *sklearn.datasets.load_sample_images().images]
+    named = [
+        skimage.data.chelsea(),
+        skimage.data.coffee(),
+        skimage.data.rocket(),
+        *sklearn.datasets.load_sample_images().images,
+    ]
     folder = Path(skimage.data.__file__).parent
-    files = ["motorcycle_left.png", "brick.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png"]
+    files = [
+        "motorcycle_left.png",
+        "brick.png",
+        "grass.png",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "ihc.png",
+    ]
     return [Image.fromarray(p) for p in named] + [Image.open(folder / f).convert("RGB") for f in files]
 
 
-def natural_crops(photographs: list[Image.Image], count: int, size_px: int, generator: torch.Generator) -> torch.Tensor:
+def natural_crops(
+    photographs: list[Image.Image], count: int, size_px: int, generator: torch.Generator
+) -> torch.Tensor:
     """(count, 3, size_px, size_px) uint8: random places, scales, mirrorings and channel orders."""
     seed = int(torch.randint(0, 2**31, (1,), generator=generator))
     rng = np.random.default_rng(seed)
     crops = []
     for _ in range(count):
         # the big colourful ones more often than the textures
-        photograph = photographs[rng.integers(0, 6) if rng.random() < 0.75 else rng.integers(0, len(photographs))]
+        photograph = photographs[
+            rng.integers(0, 6) if rng.random() < 0.75 else rng.integers(0, len(photographs))
+        ]
         side = int(min(photograph.size) * rng.uniform(0.25, 1.0) * min(1.0, size_px / 96))
         left, top = (int(rng.integers(0, extent - side + 1)) for extent in photograph.size)
-        crop = photograph.resize((size_px, size_px), Image.Resampling.BILINEAR, (left, top, left + side, top + side), reducing_gap=2.0)
-        pixels = np.asarray(crop)[:, :: rng.choice((1, -1))][..., rng.permutation(3) if rng.random() < 0.5 else [0, 1, 2]]
+        crop = photograph.resize(
+            (size_px, size_px),
+            Image.Resampling.BILINEAR,
+            (left, top, left + side, top + side),
+            reducing_gap=2.0,
+        )
+        pixels = np.asarray(crop)[:, :: rng.choice((1, -1))][
+            ..., rng.permutation(3) if rng.random() < 0.5 else [0, 1, 2]
+        ]
         pixels = np.clip(pixels * rng.uniform(0.75, 1.2) + rng.uniform(-15, 25), 0, 255)
         crops.append(torch.from_numpy(pixels.astype(np.uint8)).permute(2, 0, 1))
     return torch.stack(crops)
@@ -55,7 +78,9 @@ def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Te
     return error.abs().mean() + 4.0 * error.square().mean() + 0.5 * edges
 
 
-def train_vae(pictures: Pictures, folder: Path, *, steps: int, peak: float = 1.5e-3, save_every: int = 200) -> None:
+def train_vae(
+    pictures: Pictures, folder: Path, *, steps: int, peak: float = 1.5e-3, save_every: int = 200
+) -> None:
     """Train (or go on) for ``steps`` steps in all; the last third on whole pictures."""
     torch.manual_seed(0)
     vae = build_vae().to(memory_format=torch.channels_last)
@@ -87,7 +112,9 @@ def train_vae(pictures: Pictures, folder: Path, *, steps: int, peak: float = 1.5
             checkpoint.save(step + 1)
 
 
-def _batch(pictures: Pictures, photographs, batch: int, size_px: int, generator: torch.Generator) -> torch.Tensor:
+def _batch(
+    pictures: Pictures, photographs, batch: int, size_px: int, generator: torch.Generator
+) -> torch.Tensor:
     natural = round(batch * NATURAL_SHARE)
     rendered = pictures.random_crops(batch - natural, size_px, generator)
     pixels = torch.cat([rendered, natural_crops(photographs, natural, size_px, generator)])

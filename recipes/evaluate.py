@@ -1,0 +1,255 @@
+"""Stage 6: how good the base and its instruments are, on worlds they never saw: figures and a contact sheet."""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.base import Base
+from pipelines.data import to_tensor
+from pipelines.instruments import Field, Instruments
+from recipes.captions import SCENE_PHRASES, phrases_of
+from recipes.world import (
+    HELD_OUT_FROM,
+    KINDS,
+    SCENES,
+    Choice,
+    Picture,
+    Subject,
+    attributes,
+    caption,
+    contact_sheet,
+    draw,
+    sample_picture,
+    sample_subject,
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+STEPS = 25
+SCHEDULER = "DPM++ 2M Karras"
+
+
+def held_out(stream: int, index: int) -> np.random.Generator:
+    """Random streams no training picture comes from."""
+    return np.random.default_rng((HELD_OUT_FROM, stream, index))
+
+
+def singles(stream: int, count: int) -> list[Picture]:
+    """Held-out pictures of one subject each, in the training mix."""
+    found, index = [], 0
+    while len(found) < count:
+        picture = sample_picture(held_out(stream, index))
+        index += 1
+        if len(picture.placed) == 1:
+            found.append(picture)
+    return found
+
+
+def psnr(pictures: torch.Tensor, decoded: torch.Tensor) -> float:
+    """Mean peak signal-to-noise ratio in dB of (B, 3, H, W) pictures in [-1, 1]."""
+    errors = (pictures - decoded.clamp(-1, 1)).square().mean((1, 2, 3))
+    return float((10 * torch.log10(4.0 / errors)).mean())
+
+
+@torch.no_grad()
+def round_trip(base: Base, images: list[Image.Image]) -> torch.Tensor:
+    """(B, 3, 128, 128): the pictures through the autoencoder and back."""
+    parts = []
+    for first in range(0, len(images), 25):
+        moments = base.encode_images(to_tensor(images[first : first + 25]))
+        parts.append(base.decode(moments.mean * base.scaling_factor).clamp(-1, 1).cpu())
+    return torch.cat(parts)
+
+
+def photographs(folder: Path) -> list[Image.Image]:
+    """Every photograph below ``folder``, cut square in the middle and reduced to 128 px."""
+    cut = []
+    for path in sorted(folder.rglob("*.jpg")):
+        photo = Image.open(path).convert("RGB")
+        side = min(photo.size)
+        left, top = (photo.width - side) // 2, (photo.height - side) // 2
+        cut.append(
+            photo.crop((left, top, left + side, top + side)).resize((128, 128), Image.Resampling.LANCZOS)
+        )
+    return cut
+
+
+def best_text(instruments: Instruments, seen: torch.Tensor, options: list[list[str]]) -> list[int]:
+    """For each picture embedding (B, D), the option whose phrasings fit best (mean of their embeddings)."""
+    anchors = torch.stack([instruments.clip_text(phrases).mean(0) for phrases in options])
+    return (seen @ torch.nn.functional.normalize(anchors, dim=-1).T).argmax(1).tolist()
+
+
+def kind_prompts() -> list[list[str]]:
+    return [[f"a photo of a {kind}", f"a picture of a {kind}", kind] for kind in KINDS]
+
+
+def scene_prompts(kind: str) -> list[list[str]]:
+    return [[f"a photo of a {kind} {phrase}" for phrase in SCENE_PHRASES[scene]] for scene in SCENES]
+
+
+def right_kinds_and_scenes(
+    instruments: Instruments, pixels: torch.Tensor, pictures: list[Picture]
+) -> tuple[list[bool], list[bool]]:
+    """Zero-shot by the small CLIP: is the kind, is the scene what the picture was meant to show?"""
+    seen = torch.cat([instruments.clip_image(part) for part in pixels.split(50)])
+    kinds = best_text(instruments, seen, kind_prompts())
+    right_kind = [KINDS[k] == p.placed[0].subject.kind for k, p in zip(kinds, pictures, strict=True)]
+    right_scene = []
+    for row, picture in zip(seen, pictures, strict=True):
+        scene = best_text(instruments, row[None], scene_prompts(picture.placed[0].subject.kind))[0]
+        right_scene.append(SCENES[scene] == picture.scene)
+    return right_kind, right_scene
+
+
+def agrees(field: Field, read: float | str, word: str) -> bool:
+    """Whether a reading says the same as the caption's word: the same choice, or the same half of the scale."""
+    return read == word if field.values else (float(read) > 0.5) == (word == field.high)
+
+
+def named_attributes(picture: Picture, text: str) -> dict[str, str]:
+    """The attributes of the picture's one subject that ``text`` names."""
+    placed = picture.placed[0]
+    found = {}
+    for name, word in attributes(placed.subject, placed.view).items():
+        kind = placed.subject.kind
+        if any(
+            phrase.removeprefix("a ").removeprefix("an ") in text
+            for phrase in (*phrases_of(kind, name, word), word)
+        ):
+            found[name] = word
+    return found
+
+
+def right_attributes(
+    instruments: Instruments, pixels: torch.Tensor, pictures: list[Picture], named: list[dict[str, str]]
+) -> list[bool]:
+    """For every named attribute of every picture: does the reader see it?"""
+    verdicts = []
+    for image, picture, wanted in zip(pixels, pictures, named, strict=True):
+        kind = picture.placed[0].subject.kind
+        fields = {field.name: field for field in instruments.layout.of(kind)}
+        read = instruments.read(image[None], kind)[0]
+        verdicts += [agrees(fields[name], read[name], word) for name, word in wanted.items()]
+    return verdicts
+
+
+def share(verdicts: list[bool]) -> float:
+    return round(100.0 * sum(verdicts) / max(len(verdicts), 1), 1)
+
+
+@torch.no_grad()
+def measure_autoencoder(base: Base, photos: Path | None) -> dict[str, float]:
+    """PSNR on 300 held-out renders, and on real photographs if a folder is given."""
+    images = [draw(picture) for picture in singles(1, 300)]
+    figures = {"vae_psnr_renders_db": round(psnr(to_tensor(images), round_trip(base, images)), 2)}
+    if photos:
+        real = photographs(photos)
+        figures["vae_psnr_photographs_db"] = round(psnr(to_tensor(real), round_trip(base, real)), 2)
+    return figures
+
+
+@torch.no_grad()
+def measure_instruments(base: Base, instruments: Instruments) -> dict[str, float]:
+    """Zero-shot, retrieval and attributes on held-out renders that passed through the autoencoder."""
+    pictures = singles(2, 300)
+    pixels = round_trip(base, [draw(picture) for picture in pictures])
+    kinds, scenes = right_kinds_and_scenes(instruments, pixels, pictures)
+    named = [attributes(p.placed[0].subject, p.placed[0].view) for p in pictures]
+    figures = {"clip_kind_percent": share(kinds), "clip_scene_percent": share(scenes)}
+    figures["reader_attributes_percent"] = share(right_attributes(instruments, pixels, pictures, named))
+    for label, kind in (("mixed", None), ("people", "person")):
+        subjects = [sample_subject(held_out(3, i), kind) for i in range(100)]
+        figures[f"identity_1_of_100_{label}_percent"] = share(_retrieved(base, instruments, subjects))
+    return figures
+
+
+def _retrieved(base: Base, instruments: Instruments, subjects: list[Subject]) -> list[bool]:
+    """Each subject's second picture (another scene, light, view) among the first pictures of all."""
+    sets = []
+    for stream in (4, 5):
+        pictures = [
+            sample_picture(held_out(stream, i), Choice(subject=s, style="photo"))
+            for i, s in enumerate(subjects)
+        ]
+        sets.append(instruments.identity(round_trip(base, [draw(p) for p in pictures])))
+    nearest = (sets[1] @ sets[0].T).argmax(1).tolist()
+    return [i == best for i, best in enumerate(nearest)]
+
+
+@torch.no_grad()
+def generate(
+    base: Base, prompts: list[str], *, guidance_scale: float, seed: int = 0, batch: int = 20
+) -> list[Image.Image]:
+    """One picture for each prompt, ``STEPS`` steps, each from its own seed."""
+    pipeline, images = base.pipeline(SCHEDULER), []
+    side = base.size_px // base.vae_factor
+    for first in range(0, len(prompts), batch):
+        part = prompts[first : first + batch]
+        noise = [
+            torch.randn(4, side, side, generator=torch.Generator().manual_seed(seed + first + i))
+            for i in range(len(part))
+        ]
+        images += pipeline(
+            part,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance_scale,
+            latents=torch.stack(noise),
+            output_type="pil",
+        ).images
+    return images
+
+
+@torch.no_grad()
+def measure_generation(
+    base: Base, instruments: Instruments, *, guidance_scale: float, count: int = 300
+) -> dict[str, float]:
+    """Right kind, scene and named attributes of pictures drawn after held-out captions."""
+    pictures = singles(6, count)
+    texts = [caption(picture, held_out(7, i)) for i, picture in enumerate(pictures)]
+    pixels = to_tensor(generate(base, texts, guidance_scale=guidance_scale))
+    kinds, scenes = right_kinds_and_scenes(instruments, pixels, pictures)
+    told = [
+        any(phrase in text for phrase in (*SCENE_PHRASES[p.scene], p.scene))
+        for text, p in zip(texts, pictures, strict=True)
+    ]
+    named = [named_attributes(picture, text) for picture, text in zip(pictures, texts, strict=True)]
+    attributes_right = right_attributes(instruments, pixels, pictures, named)
+    return {
+        "captions": count,
+        "guidance_scale": guidance_scale,
+        "right_kind_percent": share(kinds),
+        "right_scene_percent": share([right for right, is_told in zip(scenes, told, strict=True) if is_told]),
+        "scenes_named": sum(told),
+        "named_attributes_percent": share(attributes_right),
+        "attributes_named": len(attributes_right),
+    }
+
+
+def picture_seconds(base: Base, *, guidance_scale: float) -> float:
+    """Seconds for one picture (the best of three)."""
+    generate(base, ["a photo of a dog"], guidance_scale=guidance_scale)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        generate(base, ["a photo of a dog on the beach"], guidance_scale=guidance_scale)
+        times.append(time.perf_counter() - started)
+    return round(min(times), 2)
+
+
+def sheet(base: Base, path: Path, *, guidance_scale: float) -> None:
+    """Left: what the illustrator drew for held-out captions; right: what the base drew for the same words."""
+    pictures = singles(8, 32)
+    texts = [caption(picture, held_out(9, i)) for i, picture in enumerate(pictures)]
+    drawn = contact_sheet(pictures, 4, zoom=1)
+    generated = generate(base, texts, guidance_scale=guidance_scale)
+    whole = Image.new("RGB", (drawn.width * 2 + 24, drawn.height), "white")
+    whole.paste(drawn, (0, 0))
+    for place, image in enumerate(generated):
+        whole.paste(image, (drawn.width + 24 + place % 4 * 128, place // 4 * 128))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.resize((whole.width, whole.height)).save(path)
