@@ -30,11 +30,11 @@ from pipelines.formats import (
     write_kohya,
     write_peft,
 )
+from tests.tolerances import assert_close
 
 if TYPE_CHECKING:
     from pipelines.base import Base
 
-SAME = {"rtol": 1e-4, "atol": 1e-4}  # float32, merged weights against live factors
 CONV_PARENTS = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
 SD15_UNET = {
     "sample_size": 64,
@@ -134,10 +134,10 @@ def picture(pipe: StableDiffusionPipeline) -> Tensor:
     ).images
 
 
-def assert_same(ours: LoRAState, theirs: LoRAState, **tolerance: float) -> None:
+def assert_same(ours: LoRAState, theirs: LoRAState, dtype: torch.dtype = torch.float32) -> None:
     assert ours.modules == theirs.modules
     for module in ours.modules:
-        torch.testing.assert_close(ours.change(module), theirs.change(module), **(tolerance or SAME))
+        assert_close(ours.change(module), theirs.change(module), dtype=dtype)
 
 
 # ---- diffusers ------------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_diffusers_draws_the_same_picture(pipe, tmp_path: Path, write, ranks: tu
     pipe.load_lora_weights(tmp_path, weight_name=path.name)
     theirs = picture(pipe)
     pipe.unload_lora_weights()
-    torch.testing.assert_close(ours, theirs, **SAME)
+    assert_close(ours, theirs)
     assert (ours - plain).abs().max() > 0.1
     assert_same(state, read_lora(path))
 
@@ -167,7 +167,7 @@ def test_diffusers_needs_no_metadata(pipe, tmp_path: Path) -> None:
     pipe.load_lora_weights(tensors)
     theirs = picture(pipe)
     pipe.unload_lora_weights()
-    torch.testing.assert_close(ours, theirs, **SAME)
+    assert_close(ours, theirs)
 
 
 def test_diffusers_keys_are_of_one_generation(pipe, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_peft_model_gives_the_same_output(pipe, tmp_path: Path, ranks: tuple[int
         with added(pipe, state):
             ours = pipe.unet(*inputs).sample
         theirs = PeftModel.from_pretrained(unet, tmp_path / "adapter")(*inputs).sample
-    torch.testing.assert_close(ours, theirs, **SAME)
+    assert_close(ours, theirs)
     assert_same(state, read_lora(tmp_path / "adapter"))
 
 
@@ -266,7 +266,7 @@ def test_peft_writes_each_part_into_its_own_folder(pipe, tmp_path: Path) -> None
             ours = pipe.text_encoder(ids)[0]
         text_encoder.load_adapter(str(tmp_path / "adapter" / "text_encoder"))
         theirs = text_encoder(ids)[0]
-    torch.testing.assert_close(ours, theirs, **SAME)
+    assert_close(ours, theirs)
     assert_same(state, read_lora(tmp_path / "adapter"))
 
 
@@ -371,7 +371,7 @@ def test_kohya_change_equals_the_two_layers_of_its_authors(tmp_path: Path, layer
     change = read_lora(tmp_path / "k.safetensors").change(f"unet.{name}")
     scale = 1.0 if alpha is None else alpha / 4
     dense = scale * torch.einsum("or...,ri...->oi...", up.float(), down.float())
-    torch.testing.assert_close(change, dense, rtol=1e-5, atol=1e-5)
+    assert_close(change, dense)
     if layer == "linear":
         x = torch.randn(3, 6, generator=generator)
         trained = x @ down.float().T @ up.float().T
@@ -382,7 +382,7 @@ def test_kohya_change_equals_the_two_layers_of_its_authors(tmp_path: Path, layer
             nn.functional.conv2d(x, down.float(), padding=module.padding), up.float()
         )
         live = nn.functional.conv2d(x, change, padding=module.padding)
-    torch.testing.assert_close(live, scale * trained, rtol=1e-4, atol=1e-4)
+    assert_close(live, scale * trained)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
@@ -390,7 +390,7 @@ def test_kohya_round_trip(pipe, tmp_path: Path, dtype: torch.dtype) -> None:
     state = some_lora(pipe, text=True, ranks=(1, 4, 2))
     back = read_lora(write_kohya(tmp_path / "k.safetensors", state, dtype=dtype))
     assert back.ranks == state.ranks
-    assert_same(state, back, **({"rtol": 2e-2, "atol": 2e-3} if dtype == torch.float16 else SAME))
+    assert_same(state, back, dtype)
 
 
 def test_kohya_ranks_and_alphas_may_differ(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_tucker_kernels_are_contracted(tmp_path: Path) -> None:
     save_file(tensors | {f"{flat}.alpha": torch.tensor(1.5)}, tmp_path / "k.safetensors")
     state = read_lora(tmp_path / "k.safetensors")
     dense = 0.5 * torch.einsum("op,pqhw,qi->oihw", up[:, :, 0, 0], mid, down[:, :, 0, 0])
-    torch.testing.assert_close(state.change("unet.mid_block.resnets.0.conv1"), dense, rtol=1e-5, atol=1e-5)
+    assert_close(state.change("unet.mid_block.resnets.0.conv1"), dense)
     assert state.ranks == {"unet.mid_block.resnets.0.conv1": 3}
 
 
@@ -539,14 +539,14 @@ def test_what_leaves_comes_back_as_an_adapter(base: "Base", tmp_path: Path, writ
     found = dict(returned.changes(base))
     assert expected.keys() == found.keys()
     for name, change in expected.items():
-        torch.testing.assert_close(found[name], change, **SAME)
+        assert_close(found[name], change)
 
 
 def test_mixed_ranks_become_ranks_of_the_adapter(base: "Base", pipe, tmp_path: Path) -> None:
     state = some_lora(pipe, text=True, ranks=(1, 4, 2))
     adapter = import_lora(write_kohya(tmp_path / "k.safetensors", state, dtype=torch.float32), base)
     for name, change in adapter.changes(base):
-        torch.testing.assert_close(change, state.change(name.removesuffix(".weight")), **SAME)
+        assert_close(change, state.change(name.removesuffix(".weight")))
 
 
 def test_our_own_file_is_read_like_any_other(base: "Base", tmp_path: Path) -> None:
