@@ -1,0 +1,309 @@
+"""A Studio without a model: the same methods, scripted events, pictures drawn by the illustrator's hand.
+
+The page and its tests talk to this one, so that they need neither torch nor weights; the pictures get from a stranger
+to the subject as the steps go by.
+"""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from pipelines.config import SampleConfig, to_dict
+from pipelines.runs import Run, RunStore, read_run
+from recipes import world
+
+BASE = {"spec": "embedded", "family": "embedded", "hash": "fake"}
+EXAMPLES = (
+    ("ada", "Ada", "person", "zul", 11, "forest"),
+    ("biscuit", "Biscuit", "dog", "qev", 4, "beach"),
+    ("mochi", "Mochi", "cat", "wib", 8, "library"),
+    ("button", "Button", "plush toy", "jux", 5, "kitchen"),
+    ("florence", "Florence", "teapot", "vod", 3, "flower garden"),
+    ("henrik", "Henrik", "person", "pyx", 26, "desert"),
+)
+
+
+def picture_of(kind: str, *, subject_seed: int, seed: int, scene: str | None = None) -> Image.Image:
+    """Draw one individual, 128x128 px, in a scene."""
+    subject = world.sample_subject(np.random.default_rng(subject_seed), kind)
+    choice = world.Choice(subject=subject, scene=scene, style="photo")
+    return world.draw(world.sample_picture(np.random.default_rng(seed), choice))
+
+
+def learned(kind: str, *, share: float, subject_seed: int, seed: int, scene: str | None) -> Image.Image:
+    """Draw what a model that has learned a ``share`` of the subject would: a stranger fading into it."""
+    stranger = picture_of(kind, subject_seed=subject_seed + 1000, seed=seed, scene=scene)
+    return Image.blend(stranger, picture_of(kind, subject_seed=subject_seed, seed=seed, scene=scene), share)
+
+
+class FakeStudio:
+    """See :class:`pipelines.studio.Studio`; ``step_s`` is how long a pretended step takes."""
+
+    def __init__(self, root: Path, *, step_s: float = 0.01, sample_every: int = 25) -> None:
+        self.root = root
+        self.step_s = step_s
+        self.sample_every = sample_every
+        self.store = RunStore(root)
+        self.live: dict[str, threading.Event] = {}
+        self.kept: dict[str, bool] = {}
+        self.calls: list[tuple[str, Any]] = []
+        self._examples = [self._make_example(*example) for example in EXAMPLES]
+
+    def _make_example(
+        self, name: str, title: str, noun: str, identifier: str, subject_seed: int, scene: str
+    ) -> dict[str, Any]:
+        folder = self.root / "examples" / name
+        (folder / "photos").mkdir(parents=True)
+        photos = []
+        for index in range(4):
+            photos.append(folder / "photos" / f"{index:02d}.png")
+            picture_of(noun, subject_seed=subject_seed, seed=subject_seed * 100 + index).save(photos[-1])
+        config = {
+            "identifier": identifier,
+            "class_noun": noun,
+            "steps": 200,
+            "sample_prompts": [
+                f"a photo of a {identifier} {noun}",
+                f"a photo of a {identifier} {noun} in the {scene}",
+            ],
+        }
+        run = self.store.create("dreambooth", config, BASE, name=f"{title}, shipped")
+        run.append("created", method="dreambooth", base=BASE, config=config, photos=4)
+        shutil.copytree(folder / "photos", run.path / "photos")
+        for step in range(201):
+            if step:
+                run.append("step", **self._step(step, total=200))
+            if step % 25 == 0:
+                self._sample(run, step=step, total=200, subject_seed=subject_seed, scene=scene)
+        run.append("state", state="done", message="")
+        prompt = config["sample_prompts"][1]
+        return {
+            "name": name, "title": title, "class_noun": noun, "identifier": identifier, "prompt": prompt, "seed": 7,
+            "photos": photos, "run": run.id, "preset": "Quick",
+        }  # fmt: skip
+
+    def _step(self, step: int, *, total: int) -> dict[str, Any]:
+        rng = np.random.default_rng(step)
+        falling = 0.05 + 0.2 * np.exp(-4 * step / total)
+        return {
+            "step": step, "total": total, "seconds": max(self.step_s, 0.08), "learning_rate": 1e-3, "grad_norm": 0.4,
+            "terms": {
+                "photographs": float(falling * rng.gamma(6, 1 / 6)),
+                "prior": float((0.09 + 0.01 * step / total) * rng.gamma(9, 1 / 9)),
+            },
+        }  # fmt: skip
+
+    def _sample(self, run: Run, *, step: int, total: int, subject_seed: int, scene: str) -> None:
+        share = 1 - np.exp(-3.5 * step / total) if step else 0.0
+        for row, prompt in enumerate(run.config["sample_prompts"]):
+            name = f"samples/{step:06d}-{row}.png"
+            place = scene if row else None
+            picture = learned(
+                run.config["class_noun"],
+                share=float(share),
+                subject_seed=subject_seed,
+                seed=40 + row,
+                scene=place,
+            )
+            run.file(name).parent.mkdir(exist_ok=True)
+            picture.save(run.file(name))
+            run.append("sample", step=step, prompt=prompt, seed=7, files=[name], label="")
+        value = 0.9 * float(share)
+        run.append(
+            "similarity",
+            step=step,
+            identity={"value": value, "low": value - 0.08, "high": value + 0.06},
+            prompt={"value": 0.85 - 0.15 * float(share), "low": 0.6, "high": 0.9},
+        )
+
+    def start(
+        self,
+        method: str,
+        config: Any,
+        photo_paths: list[Path],
+        *,
+        base: str | None = None,
+        crops: dict[str, tuple[float, float]] | None = None,
+        captions: dict[str, str] | None = None,
+        name: str = "",
+    ) -> str:
+        if not photo_paths:
+            raise ValueError("There is no photograph yet; choose an example or add between 1 and 20.")
+        self.calls.append(("start", (method, config, [path.name for path in photo_paths], crops)))
+        filled = {
+            **to_dict(config),
+            "sample_prompts": [config.words(prompt) for prompt in config.sample_prompts],
+        }
+        run = self.store.create(method, filled, BASE, name=name)
+        run.append("created", method=method, base=BASE, config=filled, photos=len(photo_paths))
+        (run.path / "photos").mkdir()
+        for index, path in enumerate(photo_paths):
+            with Image.open(path) as photo:
+                photo.convert("RGB").resize((128, 128)).save(run.path / "photos" / f"{index:02d}.png")
+        self._work(run, first=0, total=config.steps)
+        return run.id
+
+    def _work(self, run: Run, *, first: int, total: int) -> None:
+        stop = self.live[run.id] = threading.Event()
+        run.append("state", state="running", message="")
+        threading.Thread(target=self._learn, args=(run, stop, first, total), daemon=True).start()
+
+    def _learn(self, run: Run, stop: threading.Event, first: int, total: int) -> None:
+        with run.hold():
+            subject_seed = next((e[4] for e in EXAMPLES if e[2] == run.config["class_noun"]), 11)
+            for done in range(0, 4) if first == 0 else ():
+                run.append("stage", name="Reading the photographs", done=done + 1, total=4)
+                time.sleep(self.step_s)
+            for step in range(first, total + 1):
+                if stop.wait(self.step_s):
+                    break
+                if step > first:
+                    run.append("step", **self._step(step, total=total))
+                if step % self.sample_every == 0:
+                    self._sample(run, step=step, total=total, subject_seed=subject_seed, scene="beach")
+            if stop.is_set() and not self.kept.get(run.id, True):
+                state = "discarded"
+            else:
+                state = "stopped" if stop.is_set() else "done"
+            run.append("state", state=state, message="")
+        if state == "discarded":
+            self.store.delete(run.id)
+
+    def _run(self, run_id: str) -> Run:
+        return self.store.get(run_id)
+
+    def stop(self, run_id: str, keep: bool = True) -> None:
+        self.calls.append(("stop", (run_id, keep)))
+        self.kept[run_id] = keep
+        if run_id in self.live:
+            self.live[run_id].set()
+
+    def discard(self, run_id: str) -> None:
+        run = self._run(run_id)
+        if run.state in ("running", "queued"):
+            self.stop(run_id, keep=False)
+        else:
+            self.store.delete(run_id)
+
+    def train_more(self, run_id: str, steps: int) -> None:
+        self.calls.append(("train_more", (run_id, steps)))
+        run = self._run(run_id)
+        last = max((e["step"] for e in run.events() if e["kind"] == "step"), default=0)
+        self._work(run, first=last, total=last + int(steps))
+
+    def resume(self, run_id: str) -> None:
+        self.calls.append(("resume", run_id))
+        run = self._run(run_id)
+        last = max((e["step"] for e in run.events() if e["kind"] == "step"), default=0)
+        self._work(run, first=last, total=run.config["steps"])
+
+    def sample_now(self, run_id: str) -> None:
+        self.calls.append(("sample_now", run_id))
+
+    def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        run = self._run(run_id)
+        steps = [event for event in run.events() if event["kind"] == "step"]
+        left = steps[-1]["total"] - steps[-1]["step"] if steps else run.config["steps"]
+        return {
+            "id": run.id, "name": run.name, "state": run.state, "config": run.config, "method": run.method,
+            "path": str(run.path), "error": "", "events": run.events(since), "seconds_per_step": 0.08,
+            "eta_s": 0.08 * left,
+        }  # fmt: skip
+
+    def list_runs(self) -> list[dict[str, Any]]:
+        shipped = {example["run"] for example in self._examples}
+        return [
+            {"id": run.id, "name": run.name, "state": run.state, "method": run.method, "created": run.created}
+            for run in self.store.list()
+            if run.id not in shipped
+        ]
+
+    def generate(
+        self,
+        config: SampleConfig,
+        *,
+        run_id: str | None = None,
+        strength: float = 1.0,
+        before_after: bool = False,
+    ) -> list[Path]:
+        self.calls.append(("generate", (config, run_id, strength, before_after)))
+        run = self._run(run_id) if run_id else None
+        noun = run.config["class_noun"] if run else "person"
+        subject_seed = next((e[4] for e in EXAMPLES if e[2] == noun), 11)
+        scene = next((scene for scene in world.SCENES if scene.split()[0] in config.prompt), None)
+        folder = self.root / "pictures" / str(time.time_ns())
+        folder.mkdir(parents=True)
+        paths = []
+        for share in (0.0, strength * 0.95) if before_after else (strength * 0.95,):
+            for index in range(config.count):
+                picture = learned(
+                    noun,
+                    share=min(share, 1.0),
+                    subject_seed=subject_seed,
+                    seed=config.seed + index,
+                    scene=scene,
+                )
+                told = PngImagePlugin.PngInfo()
+                told.add_text("atelier", config.prompt)
+                paths.append(folder / f"{'after' if share else 'before'}-{config.seed + index}.png")
+                picture.save(paths[-1], pnginfo=told)
+        return paths
+
+    def export(self, run_id: str, format: str) -> Path:
+        run = self._run(run_id)
+        path = self.root / f"{run.id}-{format}.safetensors"
+        path.write_bytes(b"fake")
+        return path
+
+    def cost(self, method: str, config: Any, n_photos: int) -> dict[str, float]:
+        return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4}
+
+    def identifiers(self) -> list[dict[str, Any]]:
+        return [
+            {"text": text, "rank": 4000 - index}
+            for index, text in enumerate(("zul", "qev", "wib", "jux", "vod"))
+        ]
+
+    def bases(self) -> list[dict[str, Any]]:
+        return [
+            {"spec": "embedded", "name": "Embedded base", "family": "embedded", "present": True, "needs": "Nothing: it is shipped, and runs on two CPU cores."},
+            {"spec": "stable-diffusion-v1-5/stable-diffusion-v1-5", "name": "Stable Diffusion 1.5", "family": "sd1", "present": False, "needs": "A 4 GB download and a GPU with 8 GB."},
+        ]  # fmt: skip
+
+    def examples(self) -> list[dict[str, Any]]:
+        return self._examples
+
+    def photos_preview(
+        self, paths: list[Path], crops: dict[str, tuple[float, float]] | None = None
+    ) -> list[Path]:
+        folder = self.root / "previews" / str(time.time_ns())
+        folder.mkdir(parents=True)
+        previews = []
+        for path in paths:
+            try:
+                with Image.open(path) as photo:
+                    side = min(photo.size)
+                    across, down = (crops or {}).get(path.name, (0.0, 0.0))
+                    left = (photo.width - side) / 2 * (1 + across)
+                    top = (photo.height - side) / 2 * (1 + down)
+                    square = photo.convert("RGB").crop(
+                        (int(left), int(top), int(left) + side, int(top) + side)
+                    )
+            except OSError:
+                raise ValueError(
+                    f"{path.name} is not a JPEG, PNG or WebP picture; please leave it out."
+                ) from None
+            previews.append(folder / f"{path.stem}.png")
+            square.resize((256, 256)).save(previews[-1])
+        return previews
+
+
+def example_run(studio: FakeStudio, name: str) -> Run:
+    """Return the shipped run of an example."""
+    found = next(example for example in studio.examples() if example["name"] == name)
+    return read_run(studio.store.folder / found["run"])

@@ -1,0 +1,1 @@
+"""The pages. They know Gradio and :class:`pipelines.studio.Studio`; they never import torch or diffusers."""

@@ -1,0 +1,111 @@
+"""The named endpoints: what a program may ask of Atelier over the network, with the same checks as the page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
+from ui.errors import told_in_the_page
+from ui.markup import Handout
+
+if TYPE_CHECKING:
+    from pipelines.studio import Studio
+
+MOST_PHOTOS = 20
+
+
+def add(studio: "Studio", handout: Handout) -> None:
+    """Add the endpoints generate, train_start, train_status, train_stop, list_runs, export_run to the Blocks."""
+    _add_generate(studio, handout)
+    _add_train_start(studio)
+    _add_watching(studio)
+    _add_export(studio, handout)
+
+
+def _add_generate(studio: "Studio", handout: Handout) -> None:
+    def generate(
+        prompt: str, run_id: str, strength: float, settings: dict[str, Any] | None
+    ) -> list[tuple[str, str]]:
+        """Draw pictures. ``settings`` are further fields of SampleConfig, such as seed, steps or count."""
+        config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
+        paths = studio.generate(config, run_id=run_id or None, strength=float(strength))
+        return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
+
+    gr.Button(visible=False).click(
+        told_in_the_page(generate),
+        inputs=[
+            gr.Textbox("", visible=False, label="prompt"),
+            gr.Textbox("", visible=False, label="run_id"),
+            gr.Number(1.0, visible=False, label="strength"),
+            gr.JSON({}, visible=False, label="settings"),
+        ],
+        outputs=gr.Gallery(visible=False, format="png", label="pictures"),
+        api_name="generate",
+        concurrency_id="pictures",
+    )
+
+
+def _add_train_start(studio: "Studio") -> None:
+    def train_start(
+        photos: list[str] | None,
+        class_noun: str,
+        identifier: str,
+        method: str,
+        preset_name: str,
+        settings: dict[str, Any] | None,
+    ) -> str:
+        """Start a run and return its id at once. ``settings`` are further fields of the method's config."""
+        chosen = preset(method, studio.bases()[0]["family"], preset_name)
+        words = {"class_noun": class_noun, "identifier": identifier}
+        config = from_dict(method_config(method), {**to_dict(chosen), **words, **(settings or {})})
+        return studio.start(method, config, [Path(photo) for photo in photos or []])
+
+    gr.Button(visible=False).click(
+        told_in_the_page(train_start),
+        inputs=[
+            gr.File(visible=False, file_count="multiple", type="filepath", label="photos"),
+            gr.Textbox("person", visible=False, label="class_noun"),
+            gr.Textbox("sks", visible=False, label="identifier"),
+            gr.Textbox("dreambooth", visible=False, label="method"),
+            gr.Textbox("Quick", visible=False, label="preset_name"),
+            gr.JSON({}, visible=False, label="settings"),
+        ],
+        outputs=gr.Textbox(visible=False, label="run_id"),
+        api_name="train_start",
+    )
+
+
+def _add_watching(studio: "Studio") -> None:
+    def train_status(run_id: str, since: int = 0) -> dict:
+        """Return the state of a run and its events from number ``since`` on."""
+        status = studio.status(run_id, since=since)
+        return {name: value for name, value in status.items() if name != "path"}
+
+    def train_stop(run_id: str, keep: bool = True) -> dict:
+        """Stop a run after its current step; ``keep`` says whether what it learned is kept."""
+        studio.stop(run_id, keep=keep)
+        return {"id": run_id, "state": "stopping"}
+
+    def list_runs() -> list[dict]:
+        """Return every run, the newest first."""
+        return studio.list_runs()
+
+    for endpoint in (train_status, train_stop, list_runs):
+        gr.api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+
+
+def _add_export(studio: "Studio", handout: Handout) -> None:
+    def export_run(run_id: str, file_format: str) -> str:
+        """Write the adapter of a run as "atelier", "diffusers", "peft" or "kohya" and return the file."""
+        return str(handout.copy(studio.export(run_id, file_format)))
+
+    gr.Button(visible=False).click(
+        told_in_the_page(export_run),
+        inputs=[
+            gr.Textbox(visible=False, label="run_id"),
+            gr.Textbox("atelier", visible=False, label="file_format"),
+        ],
+        outputs=gr.File(visible=False, label="file"),
+        api_name="export_run",
+    )

@@ -1,0 +1,30 @@
+"""How a mistake reaches the person in front of the page: one sentence, never a traceback."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+log = logging.getLogger(__name__)
+
+
+def told_in_the_page(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an event handler: a ValueError becomes its own sentence, trouble of the machine a short apology."""
+
+    @wraps(handler)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except ValueError as error:
+            raise gr.Error(str(error), title="Please check", duration=12, print_exception=False) from None
+        except (OSError, RuntimeError, LookupError, TypeError) as error:
+            log.exception("%s failed", handler.__name__)
+            raise gr.Error(
+                f"That did not work ({type(error).__name__}); the log of the server says more. Nothing was lost.",
+                title="Sorry",
+                print_exception=False,
+            ) from None
+
+    return guarded

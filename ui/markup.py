@@ -1,0 +1,83 @@
+"""HTML from Python, with every text escaped, and the copies of files that a browser may fetch."""
+
+import hashlib
+import html
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image, ImageFilter
+
+VOID_TAGS = frozenset({"img", "input", "br"})
+
+
+class Html(str):
+    """Text that is HTML already; any other text is escaped when it becomes a child."""
+
+
+def element(tag: str, *children: str, **attributes: str | int | float | bool) -> Html:
+    """Return one element. ``class_`` and ``data_x`` are written class and data-x; False leaves an attribute out."""
+    written = "".join(
+        f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        for name, value in attributes.items()
+        if value is not False
+    )
+    if tag in VOID_TAGS:
+        return Html(f"<{tag}{written}>")
+    inside = "".join(child if isinstance(child, Html) else html.escape(child) for child in children)
+    return Html(f"<{tag}{written}>{inside}</{tag}>")
+
+
+class Handout:
+    """Copies for the browser, in a folder of their own: nothing is ever served from a run folder."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="atelier-handout-")).resolve()
+
+    def copy(self, path: Path) -> Path:
+        """Return the copy of a file; a file that has not changed is copied once."""
+        facts = path.stat()
+        key = hashlib.sha256(f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}".encode()).hexdigest()[
+            :20
+        ]
+        target = self.folder / key / path.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=target.parent)
+            os.close(handle)
+            shutil.copyfile(path, unfinished)
+            os.replace(unfinished, target)
+        return target
+
+    def enlarged(self, path: Path, *, side_px: int = 768) -> str:
+        """Return the address of a copy that is at least about ``side_px`` wide.
+
+        A browser enlarges a small picture in steps that one sees; a smoother filter is worth a copy.
+        """
+        with Image.open(path) as picture:
+            factor = side_px // picture.width
+            if factor < 2:
+                return self.url(path)
+            copy = self.copy(path)
+            target = copy.with_name(f"{copy.stem}-x{factor}.png")
+            if not target.exists():
+                size = (picture.width * factor, picture.height * factor)
+                unfinished = target.with_suffix(f".{threading.get_ident()}.tmp")
+                larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                larger.filter(ImageFilter.GaussianBlur(0.25 * factor)).save(unfinished, format="PNG")
+                os.replace(unfinished, target)
+        return self._address(target)
+
+    def url(self, path: Path) -> str:
+        """Return an address, relative to the page, under which the browser finds a copy of this file."""
+        return self._address(self.copy(path))
+
+    def _address(self, copy: Path) -> str:
+        return "gradio_api/file=" + quote(copy.as_posix(), safe="/:")
+
+    def close(self) -> None:
+        """Remove every copy."""
+        shutil.rmtree(self.folder, ignore_errors=True)

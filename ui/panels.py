@@ -1,0 +1,229 @@
+"""The pieces of the page that are more than one widget: each function returns escaped HTML."""
+
+from pathlib import Path
+from typing import Any
+
+from ui.markup import Handout, Html, element
+from ui.view import WORDS, RunView, Sample
+
+# The slider of a comparison is a range input, so that the keyboard moves it too.
+COMPARE_SCRIPT = """
+element.addEventListener('input', (event) => {
+  const frame = event.target.closest('.compare');
+  if (frame) frame.style.setProperty('--cut', event.target.value + '%');
+});
+"""
+
+
+def header(*, icon: Html, facts: list[str]) -> Html:
+    """Return the strip on top: who we are, what runs where, and the switch between light and dark."""
+    chips = [element("span", fact, class_="chip") for fact in facts]
+    switch = element(
+        "span",
+        element("a", "Light", href="?__theme=light", class_="to-light"),
+        element("a", "Dark", href="?__theme=dark", class_="to-dark"),
+        class_="theme-switch",
+    )
+    return element(
+        "header",
+        element("span", icon, class_="mark", aria_hidden="true"),
+        element("h1", "Atelier"),
+        element("p", "Teach a picture model your subject, then put it anywhere.", class_="tagline"),
+        element("div", *chips, switch, class_="chips"),
+        class_="masthead",
+    )
+
+
+def heading(number: str, title: str, note: str = "") -> Html:
+    """Return the title of a card, numbered when it is a step."""
+    return element(
+        "div",
+        *([element("span", number, class_="step-number", aria_hidden="true")] if number else []),
+        element("h2", title),
+        *([element("p", note)] if note else []),
+        class_="card-head",
+    )
+
+
+def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Before", "After")) -> Html:
+    """Return two pictures of equal size, one over the other, with a line that uncovers the second.
+
+    ``before`` and ``after`` are addresses the browser can fetch.
+    """
+    return element(
+        "div",
+        element("img", src=after, alt=f"{labels[1]}: {alt}", class_="after", draggable="false"),
+        element("img", src=before, alt=f"{labels[0]}: {alt}", class_="before", draggable="false"),
+        element("span", labels[0], class_="tag left"),
+        element("span", labels[1], class_="tag right"),
+        element("span", class_="cut", aria_hidden="true"),
+        element(
+            "input",
+            type="range",
+            min=0,
+            max=100,
+            value=50,
+            step=0.5,
+            aria_label=f"Drag between {labels[0].lower()} and {labels[1].lower()}",
+        ),
+        class_="compare",
+    )
+
+
+def single(picture: str, *, alt: str) -> Html:
+    """Return one large picture in the frame of a comparison."""
+    return element("div", element("img", src=picture, alt=alt, class_="after"), class_="compare single")
+
+
+def placeholder(text: str) -> Html:
+    """Return an empty frame that says what will appear in it."""
+    return element("div", element("p", text), class_="compare empty")
+
+
+def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
+    """Return the photographs a subject is learned from."""
+    pictures = [
+        element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject", loading="lazy")
+        for index, photo in enumerate(photos, start=1)
+    ]
+    shown = "few" if len(photos) <= 4 else "many"
+    return element(
+        "div", element("h3", title), element("div", *pictures, class_=f"wall {shown}"), class_="photo-wall"
+    )
+
+
+def caption(*, prompt: str, seed: int | None, facts: list[tuple[str, str]] = ()) -> Html:
+    """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
+    rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
+    terms = [Html(element("dt", name) + element("dd", value)) for name, value in rows]
+    return element("div", element("blockquote", prompt), element("dl", *terms), class_="caption")
+
+
+def progress(view: RunView) -> Html:
+    """Return where a run stands: state, bar, and step, speed, time left and loss in figures."""
+    share = view.step / view.total if view.total else 0.0
+    doing = view.stage if view.live and view.stage else ""
+    if doing:
+        share = view.stage_done / view.stage_total if view.stage_total else 0.0
+    words = (
+        f"{doing} ({view.stage_done} of {view.stage_total})" if doing else WORDS.get(view.state, view.state)
+    )
+    bar = element(
+        "div",
+        element("div", style=f"width:{100 * min(share, 1.0):.1f}%", class_="bar-fill"),
+        class_="bar",
+        role="progressbar",
+        aria_label="Progress of the run",
+        aria_valuemin=0,
+        aria_valuemax=100,
+        aria_valuenow=round(100 * min(share, 1.0)),
+    )
+    title = element(
+        "div",
+        element("span", class_=f"dot {view.state}", aria_hidden="true"),
+        element("strong", words),
+        element("span", view.name, class_="run-name"),
+        class_="run-title",
+        role="status",
+    )
+    trouble = (
+        [element("p", view.message, class_="trouble")] if view.state == "failed" and view.message else []
+    )
+    return element(
+        "div", title, bar, element("dl", *_figures(view), class_="figures"), *trouble, class_="run-progress"
+    )
+
+
+def _figures(view: RunView) -> list[Html]:
+    first = next(iter(view.terms.values()), [])
+    recent = [value for _, value in first[-20:]]
+    speed = view.seconds_per_step
+    figures = [
+        ("Step", f"{view.step} / {view.total}"),
+        ("Per step", (f"{1000 * speed:.0f} ms" if speed < 1 else f"{speed:.1f} s") if speed else "–"),
+        (
+            "Time left",
+            duration(view.eta_s) if view.live and view.eta_s is not None else ("–" if view.live else "0 s"),
+        ),
+        ("Loss", f"{sum(recent) / len(recent):.4f}" if recent else "–"),
+    ]
+    alike = view.similarity.get("identity")
+    if alike:
+        figures.append(("Likeness", f"{alike[-1][1]:.2f}"))
+    return [element("div", element("dt", name), element("dd", value)) for name, value in figures]
+
+
+def duration(seconds: float) -> str:
+    """Return a time a person can read: "40 s", "3 min 20 s", "2 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
+    """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
+    if not view.samples:
+        return element(
+            "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
+        )
+    steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
+    cells = {(sample.row, sample.step): sample for sample in view.samples}
+    head = element("tr", *[element("th", _step_word(step, view=view), scope="col") for step in steps])
+    rows = []
+    for first in view.row_firsts:
+        pictures = [_cell(cells.get((first.row, step)), handout=handout) for step in steps]
+        told = element(
+            "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(steps), class_="strip-prompt"
+        )
+        rows += [element("tr", *pictures), element("tr", told)]
+    table = element(
+        "table",
+        element("thead", head),
+        element("tbody", *rows),
+        style=f"min-width:{84 * len(steps)}px",
+    )
+    return element(
+        "div", element("h3", "Sample strip"), element("div", table, class_="strip-scroll"), class_="strip"
+    )
+
+
+def _spread(steps: list[int], *, most: int) -> list[int]:
+    if len(steps) <= most:
+        return steps
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
+
+
+def _step_word(step: int, *, view: RunView) -> str:
+    return "before" if step == 0 else f"step {step}" if step < view.total else f"step {step} · end"
+
+
+def _cell(sample: Sample | None, *, handout: Handout) -> Html:
+    if sample is None or not sample.file.exists():
+        return element("td", element("span", class_="gap", aria_label="not drawn"))
+    address = handout.url(sample.file)
+    alt = f"{sample.prompt}, after step {sample.step}, seed {sample.seed}"
+    return element(
+        "td", element("a", element("img", src=address, alt=alt), href=address, target="_blank", title=alt)
+    )
+
+
+def cost(facts: dict[str, Any], *, photos: int) -> Html:
+    """Return what the click will take; the keys are ``seconds``, ``memory_mb`` and ``disk_mb``."""
+    if not photos:
+        return element("p", "Choose an example or add your own photographs first.", class_="cost")
+    memory = facts["memory_mb"]
+    parts = [
+        f"about {duration(facts['seconds'])}",
+        f"{memory / 1024:.1f} GB memory" if memory >= 1000 else f"{memory:.0f} MB memory",
+        f"{facts['disk_mb']:.0f} MB disk" if facts["disk_mb"] >= 1 else "under 1 MB disk",
+    ]
+    return element("p", *[element("span", part) for part in parts], class_="cost")
+
+
+def base_needs(facts: dict[str, Any]) -> Html:
+    """Return what a base needs, as ``Studio.bases`` tells it."""
+    ready = "ready" if facts.get("present") else "not on this machine yet"
+    return element("p", element("strong", ready), f" · {facts.get('needs', '')}", class_="base-needs")
