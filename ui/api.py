@@ -97,14 +97,14 @@ def _add_watching(studio: "Studio") -> None:
 
 def _add_export(studio: "Studio", handout: Handout) -> None:
     def export_run(run_id: str, file_format: str) -> str:
-        """Write the adapter of a run as "atelier", "diffusers", "peft" or "kohya" and return the file."""
+        """Write the adapter of a run as "safetensors", "diffusers", "peft" or "kohya" and return the file."""
         return str(handout.copy(studio.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
         told_in_the_page(export_run),
         inputs=[
             gr.Textbox(visible=False, label="run_id"),
-            gr.Textbox("atelier", visible=False, label="file_format"),
+            gr.Textbox("safetensors", visible=False, label="file_format"),
         ],
         outputs=gr.File(visible=False, label="file"),
         api_name="export_run",

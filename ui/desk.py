@@ -11,7 +11,7 @@ import gradio as gr
 from pipelines.config import SampleConfig, method_config, preset, preset_names
 from ui import form, panels, plots
 from ui.markup import Handout, Html
-from ui.view import LIVE, RunView, fold
+from ui.view import LIVE, WORDS, RunView, fold
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -29,6 +29,12 @@ class Desk:
         self.handout = handout
         self.bases = {base["spec"]: base for base in studio.bases()}
         self.examples = {example["name"]: example for example in studio.examples()}
+        self._warmed = False
+
+    def source_of(self, name: str) -> Values:
+        """Return what is trained on when an example is chosen: its title and its photographs."""
+        example = self.examples[name]
+        return {"title": example["title"], "files": [str(path) for path in example["photos"]], "crops": {}}
 
     def plans(self, spec: str) -> list[tuple[str, str]]:
         """Return the (label, value) choices of method and preset for a base."""
@@ -43,38 +49,45 @@ class Desk:
     # Choosing a subject
 
     def choose_example(self, name: str) -> Values:
-        """Click 1: fill every field from an example and show the result that ships with it."""
+        """Click 1: fill every field from an example; quick, so that click 2 may follow at once."""
         example = self.examples[name]
-        source = {"title": example["title"], "files": [str(path) for path in example["photos"]], "crops": {}}
-        values: Values = {
-            "source": source,
+        return {
+            "source": self.source_of(name),
             "class_noun": example["class_noun"],
             "identifier": example["identifier"],
             "upload": None,
             "crops_row": gr.update(visible=False),
             "prompt": example["prompt"],
             "seed": example["seed"],
-            **{f"example_{other}": gr.update(elem_classes=_card(other == name)) for other in self.examples},
+            **{f"example_{other}": gr.update(elem_classes=card(other == name)) for other in self.examples},
         }
-        return values | self.show_run(example["run"])
 
-    def choose_files(self, upload: list[str] | None) -> Values:
+    def show_example(self, name: str) -> Values:
+        """Click 1 goes on: show the result that ships with the example."""
+        return self.show_run(self.examples[name]["run"])
+
+    def choose_files(self, upload: list[str] | None, base: str) -> Values:
         """Take photographs of the visitor's own and show their square crops."""
-        unmarked = {f"example_{name}": gr.update(elem_classes=_card(False)) for name in self.examples}
+        unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             return {"source": None, "crops_row": gr.update(visible=False)}
         source = {"title": "", "files": list(upload), "crops": {}}
-        return {"source": source, "nudge_row": gr.update(visible=False), **unmarked} | self._previews(source)
+        return {"source": source, "nudge_row": gr.update(visible=False), **unmarked} | self._previews(
+            source, base
+        )
 
-    def nudge(self, source: Values, photo: int, across: float, down: float) -> Values:
+    def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
         """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""
-        name = self._names(source)[photo]
+        name = _names(source)[photo]
         source = source | {"crops": source["crops"] | {name: (across, down)}}
-        return {"source": source} | self._previews(source)
+        return {"source": source} | self._previews(source, base)
 
     def choose_photo(self, source: Values, photo: int) -> Values:
         """Offer the sliders that move the crop of one photograph."""
-        name = self._names(source)[photo]
+        names = _names(source)
+        if any(name.lower().endswith(".zip") for name in names):
+            raise ValueError("Photographs inside a zip keep their middle; unpack it to move a crop.")
+        name = names[photo]
         across, down = source["crops"].get(name, (0.0, 0.0))
         return {
             "photo": photo,
@@ -83,20 +96,19 @@ class Desk:
             "down": gr.update(value=down, label=f"{name}: up or down"),
         }
 
-    def _previews(self, source: Values) -> Values:
-        squares = self.studio.photos_preview([Path(file) for file in source["files"]], source["crops"])
-        shown = [
-            (str(self.handout.copy(square)), name)
-            for square, name in zip(squares, self._names(source), strict=False)
-        ]
+    def _previews(self, source: Values, base: str) -> Values:
+        files = [Path(file) for file in source["files"]]
+        squares = self.studio.photos_preview(files, source["crops"], base=base)
+        zipped = any(file.suffix.lower() == ".zip" for file in files)
+        names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
+        shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
         return {"crops_row": gr.update(visible=True), "crops": shown}
 
-    def _names(self, source: Values) -> list[str]:
-        return [Path(file).name for file in source["files"]]
-
-    def identifiers(self) -> Values:
+    def identifiers(self, base: str) -> Values:
         """Offer rare words of the base's own vocabulary, the rarest first."""
-        return {"identifier": gr.update(choices=[found["text"] for found in self.studio.identifiers()])}
+        return {
+            "identifier": gr.update(choices=[found["text"] for found in self.studio.identifiers(base=base)])
+        }
 
     # What it will take
 
@@ -122,7 +134,7 @@ class Desk:
             config = form.parse(method_config(method), fields)
         except ValueError as error:
             return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
-        facts = self.studio.cost(method, config, photos) if photos else {}
+        facts = self.studio.cost(method, config, photos, base=base) if photos else {}
         return {"cost": panels.cost(facts, photos=photos)}
 
     # A run
@@ -153,12 +165,17 @@ class Desk:
 
     def run_choices(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run to look at, one's own first."""
-        own = [(f"{run['name']} · {run['state']}", run["id"]) for run in self.studio.list_runs()]
+        own = [
+            (f"{run['name']} · {WORDS[run['state']].lower()}", run["id"]) for run in self.studio.list_runs()
+        ]
         shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
         return own + shipped
 
     def attach(self) -> Values:
         """On loading the page: find the run at work, so that a reload changes nothing."""
+        if not self._warmed:
+            self._warmed = True
+            self.studio.warm()
         run_id = self._run_at_work()
         return self.show_run(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
 
@@ -305,8 +322,13 @@ class Desk:
         }
 
 
-def _card(chosen: bool) -> list[str]:
+def card(chosen: bool) -> list[str]:
+    """Return the CSS classes of an example's button."""
     return ["example-card", "chosen"] if chosen else ["example-card"]
+
+
+def _names(source: Values) -> list[str]:
+    return [Path(file).name for file in source["files"]]
 
 
 def _signature(view: RunView) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Handout:
                 size = (picture.width * factor, picture.height * factor)
                 unfinished = target.with_suffix(f".{threading.get_ident()}.tmp")
                 larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-                larger.filter(ImageFilter.GaussianBlur(0.25 * factor)).save(unfinished, format="PNG")
+                larger.filter(ImageFilter.GaussianBlur(0.33 * factor)).save(unfinished, format="PNG")
                 os.replace(unfinished, target)
         return self._address(target)
 

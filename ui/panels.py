@@ -170,20 +170,23 @@ def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
             "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
         )
     steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
+    ahead = columns - len(steps) if view.live else 0
     cells = {(sample.row, sample.step): sample for sample in view.samples}
-    head = element("tr", *[element("th", _step_word(step, view=view), scope="col") for step in steps])
+    words = [*(_step_word(step, view=view) for step in steps), *([""] * ahead)]
+    head = element("tr", *[element("th", word, scope="col") for word in words])
     rows = []
     for first in view.row_firsts:
         pictures = [_cell(cells.get((first.row, step)), handout=handout) for step in steps]
+        pictures += [_cell(None, handout=handout)] * ahead
         told = element(
-            "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(steps), class_="strip-prompt"
+            "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(words), class_="strip-prompt"
         )
         rows += [element("tr", *pictures), element("tr", told)]
     table = element(
         "table",
         element("thead", head),
         element("tbody", *rows),
-        style=f"min-width:{84 * len(steps)}px",
+        style=f"min-width:{84 * len(words)}px; max-width:{260 * len(words)}px",
     )
     return element(
         "div", element("h3", "Sample strip"), element("div", table, class_="strip-scroll"), class_="strip"
@@ -202,7 +205,7 @@ def _step_word(step: int, *, view: RunView) -> str:
 
 def _cell(sample: Sample | None, *, handout: Handout) -> Html:
     if sample is None or not sample.file.exists():
-        return element("td", element("span", class_="gap", aria_label="not drawn"))
+        return element("td", element("span", class_="gap"))
     address = handout.url(sample.file)
     alt = f"{sample.prompt}, after step {sample.step}, seed {sample.seed}"
     return element(
@@ -225,5 +228,6 @@ def cost(facts: dict[str, Any], *, photos: int) -> Html:
 
 def base_needs(facts: dict[str, Any]) -> Html:
     """Return what a base needs, as ``Studio.bases`` tells it."""
-    ready = "ready" if facts.get("present") else "not on this machine yet"
-    return element("p", element("strong", ready), f" · {facts.get('needs', '')}", class_="base-needs")
+    trouble = facts.get("problem") or ""
+    ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not on this machine yet"
+    return element("p", element("strong", ready), f" · {trouble or facts['needs']}", class_="base-needs")

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
@@ -36,7 +37,7 @@ PAPER = colors.Color(
 )
 
 
-FONTS = Path(__file__).resolve().parent.parent / "assets" / "fonts"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 class ShippedFont(fonts.Font):
@@ -50,10 +51,15 @@ class ShippedFont(fonts.Font):
         """Return one @font-face per weight."""
         faces = [
             f"@font-face {{ font-family: '{self.name}'; font-weight: {weight}; font-display: swap; "
-            f"src: url('data:font/woff2;base64,{b64encode((FONTS / file).read_bytes()).decode()}') format('woff2'); }}"
+            f"src: url('data:font/woff2;base64,{b64encode((ASSETS / 'fonts' / file).read_bytes()).decode()}') format('woff2'); }}"
             for weight, file in self.files.items()
         ]
         return {"url": None, "css": "\n".join(faces)}
+
+
+def look() -> dict[str, Any]:
+    """Return what ``launch`` needs to dress the page."""
+    return {"theme": theme(), "css_paths": [ASSETS / "app.css"], "favicon_path": ASSETS / "icon.svg"}
 
 
 def theme() -> gr.themes.Base:
@@ -106,7 +112,7 @@ def theme() -> gr.themes.Base:
         block_title_text_size="*text_sm",
         block_info_text_color="*neutral_500",
         block_info_text_color_dark="*neutral_400",
-        block_info_text_size="*text_xs",
+        block_info_text_size="*text_sm",
         input_background_fill="*neutral_50",
         input_background_fill_dark="#24211d",
         input_background_fill_focus="#ffffff",

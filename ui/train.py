@@ -1,9 +1,8 @@
 """The first page: choose a subject, personalize, watch it being learned, play with the result."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -11,18 +10,18 @@ from gradio.components import Component
 
 from pipelines.config import METHOD_CONFIGS, SampleConfig
 from ui import api, form, panels, plots
-from ui.desk import EMPTY_FRAME, Desk
+from ui.desk import EMPTY_FRAME, Desk, card
 from ui.errors import told_in_the_page
 from ui.markup import Handout, Html
+from ui.theme import ASSETS
 from ui.view import RunView, fold
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
 POLL_S = 1.0
 EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "atelier"),
+    ("Atelier (.safetensors)", "safetensors"),
     ("diffusers LoRA", "diffusers"),
     ("PEFT folder", "peft"),
     ("ComfyUI / kohya", "kohya"),
@@ -30,7 +29,8 @@ EXPORT_FORMATS = (
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
 # On a narrow screen the results lie below the form, so the page goes to them.
 TO_THE_STAGE = (
-    "() => innerWidth < 900 && document.getElementById('stage').scrollIntoView({behavior: 'smooth'})"
+    "() => innerWidth < 900 && setTimeout(() => "
+    "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
 )
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -81,7 +81,7 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks:
         page = Page(desk)
         first = _first_view(desk)
-        _states(page, first=first)
+        _states(page)
         icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
         gr.HTML(panels.header(icon=icon, facts=_facts(desk)))
         with gr.Row(elem_id="page", equal_height=False):
@@ -109,11 +109,12 @@ def _facts(desk: Desk) -> list[str]:
     return [base["name"], "Nothing leaves this machine"]
 
 
-def _states(page: Page, *, first: RunView | None) -> None:
+def _states(page: Page) -> None:
+    opening = next(iter(page.desk.examples), None)
     page.named |= {
         "shown": gr.State(""),
         "drawn": gr.State({}),
-        "source": gr.State(None),
+        "source": gr.State(page.desk.source_of(opening) if opening else None),
         "photo": gr.State(0),
     }
 
@@ -123,6 +124,10 @@ def _inputs(page: Page) -> None:
     base = next(iter(desk.bases))
     plans = desk.plans(base)
     method, config = desk.chosen_preset(plans[0][1], base)
+    opening = next(iter(desk.examples), None)
+    if opening:
+        first = desk.examples[opening]
+        config = replace(config, class_noun=first["class_noun"], identifier=first["identifier"])
     with gr.Column(elem_classes="card", elem_id="subject-card"):
         gr.HTML(panels.heading("1", "Choose a subject"))
         with gr.Row(elem_id="examples"):
@@ -130,7 +135,7 @@ def _inputs(page: Page) -> None:
                 named[f"example_{name}"] = gr.Button(
                     example["title"],
                     icon=desk.handout.copy(example["photos"][0]),
-                    elem_classes="example-card",
+                    elem_classes=card(name == opening),
                 )
         named["upload"] = gr.File(
             label="Your own photographs: 1 to 20, or a zip",
@@ -153,13 +158,19 @@ def _inputs(page: Page) -> None:
                 named |= form.widgets(config, advanced)
         page.training = form.field_names(METHOD_CONFIGS[method])
         with gr.Column(elem_id="action"):
-            named["cost"] = gr.HTML(panels.cost({}, photos=0))
+            named["cost"] = gr.HTML(_opening_cost(desk, config, opening=opening))
             with gr.Row() as named["start_row"]:
                 named["start"] = gr.Button("Personalize", variant="primary", elem_id="personalize")
             with gr.Row(visible=False) as named["stop_row"]:
-                named["stop"] = gr.Button("Stop and keep", variant="primary")
-                named["drop"] = gr.Button("Discard", variant="secondary")
-                named["sample_now"] = gr.Button("Sample now", variant="secondary")
+                named["stop"] = gr.Button("Stop and keep", variant="primary", min_width=100, size="md")
+                named["sample_now"] = gr.Button("Sample now", min_width=80, size="md")
+                named["drop"] = gr.Button("Discard", min_width=80, size="md")
+
+
+def _opening_cost(desk: Desk, config: Any, *, opening: str | None) -> Html:
+    source = desk.source_of(opening) if opening else None
+    base = next(iter(desk.bases))
+    return desk.cost(source, desk.plans(base)[0][1], base, **form.shown(config))["cost"]
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -267,7 +278,9 @@ def _playground(page: Page) -> None:
                     }
                 named["generate"] = gr.Button("Make a picture", variant="primary")
                 with gr.Accordion("Take it with you", open=False):
-                    named["format"] = gr.Dropdown(list(EXPORT_FORMATS), value="atelier", label="Format")
+                    named["format"] = gr.Dropdown(
+                        list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
+                    )
                     named["export"] = gr.Button("Write the file", size="md")
                     named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
             with gr.Column(scale=6, min_width=300, elem_id="play-result"):
@@ -297,26 +310,32 @@ def _wire_subject(page: Page) -> None:
     desk, named = page.desk, page.named
     cards = [f"example_{name}" for name in desk.examples]
     for name in desk.examples:
-        page.on(
+        click = page.on(
             named[f"example_{name}"].click,
             _bound(desk.choose_example, name),
-            gives=[
-                "source",
-                "class_noun",
-                "identifier",
-                "upload",
-                "crops_row",
-                "prompt",
-                "seed",
-                *cards,
-                *WATCHED,
-            ],
+            gives=["source", "class_noun", "identifier", "upload", "crops_row", "prompt", "seed", *cards],
             **QUIET,
         )
+        page.on(click.then, _bound(desk.show_example, name), gives=WATCHED, **QUIET)
     crops = ["source", "crops_row", "crops"]
-    page.on(named["upload"].upload, desk.choose_files, takes=["upload"], gives=[*crops, "nudge_row", *cards])
-    page.on(named["upload"].clear, desk.choose_files, takes=["upload"], gives=[*crops, "nudge_row", *cards])
-    page.on(named["upload"].delete, desk.choose_files, takes=["upload"], gives=[*crops, "nudge_row", *cards])
+    page.on(
+        named["upload"].upload,
+        desk.choose_files,
+        takes=["upload", "base"],
+        gives=[*crops, "nudge_row", *cards],
+    )
+    page.on(
+        named["upload"].clear,
+        desk.choose_files,
+        takes=["upload", "base"],
+        gives=[*crops, "nudge_row", *cards],
+    )
+    page.on(
+        named["upload"].delete,
+        desk.choose_files,
+        takes=["upload", "base"],
+        gives=[*crops, "nudge_row", *cards],
+    )
 
     def press(event: gr.SelectData) -> int:
         return event.index
@@ -330,7 +349,11 @@ def _wire_subject(page: Page) -> None:
     )
     for axis in ("across", "down"):
         page.on(
-            named[axis].release, desk.nudge, takes=["source", "photo", "across", "down"], gives=crops, **QUIET
+            named[axis].release,
+            desk.nudge,
+            takes=["source", "base", "photo", "across", "down"],
+            gives=crops,
+            **QUIET,
         )
     page.on(named["base"].input, desk.choose_base, takes=["base"], gives=["plan", "needs"], **QUIET)
     advanced = [name for name in page.training if name not in ("class_noun", "identifier")]
@@ -350,7 +373,7 @@ def _wire_run(page: Page, blocks: gr.Blocks) -> None:
     asked = ["source", "plan", "base", *page.training]
     priced = partial(gr.on, [named[name].change for name in asked])
     page.on(priced, desk.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
-    page.on(named["identifier"].focus, desk.identifiers, gives=["identifier"], **QUIET)
+    page.on(named["identifier"].focus, desk.identifiers, takes=["base"], gives=["identifier"], **QUIET)
     page.on(named["start"].click, desk.start, takes=asked, gives=["prompt", "seed", *WATCHED], **QUIET)
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
     for name, handler in (("stop", desk.stop), ("drop", desk.discard), ("forget", desk.discard)):

@@ -7,6 +7,7 @@ to the subject as the steps go by.
 import shutil
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ EXAMPLES = (
 )
 
 
+@lru_cache(maxsize=512)
 def picture_of(kind: str, *, subject_seed: int, seed: int, scene: str | None = None) -> Image.Image:
     """Draw one individual, 128x128 px, in a scene."""
     subject = world.sample_subject(np.random.default_rng(subject_seed), kind)
@@ -44,7 +46,9 @@ def learned(kind: str, *, share: float, subject_seed: int, seed: int, scene: str
 class FakeStudio:
     """See :class:`pipelines.studio.Studio`; ``step_s`` is how long a pretended step takes."""
 
-    def __init__(self, root: Path, *, step_s: float = 0.01, sample_every: int = 25) -> None:
+    def __init__(
+        self, root: Path, *, step_s: float = 0.01, sample_every: int = 25, examples: int = len(EXAMPLES)
+    ) -> None:
         self.root = root
         self.step_s = step_s
         self.sample_every = sample_every
@@ -52,7 +56,7 @@ class FakeStudio:
         self.live: dict[str, threading.Event] = {}
         self.kept: dict[str, bool] = {}
         self.calls: list[tuple[str, Any]] = []
-        self._examples = [self._make_example(*example) for example in EXAMPLES]
+        self._examples = [self._make_example(*example) for example in EXAMPLES[:examples]]
 
     def _make_example(
         self, name: str, title: str, noun: str, identifier: str, subject_seed: int, scene: str
@@ -260,10 +264,13 @@ class FakeStudio:
         path.write_bytes(b"fake")
         return path
 
-    def cost(self, method: str, config: Any, n_photos: int) -> dict[str, float]:
+    def cost(self, method: str, config: Any, n_photos: int, *, base: str | None = None) -> dict[str, float]:
         return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4}
 
-    def identifiers(self) -> list[dict[str, Any]]:
+    def warm(self) -> None:
+        self.calls.append(("warm", None))
+
+    def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         return [
             {"text": text, "rank": 4000 - index}
             for index, text in enumerate(("zul", "qev", "wib", "jux", "vod"))
@@ -271,15 +278,19 @@ class FakeStudio:
 
     def bases(self) -> list[dict[str, Any]]:
         return [
-            {"spec": "embedded", "name": "Embedded base", "family": "embedded", "present": True, "needs": "Nothing: it is shipped, and runs on two CPU cores."},
-            {"spec": "stable-diffusion-v1-5/stable-diffusion-v1-5", "name": "Stable Diffusion 1.5", "family": "sd1", "present": False, "needs": "A 4 GB download and a GPU with 8 GB."},
+            {"spec": "embedded", "name": "Embedded base", "family": "embedded", "present": True, "problem": "", "needs": "Nothing: it is shipped, and runs on two CPU cores."},
+            {"spec": "stable-diffusion-v1-5/stable-diffusion-v1-5", "name": "Stable Diffusion 1.5", "family": "sd1", "present": False, "problem": "", "needs": "A 4 GB download and a GPU with 8 GB."},
         ]  # fmt: skip
 
     def examples(self) -> list[dict[str, Any]]:
         return self._examples
 
     def photos_preview(
-        self, paths: list[Path], crops: dict[str, tuple[float, float]] | None = None
+        self,
+        paths: list[Path],
+        crops: dict[str, tuple[float, float]] | None = None,
+        *,
+        base: str | None = None,
     ) -> list[Path]:
         folder = self.root / "previews" / str(time.time_ns())
         folder.mkdir(parents=True)

@@ -1,0 +1,65 @@
+"""Atelier's entry: ``python app.py`` serves the page on this machine, on the embedded base, without a network."""
+
+import argparse
+import atexit
+import logging
+import os
+
+MAX_UPLOAD = "100mb"  # of one file; the checks on photographs are stricter
+MAX_WAITING = 64  # requests in Gradio's queue
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Personalize Stable Diffusion from a few photographs.")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument("--base", default="embedded", help="embedded, a diffusers folder, a file or a Hub id")
+    parser.add_argument(
+        "--share", action="store_true", help="also offer a public link, which needs the network"
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    return parser.parse_args()
+
+
+def prepare_environment() -> None:
+    """Silence everything that would call out. Gradio and the Hub's client read this once, when imported."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is up, and must not ask a proxy
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "localhost,127.0.0.1")))
+
+
+def main() -> None:
+    """Build the page and serve it until interrupted."""
+    wanted = arguments()
+    prepare_environment()
+    from pipelines.studio import Studio
+    from ui.markup import Handout
+    from ui.theme import look
+    from ui.train import build
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handout = Handout()
+    studio = Studio(base=wanted.base)
+    atexit.register(handout.close)
+    atexit.register(studio.close)
+    build(studio, handout).queue(max_size=MAX_WAITING).launch(
+        **look(),
+        server_name=wanted.host,
+        server_port=wanted.port,
+        share=wanted.share,
+        inbrowser=wanted.open,
+        allowed_paths=[str(handout.folder)],
+        max_file_size=MAX_UPLOAD,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=["api", "settings"],
+    )
+
+
+if __name__ == "__main__":
+    main()
