@@ -6,11 +6,12 @@ samples, the finished file. Between two steps the worker serves the short jobs t
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 from PIL import Image
 from safetensors.torch import load_file
@@ -144,7 +145,8 @@ class Conductor:
             self._sample_row(learning, step=0, label="before")
         every = sample_every(self.config)
         clock = CheckpointClock()
-        with closing(train(self.base, learning.adapter, batches, loss, self.config, resume=resume)) as steps:
+        steps = train(self.base, learning.adapter, batches, loss, self.config, resume=resume)
+        with closing(cast("Generator[Step, None, None]", steps)):
             for step in steps:
                 learning.step, finished = step, step.index
                 self._tell(step)

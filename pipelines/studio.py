@@ -45,9 +45,14 @@ OUT_OF_MEMORY = (
 
 
 class Studio:
-    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread."""
+    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread.
 
-    def __init__(self, root: Path | None = None, base: str = EMBEDDED) -> None:
+    ``workshop`` hands over bases that are loaded already, from a Studio that has been closed.
+    """
+
+    def __init__(
+        self, root: Path | None = None, base: str = EMBEDDED, *, workshop: Workshop | None = None
+    ) -> None:
         self.root = root if root is not None else data_root()
         self.base = base
         self.store = RunStore(self.root)
@@ -56,7 +61,7 @@ class Studio:
         self._jobs: dict[str, Job] = {}
         self._pictures: set[Job] = set()
         self._outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
-        self._shop: Workshop | None = None
+        self._shop = workshop
 
     def close(self) -> None:
         """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""

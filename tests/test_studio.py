@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from pipelines.config import DreamBoothConfig, SampleConfig, to_dict
 from pipelines.studio import Studio
+from pipelines.workshop import Workshop
 
 PATIENCE_S = 120
 TINY = DreamBoothConfig(
@@ -47,12 +48,15 @@ def photo_paths(tmp_path: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    import torch
+@pytest.fixture(scope="module")
+def workshop() -> Workshop:
+    """One loaded base for all the tests here, whose weights every run must leave as they were."""
+    return Workshop()
 
-    torch.set_num_threads(1)
-    studio = Studio(tmp_path / "data")
+
+@pytest.fixture
+def studio(tmp_path: Path, workshop: Workshop) -> Iterator[Studio]:
+    studio = Studio(tmp_path / "data", workshop=workshop)
     yield studio
     studio.close()
 
@@ -120,7 +124,7 @@ def test_a_new_program_sees_the_run_and_draws_the_same(studio: Studio, photo_pat
     run_id = studio.start("dreambooth", TINY, photo_paths)
     finish(studio, run_id)
     (drawn,) = studio.generate(PICTURE, run_id=run_id)
-    later = Studio(studio.root)
+    later = Studio(studio.root, workshop=Workshop())
     try:
         assert later.status(run_id)["state"] == "done"
         (again,) = later.generate(PICTURE, run_id=run_id)
@@ -199,6 +203,7 @@ import torch
 torch.set_num_threads(1)
 from pipelines import conduct
 from pipelines.studio import Studio
+from pipelines.workshop import Workshop
 conduct.CHECKPOINT_S = 0.0
 studio = Studio(Path(sys.argv[1]))
 config = __import__("json").loads(sys.argv[2])
@@ -213,7 +218,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
     studio: Studio, photo_paths: list[Path]
 ) -> None:
-    config = replace(TINY, steps=30, sample_every=15)
+    config = replace(TINY, steps=8, sample_every=8)
     whole = studio.start("dreambooth", config, photo_paths)
     finish(studio, whole)
     killed = subprocess.run(
@@ -229,7 +234,7 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
     (run_id,) = [run["id"] for run in studio.list_runs() if run["id"] != whole]
     assert studio.status(run_id)["state"] == "interrupted"
     reached = studio.status(run_id)["step"]
-    assert 3 <= reached < 30
+    assert 3 <= reached < 8
     studio.resume(run_id)
     assert finish(studio, run_id) == "done"
     assert same_adapter(studio, whole, run_id)
