@@ -58,3 +58,9 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
     flat /= members()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come this far."""
+    if members() > 1:
+        dist.barrier()

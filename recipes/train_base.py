@@ -57,7 +57,9 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for stage in options.stage or STAGES:
-        parallel = stage in ("vae", "unet", "instruments")
+        parallel = stage in ("vae", "latents", "unet", "instruments")
+        if stage == "unet":
+            prepare_latents(options)
         if stage == "instruments":
             prepare_instruments(options)
         launch(run_stage, options.processes if parallel else 1, stage, options)
@@ -72,8 +74,7 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
     elif stage == "vae":
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
-        torch.set_num_threads(options.processes)
-        prepare_latents(options)
+        cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
     elif stage == "unet":
         tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
         latents, tokens, scaling = prepare_latents(options)
@@ -114,7 +115,9 @@ def fit_instruments(options: argparse.Namespace) -> None:
     work: Path = options.work
     layout = Layout(train_instruments.layout_groups())
     labels = train_instruments.cache_labels(layout, work / "labels.npz", options.pictures)
-    pictures, round_trips = Pictures(work / "pictures"), Pictures(work / "round_trips")
+    pictures = Pictures(work / "pictures")
+    latents = cache_latents(pictures, work / "latents", options.pictures)
+    round_trips = train_instruments.cache_round_trips(pictures, latents, work / "round_trips", ROUND_TRIPS)
     tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
     tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
     steps = options.instrument_steps

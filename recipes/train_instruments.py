@@ -20,7 +20,7 @@ from pipelines.instruments import ImageTower, Layout, Reader, SmallCLIP
 from recipes.dataset import CAPTIONS, SHARD, Pictures, picture_of
 from recipes.kit import COLOURS
 from recipes.models import CONTEXT_TOKENS
-from recipes.parallel import generator_of, share_gradients
+from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
 from recipes.people import CLOTHING
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 from recipes.train_vae import load_vae
@@ -96,17 +96,21 @@ def cache_labels(layout: Layout, path: Path, count: int) -> dict[str, np.ndarray
 def cache_round_trips(pictures: Pictures, latents: torch.Tensor, folder: Path, count: int) -> Pictures:
     """The first ``count`` pictures decoded from their latents, as shards of uint8 pixels."""
     folder.mkdir(exist_ok=True)
-    vae = load_vae(folder.parent).to(memory_format=torch.channels_last)
-    for shard in range(count // SHARD):
-        path = folder / f"{shard:04d}.npy"
-        if not path.exists():
-            parts = []
-            for part in latents[shard * SHARD : (shard + 1) * SHARD].split(50):
-                with torch.autocast("cpu", torch.bfloat16):
-                    decoded = vae.decode(part.float()).sample.float()
-                parts.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
-            np.save(path, torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy())
-            logger.info("round trips: shard %d of %d", shard + 1, count // SHARD)
+    paths = [folder / f"{shard:04d}.npy" for shard in range(count // SHARD)]
+    missing = [shard for shard, path in enumerate(paths) if not path.exists()]
+    if missing:
+        vae = load_vae(folder.parent).to(memory_format=torch.channels_last)
+    for shard in missing[rank() :: members()]:
+        parts = []
+        for part in latents[shard * SHARD : (shard + 1) * SHARD].split(50):
+            with torch.autocast("cpu", torch.bfloat16):
+                decoded = vae.decode(part.float()).sample.float()
+            parts.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+        temporary = paths[shard].with_suffix(".tmp.npy")
+        np.save(temporary, torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy())
+        temporary.rename(paths[shard])
+        logger.info("round trips: shard %d of %d", shard + 1, len(paths))
+    wait_for_all()
     return Pictures(folder)
 
 

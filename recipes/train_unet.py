@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from pipelines.losses import min_snr_weights
 from recipes.dataset import CAPTIONS, SHARD, Pictures, captions_of
 from recipes.models import CONTEXT_TOKENS, build_scheduler, build_text_encoder, build_unet, train_tokenizer
-from recipes.parallel import generator_of, members, share_gradients
+from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 from recipes.train_vae import load_vae
 from recipes.world import RARE_TOKENS
@@ -59,23 +60,31 @@ def cache_tokens(tokenizer: CLIPTokenizer, path: Path, count: int) -> np.ndarray
 
 @torch.no_grad()
 def cache_latents(pictures: Pictures, folder: Path, count: int) -> torch.Tensor:
-    """(count, 4, 16, 16) float16 posterior means of the finished autoencoder, unscaled; one file per shard."""
+    """(count, 4, 16, 16) float16 posterior means of the finished autoencoder, unscaled; one file per shard.
+
+    Parallel processes share the missing shards among them.
+    """
     folder.mkdir(exist_ok=True)
-    vae = load_vae(folder.parent).to(memory_format=torch.channels_last)
-    shards = []
-    for shard in range(count // SHARD):
-        path = folder / f"{shard:04d}.npy"
-        if not path.exists():
-            pixels = pictures.pixels(list(range(shard * SHARD, (shard + 1) * SHARD)))
-            means = []
-            for part in pixels.split(50):
-                image = (part.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16):
-                    means.append(vae.encode(image).latent_dist.mean.float())
-            np.save(path, torch.cat(means).half().numpy())
-            logger.info("latents: shard %d of %d", shard + 1, count // SHARD)
-        shards.append(torch.from_numpy(np.load(path)))
-    return torch.cat(shards)
+    paths = [folder / f"{shard:04d}.npy" for shard in range(count // SHARD)]
+    missing = [shard for shard, path in enumerate(paths) if not path.exists()]
+    if missing:
+        vae = load_vae(folder.parent).to(memory_format=torch.channels_last)
+    for shard in missing[rank() :: members()]:
+        pixels = pictures.pixels(list(range(shard * SHARD, (shard + 1) * SHARD)))
+        means = torch.cat([_encode(vae, part) for part in pixels.split(50)])
+        temporary = paths[shard].with_suffix(".tmp.npy")
+        np.save(temporary, means.half().numpy())
+        temporary.rename(paths[shard])
+        logger.info("latents: shard %d of %d", shard + 1, len(paths))
+    wait_for_all()
+    return torch.cat([torch.from_numpy(np.load(path)) for path in paths])
+
+
+def _encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, H, W) to posterior means, float32."""
+    images = (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        return vae.encode(images).latent_dist.mean.float()
 
 
 def measure_scaling(latents: torch.Tensor, path: Path) -> float:
