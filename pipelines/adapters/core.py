@@ -178,7 +178,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping
     """Write safetensors atomically: to a neighbour first, then into place."""
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(dict(tensors), neighbour, metadata={"format": "pt", **metadata})
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, neighbour, metadata={"format": "pt", **metadata})
         os.replace(neighbour, path)
     finally:
         neighbour.unlink(missing_ok=True)
