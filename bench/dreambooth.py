@@ -269,7 +269,7 @@ def bench_case(
     case: Case, config: DreamBoothConfig, *, ask: Asker, encoders: Encoders, parts: Iterable[str]
 ) -> tuple[dict[str, Any], list[Image.Image]]:
     """Everything about one subject, and its row of the contact sheet."""
-    own = replace(config, class_noun=case.subject.kind)
+    own = replace(config, class_noun=case.subject.kind, measure=False)
     noun = f"{own.identifier} {own.class_noun}"
     run = train(ask.studio, case, own)
     drawn = ask.scenes(case, noun, run_id=run.run_id)
