@@ -1,0 +1,106 @@
+"""The pieces of the page: escaping, copies, folding of events, curves, sentences."""
+
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from fake_studio import FakeStudio
+from PIL import Image
+
+from ui import panels, plots
+from ui.errors import told_in_the_page
+from ui.markup import Handout, Html, element
+from ui.view import RunView, fold
+
+HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
+
+
+def test_texts_are_escaped_and_html_is_not() -> None:
+    assert element("p", HOSTILE, title=HOSTILE).count("<") == 2
+    assert element("p", Html("<b>x</b>")) == "<p><b>x</b></p>"
+
+
+def test_a_hostile_prompt_stays_a_text() -> None:
+    shown = panels.caption(prompt=HOSTILE, seed=1) + panels.compare("a.png", "b.png", alt=HOSTILE)
+    assert "<img src=x" not in shown
+
+
+def test_the_browser_gets_a_copy(tmp_path: Path, handout: Handout) -> None:
+    original = tmp_path / "run" / "picture.png"
+    original.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(original)
+    copy = handout.copy(original)
+    assert copy.is_relative_to(handout.folder)
+    assert copy.read_bytes() == original.read_bytes()
+    assert handout.copy(original) == copy
+    Image.new("RGB", (8, 8), "blue").save(original)
+    assert handout.copy(original) != copy
+
+
+def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: Handout) -> None:
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    Image.new("RGB", (128, 128)).save(small)
+    Image.new("RGB", (512, 512)).save(large)
+    assert handout.enlarged(small).endswith("small-x6.png")
+    assert handout.enlarged(large) == handout.url(large)
+
+
+def test_a_shipped_run_folds_into_a_view(studio: FakeStudio) -> None:
+    view = fold(studio.status(studio.examples()[0]["run"]))
+    assert (view.state, view.step, view.total) == ("done", 200, 200)
+    assert set(view.terms) == {"photographs", "prior"}
+    assert len(view.prompts) == 2
+    first, latest = view.pair() or pytest.fail("no samples")
+    assert (first.step, latest.step, first.prompt) == (0, 200, latest.prompt)
+    assert view.similarity["identity"][0][1] < view.similarity["identity"][-1][1]
+    assert len(view.photos) == 4
+
+
+def test_steps_done_again_after_a_resume_replace_the_old_ones() -> None:
+    def step(index: int, value: float) -> dict:
+        return {"kind": "step", "step": index, "total": 9, "seconds": 0.1, "terms": {"photographs": value}}
+
+    events = [step(1, 0.5), step(2, 0.4), step(3, 0.3), {"kind": "resumed", "step": 1}, step(2, 0.2)]
+    view = fold({"id": "x", "state": "running", "path": "/nowhere", "events": events})
+    assert view.terms["photographs"] == [(1, 0.5), (2, 0.2)]
+
+
+def test_smoothing_keeps_a_constant_and_thinning_keeps_the_last() -> None:
+    points = [(float(index), 2.0) for index in range(1000)]
+    assert all(abs(value - 2.0) < 1e-9 for _, value in plots.smoothed(points, window=40))
+    thin = plots.thinned(points)
+    assert len(thin) <= plots.MAX_POINTS + 1
+    assert thin[-1] == points[-1]
+
+
+def test_the_loss_chart_tells_its_lines_apart(studio: FakeStudio) -> None:
+    drawn = plots.loss_chart(fold(studio.status(studio.examples()[0]["run"])))
+    assert drawn.count("<polyline") == 4
+    for look in ('"curve raw smooth"', '"curve smooth"', '"curve prior"'):
+        assert f"class={look}" in drawn
+    assert "aria-label" in drawn
+
+
+def test_charts_and_progress_live_with_nothing() -> None:
+    empty = RunView(id="new", total=100)
+    assert "first step" in plots.loss_chart(empty)
+    assert "0 / 100" in panels.progress(empty)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations_are_said_as_a_person_would(seconds: float, text: str) -> None:
+    assert panels.duration(seconds) == text
+
+
+def test_a_mistake_is_one_sentence_and_a_fault_an_apology() -> None:
+    def mistaken() -> None:
+        raise ValueError("The prompt is empty; say what the picture shows.")
+
+    def broken() -> None:
+        raise OSError("/secret/path")
+
+    with pytest.raises(gr.Error, match=r"^'The prompt is empty; say what the picture shows.'$"):
+        told_in_the_page(mistaken)()
+    with pytest.raises(gr.Error, match="log of the server") as caught:
+        told_in_the_page(broken)()
+    assert "secret" not in str(caught.value)

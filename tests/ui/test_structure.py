@@ -1,0 +1,105 @@
+"""What the page is made of, without a server."""
+
+import gradio as gr
+import pytest
+from fake_studio import FakeStudio
+
+from pipelines.config import METHOD_CONFIGS, SampleConfig, preset
+from ui import form
+from ui.markup import Handout
+from ui.train import build
+
+PUBLIC = {"generate", "train_start", "train_status", "train_stop", "list_runs", "export_run"}
+
+
+@pytest.fixture(scope="module")
+def blocks(studio: FakeStudio, handout: Handout) -> gr.Blocks:
+    return build(studio, handout)
+
+
+def test_named_endpoints_are_public_and_nothing_else_is(blocks: gr.Blocks) -> None:
+    public = {event.api_name for event in blocks.fns.values() if event.api_visibility == "public"}
+    assert public == PUBLIC
+
+
+def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -> None:
+    limits = {
+        event.name: event.concurrency_limit for event in blocks.fns.values() if "tick" in str(event.targets)
+    }
+    assert list(limits.values()) == [None]
+    shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
+    assert len(shared) == 3
+
+
+def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:
+    formats = {
+        component["props"]["format"]
+        for component in blocks.get_config_file()["components"]
+        if component["type"] in ("image", "gallery", "imageslider") and "format" in component["props"]
+    }
+    assert formats <= {"png"}
+
+
+def test_every_control_has_a_label(blocks: gr.Blocks) -> None:
+    kinds = ("textbox", "dropdown", "slider", "number", "checkbox", "file", "gallery")
+    unlabelled = [
+        component["props"].get("elem_id") or component["type"]
+        for component in blocks.get_config_file()["components"]
+        if component["type"] in kinds and not component["props"].get("label")
+    ]
+    assert unlabelled == []
+
+
+def test_at_most_four_controls_before_advanced(blocks: gr.Blocks) -> None:
+    """Photographs, class word, rare word, method and preset."""
+    seen = []
+
+    def walk(node: dict) -> None:
+        component = by_id[node["id"]]
+        if component["type"] == "accordion" or component["props"].get("visible") is False:
+            return
+        if component["type"] in ("file", "textbox", "dropdown", "slider", "number", "checkbox", "radio"):
+            seen.append(component["props"]["label"])
+        for child in node.get("children") or []:
+            walk(child)
+
+    config = blocks.get_config_file()
+    by_id = {component["id"]: component for component in config["components"]}
+
+    def find(node: dict) -> dict | None:
+        if by_id.get(node["id"], {}).get("props", {}).get("elem_id") == "inputs":
+            return node
+        return next((found for child in node.get("children") or [] if (found := find(child))), None)
+
+    inputs = next(found for child in config["layout"]["children"] if (found := find(child)))
+    walk(inputs)
+    assert 1 <= len(seen) <= 4, seen
+
+
+def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:
+    values = [component["props"].get("value") for component in blocks.get_config_file()["components"]]
+    compared = [value for value in values if isinstance(value, str) and 'class="compare"' in value]
+    assert len(compared) == 1
+    assert "gradio_api/file=" in compared[0]
+    assert 'type="range"' in compared[0]
+
+
+@pytest.mark.parametrize("cls", [*METHOD_CONFIGS.values(), SampleConfig])
+def test_a_form_gives_back_the_config_it_was_made_from(cls: type) -> None:
+    config = cls()
+    with gr.Blocks():
+        made = form.widgets(config, form.field_names(cls))
+    assert form.parse(cls, {name: widget.value for name, widget in made.items()}) == config
+    assert form.parse(cls, form.shown(config)) == config
+
+
+def test_every_preset_fits_its_form() -> None:
+    config = preset("dreambooth", "embedded", "Quick")
+    assert form.parse(type(config), form.shown(config)) == config
+
+
+def test_a_form_names_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="Steps is empty"):
+        form.parse(SampleConfig, {"steps": None})
+    with pytest.raises(ValueError, match="Pictures is 99"):
+        form.parse(SampleConfig, {"count": 99})
