@@ -270,9 +270,8 @@ def bench_case(
 ) -> tuple[dict[str, Any], list[Image.Image]]:
     """Everything about one subject, and its row of the contact sheet."""
     own = replace(config, class_noun=case.subject.kind, measure=False)
-    noun = f"{own.identifier} {own.class_noun}"
     run = train(ask.studio, case, own)
-    drawn = ask.scenes(case, noun, run_id=run.run_id)
+    drawn = ask.scenes(case, f"{own.identifier} {own.class_noun}", run_id=run.run_id)
     control = ask.scenes(case, in_words(case.subject), run_id=None)
     found: dict[str, Any] = {
         "name": case.name,
@@ -284,22 +283,33 @@ def bench_case(
     }
     if {"prior", "noun"} & set(parts):
         free = replace(own, prior_preservation=False)
-        unpreserved = train(ask.studio, case, free)
-        found["prior"] = {
-            "untouched base": prior_scores(case, own, None, ask, encoders),
-            "with": prior_scores(case, own, run.run_id, ask, encoders),
-            "without": prior_scores(case, own, unpreserved.run_id, ask, encoders),
-        }
-    if "noun" in parts:
-        nouns = {"right": own.class_noun, "wrong": WRONG_NOUNS[case.subject.kind], "none": ""}
-        found["noun"] = {}
-        for label, word in nouns.items():
-            named = replace(free, class_noun=word)
-            run_id = unpreserved.run_id if label == "right" else train(ask.studio, case, named).run_id
-            shown = ask.scenes(case, f"{own.identifier} {word}".strip(), run_id=run_id)
-            found["noun"][label] = asdict(score(case, shown, encoders))
+        unpreserved = train(ask.studio, case, free).run_id
+        if "prior" in parts:
+            runs = {"untouched base": None, "with": run.run_id, "without": unpreserved}
+            found["prior"] = {
+                label: prior_scores(case, own, run_id, ask, encoders) for label, run_id in runs.items()
+            }
+        if "noun" in parts:
+            found["noun"] = noun_scores(case, free, unpreserved, ask, encoders)
     every = len(drawn) // len(case.scenes)
     return found, [*case.pictures, *drawn[::every], *control[::every]]
+
+
+def noun_scores(
+    case: Case, config: DreamBoothConfig, run_id: str, ask: Asker, encoders: Encoders
+) -> dict[str, dict[str, float]]:
+    """The right class noun (the run given), a wrong one and none; all without prior preservation, to be alike."""
+    found = {}
+    for label, noun in (
+        ("right", config.class_noun),
+        ("wrong", WRONG_NOUNS[case.subject.kind]),
+        ("none", ""),
+    ):
+        named = replace(config, class_noun=noun)
+        used = run_id if label == "right" else train(ask.studio, case, named).run_id
+        drawn = ask.scenes(case, f"{config.identifier} {noun}".strip(), run_id=used)
+        found[label] = asdict(score(case, drawn, encoders))
+    return found
 
 
 def summary(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
