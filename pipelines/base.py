@@ -1,7 +1,7 @@
 """One Stable Diffusion, whole: tokenizer, text encoder, VAE, UNet, noise schedule, device, dtype.
 
-Everything else in the engine asks a :class:`Base` and never the libraries below it, so that the embedded base, a
-diffusers folder, a Hub model and a single checkpoint file are the same thing from here on.
+Everything else in the engine asks a :class:`Base` and never the libraries below it, so that the embedded
+base, a diffusers folder, a Hub model and a single checkpoint file are the same thing from here on.
 """
 
 from __future__ import annotations
@@ -74,10 +74,11 @@ class Base:
     family: str  # "embedded" | "sd1": what presets go by
     name: str
     hash: str  # sha256 over the weights files of UNet, text encoder and VAE
-    unet: UNet2DConditionModel
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    tokenizer: CLIPTokenizer
+    # The annotations of diffusers and transformers do not match what their classes do, hence Any.
+    unet: Any  # diffusers.UNet2DConditionModel
+    text_encoder: Any  # transformers.CLIPTextModel
+    vae: Any  # diffusers.AutoencoderKL
+    tokenizer: Any  # transformers.CLIPTokenizer
     scheduler_config: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
@@ -107,7 +108,8 @@ class Base:
     @cached_property
     def alphas_cumprod(self) -> torch.Tensor:
         """The noise schedule that the base was trained on, (1000,) float32 on the CPU."""
-        return DDPMScheduler.from_config(self.scheduler_config).alphas_cumprod.float()
+        scheduler: Any = DDPMScheduler.from_config(self.scheduler_config)
+        return scheduler.alphas_cumprod.float()
 
     def token_ids(self, prompts: list[str]) -> torch.Tensor:
         """Return (B, T) token ids on the CPU, padded to the context and cut there."""
@@ -139,7 +141,8 @@ class Base:
 
     @cached_property
     def latent_colours(self) -> torch.Tensor:
-        """(5, 3): the linear map from a latent cell and a constant 1 to its mean RGB in [-1, 1], for quick previews.
+        """(5, 3): the linear map from a latent cell and a constant 1 to its mean RGB in [-1, 1], for
+        previews.
 
         Fitted once by least squares to what this VAE makes of smooth fields of colour.
         """
@@ -159,15 +162,15 @@ class Base:
             )
         if scheduler not in self._pipelines:
             scheduler_class, options = SCHEDULER_CLASSES[scheduler]
+            left_out: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
             pipe = StableDiffusionPipeline(
                 vae=self.vae,
                 text_encoder=self.text_encoder,
                 tokenizer=self.tokenizer,
                 unet=self.unet,
                 scheduler=scheduler_class.from_config(self.scheduler_config, **options),
-                safety_checker=None,
-                feature_extractor=None,
                 requires_safety_checker=False,
+                **left_out,
             )
             pipe.set_progress_bar_config(disable=True)
             self._pipelines[scheduler] = pipe
@@ -175,11 +178,11 @@ class Base:
 
 
 def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
-    """Load "embedded", a diffusers folder, a Hub id ("owner/name" or "owner/name@revision") or one checkpoint file.
+    """Load "embedded", a diffusers folder, a Hub id ("owner/name[@revision]") or one checkpoint file.
 
-    A Hub id is looked up on this machine, and downloaded only when ``ATELIER_HUB=1`` is set. The device is CUDA when
-    there is one; the dtype is float16 on CUDA and float32 elsewhere. Raises ValueError for anything but Stable
-    Diffusion 1.x in safetensors, naming what it is.
+    A Hub id is looked up on this machine, and downloaded only when ``ATELIER_HUB=1`` is set. The device is
+    CUDA when there is one; the dtype is float16 on CUDA and float32 elsewhere. Raises ValueError for anything
+    but Stable Diffusion 1.x in safetensors, naming what it is.
     """
     place = locate(spec)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -195,8 +198,8 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
     for part in (base.unet, base.text_encoder, base.vae):
         part.requires_grad_(False).eval().to(target)
         for parameter in part.parameters():
-            # Weights mapped from a file lie unaligned, and kernels then sum in another order: a copy makes the
-            # same weights give the same bits, whatever container they came from.
+            # Weights mapped from a file lie unaligned, and kernels then sum in another order: a copy makes
+            # the same weights give the same bits, whatever container they came from.
             parameter.data = parameter.data.clone()
     base.device = target
     base.tokenizer.model_max_length = base.context
@@ -204,21 +207,20 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
 
 
 def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
-    """Load the parts of a checked diffusers folder; safety checker and feature extractor are left where they are."""
+    """Load the parts of a checked diffusers folder, without safety checker and feature extractor."""
     files = [weights_file(folder / part) for part in ("unet", "text_encoder", "vae")]
     variants = ["fp16" if file.stem.endswith(".fp16") else None for file in files]
     local = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    unet, unet_info = UNet2DConditionModel.from_pretrained(
-        folder, subfolder="unet", variant=variants[0], torch_dtype=dtype, **local
-    )
-    text_encoder, text_info = CLIPTextModel.from_pretrained(
-        folder, subfolder="text_encoder", variant=variants[1], dtype=dtype, **local
-    )
-    vae, vae_info = AutoencoderKL.from_pretrained(
-        folder, subfolder="vae", variant=variants[2], torch_dtype=dtype, **local
-    )
-    for file, info in zip(files, (unet_info, text_info, vae_info), strict=True):
+    kinds: tuple[Any, ...] = (UNet2DConditionModel, CLIPTextModel, AutoencoderKL)
+    parts: list[Any] = []
+    for kind, file, variant in zip(kinds, files, variants, strict=True):
+        precision = {"dtype" if file.parent.name == "text_encoder" else "torch_dtype": dtype}
+        part, info = kind.from_pretrained(
+            folder, subfolder=file.parent.name, variant=variant, **precision, **local
+        )
         _check_complete(file, missing=sorted(info["missing_keys"]), shapes=sorted(info["mismatched_keys"]))
+        parts.append(part)
+    unet, text_encoder, vae = parts
     card = folder / "atelier.json"
     told = read_json(card) if card.is_file() else {}
     return Base(
@@ -239,16 +241,18 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
 
 
 def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
-    """Load a checked single-file checkpoint with the configs in ``assets/sd1_config`` and diffusers' converters."""
+    """Load a checked single-file checkpoint with the shipped configs and diffusers' converters."""
     with safe_open(path, framework="pt") as weights:
         names = [name for name in weights.keys() if name.startswith(LDM_PREFIXES)]  # noqa: SIM118
         tensors = {name: weights.get_tensor(name).to(dtype) for name in names}
-    unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
-    vae_config = AutoencoderKL.load_config(SD1_CONFIG, subfolder="vae")
+    unet_config: Any = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
+    vae_config: Any = AutoencoderKL.load_config(SD1_CONFIG, subfolder="vae")
     with init_empty_weights():
-        unet = UNet2DConditionModel.from_config(unet_config)
-        vae = AutoencoderKL.from_config(vae_config)
-        text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(SD1_CONFIG, subfolder="text_encoder"))
+        unet: Any = UNet2DConditionModel.from_config(unet_config)
+        vae: Any = AutoencoderKL.from_config(vae_config)
+        text_encoder: Any = CLIPTextModel(
+            CLIPTextConfig.from_pretrained(SD1_CONFIG, subfolder="text_encoder")
+        )
     try:
         unet_tensors = convert_ldm_unet_checkpoint(tensors, unet_config)
         vae_tensors = convert_ldm_vae_checkpoint(tensors, vae_config)
@@ -286,12 +290,12 @@ def _fill(part: nn.Module, tensors: dict[str, torch.Tensor], *, file: Path) -> N
 
 
 def _check_complete(file: Path, *, missing: list[str], shapes: list[Any]) -> None:
-    """Raise ValueError when weights that the architecture needs are not in the file, or have another shape."""
+    """Raise ValueError when weights that the architecture needs are missing or have another shape."""
     if missing or shapes:
         first = missing[0] if missing else shapes[0]
         raise ValueError(
-            f"{file.name} lacks {len(missing) + len(shapes)} tensors of Stable Diffusion 1.x, the first is {first}; "
-            "please download the model again or choose another."
+            f"{file.name} lacks {len(missing) + len(shapes)} tensors of Stable Diffusion 1.x, the first is "
+            f"{first}; please download the model again or choose another."
         )
 
 
@@ -304,7 +308,7 @@ def _hash_files(files: list[Path]) -> str:
 
 
 def _hash_file(file: Path) -> str:
-    """Return the sha256 of a file; of a large one it is remembered in the data folder by path, size and time."""
+    """Return the sha256 of a file; a large one's is remembered in the data folder by path, size and time."""
     facts = file.stat()
     large = facts.st_size > REMEMBER_HASH_BYTES
     memory = data_root() / "weights_hashes.json"

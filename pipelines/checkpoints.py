@@ -1,7 +1,7 @@
-"""What lies behind the name of a base, read from names, configs and headers alone: no weights, no torch, no network.
+"""What lies behind the name of a base, told from names, configs and headers: no weights, torch or network.
 
-Stable Diffusion 1.x is what Atelier personalizes. Its relatives (2.x, XL, 3, inpainting, v-prediction, ...) look
-alike from outside, so each is recognised here and refused by name before a single weight is read.
+Stable Diffusion 1.x is what Atelier personalizes. Its relatives (2.x, XL, 3, inpainting, v-prediction, ...)
+look alike from outside, so each is recognised here and refused by name before a single weight is read.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file: name -> {"dtype", "shape", "data_offsets"}, and "__metadata__".
+    """Return a safetensors header: name -> {"dtype", "shape", "data_offsets"}, and "__metadata__".
 
     Raises ValueError for a pickle under a false name and for anything damaged or cut short.
     """
@@ -149,13 +149,13 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise ValueError unless the single file ``path`` is a whole Stable Diffusion 1.x text-to-image checkpoint."""
+    """Raise ValueError unless the single file is a whole Stable Diffusion 1.x text-to-image checkpoint."""
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
     name = path.name
     if any(mark in key for key in header for mark in ADAPTER_MARKS):
         raise ValueError(
-            f"{name} is a LoRA or another adapter, not a base; import it in the library and choose its base here."
+            f"{name} is a LoRA or another adapter, not a base; please choose the base that it was made for."
         )
     for mark, what in FAMILY_MARKS:
         if any(mark in key for key in header):
@@ -175,7 +175,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError unless the diffusers folder holds a Stable Diffusion 1.x text-to-image model in safetensors."""
+    """Raise ValueError unless the folder is a Stable Diffusion 1.x text-to-image model in safetensors."""
     name = folder.resolve().name
     class_name = str(read_json(folder / "model_index.json").get("_class_name"))
     for prefix, what in OTHER_PIPELINES.items():
@@ -193,7 +193,7 @@ def check_folder(folder: Path) -> None:
 
 
 def weights_file(part: Path) -> Path:
-    """Return the weights file of one part of a diffusers folder; full precision is preferred to a half copy."""
+    """Return the weights file of one part of a folder; full precision is preferred to a half copy."""
     stem = "model" if part.name == "text_encoder" else "diffusion_pytorch_model"
     for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
         if (part / name).is_file():
@@ -208,7 +208,8 @@ def weights_file(part: Path) -> Path:
 def describe_base(spec: str) -> dict[str, Any]:
     """Return what the picker shows about ``spec`` without opening a weight.
 
-    Keys: spec, name, kind, family, present, disk_mb, memory_mb, needs (one sentence), problem ("" when usable).
+    Keys: spec, name, kind, family, present, disk_mb, memory_mb, needs (one sentence), problem ("" when
+    usable).
     """
     facts: dict[str, Any] = {
         "spec": spec,
@@ -288,7 +289,8 @@ def _needs(facts: Mapping[str, Any]) -> str:
         return str(facts["problem"])
     if facts["family"] == EMBEDDED:
         return "Comes with Atelier; runs on any processor."
-    gpu = f"A CUDA GPU with about {facts['memory_mb'] / 1000:.0f} GB is advised; a processor takes minutes a picture."
+    memory_gb = facts["memory_mb"] / 1000
+    gpu = f"A CUDA GPU with about {memory_gb:.0f} GB is advised; a processor takes minutes a picture."
     if facts["present"]:
         return gpu
     return f"A download of about {facts['disk_mb'] / 1000:.1f} GB from the Hugging Face Hub. {gpu}"

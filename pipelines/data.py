@@ -1,6 +1,7 @@
 """Photographs in, pictures out: the only place where pixel ranges change (PIL 0..255 <-> float32 [-1, 1]).
 
-torch is imported inside the functions that need it, so that a photograph can be checked and shown while it still loads.
+torch is imported inside the functions that need it, so that a photograph can be checked and shown while it
+still loads.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Photos:
 
 
 def encode(base: Base, photos: Sequence[Photo]) -> Photos:
-    """Ask the VAE for the moments of photographs, one at a time. ValueError when it overflows in half precision."""
+    """Return the VAE's moments of photographs, one at a time. ValueError when half precision overflows."""
     import torch
 
     moments = [base.encode_images(to_tensor([photo.image])) for photo in photos]
@@ -122,10 +123,10 @@ def read_photos(
 ) -> list[Photo]:
     """Read 1 to 20 photographs, or zips of them, as clean squares of ``size_px``.
 
-    What a file is, its content says and not its name: JPEG, PNG or WebP, turned as its EXIF tells and then stripped
-    of it. A .txt file with a photograph's name is its caption. ``crops`` moves a photograph's square, by file name:
-    (dx, dy) from -1 (left, top) over 0 (centre) to 1 (right, bottom). Raises ValueError with one sentence for each
-    file that cannot be used.
+    What a file is, its content says and not its name: JPEG, PNG or WebP, turned as its EXIF tells and then
+    stripped of it. A .txt file with a photograph's name is its caption. ``crops`` moves a photograph's
+    square, by file name: (dx, dy) from -1 (left, top) over 0 (centre) to 1 (right, bottom). Raises ValueError
+    with one sentence for each file that cannot be used.
     """
     photos, captions, refusals = [], {}, []
     for name, content in _files(paths, refusals):
@@ -155,7 +156,7 @@ def read_photos(
 
 
 def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of every file, those inside zips too; what cannot be opened goes to ``refusals``."""
+    """Yield (name, content) of every file, also inside zips; what cannot be opened goes to ``refusals``."""
     for path in paths:
         try:
             if zipfile.is_zipfile(path):
@@ -182,7 +183,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in members:
                 if member.file_size > MAX_FILE_BYTES:
                     raise ValueError(
-                        f"holds {_shown(member.filename)}, larger than {MAX_FILE_BYTES >> 20} MB; make it smaller."
+                        f"holds {_shown(member.filename)}, over {MAX_FILE_BYTES >> 20} MB; make it smaller."
                     )
                 with archive.open(member) as stream:
                     yield PurePosixPath(member.filename).name, stream.read(member.file_size)
@@ -230,7 +231,7 @@ def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, 
 def _square(
     image: Image.Image, *, size_px: int, shift: tuple[float, float]
 ) -> tuple[Image.Image, tuple[int, int, int]]:
-    """Return the upright, cropped, reduced picture and (left, top, side) of its crop in the original's pixels."""
+    """Return the upright, cropped, reduced picture, and the crop (left, top, side) in original pixels."""
     turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
     width, height = image.size[::-1] if turned else image.size
     image.draft("RGB", (2 * size_px, 2 * size_px))  # a large JPEG is decoded at a fraction of its size
@@ -248,7 +249,7 @@ def _square(
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return any picture as RGB: what is transparent becomes white, 16-bit greys keep their upper eight bits."""
+    """Return any picture as RGB: the transparent becomes white, 16-bit greys keep their upper eight bits."""
     if image.mode.startswith("I"):
         return Image.fromarray(
             (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)

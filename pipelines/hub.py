@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: asked only when the owner of the machine allows it, and only for safetensors and configs."""
+"""The Hugging Face Hub: asked only when the owner of the machine allows it, for safetensors and configs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def choose_files(present: Collection[str], *, name: str) -> list[str]:
         weights = next((f for f in (f"{stem}.safetensors", f"{stem}.fp16.safetensors") if f in present), None)
         if weights is None:
             raise ValueError(
-                f"{name} has no {stem}.safetensors; Atelier reads no pickled weights, because opening them can run "
-                "any program, so please choose a repository with safetensors in the diffusers layout."
+                f"{name} has no {stem}.safetensors; Atelier reads no pickled weights, because opening them "
+                "can run any program, so please choose a repository with safetensors in the diffusers layout."
             )
         chosen.append(weights)
     return chosen
@@ -53,8 +53,8 @@ def fetch_model(name: str, *, revision: str | None = None) -> Path:
         if found is not None:
             return found
         raise ValueError(
-            f"{name} is not on this machine and downloads are off; start Atelier with {ALLOW}=1 to allow them "
-            "(about 4 GB), or give a folder or a .safetensors file."
+            f"{name} is not on this machine and downloads are off; start Atelier with {ALLOW}=1 to allow "
+            "them (about 4 GB), or give a folder or a .safetensors file."
         )
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -65,6 +65,6 @@ def fetch_model(name: str, *, revision: str | None = None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, OSError) as error:
         raise ValueError(
-            f"{name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check the name, "
-            "the revision and the connection."
+            f"{name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check "
+            "the name, the revision and the connection."
         ) from error

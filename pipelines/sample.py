@@ -1,4 +1,4 @@
-"""The sampler: a stack of adapters, a prompt and a seed in, pictures out. Steps and solvers are diffusers' own."""
+"""The sampler: adapters, a prompt and a seed in, pictures out. Steps and solvers are diffusers' own."""
 
 from __future__ import annotations
 
@@ -44,10 +44,12 @@ def sample(
     on_preview: Preview | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Samples:
-    """Make ``config.count`` pictures with the adapters of ``stack`` at their strengths; the base stays as it was.
+    """Make ``config.count`` pictures with the adapters of ``stack`` at their strengths; the base stays as it
+    was.
 
-    On a processor the pictures are made one after the other, so that picture i is the same to the bit however many
-    are asked for. ``on_preview`` is called after every step of all pictures together, ``stop`` is asked there.
+    On a processor the pictures are made one after the other, so that picture i is the same to the bit however
+    many are asked for. ``on_preview`` is called after every step of all pictures together, ``stop`` is asked
+    there.
     """
     started = time.perf_counter()
     used = replace(config, size_px=config.size_px or base.size_px)
@@ -92,8 +94,8 @@ def _denoise(
     on_preview: Preview | None,
     stop: Callable[[], bool] | None,
 ) -> torch.Tensor | None:
-    """Return scaled latents (B, 4, h, w), one per seed, or None when ``stop`` said so. ``prompts``: (2, T, C)."""
-    pipe = base.pipeline(config.scheduler)
+    """Return scaled latents (B, 4, h, w), one per seed, or None after ``stop``. ``prompts``: (2, T, C)."""
+    pipe: Any = base.pipeline(config.scheduler)
     interrupted = stop is not None and stop()
 
     def watch(pipeline: Any, step: int, _: int, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -131,8 +133,8 @@ def _decoded(base: Base, latents: torch.Tensor) -> Image.Image:
 def _previews(base: Base, scheduler: Any, latents: torch.Tensor) -> list[Image.Image]:
     """Return small pictures of unfinished latents, at half the final size, without asking the VAE.
 
-    A multistep solver keeps its latest estimate of the clean latents, which shows more than the noisy ones; these
-    are brought to unit variance where a solver counts in larger sigmas.
+    A multistep solver keeps its latest estimate of the clean latents, which shows more than the noisy ones;
+    these are brought to unit variance where a solver counts in larger sigmas.
     """
     estimates = getattr(scheduler, "model_outputs", None)
     if estimates and estimates[-1] is not None:
@@ -156,7 +158,7 @@ def _shifted(on_preview: Preview | None, *, before: int, total: int) -> Preview 
 
 
 def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write a picture with ``meta`` as JSON in a text chunk, whole or not at all; same picture and meta, same bytes."""
+    """Write a picture with ``meta`` as JSON in a text chunk, atomically; equal input gives equal bytes."""
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(SETTINGS_KEY, json.dumps(meta, sort_keys=True))
     stream = io.BytesIO()
@@ -165,7 +167,7 @@ def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
 
 
 def read_png_settings(path: Path) -> dict[str, Any]:
-    """Return what :func:`save_png` wrote beside a picture. ValueError when the file holds no settings of ours."""
+    """Return the ``meta`` that :func:`save_png` wrote. ValueError when the file holds no settings of ours."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             settings = json.loads(image.text[SETTINGS_KEY])  # type: ignore[attr-defined]  # PNG only

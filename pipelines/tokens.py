@@ -1,8 +1,8 @@
 """Rare-token identifiers: short strings that a tokenizer knows as one token and that mean nothing yet.
 
-A name for a new subject should carry no meaning of its own, and a random string of letters does not do: it is split
-into letters that mean a lot. So the search runs over the vocabulary (DreamBooth, section 3.2): the ids of a byte-pair
-vocabulary grow as its entries get rarer, so the rarest single tokens are looked at first.
+A name for a new subject should carry no meaning of its own, and a random string of letters does not do: it is
+split into letters that mean a lot. So the search runs over the vocabulary (DreamBooth, section 3.2): the ids
+of a byte-pair vocabulary grow as its entries get rarer, so the rarest single tokens are looked at first.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.config import ASSETS, SampleConfig
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-    from transformers import CLIPTokenizer
 
     from pipelines.base import Base
 
@@ -37,12 +36,13 @@ class Candidate:
 
 
 def rare_identifiers(
-    tokenizer: CLIPTokenizer, *, count: int = 12, max_letters: int = 4, avoid: Collection[str] = ()
+    tokenizer: Any, *, count: int = 12, max_letters: int = 4, avoid: Collection[str] = ()
 ) -> list[Candidate]:
-    """Return the ``count`` rarest identifiers in a CLIP vocabulary, the rarest first.
+    """Return the ``count`` rarest identifiers in the vocabulary of a CLIP tokenizer, the rarest first.
 
-    Each is three to ``max_letters`` ASCII letters, one token that ends a word, comes back from its text alone and in
-    a sentence, and is neither a word nor among ``avoid``. Fewer come back when the vocabulary has no more.
+    Each is three to ``max_letters`` ASCII letters, one token that ends a word, comes back from its text alone
+    and in a sentence, and is neither a word nor among ``avoid``. Fewer come back when the vocabulary has no
+    more.
     """
     forbidden = known_letters() | {word.lower() for word in avoid}
     found = []
@@ -62,8 +62,8 @@ def rare_identifiers(
 def is_word(text: str, *, known: Collection[str] | None = None) -> bool:
     """Whether a string of lower-case letters may mean something to the base.
 
-    Anything that can be spoken is taken for a word, and so are the abbreviations in ``assets/known_letters.txt``
-    and the likes of "zzz".
+    Anything that can be spoken is taken for a word, and so are the abbreviations in
+    ``assets/known_letters.txt`` and the likes of "zzz".
     """
     if text in (known_letters() if known is None else known) or len(set(text)) == 1:
         return True
@@ -75,7 +75,7 @@ def known_letters() -> set[str]:
     return set((ASSETS / "known_letters.txt").read_text(encoding="utf-8").split())
 
 
-def comes_back(tokenizer: CLIPTokenizer, text: str, *, token_id: int) -> bool:
+def comes_back(tokenizer: Any, text: str, *, token_id: int) -> bool:
     """Whether ``text`` is exactly this token, decodes to itself, and stays whole inside a sentence."""
     alone = tokenizer(text, add_special_tokens=False).input_ids
     inside = tokenizer(PROBE.format(text), add_special_tokens=False).input_ids
@@ -89,10 +89,11 @@ def diversity(
     features: Callable[[list[Image.Image]], torch.Tensor],
     config: SampleConfig | None = None,
 ) -> float:
-    """Return how different the untouched base's pictures of the bare token are: the mean of 1 - cosine over pairs.
+    """Return how different the untouched base's pictures of the bare token are: the mean of 1 - cosine over
+    pairs.
 
-    A token with a meaning gives pictures of one thing, a low value. ``features`` maps N pictures to unit vectors
-    (N, D), such as an encoder of the metrics.
+    A token with a meaning gives pictures of one thing, a low value. ``features`` maps N pictures to unit
+    vectors (N, D), such as an encoder of the metrics.
     """
     from pipelines.sample import sample
 
@@ -105,7 +106,7 @@ def diversity(
     return float(1.0 - similar / pairs)
 
 
-def _whole_words(tokenizer: CLIPTokenizer) -> Iterator[Candidate]:
+def _whole_words(tokenizer: Any) -> Iterator[Candidate]:
     """Yield every token that ends a word, from the largest id down; special tokens have no such ending."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: -entry[1])
     words = [

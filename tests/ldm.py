@@ -1,4 +1,4 @@
-"""Writes Stable Diffusion 1.x parts in the original single-file layout, so that reading it back can be tested."""
+"""Writes Stable Diffusion 1.x in the original single-file layout, so that reading it can be tested."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,7 @@ def renamed(name: str, table: tuple) -> str:
 def ldm_tensors(
     unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel
 ) -> dict[str, torch.Tensor]:
-    """Return the parts' tensors under their original names, with the 1x1 convolutions of the VAE's attention."""
+    """Return the parts' tensors under their original names; the VAE's attention as 1x1 convolutions."""
     tensors = {}
     for name, value in unet.state_dict().items():
         plain = renamed(name, UNET_NAMES)

@@ -1,4 +1,4 @@
-"""The base: the embedded one, Stable Diffusion 1.5's true configuration, checkpoint files, and all that is refused."""
+"""The base: embedded, in Stable Diffusion 1.5's true configuration, from one file, and what is refused."""
 
 import json
 import pickle
@@ -122,7 +122,7 @@ def test_large_hashes_are_remembered(
 
 
 def narrow_sd1(folder: Path, *, layers: int = 1) -> dict[str, torch.Tensor]:
-    """Write the configs of a narrow Stable Diffusion 1.x with text width 768, and return its tensors in LDM names."""
+    """Write the configs of a narrow Stable Diffusion 1.x and return its tensors in LDM names."""
     shutil.copytree(ASSETS / "base" / "tokenizer", folder / "tokenizer")
     shutil.copytree(SD1_CONFIG / "scheduler", folder / "scheduler")
     unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
