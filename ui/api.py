@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.events import api
 
 from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
 from ui.errors import told_in_the_page
@@ -92,7 +93,7 @@ def _add_watching(studio: "Studio") -> None:
         return studio.list_runs()
 
     for endpoint in (train_status, train_stop, list_runs):
-        gr.api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+        api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
 def _add_export(studio: "Studio", handout: Handout) -> None:

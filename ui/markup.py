@@ -1,4 +1,7 @@
-"""HTML from Python, with every text escaped, and the copies of files that a browser may fetch."""
+"""HTML from Python, with every text escaped, and the copies of files that a browser may fetch.
+
+Gradio's own HTML templates are not used: they run ``${...}`` as JavaScript even inside an escaped value.
+"""
 
 import hashlib
 import html

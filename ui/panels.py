@@ -1,5 +1,6 @@
 """The pieces of the page that are more than one widget: each function returns escaped HTML."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,10 @@ def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
     )
 
 
-def caption(*, prompt: str, seed: int | None, facts: list[tuple[str, str]] = ()) -> Html:
+def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = ()) -> Html:
     """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
     rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
-    terms = [Html(element("dt", name) + element("dd", value)) for name, value in rows]
+    terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
     return element("div", element("blockquote", prompt), element("dl", *terms), class_="caption")
 
 

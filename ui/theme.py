@@ -4,7 +4,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+from gradio.themes import Base
 from gradio.themes.utils import colors, fonts, sizes
 
 TERRACOTTA = colors.Color(
@@ -62,13 +62,13 @@ def look() -> dict[str, Any]:
     return {"theme": theme(), "css_paths": [ASSETS / "app.css"], "favicon_path": ASSETS / "icon.svg"}
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Return the theme. Every font comes from this machine.
 
     Some of the fonts that Gradio bundles hold only a few letters; these two and their weights are whole. Lora is
     named here so that its faces are written; app.css uses it for headings and prompts.
     """
-    base = gr.themes.Base(
+    base = Base(
         primary_hue=TERRACOTTA,
         secondary_hue=TERRACOTTA,
         neutral_hue=PAPER,

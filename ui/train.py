@@ -12,7 +12,7 @@ from pipelines.config import METHOD_CONFIGS, SampleConfig
 from ui import api, form, panels, plots
 from ui.desk import EMPTY_FRAME, Desk, card
 from ui.errors import told_in_the_page
-from ui.markup import Handout, Html
+from ui.markup import Handout, Html, element
 from ui.theme import ASSETS
 from ui.view import RunView, fold
 
@@ -193,8 +193,10 @@ def _words(page: Page, *, config: Any) -> dict[str, Component]:
 def _crops(page: Page) -> None:
     named = page.named
     with gr.Column(visible=False, elem_id="crops") as named["crops_row"]:
+        gr.HTML(element("p", "This square of each is used; press one to move it.", class_="hint"))
         named["crops"] = gr.Gallery(
-            label="What is kept of each; press one to move its crop",
+            label="Square crops",
+            show_label=False,
             columns=4,
             height="auto",
             allow_preview=False,
