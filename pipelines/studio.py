@@ -121,8 +121,6 @@ class Studio:
         job = self._jobs.get(run_id)
         if job is None or job.state not in LIVE_STATES:
             raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
-        if job.state == "running":
-            run.append("state", state="stopping", message="")
         self.worker.cancel(job, keep=keep)
 
     def discard(self, run_id: str) -> None:
@@ -182,6 +180,8 @@ class Studio:
         steps = [event for event in events if event["kind"] == "step"]
         recent = [event["seconds"] for event in steps[-20:]]
         job = self._jobs.get(run_id)
+        if state == "running" and job is not None and job.stop_requested:
+            state = "stopping"
         waiting = [queued.id for queued in self.worker.queue()]
         failed = run.last_state() if state == "failed" else {}
         return {

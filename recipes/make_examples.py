@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from pipelines.config import ASSETS, preset
 from pipelines.runs import Run
 from pipelines.studio import Studio
+from pipelines.workshop import Workshop
 from recipes import world
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ def draw_photos(example: Example, folder: Path) -> list[Path]:
     return paths
 
 
-def train(example: Example, photos: Sequence[Path], *, studio: Studio, steps: int | None) -> Run:
-    """Run the Quick preset on the photographs and return the finished run. Raises ValueError when it failed."""
+def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bool) -> Run:
+    """Run the Quick preset (a ``trial``: two steps of it) and return the run. Raises ValueError when it failed."""
     words = "{identifier} {class_noun}"
     chosen = preset("dreambooth", "embedded", "Quick")
     config = replace(
@@ -75,9 +76,9 @@ def train(example: Example, photos: Sequence[Path], *, studio: Studio, steps: in
         class_noun=example.kind,
         sample_prompts=(f"a photo of a {words}", f"a photo of a {words} {example.place}"),
         sample_seed=example.seed,
-        steps=steps or chosen.steps,
-        warmup_steps=min(chosen.warmup_steps, steps or chosen.steps),
     )
+    if trial:
+        config = replace(config, steps=2, warmup_steps=0, class_images=2, sample_steps=2)
     run_id = studio.start("dreambooth", config, photos, name=example.title)
     state = studio.wait(run_id)
     if state != "done":
@@ -110,17 +111,19 @@ def ship(example: Example, run: Run, folder: Path) -> None:
     (folder / "example.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def make(out: Path, *, names: Sequence[str] = (), steps: int | None = None) -> list[Path]:
+def make(
+    out: Path, *, names: Sequence[str] = (), trial: bool = False, workshop: Workshop | None = None
+) -> list[Path]:
     """Make the named examples (default: all) below ``out`` and return their folders."""
     folders = []
     with tempfile.TemporaryDirectory(prefix="atelier-examples-") as scratch:
-        studio = Studio(Path(scratch) / "data")
+        studio = Studio(Path(scratch) / "data", workshop=workshop)
         try:
             for example in EXAMPLES:
                 if names and example.name not in names:
                     continue
                 photos = draw_photos(example, Path(scratch) / example.name)
-                run = train(example, photos, studio=studio, steps=steps)
+                run = train(example, photos, studio=studio, trial=trial)
                 ship(example, run, out / example.name)
                 folders.append(out / example.name)
                 log.info("%s: %s", example.title, run.read_json("metrics.json"))
@@ -134,10 +137,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="examples to make (default: all)")
     parser.add_argument("--out", type=Path, default=ASSETS / "examples")
-    parser.add_argument("--steps", type=int, help="fewer steps, to try it out")
+    parser.add_argument("--trial", action="store_true", help="two steps only, to try the recipe out")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make(chosen.out, names=chosen.names, steps=chosen.steps)
+    make(chosen.out, names=chosen.names, trial=chosen.trial)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from pipelines.config import DreamBoothConfig, SampleConfig, to_dict
 from pipelines.studio import Studio
 from pipelines.workshop import Workshop
+from recipes import make_examples
 
 PATIENCE_S = 120
 TINY = DreamBoothConfig(
@@ -204,6 +205,7 @@ torch.set_num_threads(1)
 from pipelines import conduct
 from pipelines.studio import Studio
 from pipelines.workshop import Workshop
+from recipes import make_examples
 conduct.CHECKPOINT_S = 0.0
 studio = Studio(Path(sys.argv[1]))
 config = __import__("json").loads(sys.argv[2])
@@ -258,8 +260,8 @@ def test_a_non_finite_loss_ends_in_a_sentence(studio: Studio, photo_paths: list[
     )
     run_id = studio.start("dreambooth", exploding, photo_paths)
     state = studio.wait(run_id, PATIENCE_S)
-    if state == "failed":
-        assert "lower learning rate" in studio.status(run_id)["error"]
+    assert state == "failed"
+    assert "lower learning rate" in studio.status(run_id)["error"]
     again = studio.start("dreambooth", TINY, photo_paths)
     assert finish(studio, again) == "done"
 
@@ -308,6 +310,29 @@ def test_measured_speed_replaces_the_guess(studio: Studio, photo_paths: list[Pat
     finish(studio, run_id)
     speeds = json.loads((studio.root / "speeds.json").read_text())
     assert set(speeds["embedded on cpu"]) == {"train_s", "sample_s", "start_s"}
+
+
+def test_a_shipped_example_is_shown_and_drawn_with_but_never_changed(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assets = tmp_path / "assets"
+    (folder,) = make_examples.make(
+        assets / "examples", names=["florence"], trial=True, workshop=studio._workshop()
+    )
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
+    monkeypatch.setattr("pipelines.studio.ASSETS", assets)
+    before = sorted(folder.rglob("*"))
+    (example,) = studio.examples()
+    assert (example["name"], example["run"], len(example["photos"])) == ("florence", "example-florence", 4)
+    status = studio.status(example["run"])
+    assert (status["state"], status["step"]) == ("done", 2)
+    assert studio.generate(PICTURE, run_id=example["run"], before_after=True)
+    assert studio.views(example["run"])
+    for change in (studio.discard, studio.resume, lambda run_id: studio.train_more(run_id, 5)):
+        with pytest.raises(ValueError, match="shipped example"):
+            change(example["run"])
+    assert sorted(folder.rglob("*")) == before
+    assert studio.list_runs() == []
 
 
 @pytest.mark.parametrize("format", ["safetensors", "diffusers", "peft", "kohya"])
