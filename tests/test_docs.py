@@ -1,0 +1,167 @@
+"""What is written about the program is true of it, and the repository holds nothing that it must not."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import app
+import run
+from pipelines.config import METHOD_CONFIGS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAX_FILE_BYTES = 10_000_000
+MAX_BASE_BYTES = 32_000_000
+MACHINE_PATH = re.compile(rb"(?<![\w.}/-])/(?:work|root|tmp|home|Users)/\w")
+PUBLIC_PARTS = (ast.FunctionDef, ast.ClassDef)
+
+
+def tracked() -> list[Path]:
+    """Every file that the repository holds; outside a clone, every file that is not hidden."""
+    if (ROOT / ".git").exists():
+        told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        found = [ROOT / name for name in told.stdout.split("\0") if name]
+    else:
+        found = [path for path in ROOT.rglob("*") if not _is_made(path.relative_to(ROOT))]
+    return [path for path in found if path.is_file()]
+
+
+def _is_made(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def section(title: str) -> str:
+    """Return README's text under a heading, up to the next one."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, f"README has no section {title!r}"
+    return found[1]
+
+
+def tree() -> dict[Path, str]:
+    """README's tree: path -> what stands beside it."""
+    drawing = re.search(r"```\n(.*?)```", section("The tree"), re.DOTALL)
+    assert drawing, "README's tree is a code block"
+    entries: dict[Path, str] = {}
+    parent = Path()
+    for line in drawing[1].splitlines():
+        name, _, told = line.strip().partition(" ")
+        if line.startswith(" "):
+            entries[parent / name] = told.strip()
+        else:
+            parent = Path(name) if name.endswith("/") else Path()
+            entries[Path(name)] = told.strip()
+    return entries
+
+
+def commands() -> list[list[str]]:
+    """Every call of run.py that README shows, as words."""
+    quoted = re.findall(r"python3 (run\.py[^`#\n]*)", README)
+    return [line.split() for line in quoted]
+
+
+def test_the_tree_names_what_is_there() -> None:
+    for path, told in tree().items():
+        assert (ROOT / path).exists(), f"README's tree names {path}, which is not there"
+        assert told, f"README's tree says nothing about {path}"
+
+
+def test_the_tree_leaves_nothing_out() -> None:
+    named = set(tree())
+    for path in tracked():
+        parts = path.relative_to(ROOT).parts
+        if len(parts) == 1 and path.suffix != ".py":
+            continue
+        if not parts[0].startswith("."):
+            assert Path(parts[0]) in named, f"README's tree does not mention {parts[0]}"
+        if parts[0] == "pipelines" and len(parts) > 2:
+            assert Path(*parts[:2]) in named, f"README's tree does not mention {Path(*parts[:2])}"
+
+
+def test_the_modules_that_the_tree_lists_exist() -> None:
+    listed = tree()[Path("pipelines")].partition(":")[2].replace(",", " ").split()
+    assert len(listed) > 5
+    missing = [name for name in listed if not (ROOT / "pipelines" / f"{name}.py").is_file()]
+    assert not missing, f"README's tree lists modules of pipelines/ that are not there: {missing}"
+
+
+def test_every_method_has_a_row() -> None:
+    rows = [line.split("|")[1].strip().lower() for line in section("Methods").splitlines() if "|" in line]
+    for name in METHOD_CONFIGS:
+        word = name.replace("_", " ")
+        assert any(row.startswith(word) for row in rows), f"README's method table has no row for {name}"
+
+
+def test_the_two_commands_do_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [words[:2] for words in commands()]
+    assert ["run.py"] in shown
+    assert ["run.py", "test"] in shown
+    monkeypatch.setattr(run, "set_up", lambda requirements: requirements.read_text())
+    for words in commands():
+        line = what_it_runs(words, monkeypatch=monkeypatch)
+        if "test" in words:
+            assert line[1:3] == ["-m", "pytest"]
+        else:
+            assert Path(line[1]).is_file()
+            monkeypatch.setattr(sys, "argv", line[1:])
+            app.arguments()  # leaves with an error on a flag that the program does not have
+
+
+def what_it_runs(words: list[str], *, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the command line that a call of run.py ends in."""
+    called: list[list[str]] = []
+
+    def keep(line: list[object], **_: object) -> subprocess.CompletedProcess:
+        called.append([str(word) for word in line])
+        return subprocess.CompletedProcess(line, 0)
+
+    monkeypatch.setattr(sys, "argv", words)
+    with monkeypatch.context() as patched:
+        patched.setattr(run.subprocess, "run", keep)
+        assert run.main() == 0
+    return called[0]
+
+
+def test_every_module_that_is_called_exists() -> None:
+    for name in re.findall(r"python3? -m ([\w.]+)", README + (ROOT / "CONTRIBUTING.md").read_text()):
+        assert importlib.util.find_spec(name), f"python -m {name} is written of, but there is no such module"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).is_file(), f"README links to {target}, which is not there"
+
+
+def test_the_changelog_keeps_a_place_for_what_comes() -> None:
+    assert re.search(r"^## \[Unreleased\]$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_no_path_of_one_machine_is_written_down() -> None:
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" in content[:4096]:
+            continue
+        found = MACHINE_PATH.search(content)
+        assert not found, f"{path.relative_to(ROOT)} holds the path {found[0]!r}..."
+
+
+def test_files_are_small_enough_to_clone() -> None:
+    heavy = [str(path) for path in tracked() if path.stat().st_size >= MAX_FILE_BYTES]
+    assert not heavy, f"over 10 MB: {heavy}"
+    base = ROOT / "assets" / "base"
+    assert sum(path.stat().st_size for path in base.rglob("*") if path.is_file()) < MAX_BASE_BYTES
+
+
+def test_every_public_module_and_its_parts_say_what_they_are() -> None:
+    silent = []
+    for path in sorted((ROOT / "pipelines").rglob("*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        parts = [node for node in module.body if isinstance(node, PUBLIC_PARTS) and node.name[0] != "_"]
+        name = path.relative_to(ROOT)
+        silent += [str(name)] if ast.get_docstring(module) is None else []
+        silent += [f"{name}: {node.name}" for node in parts if ast.get_docstring(node) is None]
+    assert not silent, f"without a docstring: {silent}"
