@@ -197,7 +197,7 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
         base = _load_folder(folder, spec=spec, name=place.name, dtype=kind)
     for part in (base.unet, base.text_encoder, base.vae):
         part.requires_grad_(False).eval().to(target)
-        for parameter in part.parameters():
+        for parameter in part.parameters() if target.type == "cpu" else ():
             # Weights mapped from a file lie unaligned, and kernels then sum in another order: a copy makes
             # the same weights give the same bits, whatever container they came from.
             parameter.data = parameter.data.clone()

@@ -32,6 +32,7 @@ MAX_ZIP_BYTES = 400 * 2**20  # of all members together, unpacked
 MAX_ZIP_MEMBERS = 200
 MAX_PIXELS = 50_000_000  # a telephone's 48 megapixels pass, a decompression bomb does not
 MIN_SIDE_PX = 64
+MAX_SENTENCES = 8  # of refusal; a whole archive of wrong files needs no more
 ORIENTATION = 0x0112  # the EXIF tag
 SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
 DAMAGE = (
@@ -126,7 +127,7 @@ def read_photos(
     What a file is, its content says and not its name: JPEG, PNG or WebP, turned as its EXIF tells and then
     stripped of it. A .txt file with a photograph's name is its caption. ``crops`` moves a photograph's
     square, by file name: (dx, dy) from -1 (left, top) over 0 (centre) to 1 (right, bottom). Raises ValueError
-    with one sentence for each file that cannot be used.
+    with one sentence for each file that cannot be used, up to eight.
     """
     photos, captions, refusals = [], {}, []
     for name, content in _files(paths, refusals):
@@ -140,7 +141,9 @@ def read_photos(
         except ValueError as error:
             refusals.append(f"{_shown(name)} {error}")
     if refusals:
-        raise ValueError("\n".join(refusals))
+        more = len(refusals) - MAX_SENTENCES
+        told = refusals[:MAX_SENTENCES] + ([f"{more} more files cannot be used, either."] if more > 0 else [])
+        raise ValueError("\n".join(told))
     if not photos:
         raise ValueError("There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files.")
     if len(photos) > MAX_PHOTOS:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from ldm import ldm_tensors, write_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import pipelines.base as base_module
@@ -15,7 +16,6 @@ from pipelines.base import SCHEDULER_CLASSES, SD1_CONFIG, Base, load_base
 from pipelines.checkpoints import EMBEDDED, check_checkpoint, describe_base, locate, read_header
 from pipelines.config import ASSETS, SCHEDULERS
 from pipelines.hub import choose_files
-from tests.ldm import ldm_tensors, write_checkpoint
 
 
 def empty_unet() -> UNet2DConditionModel:

@@ -181,6 +181,17 @@ def test_the_number_of_photographs_is_bounded(tmp_path: Path) -> None:
         read_photos([], size_px=64)
 
 
+def test_an_archive_of_wrong_files_is_told_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "report.docx"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(30):
+            archive.writestr(f"word/{index}.xml", "<x/>")
+    with pytest.raises(ValueError, match="22 more files") as refused:
+        read_photos([path], size_px=64)
+    assert str(refused.value).startswith("0.xml is not a JPEG")
+    assert len(str(refused.value).split("\n")) == 9
+
+
 def test_captions_too_long_or_no_text_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "one.png")
     caption = tmp_path / "one.txt"
