@@ -138,14 +138,27 @@ def read_header(path: Path) -> dict[str, Any]:
         raw = stream.read(length)
     try:
         header = json.loads(raw)
-        end = max(
-            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
-        )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        end = _end_of_data(header)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise ValueError(f"{path.name} has an unreadable header; please download it again.") from None
     if size != 8 + length + end:
         raise ValueError(f"{path.name} is cut short or has extra bytes; please download it again.")
     return header
+
+
+def _end_of_data(header: dict[str, Any]) -> int:
+    """Return where the last tensor ends. ValueError, TypeError and their like when the header is no such thing."""
+    end = 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            well_formed = all(isinstance(value, str) for value in entry.values())
+        else:
+            numbers = [*entry["shape"], *entry["data_offsets"]]
+            well_formed = isinstance(entry["dtype"], str) and all(type(number) is int for number in numbers)
+            end = max(end, entry["data_offsets"][1])
+        if not well_formed:
+            raise ValueError(name)
+    return end
 
 
 def check_checkpoint(path: Path) -> None:

@@ -317,6 +317,28 @@ def test_damaged_files_are_refused(tmp_path: Path, content: bytes) -> None:
         read_header(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[]",
+        b'{"a": 1}',
+        b'{"a": {"shape": [1], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [[1]], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", 0]}}',
+        b'{"__metadata__": []}',
+        b'{"__metadata__": {"modelspec.prediction_type": 1}}',
+    ],
+    ids=lambda header: header[:40].decode(),
+)
+def test_headers_of_another_make_are_refused(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="unreadable header"):
+        read_header(path)
+
+
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = header_file(tmp_path / "cut.safetensors", SD1_MARKS)
     path.write_bytes(path.read_bytes()[:-4])
