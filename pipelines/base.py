@@ -84,6 +84,7 @@ class Base:
     dtype: torch.dtype
     size_px: int
     guidance_scale: float
+    avoid: tuple[str, ...] = ()  # words of its vocabulary that it was never shown, so no identifiers
     _pipelines: dict[str, StableDiffusionPipeline] = field(default_factory=dict, repr=False)
 
     def module(self, prefix: str) -> nn.Module:
@@ -237,6 +238,7 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
         dtype=dtype,
         size_px=size_of(folder),
         guidance_scale=float(told.get("guidance_scale", 7.5)),
+        avoid=tuple(told.get("unseen_words", ())),
     )
 
 

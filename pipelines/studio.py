@@ -103,15 +103,15 @@ class Studio:
         )
         about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
         title = clean_text(name) or f"{checked.identifier} {checked.class_noun}".strip()
-        run = self.store.create(method, to_dict(checked), about, name=title)
-        folder = run.path / "photos"
-        folder.mkdir()
-        texts = {}
-        for index, photo in enumerate(photos):
-            photo.image.save(folder / f"{index:02d}.png")
-            texts[f"{index:02d}.png"] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
-        run.write_json("captions.json", texts)
-        run.append("created", method=method, base=about, config=run.config, photos=len(photos))
+        with self.store.draft(method, to_dict(checked), about, name=title) as run:
+            (run.path / "photos").mkdir()
+            texts = {}
+            for index, photo in enumerate(photos):
+                place = f"{index:02d}.png"
+                photo.image.save(run.path / "photos" / place)
+                texts[place] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
+            run.write_json("captions.json", texts)
+            run.append("created", method=method, base=about, config=run.config, photos=len(photos))
         self._submit(run)
         return run.id
 
@@ -367,7 +367,8 @@ class Studio:
         def work(_: Job) -> list[dict[str, Any]]:
             from pipelines.tokens import rare_identifiers
 
-            found = rare_identifiers(self._workshop().base(base or self.base).tokenizer)
+            loaded = self._workshop().base(base or self.base)
+            found = rare_identifiers(loaded.tokenizer, avoid=loaded.avoid)
             return [{"text": each.text, "token_id": each.token_id, "rank": each.rank} for each in found]
 
         return self._soon("identifiers", work)

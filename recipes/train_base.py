@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import CLIPTokenizer
 
 from pipelines.base import load_base
 from pipelines.instruments import Instruments, Layout
@@ -44,7 +45,7 @@ def main() -> None:
         "--stage", choices=STAGES, action="append", help="only these stages (default: all, in order)"
     )
     parser.add_argument("--pictures", type=int, default=64_000)
-    parser.add_argument("--vae-steps", type=int, default=6_000)
+    parser.add_argument("--vae-steps", type=int, default=10_500)
     parser.add_argument("--unet-steps", type=int, default=12_000)
     parser.add_argument(
         "--instrument-steps", type=int, default=4_000, help="of the reader; half of it for each of the others"
@@ -152,6 +153,19 @@ def assemble_base(options: argparse.Namespace) -> None:
         for path in instruments.iterdir():
             (target / path.name).write_bytes(path.read_bytes())
     logger.info("assembled the base of step %d", step)
+
+
+def unseen_words(tokenizer: CLIPTokenizer, tokens: np.ndarray) -> list[str]:
+    """Short whole words of the vocabulary (from the general English) that no caption contains: they mean nothing."""
+    seen = set(np.unique(tokens).tolist())
+    words = {
+        name.removesuffix("</w>"): index
+        for name, index in tokenizer.get_vocab().items()
+        if name.endswith("</w>")
+    }
+    return sorted(
+        word for word, index in words.items() if index not in seen and word.isalpha() and 3 <= len(word) <= 4
+    )
 
 
 def measure(options: argparse.Namespace) -> None:

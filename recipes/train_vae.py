@@ -84,7 +84,7 @@ def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Te
 
 
 def train_vae(
-    pictures: Pictures, folder: Path, *, steps: int, peak: float = 1.5e-3, save_every: int = 200
+    pictures: Pictures, folder: Path, *, steps: int, peak: float = 1e-3, save_every: int = 500
 ) -> None:
     """Train (or go on) for ``steps`` steps in all; the last third on whole pictures."""
     torch.manual_seed(0)
@@ -93,9 +93,9 @@ def train_vae(
     average = MovingAverage(vae.parameters(), 0.998)
     checkpoint = Checkpoint(folder / "vae.pt", modules={"vae": vae}, optimizer=optimizer, average=average)
     photographs = natural_photographs()
-    log = Log("vae", total=steps)
+    log = Log("vae", total=steps, every=200)
     for step in range(checkpoint.load(), steps):
-        size_px, batch = (64, 32) if step < steps * 2 // 3 else (128, 8)
+        size_px, batch = (64, 8) if step < steps * 2 // 3 else (128, 2)
         batch //= members()
         generator = generator_of(1, step)
         pixels = _batch(pictures, photographs, batch, size_px, generator)
@@ -120,9 +120,13 @@ def train_vae(
 def _batch(
     pictures: Pictures, photographs, batch: int, size_px: int, generator: torch.Generator
 ) -> torch.Tensor:
-    natural = round(batch * NATURAL_SHARE)
-    rendered = pictures.random_crops(batch - natural, size_px, generator)
-    pixels = torch.cat([rendered, natural_crops(photographs, natural, size_px, generator)])
+    natural = int(torch.rand(batch, generator=generator).lt(NATURAL_SHARE).sum())
+    parts = []
+    if natural < batch:
+        parts.append(pictures.random_crops(batch - natural, size_px, generator))
+    if natural:
+        parts.append(natural_crops(photographs, natural, size_px, generator))
+    pixels = torch.cat(parts)
     return (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
 
 
