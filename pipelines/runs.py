@@ -223,10 +223,22 @@ class RunStore:
 
     def create(self, method: str, config: dict[str, Any], base: dict[str, Any], *, name: str = "") -> Run:
         """Make a run folder. Raises ValueError when the disk or the quota has no room."""
+        with self.draft(method, config, base, name=name) as run:
+            pass
+        return run
+
+    @contextmanager
+    def draft(
+        self, method: str, config: dict[str, Any], base: dict[str, Any], *, name: str = ""
+    ) -> Iterator[Run]:
+        """Fill a new run inside the block: it appears whole when the block ends, and not at all when it raises.
+
+        Raises ValueError when the disk or the quota has no room.
+        """
         self.check_space()
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
-        path = self.folder / run_id
+        path = self.folder / f".draft-{run_id}"
         path.mkdir(parents=True, mode=0o700)
         run = Run(
             path=path,
@@ -237,8 +249,13 @@ class RunStore:
             created=now,
             versions=library_versions(),
         )
-        run.save()
-        return run
+        try:
+            run.save()
+            yield run
+            os.replace(path, self.folder / run_id)
+            run.path = self.folder / run_id
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def get(self, run_id: str) -> Run:
         """Return a run. Raises ValueError when there is none of that id."""

@@ -33,6 +33,23 @@ def test_a_run_reads_back_as_it_was_made(store: RunStore) -> None:
     assert run.path.stat().st_mode & 0o077 == 0
 
 
+def test_a_run_that_cannot_be_made_whole_is_not_made(store: RunStore) -> None:
+    with store.draft("dreambooth", {"seed": 3}, BASE, name="a draft") as whole:
+        whole.file("adapter.safetensors").write_bytes(b"1")
+        assert store.list() == []
+    assert [run.name for run in store.list()] == ["a draft"]
+    assert whole.file("adapter.safetensors").read_bytes() == b"1"
+
+    def fail() -> None:
+        with store.draft("dreambooth", {}, BASE) as half:
+            half.append("created")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        fail()
+    assert [path.name for path in store.folder.iterdir()] == [whole.id]
+
+
 def test_events_are_counted_and_a_torn_line_is_none(store: RunStore) -> None:
     run = new_run(store)
     run.append("state", state="running", message='a "kind": "state" in words')

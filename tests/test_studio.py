@@ -275,6 +275,8 @@ def test_bad_input_is_refused_before_a_run_exists(
         studio.start("dreambooth", TINY, [*photo_paths, text])
     with pytest.raises(ValueError, match="photo"):
         studio.start("dreambooth", TINY, [])
+    with pytest.raises(ValueError, match="too long"):
+        studio.start("dreambooth", TINY, photo_paths, captions={"photo-2.png": "a" * 301})
     with pytest.raises(ValueError, match="Unknown setting"):
         studio.start("dreambooth", {"stepz": 1}, photo_paths)
     with pytest.raises(ValueError, match="no method"):
@@ -288,6 +290,7 @@ def test_bad_input_is_refused_before_a_run_exists(
     with pytest.raises(ValueError, match="export format"):
         studio.export("x", "docx")
     assert studio.list_runs() == []
+    assert not list(studio.root.glob("runs/*"))
 
 
 def test_preview_cost_bases_and_identifiers(studio: Studio, photo_paths: list[Path]) -> None:
