@@ -2,8 +2,9 @@
 
 First table: a step of our loop (draw, noise, forward, losses, backward, clip, AdamW, numbers for the page) against
 the bare work: the same UNet with the same adapter injected, forward + MSE + backward on tensors that lie ready.
-Beside it what the adapter itself costs over the frozen UNet (forward + backward to its input). The three are timed
-in turn, round by round, and compared within each round, so that a busy machine slows all of them alike.
+Beside it what an adapter costs over the frozen UNet (forward + backward to its input): ours, and stock PEFT with the
+same layers and ranks. All are timed in turn, round by round, and compared within each round, so that a busy machine
+slows all of them alike.
 
 Second table: a step of diffusers' own examples/dreambooth/train_dreambooth_lora.py, run from a checkout, against
 ours with its settings (rank 4 on the attention, prior preservation), in alternating stretches.
@@ -23,8 +24,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
 from PIL import Image
 
+from pipelines.adapters.lora import TARGETS
 from pipelines.base import Base, load_base
 from pipelines.config import ASSETS, DreamBoothConfig, preset
 from pipelines.data import Moments, Photos
@@ -54,16 +57,23 @@ def our_steps(base: Base, config: DreamBoothConfig) -> Iterator[Step]:
     yield from train(base, adapter, batches, METHOD.loss, config)
 
 
-def bare_work(base: Base, config: DreamBoothConfig, *, with_adapter: bool) -> Callable[[], None]:
-    """Return forward + MSE + backward: to the adapter's parameters, or to the input of the frozen UNet."""
+def bare_work(base: Base, config: DreamBoothConfig, *, adapter: str) -> Callable[[], None]:
+    """Return forward + MSE + backward to the parameters of ``adapter``: "ours", "peft", or "" (to the input)."""
     size = 2 * config.batch_size
     noisy = random_moments(base, size).mean.to(base.device, base.dtype)
     noise = torch.randn_like(noisy)
     timesteps = torch.randint(1000, (size,), device=base.device)
     contexts = base.encode_prompts(["a photo of a dog"] * size)
-    parameters = [noisy.requires_grad_(not with_adapter)]
-    if with_adapter:
+    if adapter == "ours":
         parameters = METHOD.adapter(base, config, ()).inject(base).parameters()
+    elif adapter == "peft":
+        target_modules = TARGETS[config.targets]
+        base.unet.add_adapter(
+            LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target_modules)
+        )
+        parameters = [parameter for parameter in base.unet.parameters() if parameter.requires_grad]
+    else:
+        parameters = [noisy.requires_grad_(True)]
 
     def work() -> None:
         for parameter in parameters:
@@ -83,19 +93,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def loop_row(batch_size: int, *, rounds: int) -> dict[str, float]:
-    """Return medians in ms and the medians over rounds of loop / bare and bare / frozen."""
+    """Return medians in ms, and over the rounds the medians of loop / ours, ours / frozen and peft / frozen."""
+    steps_needed = rounds + WARM_UP + 1
     config = dataclasses.replace(
         preset("dreambooth", "embedded"),
         batch_size=batch_size,
         accumulation=1,
-        steps=rounds + WARM_UP + 1,
+        steps=steps_needed,
+        warmup_steps=0,
         prior_preservation=True,
         text_encoder=False,
     )
     steps = our_steps(load_base(), config)
-    bare = bare_work(load_base(), config, with_adapter=True)
-    frozen = bare_work(load_base(), config, with_adapter=False)
-    turns = {"loop": lambda: next(steps), "bare": bare, "frozen": frozen}
+    turns: dict[str, Callable[[], object]] = {"loop": lambda: next(steps)}
+    for name, adapter in (("ours", "ours"), ("peft", "peft"), ("frozen", "")):
+        turns[name] = bare_work(load_base(), config, adapter=adapter)
     times: dict[str, list[float]] = {name: [] for name in turns}
     orders = itertools.cycle(itertools.permutations(turns))
     for index in range(rounds + WARM_UP):
@@ -103,10 +115,13 @@ def loop_row(batch_size: int, *, rounds: int) -> dict[str, float]:
             seconds = seconds_of(turns[name])
             if index >= WARM_UP:
                 times[name].append(seconds)
+
+    def ratio(one: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    loop = statistics.median(a / b for a, b in zip(times["loop"], times["bare"], strict=True))
-    peft = statistics.median(a / b for a, b in zip(times["bare"], times["frozen"], strict=True))
-    return {**medians, "loop / bare": loop, "bare / frozen": peft}
+    pairs = (("loop", "ours"), ("loop", "peft"), ("ours", "frozen"), ("peft", "frozen"))
+    return medians | {f"{one} / {other}": ratio(one, other) for one, other in pairs}
 
 
 def write_pictures(folder: Path, *, count: int, size_px: int) -> None:
@@ -183,12 +198,16 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, Quick preset on the embedded base")
-    print("photos+class  frozen ms  bare ms  loop ms  adapter's own  loop / bare  floor  goal")
+    print("ms per step: frozen UNet, with our adapter, with stock PEFT (all bare), and the whole loop")
+    print(
+        "photos+class  frozen    ours    peft    loop  ours/frozen  peft/frozen  loop/ours  floor  goal  loop/peft"
+    )
     for batch_size, floor, goal in SETTINGS:
         row = loop_row(batch_size, rounds=arguments.rounds)
         print(
-            f"{f'{batch_size}+{batch_size}':>12}  {row['frozen']:9.1f}  {row['bare']:7.1f}  {row['loop']:7.1f}"
-            f"  {row['bare / frozen']:12.2f}x  {row['loop / bare']:10.3f}x  {floor:5.2f}  {goal:4.2f}"
+            f"{f'{batch_size}+{batch_size}':>12}  {row['frozen']:6.1f}  {row['ours']:6.1f}  {row['peft']:6.1f}"
+            f"  {row['loop']:6.1f}  {row['ours / frozen']:10.2f}x  {row['peft / frozen']:10.2f}x"
+            f"  {row['loop / ours']:8.3f}x  {floor:5.2f}  {goal:4.2f}  {row['loop / peft']:8.3f}x"
         )
     if arguments.diffusers is None:
         print("diffusers' own script: not timed; give --diffusers PATH_TO_CHECKOUT.")

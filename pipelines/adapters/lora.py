@@ -1,9 +1,10 @@
-"""LoRA (Hu et al. 2021, 2106.09685): W + s·B·A beside each chosen layer; the layers and their forward are PEFT's."""
+"""LoRA (Hu et al. 2021, 2106.09685): W + s·B·A at each chosen layer; the layers are PEFT's."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -26,6 +27,9 @@ TARGETS = {  # full-match patterns on the UNet's module names
 }
 TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 MAX_RANK = 1024
+NARROW = (
+    2**17
+)  # weights of a layer below which, on a CPU, W + s·B·A is cheaper than a branch beside W (bench.step)
 LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
 
 
@@ -149,8 +153,10 @@ class LoRA:
             layers |= {f"{prefix}.{path}": layer for path, layer in found.items()}
         layers = dict(sorted(layers.items()))
         generator = torch.Generator().manual_seed(self.seed)
-        for layer in layers.values():
+        for key, layer in layers.items():
             _initialise(layer, alpha=self.alpha, generator=generator)
+            parent, name = seat(base, key)
+            _quicken(layer, unwrapped(parent.get_submodule(name)))
         return layers
 
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
@@ -219,3 +225,27 @@ def _initialise(layer: LoraLayer, *, alpha: float, generator: torch.Generator) -
     down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
     layer.lora_B[LIVE].weight.data.zero_()
     layer.scaling[LIVE] = alpha / rank if alpha else 1.0
+
+
+def _quicken(layer: LoraLayer, base_layer: nn.Module) -> None:
+    """Give a narrow float32 layer on a CPU the shorter form of its forward; all others keep PEFT's."""
+    weight = base_layer.weight
+    narrow = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() <= NARROW
+    if narrow and isinstance(base_layer, (nn.Linear, nn.Conv2d)):
+        layer.forward = partial(_narrow_forward, layer)
+
+
+def _narrow_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+    """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
+
+    Only right on top of the base's own layer; over another adapter's wrapper PEFT's sum is taken.
+    """
+    base_layer = layer.base_layer
+    if isinstance(base_layer, BaseTunerLayer):
+        return type(layer).forward(layer, x)
+    down, up = layer.lora_A[LIVE].weight.flatten(1), layer.lora_B[LIVE].weight.flatten(1)
+    weight = base_layer.weight
+    changed = torch.addmm(weight.flatten(1), up, down, alpha=layer.scaling[LIVE]).view(weight.shape)
+    if isinstance(base_layer, nn.Linear):
+        return nn.functional.linear(x, changed, base_layer.bias)
+    return base_layer._conv_forward(x, changed, base_layer.bias)
