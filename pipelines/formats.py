@@ -9,11 +9,15 @@ ignores alpha is right too.
 
 import json
 import re
+import shutil
+import tempfile
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +35,9 @@ DTYPES = ("F16", "BF16", "F32", "F64")
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_TENSORS = 8192
 MAX_RANK = 1024
+MAX_UNPACKED_BYTES = 2 * 2**30
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+PARTS = ("unet", "text_encoder")
 LOOSE_PATTERN = re.compile(r"[+*?{]")
 
 # What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
@@ -184,13 +191,15 @@ def _parse_key(key: str) -> tuple[str, str]:
 
 
 def read_lora(path: Path) -> LoRAState:
-    """Read the LoRA in a .safetensors file or in a PEFT folder, whoever wrote it.
+    """Read the LoRA in a .safetensors file or in a PEFT folder (also zipped), whoever wrote it.
 
     Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
     adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, name=path.name)
+    if path.suffix.lower() == ".zip":
+        return _read_zip(path)
     tensors, metadata = read_safetensors(path)
     if any(key.startswith("base_model.model.") for key in tensors):
         config = path.with_name("adapter_config.json")
@@ -202,28 +211,63 @@ def read_lora(path: Path) -> LoRAState:
         return _fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
     if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
         return _fold(path.name, tensors, source="kohya", metadata=metadata, config={})
+    if "base_hash" in metadata and metadata.get("kind") != LoRA.kind:
+        raise ValueError(_no_lora(metadata.get("kind", "")))
     if metadata.get("kind") == LoRA.kind:
         return _fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
     return _fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
 
 
-def _read_folder(folder: Path) -> LoRAState:
+def _read_zip(path: Path) -> LoRAState:
+    """A zipped PEFT folder; only the files that PEFT writes are unpacked, whatever else the archive holds."""
+    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                _unpack(archive, into=Path(folder), name=path.name)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError):
+            raise ValueError(
+                f"{path.name} is damaged or locked with a password; pack the PEFT folder again."
+            ) from None
+        return _read_folder(Path(folder), name=path.name)
+
+
+def _unpack(archive: zipfile.ZipFile, *, into: Path, name: str) -> None:
+    """Write PEFT's files below ``into``, under names of our own choice; never more than they say they hold."""
+    members = [member for member in archive.infolist() if PurePosixPath(member.filename).name in PEFT_FILES]
+    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{name} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GB; choose another.")
+    for member in members:
+        inside = PurePosixPath(member.filename)
+        part = inside.parent.name if inside.parent.name in PARTS else "."
+        target = into / part / inside.name
+        if target.exists():
+            raise ValueError(f"{name} holds more than one adapter; pack one PEFT folder alone.")
+        target.parent.mkdir(exist_ok=True)
+        with archive.open(member) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+
+def _read_folder(folder: Path, *, name: str) -> LoRAState:
     """A PEFT folder, or a folder that holds one PEFT folder for each part (`unet/`, `text_encoder/`)."""
-    parts = [folder, folder / "unet", folder / "text_encoder"]
-    found = [part for part in parts if (part / "adapter_config.json").is_file()]
+    found = [
+        part for part in (folder, *(folder / each for each in PARTS)) if (part / PEFT_FILES[0]).is_file()
+    ]
     if not found:
         raise ValueError(
-            f"{folder.name} has no adapter_config.json, so it is no PEFT folder; give the folder PEFT wrote."
+            f"{name} has no adapter_config.json, so it is no PEFT folder; give the folder PEFT wrote."
         )
     tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
     for part in found:
-        if not (part / "adapter_model.safetensors").is_file():
+        if not (part / PEFT_FILES[1]).is_file():
             raise ValueError(
-                f"{part.name} has no adapter_model.safetensors; if it holds adapter_model.bin, that is a Python pickle "
+                f"{name} has no adapter_model.safetensors; if it holds adapter_model.bin, that is a Python pickle "
                 "and may run a program when opened: save the adapter again as safetensors."
             )
-        tensors |= read_lora(part / "adapter_model.safetensors").tensors
-    return LoRAState(tensors=tensors, source="peft")
+        read = read_lora(part / PEFT_FILES[1])
+        tensors |= read.tensors
+        metadata |= read.metadata
+    return LoRAState(tensors=tensors, source="peft", metadata=metadata)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -256,6 +300,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
     except (ValueError, RecursionError):
         raise ValueError(f"{path.name} is not readable as JSON; save the adapter again.") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} is no configuration of PEFT's; save the adapter again.")
     if data.get("peft_type", "LORA") != "LORA":
         raise ValueError(
             f"This PEFT folder holds {data['peft_type']!r}, and only LORA can be read; choose a LoRA."
@@ -265,7 +311,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _own_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What our own header says; alpha 0 stands for alpha = rank."""
-    alpha = LoRA.from_header(metadata).alpha
+    try:
+        alpha = float(metadata.get("alpha", ""))
+    except ValueError:
+        raise ValueError("The file's header does not say its alpha; save the adapter again.") from None
     return {"lora_alpha": alpha} if alpha else {}
 
 
@@ -367,6 +416,8 @@ def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str,
     prefix, _, bare = module.partition(".")
     stated = {key.removeprefix(f"{prefix}."): value for key, value in config.items()}
     patterns = stated.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise ValueError(f"The file's alpha_pattern {str(patterns)[:80]!r} is no table; save the LoRA again.")
     matched = next((value for pattern, value in patterns.items() if _pattern_matches(pattern, bare)), None)
     value = matched if matched is not None else stated.get("lora_alpha", rank)
     if not isinstance(value, int | float) or abs(value) > 1e6:
@@ -408,12 +459,28 @@ def check_fits(state: LoRAState, base: "Base") -> None:
 
 def import_lora(path: Path, base: "Base") -> LoRA:
     """Another program's LoRA as an adapter of ours on this base, not live; ranks may differ from layer to layer."""
-    state = read_lora(path)
+    return adopt(read_lora(path), base)
+
+
+def adopt(state: LoRAState, base: "Base") -> LoRA:
+    """What was read from a file as an adapter of ours on this base, not live. ValueError when it does not fit."""
     check_fits(state, base)
     adapter = LoRA(ranks=state.ranks)
     with injected(adapter, base):
         adapter.load_state_dict(state.tensors)
     return adapter
+
+
+def trigger_words(state: LoRAState) -> str:
+    """The words that call the subject, where the file tells them (ModelSpec's key, or our own config), else ""."""
+    if phrase := state.metadata.get("modelspec.trigger_phrase", ""):
+        return phrase
+    try:
+        config = json.loads(state.metadata.get("config", "{}"))
+    except (ValueError, RecursionError):
+        return ""
+    words = [config.get(key) for key in ("identifier", "class_noun")] if isinstance(config, dict) else []
+    return " ".join(word for word in words if isinstance(word, str) and word)
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -424,13 +491,15 @@ def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
     if isinstance(adapter, LoRAState):
         return adapter
     if not isinstance(adapter, LoRA):
-        raise ValueError(
-            f"A result of kind {adapter.kind!r} is no LoRA and cannot be written as one; export it in our own format."
-        )
+        raise ValueError(_no_lora(adapter.kind))
     tensors = adapter.state_dict()
     for module, scale in adapter.scales().items():
         tensors[f"{module}.lora_B.weight"] *= scale
     return LoRAState(tensors=tensors)
+
+
+def _no_lora(kind: str) -> str:
+    return f"A result of kind {kind!r} is no LoRA and cannot be used as one; take it along in our own format."
 
 
 def write_diffusers(
@@ -485,7 +554,12 @@ def write_kohya(
 
 
 def write_peft(
-    folder: Path, adapter: Adapter | LoRAState, *, base: str = "", dtype: torch.dtype = torch.float32
+    folder: Path,
+    adapter: Adapter | LoRAState,
+    *,
+    base: str = "",
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """A PEFT adapter folder; with a trained text encoder, one in `unet/` and one in `text_encoder/`. Returns it."""
     state = as_lora(adapter)
@@ -498,10 +572,10 @@ def write_peft(
             for key, tensor in state.tensors.items()
             if key.startswith(f"{prefix}.")
         }
-        _save(into / "adapter_model.safetensors", tensors, dtype=dtype, metadata={"format": "pt"})
+        _save(into / PEFT_FILES[1], tensors, dtype=dtype, metadata={"format": "pt", **(metadata or {})})
         config = {"peft_type": "LORA", "base_model_name_or_path": base, "bias": "none", "lora_dropout": 0.0}
         config |= {"inference_mode": True, "use_rslora": False, **_lora_config(state, prefix)}
-        write_json(into / "adapter_config.json", config)
+        write_json(into / PEFT_FILES[0], config)
     return Path(folder)
 
 
