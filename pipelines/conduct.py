@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
+from pipelines.checkpoints import EMBEDDED
 from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config, to_dict
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
@@ -32,6 +33,9 @@ from pipelines.workshop import Learning, Workshop
 
 log = logging.getLogger(__name__)
 
+FITS_EMBEDDED = (
+    "Made with Atelier; fits Atelier's embedded base only, not Stable Diffusion's full-size models."
+)
 CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
 CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
 
@@ -349,3 +353,20 @@ def card(run: Run, *, step: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def file_facts(run: Run) -> dict[str, str]:
+    """Return what a LoRA's file says of itself, under the keys that ComfyUI, A1111 and kohya's scripts show."""
+    embedded = run.base["family"] == EMBEDDED
+    base = run.base.get("name") or Path(run.base["spec"]).name
+    words = (run.config.get("identifier"), run.config.get("class_noun"))
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "atelier-embedded/lora" if embedded else "stable-diffusion-v1/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": run.name,
+        "modelspec.trigger_phrase": " ".join(word for word in words if word),
+        "modelspec.description": FITS_EMBEDDED if embedded else f"Made with Atelier for {base}.",
+        "ss_output_name": run.name,
+        "ss_sd_model_name": base,
+    }

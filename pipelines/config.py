@@ -290,8 +290,13 @@ class DreamBoothConfig(LoopConfig):
 
     def words(self, template: str) -> str:
         """Return a prompt with this run's rare word and class word filled in, e.g. "a photo of a sks dog"."""
-        filled = template.replace("{identifier}", self.identifier).replace("{class_noun}", self.class_noun)
-        return " ".join(filled.split())
+        return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
+
+
+def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
+    """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
+    filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
+    return " ".join(filled.split())
 
 
 METHOD_CONFIGS: Mapping[str, type[DreamBoothConfig]] = {"dreambooth": DreamBoothConfig}

@@ -468,6 +468,7 @@ def adopt(state: LoRAState, base: "Base") -> LoRA:
     adapter = LoRA(ranks=state.ranks)
     with injected(adapter, base):
         adapter.load_state_dict(state.tensors)
+    adapter.base_hash = state.metadata.get("base_hash", base.hash)
     return adapter
 
 

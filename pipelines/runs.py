@@ -26,6 +26,7 @@ RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{12}")
 LIVE_STATES = ("queued", "running", "stopping")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 DEFAULT_QUOTA_MB = 20_000
+DRAFT = ".draft-"  # of a folder's name while a run is filled
 _STATE_MARK = b'"kind": "state"'
 
 
@@ -103,7 +104,7 @@ class Run:
     @property
     def id(self) -> str:
         """The folder's name, unguessable."""
-        return self.path.name
+        return self.path.name.removeprefix(DRAFT)
 
     @property
     def state(self) -> str:
@@ -238,7 +239,7 @@ class RunStore:
         self.check_space()
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
-        path = self.folder / f".draft-{run_id}"
+        path = self.folder / f"{DRAFT}{run_id}"
         path.mkdir(parents=True, mode=0o700)
         run = Run(
             path=path,

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pipelines.checkpoints import EMBEDDED, describe_base
 from pipelines.config import (
     ASSETS,
+    MAX_TEXT,
     DreamBoothConfig,
     SampleConfig,
     clean_text,
+    fill_words,
     from_dict,
     method_config,
     to_dict,
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
 EXAMPLE_PREFIX = "example-"
+IMPORTED = "import"  # the method of a run that was loaded from a file
 FORMATS = ("safetensors", "diffusers", "peft", "kohya")
 OUT_OF_MEMORY = (
     "The device ran out of memory; switch gradient checkpointing on, take fewer photos per step, "
@@ -114,6 +117,42 @@ class Studio:
             run.append("created", method=method, base=about, config=run.config, photos=len(photos))
         self._submit(run)
         return run.id
+
+    def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
+        """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
+
+        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped. Waits
+        for its turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
+        """
+        facts = describe_base(base or self.base)
+        if facts["problem"]:
+            raise ValueError(facts["problem"])
+
+        def work(_: Job) -> str:
+            from pipelines import formats
+            from pipelines.adapters.core import save_adapter
+
+            state = formats.read_lora(path)
+            shop = self._workshop()
+            loaded = shop.base(facts["spec"])
+            with shop.aside(loaded):
+                adapter = formats.adopt(state, loaded)
+            about = {"spec": loaded.spec, "family": loaded.family, "hash": loaded.hash, "name": loaded.name}
+            config = {
+                "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT]),
+                "class_noun": "",
+                "source": state.source,
+                "file": clean_text(path.name[:MAX_TEXT]),
+            }
+            title = name or state.metadata.get("modelspec.title", path.stem)[:MAX_TEXT]
+            with self.store.draft(IMPORTED, config, about, name=title) as run:
+                told = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
+                save_adapter(run.file("adapter.safetensors"), adapter, extra=told)
+                run.append("created", method=IMPORTED, base=about, config=config, photos=0)
+                run.append("state", state="done", message="")
+            return run.id
+
+        return self._soon("import", work)
 
     def stop(self, run_id: str, keep: bool = True) -> None:
         """Stop a run after its current step; ``keep`` writes what it has learned, else the run is deleted."""
@@ -195,7 +234,7 @@ class Studio:
             "path": str(run.path),
             "created": run.created,
             "step": steps[-1]["step"] if steps else 0,
-            "total": run.config["steps"],
+            "total": run.config.get("steps", 0),
             "seconds_per_step": median(recent) if recent else None,
             "eta_s": self.costs.seconds_left(run, events) if state in LIVE_STATES else None,
             "queue_position": waiting.index(job.id) if job is not None and job.id in waiting else None,
@@ -257,9 +296,8 @@ class Studio:
         spec = run.base["spec"] if run else base or self.base
         asked = config
         if run is not None:
-            asked = replace(
-                config, prompt=from_dict(method_config(run.method), run.config).words(config.prompt)
-            )
+            words = {name: str(run.config.get(name, "")) for name in ("identifier", "class_noun")}
+            asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
             from pipelines.sample import save_png
@@ -306,17 +344,17 @@ class Studio:
 
         def work(_: Job) -> Path:
             from pipelines import formats
+            from pipelines.conduct import file_facts
 
-            shop = self._workshop()
-            adapter = shop.adapter(run.file("adapter.safetensors"), shop.base(run.base["spec"]))
+            state, facts = formats.read_lora(run.file("adapter.safetensors")), file_facts(run)
             target = self._outbox / f"{run_id}-{format}"
             if format == "peft":
-                formats.write_peft(target, adapter)
+                formats.write_peft(target, state, base=facts["ss_sd_model_name"], metadata=facts)
+                if run.file("card.md").is_file():
+                    shutil.copyfile(run.file("card.md"), target / "README.md")
                 return Path(shutil.make_archive(str(target), "zip", target))
             write = formats.write_diffusers if format == "diffusers" else formats.write_kohya
-            path = target.with_suffix(".safetensors")
-            write(path, adapter)
-            return path
+            return write(target.with_suffix(".safetensors"), state, metadata=facts)
 
         return self._soon("export", work)
 
@@ -356,10 +394,11 @@ class Studio:
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
-        from pipelines.methods import METHODS
+        from pipelines.methods import METHODS, dreambooth
 
         run = self._find(run_id)
-        return [asdict(view) for view in METHODS[run.method].views(run)]
+        method = dreambooth.METHOD if run.method == IMPORTED else METHODS[run.method]  # a LoRA is a LoRA
+        return [asdict(view) for view in method.views(run)]
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return rare words of the base's own vocabulary, the rarest first."""
