@@ -9,6 +9,8 @@ import gradio as gr
 
 log = logging.getLogger(__name__)
 
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
+
 
 def told_in_the_page(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap an event handler: a ValueError becomes its own sentence, trouble of the machine a short apology."""
@@ -19,7 +21,7 @@ def told_in_the_page(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*args, **kwargs)
         except ValueError as error:
             raise gr.Error(str(error), title="Please check", duration=12, print_exception=False) from None
-        except (OSError, RuntimeError, LookupError, TypeError) as error:
+        except FAULTS as error:
             log.exception("%s failed", handler.__name__)
             raise gr.Error(
                 f"That did not work ({type(error).__name__}); the log of the server says more. Nothing was lost.",
