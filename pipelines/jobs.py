@@ -7,6 +7,7 @@ waits for a training to end.
 
 import logging
 import threading
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Job:
         self.keep = True
         self._work = work
         self._then = then
+        self._begun = False
         self._stop = threading.Event()
         self._finished = threading.Event()
         self._change = threading.Lock()
@@ -54,16 +56,22 @@ class Job:
         return self._finished.wait(timeout)
 
     def outcome(self, timeout: float | None = None) -> Any:
-        """Wait and return the work's result; raises the work's own error, or TimeoutError."""
+        """Wait and return the work's result; raises the work's own error, or TimeoutError.
+
+        Raises ValueError for a job that was cancelled before its turn came.
+        """
         if not self.wait(timeout):
             raise TimeoutError(f"{self.name} has not finished after {timeout:g} seconds.")
         if self.exception is not None:
             raise self.exception
+        if not self._begun:
+            raise ValueError(f"The {self.name} was called off before its turn came; ask again.")
         return self.result
 
     def _run(self) -> None:
         with self._change:
             self.state = "stopping" if self.stop_requested else "running"
+            self._begun = True
         if self._guarded(self._work):
             self._end("stopped" if self.stop_requested else "done")
         else:
@@ -81,14 +89,23 @@ class Job:
         try:
             result = work(self)
         except Exception as error:
-            self.exception = error
             self.error = str(error) or type(error).__name__
             if not isinstance(error, ValueError):
                 log.exception("Job %s failed", self.id)
+            _let_go(error)
+            self.exception = error
             return False
         if work is self._work:
             self.result = result
         return True
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error hold: after running out of memory, the very tensors that filled it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 class Worker:
@@ -163,7 +180,7 @@ class Worker:
             self._wake.notify_all()
         for job in waiting:
             self.cancel(job)
-        if running is not None:
+        if running is not None and not running.stop_requested:
             running.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)

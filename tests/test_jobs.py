@@ -1,6 +1,7 @@
 """The worker: order, short jobs between steps, stopping, and failures that are kept."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -98,6 +99,8 @@ def test_cancelling_a_queued_job_never_runs_it(worker: Worker) -> None:
     second = worker.submit("second", lambda job: seen.append("ran"))
     worker.cancel(second)
     assert second.state == "stopped"
+    with pytest.raises(ValueError, match="second was called off"):
+        second.outcome(PATIENCE_S)
     release.set()
     assert first.wait(PATIENCE_S)
     assert seen == []
@@ -110,6 +113,28 @@ def test_an_unexpected_error_is_kept_and_the_worker_goes_on(worker: Worker) -> N
     assert broken.state == "failed"
     assert broken.error
     assert worker.submit("next", lambda job: 7).outcome(PATIENCE_S) == 7
+
+
+class Tensors:
+    """Stands for what a failed training held on the device."""
+
+
+def test_a_kept_error_keeps_nothing_of_what_failed_alive(worker: Worker) -> None:
+    held: list[weakref.ref] = []
+
+    def training(job: Job) -> None:
+        activations = Tensors()
+        held.append(weakref.ref(activations))
+        try:
+            raise MemoryError("no room for more")
+        except MemoryError as error:
+            raise ValueError("take a smaller batch") from error
+
+    job = worker.submit("training", training)
+    with pytest.raises(ValueError, match="smaller batch") as caught:
+        job.outcome(PATIENCE_S)
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert held[0]() is None
 
 
 def test_then_sees_the_final_state_before_anyone_who_waits(worker: Worker) -> None:
@@ -136,6 +161,23 @@ def test_outcome_times_out_and_serve_belongs_to_the_worker(worker: Worker) -> No
     with pytest.raises(RuntimeError):
         worker.serve()
     release.set()
+
+
+def test_closing_does_not_keep_what_somebody_threw_away() -> None:
+    worker = Worker("closing")
+    started, asked = threading.Event(), threading.Event()
+
+    def work(job: Job) -> None:
+        started.set()
+        asked.wait(PATIENCE_S)
+
+    job = worker.submit("thrown away", work)
+    started.wait(PATIENCE_S)
+    worker.cancel(job, keep=False)
+    worker.close(timeout=0.0)
+    asked.set()
+    assert job.wait(PATIENCE_S)
+    assert job.keep is False
 
 
 def test_closing_drops_what_waits_and_refuses_more() -> None:
