@@ -151,7 +151,7 @@ class _Run:
         self.base, self.adapter, self.loss, self.config = base, adapter, loss, config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.alphas_cumprod = base.alphas_cumprod.float().cpu()
-        self.flat = _flatten(adapter.parameters())
+        self.flat, self.gradient = _flatten(adapter.parameters())
         self.optimizer = torch.optim.AdamW([self.flat], weight_decay=config.weight_decay, fused=True)
         self.loss_scale = FIRST_LOSS_SCALE if base.dtype == torch.float16 else 1.0
 
@@ -179,7 +179,7 @@ class _Run:
         """Fill the flat gradient (times the loss scale); return the terms and the true gradient norm."""
         while True:
             terms = self._backward(batch, noise=noise, timesteps=timesteps)
-            norm = self.flat.grad.norm() / self.loss_scale
+            norm = self.gradient.norm() / self.loss_scale
             *values, grad_norm = torch.stack(
                 [*terms.values(), norm]
             ).tolist()  # the step's one wait for the device
@@ -199,7 +199,7 @@ class _Run:
         latents, noise, timesteps = (each.to(device) for each in (batch.latents, noise, timesteps))
         prompts = batch.prompts.to(device)
         totals: dict[str, Tensor] = {}
-        self.flat.grad.zero_()
+        self.gradient.zero_()
         for rows, groups in batch.split(self.config.accumulation):
             self.adapter.materialise()
             contexts = _contexts(self.base, prompts[rows])
@@ -224,7 +224,7 @@ class _Run:
         limit = self.config.max_grad_norm
         factor = min(1.0, limit / (grad_norm + 1e-6)) if limit else 1.0
         if factor / self.loss_scale != 1.0:
-            self.flat.grad.mul_(factor / self.loss_scale)
+            self.gradient.mul_(factor / self.loss_scale)
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.step()
 
@@ -262,20 +262,20 @@ class _Run:
         return state.meta["step"]
 
 
-def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
+def _flatten(parameters: list[nn.Parameter]) -> tuple[nn.Parameter, Tensor]:
     """Move parameters and their gradients into one buffer each, of which they become views.
 
     One AdamW kernel, one norm and one scaling per step then stand for hundreds of small ones.
     """
     flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
-    flat.grad = torch.zeros_like(flat)
+    gradient = flat.grad = torch.zeros_like(flat)
     start = 0
     for parameter in parameters:
         stop = start + parameter.numel()
         parameter.data = flat.data[start:stop].view_as(parameter)
-        parameter.grad = flat.grad[start:stop].view_as(parameter)
+        parameter.grad = gradient[start:stop].view_as(parameter)
         start = stop
-    return flat
+    return flat, gradient
 
 
 def _contexts(base: "Base", prompts: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Adapter(Protocol):
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the base's own layer under any number of live wrappers."""
     while isinstance(module, BaseTunerLayer):
-        module = module.base_layer
+        module = module.get_submodule("base_layer")
     return module
 
 

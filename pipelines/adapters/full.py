@@ -27,7 +27,7 @@ class Full:
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._masters: dict[str, nn.Parameter] = {}  # "unet.<parameter>", in the model's own order
-        self._shadowed: list[tuple[nn.Module, str, nn.Parameter]] = []  # while live: layer, attribute, master
+        self._shadowed: list[tuple[nn.Module, str, nn.Parameter, torch.dtype]] = []  # while live
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:
@@ -38,25 +38,24 @@ class Full:
 
     def inject(self, base: "Base") -> Self:
         assert self.base is None, "these weights are live already"
-        places = dict(self._places(base))
+        places = list(self._places(base))
         if not self._masters:
             self._masters = {
-                key: nn.Parameter(layer._parameters[name].detach().to(torch.float32, copy=True))
-                for key, (layer, name) in places.items()
+                key: nn.Parameter(own.detach().to(torch.float32, copy=True)) for key, _, _, own in places
             }
             self.base_hash = base.hash
-        if any(name in layer.__dict__ for layer, name in places.values()):
+        if any(name in layer.__dict__ for _, layer, name, _ in places):
             raise ValueError(
                 "Two fully trained models cannot be live at once; remove the first or merge both."
             )
-        self._shadowed = [(layer, name, self._masters[key]) for key, (layer, name) in places.items()]
+        self._shadowed = [(layer, name, self._masters[key], own.dtype) for key, layer, name, own in places]
         self.base = base
         self.materialise()
         return self
 
     def remove(self) -> None:
         assert self.base is not None, "these weights are not live"
-        for layer, name, _ in self._shadowed:
+        for layer, name, _, _ in self._shadowed:
             del layer.__dict__[name]
         self._shadowed = []
         self.base = None
@@ -66,8 +65,8 @@ class Full:
 
     def materialise(self) -> None:
         """Show the layers the masters in the base's own dtype; gradients flow back through the cast."""
-        for layer, name, master in self._shadowed:
-            layer.__dict__[name] = master.to(layer._parameters[name].dtype)
+        for layer, name, master, dtype in self._shadowed:
+            layer.__dict__[name] = master.to(dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {key: master.detach().to("cpu", copy=True) for key, master in self._masters.items()}
@@ -83,16 +82,19 @@ class Full:
         for key, master in self._masters.items():
             yield key, master.detach() - base_parameter(base, key).data.float()
 
-    def _places(self, base: "Base") -> Iterator[tuple[str, tuple[nn.Module, str]]]:
-        """Yield (key, (layer, attribute)) of every parameter, looking through other adapters' wrappers."""
+    def _places(self, base: "Base") -> Iterator["Place"]:
         for prefix in ("unet", "text_encoder") if self.text_encoder else ("unet",):
             yield from _own_parameters(base.module(prefix), prefix=prefix)
 
 
-def _own_parameters(module: nn.Module, *, prefix: str) -> Iterator[tuple[str, tuple[nn.Module, str]]]:
+Place = tuple[str, nn.Module, str, nn.Parameter]  # key, layer, attribute, the base's own parameter
+
+
+def _own_parameters(module: nn.Module, *, prefix: str) -> Iterator[Place]:
+    """Yield every parameter of the base, looking through other adapters' wrappers."""
     layer = unwrapped(module)
     for name, parameter in layer._parameters.items():
         if parameter is not None:
-            yield f"{prefix}.{name}", (layer, name)
+            yield f"{prefix}.{name}", layer, name, parameter
     for name, child in layer.named_children():
         yield from _own_parameters(child, prefix=f"{prefix}.{name}")

@@ -4,8 +4,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -31,6 +32,20 @@ NARROW = (
     2**17
 )  # weights of a layer below which, on a CPU, W + s·B·A is cheaper than a branch beside W (bench.step)
 LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1)."""
+
+    wrapper: nn.Module
+    down: nn.Parameter
+    up: nn.Parameter
+
+    @property
+    def scale(self) -> float:
+        """s = alpha / rank."""
+        return cast("dict[str, float]", self.wrapper.scaling)[LIVE]
 
 
 class LoRA:
@@ -62,7 +77,7 @@ class LoRA:
         self.ranks = dict(ranks) if ranks is not None else None
         self.base: Base | None = None
         self.base_hash = self.note = ""
-        self._layers: dict[str, LoraLayer] = {}  # "unet.<module>" to its wrapper, sorted by key
+        self._branches: dict[str, Branch] = {}  # by "unet.<module>", sorted
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:
@@ -85,26 +100,24 @@ class LoRA:
 
     def inject(self, base: "Base") -> Self:
         assert self.base is None, "this LoRA is live already"
-        if not self._layers:
-            self._layers = self._build(base)
+        if not self._branches:
+            self._branches = self._build(base)
             self.base_hash = base.hash
-        for key, layer in self._layers.items():
+        for key, branch in self._branches.items():
             parent, name = seat(base, key)
-            layer.base_layer = parent.get_submodule(name)
-            setattr(parent, name, layer)
+            branch.wrapper.base_layer = parent.get_submodule(name)
+            setattr(parent, name, branch.wrapper)
         self.base = base
         return self
 
     def remove(self) -> None:
         assert self.base is not None, "this LoRA is not live"
-        for key, layer in self._layers.items():
+        for key, branch in self._branches.items():
             parent, name = seat(self.base, key)
-            while (
-                found := parent.get_submodule(name)
-            ) is not layer:  # an adapter injected later lies outside
-                parent, name = found, "base_layer"
-            setattr(parent, name, layer.base_layer)
-            layer._modules["base_layer"] = None
+            while (found := parent.get_submodule(name)) is not branch.wrapper:
+                parent, name = found, "base_layer"  # an adapter injected later lies outside
+            setattr(parent, name, branch.wrapper.base_layer)
+            branch.wrapper._modules["base_layer"] = None
         self.base = None
 
     def parameters(self) -> list[nn.Parameter]:
@@ -126,38 +139,36 @@ class LoRA:
     @torch.no_grad()
     def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
         """ΔW = s·B·A; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
-        if not self._layers:
+        if not self._branches:
             self.inject(base).remove()
-        for key, layer in self._layers.items():
-            down, up = layer.lora_A[LIVE].weight, layer.lora_B[LIVE].weight
-            change = layer.scaling[LIVE] * (up.flatten(1) @ down.flatten(1))  # (out, in * kernel)
-            yield f"{key}.weight", change.view(up.shape[0], *down.shape[1:])
+        for key, branch in self._branches.items():
+            change = branch.scale * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
+            yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
 
     def scales(self) -> dict[str, float]:
         """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
-        return {key: layer.scaling[LIVE] for key, layer in self._layers.items()}
+        return {key: branch.scale for key, branch in self._branches.items()}
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
-        assert self._layers, "a LoRA has its tensors from the first inject on"
-        return {
-            f"{key}.{name}.weight": getattr(layer, name)[LIVE].weight
-            for key, layer in self._layers.items()
-            for name in ("lora_A", "lora_B")
-        }
+        assert self._branches, "a LoRA has its tensors from the first inject on"
+        named: dict[str, nn.Parameter] = {}
+        for key, branch in self._branches.items():
+            named |= {f"{key}.lora_A.weight": branch.down, f"{key}.lora_B.weight": branch.up}
+        return named
 
-    def _build(self, base: "Base") -> dict[str, LoraLayer]:
-        layers: dict[str, LoraLayer] = {}
+    def _build(self, base: "Base") -> dict[str, Branch]:
+        wrappers: dict[str, nn.Module] = {}
         for prefix, (pattern, rank, rank_pattern) in self._plan().items():
             config = LoraConfig(r=rank, lora_alpha=1, target_modules=pattern, rank_pattern=rank_pattern)
             found = _wrap(base.module(prefix), config)
-            layers |= {f"{prefix}.{path}": layer for path, layer in found.items()}
-        layers = dict(sorted(layers.items()))
+            wrappers |= {f"{prefix}.{path}": wrapper for path, wrapper in found.items()}
         generator = torch.Generator().manual_seed(self.seed)
-        for key, layer in layers.items():
-            _initialise(layer, alpha=self.alpha, generator=generator)
+        branches: dict[str, Branch] = {}
+        for key, wrapper in sorted(wrappers.items()):
+            branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
             parent, name = seat(base, key)
-            _quicken(layer, unwrapped(parent.get_submodule(name)))
-        return layers
+            _quicken(branches[key], unwrapped(parent.get_submodule(name)))
+        return branches
 
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
         """Return for each part of the base (layer pattern, rank, PEFT's rank_pattern)."""
@@ -182,20 +193,21 @@ class LoRA:
         return plan
 
 
-def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, LoraLayer]:
+def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, nn.Module]:
     """Let PEFT build its layers for a module and take them out again: (path to loose layer)."""
     with _bare(module), torch.random.fork_rng(devices=[]):
         trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
         inject_adapter_in_model(config, module, adapter_name=LIVE)
         del module.peft_config
-        layers = {path: child for path, child in module.named_modules() if isinstance(child, LoraLayer)}
-        for path, layer in layers.items():
+        paths = [path for path, child in module.named_modules() if isinstance(child, LoraLayer)]
+        wrappers = {path: module.get_submodule(path) for path in paths}
+        for path, wrapper in wrappers.items():
             parent_path, _, name = path.rpartition(".")
-            setattr(module.get_submodule(parent_path), name, layer.base_layer)
-            layer._modules["base_layer"] = None
+            setattr(module.get_submodule(parent_path), name, wrapper.base_layer)
+            wrapper._modules["base_layer"] = None
         for parameter, flag in trainable:
             parameter.requires_grad_(flag)
-    return layers
+    return wrappers
 
 
 @contextmanager
@@ -216,36 +228,37 @@ def _bare(module: nn.Module) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _initialise(layer: LoraLayer, *, alpha: float, generator: torch.Generator) -> None:
+def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator) -> Branch:
     """A ~ N(0, 1/r²), B = 0, both float32, from the run's own generator; scale alpha / r."""
-    rank = layer.r[LIVE]
-    for child in (layer.lora_A[LIVE], layer.lora_B[LIVE]):
-        child.float().requires_grad_(True)
-    down = layer.lora_A[LIVE].weight
+    down, up = (
+        wrapper.get_submodule(f"{name}.{LIVE}").float().requires_grad_(True).get_parameter("weight")
+        for name in ("lora_A", "lora_B")
+    )
+    rank = len(down)
     down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
-    layer.lora_B[LIVE].weight.data.zero_()
-    layer.scaling[LIVE] = alpha / rank if alpha else 1.0
+    up.data.zero_()
+    cast("dict[str, float]", wrapper.scaling)[LIVE] = alpha / rank if alpha else 1.0
+    return Branch(wrapper=wrapper, down=down, up=up)
 
 
-def _quicken(layer: LoraLayer, base_layer: nn.Module) -> None:
+def _quicken(branch: Branch, base_layer: nn.Module) -> None:
     """Give a narrow float32 layer on a CPU the shorter form of its forward; all others keep PEFT's."""
-    weight = base_layer.weight
+    weight = base_layer.get_parameter("weight")
     narrow = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() <= NARROW
     if narrow and isinstance(base_layer, (nn.Linear, nn.Conv2d)):
-        layer.forward = partial(_narrow_forward, layer)
+        branch.wrapper.forward = partial(_narrow_forward, branch)
 
 
-def _narrow_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
 
     Only right on top of the base's own layer; over another adapter's wrapper PEFT's sum is taken.
     """
-    base_layer = layer.base_layer
-    if isinstance(base_layer, BaseTunerLayer):
-        return type(layer).forward(layer, x)
-    down, up = layer.lora_A[LIVE].weight.flatten(1), layer.lora_B[LIVE].weight.flatten(1)
+    base_layer = branch.wrapper.base_layer
+    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)):
+        return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
-    changed = torch.addmm(weight.flatten(1), up, down, alpha=layer.scaling[LIVE]).view(weight.shape)
+    changed = torch.addmm(weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.scale)
     if isinstance(base_layer, nn.Linear):
         return nn.functional.linear(x, changed, base_layer.bias)
-    return base_layer._conv_forward(x, changed, base_layer.bias)
+    return base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)
