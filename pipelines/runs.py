@@ -5,7 +5,9 @@ line each) and files. The page is drawn from the events alone. A lock that the o
 process dies tells a living run from an interrupted one, even after ``kill -9``.
 """
 
+import errno
 import json
+import logging
 import os
 import re
 import secrets
@@ -13,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,12 +23,17 @@ from typing import Any, TextIO
 
 from pipelines.config import clean_text
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1  # of run.json and events.jsonl
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{12}")
 LIVE_STATES = ("queued", "running", "stopping")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 DEFAULT_QUOTA_MB = 20_000
 DRAFT = ".draft-"  # of a folder's name while a run is filled
+DELETED = ".deleted-"  # ... and while one is removed
+LEFTOVER_S = 24 * 3600.0  # after which either is taken for what a crash left
+TAIL_BYTES = 2**16  # of the events, enough to hold the newest state of a run that has ended
 _STATE_MARK = b'"kind": "state"'
 
 
@@ -73,7 +80,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files under a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a temporary file may go while we look
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def library_versions() -> dict[str, str]:
@@ -114,21 +125,27 @@ class Run:
 
     def last_state(self) -> dict[str, Any]:
         """Return the newest ``state`` event, or an empty dict."""
-        lines = self._lines()
-        for line in reversed(lines):
-            if _STATE_MARK in line and (event := _parse(line)):
-                return event
+        for tail_bytes in (TAIL_BYTES, 0):
+            for line in reversed(self._lines(tail_bytes)):
+                if _STATE_MARK in line and (event := _parse(line)):
+                    return event
         return {}
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write."""
+        """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write.
+
+        Raises OSError when the disk is full; a line that was cut short is no event.
+        """
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False) + "\n"
         descriptor = os.open(self.path / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             if not self._whole:
                 line = _newline_if_torn(descriptor) + line
-                self._whole = True
-            os.write(descriptor, line.encode())
+            content = line.encode()
+            self._whole = False
+            if os.write(descriptor, content) < len(content):
+                raise OSError(errno.ENOSPC, "the disk is full", str(self.path / "events.jsonl"))
+            self._whole = True
         finally:
             os.close(descriptor)
 
@@ -209,10 +226,17 @@ class Run:
         except FileNotFoundError:
             return False
 
-    def _lines(self) -> list[bytes]:
-        path = self.path / "events.jsonl"
-        content = path.read_bytes() if path.is_file() else b""
-        return content[: content.rfind(b"\n") + 1].splitlines()
+    def _lines(self, tail_bytes: int = 0) -> list[bytes]:
+        """Return the whole lines of the events, or those in the last ``tail_bytes`` alone."""
+        try:
+            with (self.path / "events.jsonl").open("rb") as stream:
+                skipped = max(0, stream.seek(0, os.SEEK_END) - tail_bytes) if tail_bytes else 0
+                stream.seek(skipped)
+                content = stream.read()
+        except FileNotFoundError:
+            return []
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        return lines[1:] if skipped else lines
 
 
 class RunStore:
@@ -221,6 +245,7 @@ class RunStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / "runs"
+        self._warned: set[str] = set()
 
     def create(self, method: str, config: dict[str, Any], base: dict[str, Any], *, name: str = "") -> Run:
         """Make a run folder. Raises ValueError when the disk or the quota has no room."""
@@ -237,6 +262,7 @@ class RunStore:
         Raises ValueError when the disk or the quota has no room.
         """
         self.check_space()
+        self._sweep()
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
         path = self.folder / f"{DRAFT}{run_id}"
@@ -265,15 +291,18 @@ class RunStore:
         return read_run(self.folder / run_id)
 
     def list(self) -> list[Run]:
-        """Return all runs, the newest first."""
-        if not self.folder.is_dir():
-            return []
-        found = [
-            path
-            for path in self.folder.iterdir()
-            if RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()
-        ]
-        return sorted((read_run(path) for path in found), key=lambda run: run.created, reverse=True)
+        """Return all runs that can be read, the newest first; the log names any other, once."""
+        found = []
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
+                continue
+            try:
+                found.append(read_run(path))
+            except ValueError as error:
+                if path.name not in self._warned:
+                    self._warned.add(path.name)
+                    log.warning("A run is left out: %s", error)
+        return sorted(found, key=lambda run: run.created, reverse=True)
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another display name; its id stays."""
@@ -292,9 +321,19 @@ class RunStore:
         run = self.get(run_id)
         if run.held():
             raise ValueError(f"The run {run.name!r} is still at work; stop it before deleting it.")
-        doomed = run.path.with_name(f".deleted-{run.id}")
+        doomed = run.path.with_name(f"{DELETED}{run.id}")
         os.replace(run.path, doomed)
         shutil.rmtree(doomed)
+
+    def _sweep(self) -> None:
+        """Remove what a crash has left of runs that were being made or deleted."""
+        for folder in self.folder.glob(".*"):
+            with suppress(FileNotFoundError):
+                if (
+                    folder.name.startswith((DRAFT, DELETED))
+                    and time.time() - folder.stat().st_mtime > LEFTOVER_S
+                ):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def size(self) -> int:
         """Return the bytes of everything below the root."""
@@ -318,8 +357,13 @@ class RunStore:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder, wherever it lies (examples ship some). Raises ValueError for an unknown format."""
-    data = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    """Read a run folder, wherever it lies (examples ship some). Raises ValueError for another format, or damage."""
+    try:
+        data = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"There is no run {path.name!r}; it may have been deleted.") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The run {path.name} cannot be read; its run.json is damaged ({error}).") from None
     if data.get("format") != FORMAT:
         raise ValueError(
             f"The run {path.name} has format {data.get('format')!r}; this program reads {FORMAT}."

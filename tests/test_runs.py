@@ -50,6 +50,59 @@ def test_a_run_that_cannot_be_made_whole_is_not_made(store: RunStore) -> None:
     assert [path.name for path in store.folder.iterdir()] == [whole.id]
 
 
+def test_one_unreadable_run_hides_no_other(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    good, newer, torn = new_run(store, "good"), new_run(store, "newer"), new_run(store, "torn")
+    told = json.loads((newer.path / "run.json").read_text())
+    (newer.path / "run.json").write_text(json.dumps(told | {"format": 99}))
+    (torn.path / "run.json").write_text("{")
+    assert [run.id for run in store.list()] == [good.id]
+    assert "format 99" in caplog.text
+    with pytest.raises(ValueError, match="format 99"):
+        store.get(newer.id)
+    with pytest.raises(ValueError, match="cannot be read"):
+        store.get(torn.id)
+
+
+def test_what_a_crash_left_is_swept_away_later(store: RunStore) -> None:
+    new_run(store)
+    old, young = store.folder / ".draft-old", store.folder / ".draft-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "run.json").touch()
+    os.utime(old, (0, 0))
+    new_run(store)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_the_last_state_of_a_long_run_is_found_from_its_end(store: RunStore) -> None:
+    run = new_run(store)
+    run.append("state", state="running", message="")
+    for step in range(3000):
+        run.append("step", step=step, terms={"photographs": 0.125})
+    assert (run.path / "events.jsonl").stat().st_size > 200_000
+    assert run.last_state()["state"] == "running"
+    run.append("state", state="done", message="")
+    run.append("metrics", scores=1)
+    assert run.last_state()["state"] == "done"
+    (run.path / "events.jsonl").write_bytes(b"")
+    assert run.last_state() == {}
+
+
+def test_an_event_cut_by_a_full_disk_spoils_no_later_one(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(store)
+    run.append("step", step=1)
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:9]))
+        with pytest.raises(OSError, match="disk"):
+            run.append("step", step=2)
+    run.append("step", step=3)
+    assert [event["step"] for event in run.events()] == [1, 3]
+
+
 def test_events_are_counted_and_a_torn_line_is_none(store: RunStore) -> None:
     run = new_run(store)
     run.append("state", state="running", message='a "kind": "state" in words')
