@@ -66,15 +66,15 @@ class Desk:
         """Click 1 goes on: show the result that ships with the example."""
         return self.show_run(self.examples[name]["run"])
 
-    def choose_files(self, upload: list[str] | None, base: str) -> Values:
-        """Take photographs of the visitor's own and show their square crops."""
+    def choose_files(self, upload: list[str] | None, source: Values | None, base: str) -> Values:
+        """Take photographs of the visitor's own and show their square crops; an example's words go with it."""
+        words = {"class_noun": "", "identifier": ""} if source and source["title"] else {}
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             return {"source": None, "crops_row": gr.update(visible=False)}
         source = {"title": "", "files": list(upload), "crops": {}}
-        return {"source": source, "nudge_row": gr.update(visible=False), **unmarked} | self._previews(
-            source, base
-        )
+        cleared = {"source": source, "nudge_row": gr.update(visible=False), **words, **unmarked}
+        return cleared | self._previews(source, base)
 
     def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
         """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""

@@ -84,7 +84,7 @@ def placeholder(text: str) -> Html:
 def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
     """Return the photographs a subject is learned from."""
     pictures = [
-        element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject", loading="lazy")
+        element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject")
         for index, photo in enumerate(photos, start=1)
     ]
     shown = "few" if len(photos) <= 4 else "many"

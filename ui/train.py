@@ -246,8 +246,8 @@ def _run_card(page: Page) -> None:
                 named["loss"] = gr.HTML(plots.loss_chart(RunView(id="")))
             with gr.Column(min_width=300):
                 named["similarity"] = gr.HTML(plots.similarity_chart(RunView(id="")))
-        with gr.Row(visible=False, elem_id="after", equal_height=True) as named["after_row"]:
-            with gr.Row(elem_id="more", equal_height=True) as named["more_row"]:
+        with gr.Row(visible=False, elem_id="after") as named["after_row"]:
+            with gr.Row(elem_id="more") as named["more_row"]:
                 named["more_steps"] = gr.Number(
                     100, label="More steps", minimum=1, precision=0, min_width=90, scale=0
                 )
@@ -320,24 +320,10 @@ def _wire_subject(page: Page) -> None:
         )
         page.on(click.then, _bound(desk.show_example, name), gives=WATCHED, **QUIET)
     crops = ["source", "crops_row", "crops"]
-    page.on(
-        named["upload"].upload,
-        desk.choose_files,
-        takes=["upload", "base"],
-        gives=[*crops, "nudge_row", *cards],
-    )
-    page.on(
-        named["upload"].clear,
-        desk.choose_files,
-        takes=["upload", "base"],
-        gives=[*crops, "nudge_row", *cards],
-    )
-    page.on(
-        named["upload"].delete,
-        desk.choose_files,
-        takes=["upload", "base"],
-        gives=[*crops, "nudge_row", *cards],
-    )
+    changed = [*crops, "nudge_row", "class_noun", "identifier", *cards]
+    for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
+        taken = page.on(event, desk.choose_files, takes=["upload", "source", "base"], gives=changed)
+        page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
 
     def press(event: gr.SelectData) -> int:
         return event.index
@@ -375,7 +361,13 @@ def _wire_run(page: Page, blocks: gr.Blocks) -> None:
     asked = ["source", "plan", "base", *page.training]
     priced = partial(gr.on, [named[name].change for name in asked])
     page.on(priced, desk.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
-    page.on(named["identifier"].focus, desk.identifiers, takes=["base"], gives=["identifier"], **QUIET)
+    page.on(
+        named["identifier"].focus,
+        desk.identifiers,
+        takes=["base", "identifier"],
+        gives=["identifier"],
+        **QUIET,
+    )
     page.on(named["start"].click, desk.start, takes=asked, gives=["prompt", "seed", *WATCHED], **QUIET)
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
     for name, handler in (("stop", desk.stop), ("drop", desk.discard), ("forget", desk.discard)):

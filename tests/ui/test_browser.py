@@ -137,9 +137,12 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     page.locator("#crops button.thumbnail-item, #crops .gallery-item button").nth(1).click()
     slider = page.get_by_label("photo-1.png: left or right").first
     slider.wait_for()
+    page.wait_for_function("document.querySelector('#words input').value === 'zul'")
+    page.get_by_label("What is it?").fill("teapot")
     page.click("#personalize")
     visitor.wait_for_step(1)
-    photos = [facts for name, facts in served.studio.calls if name == "start"][-1][2]
+    _, config, photos, _ = [facts for name, facts in served.studio.calls if name == "start"][-1]
+    assert (config.class_noun, config.identifier) == ("teapot", "zul")
     assert photos == [path.name for path in photographs]
 
 
