@@ -103,14 +103,20 @@ Batches = Callable[[int, torch.Generator], Batch]  # (update number from 0, the 
 Loss = Callable[[Denoising, Adapter, Any], dict[str, Tensor]]  # named, weighted terms; their sum is minimised
 
 
-def learning_rate_at(index: int, config: LoopConfig) -> float:
-    """Return the learning rate of update ``index`` (from 0): linear warm-up, then constant or half a cosine."""
-    if index < config.warmup_steps:
-        return config.learning_rate * (index + 1) / config.warmup_steps
+def learning_rate_at(index: int, config: LoopConfig, *, since: int = 0) -> float:
+    """Return the learning rate of update ``index`` (from 0): linear warm-up, then constant or half a cosine.
+
+    ``since`` is the update from which on a run was made longer. A cosine has come to its end there, so it begins
+    anew, warm-up and all, over the updates that were added; to stretch it afterwards would be a jump.
+    """
     if config.schedule == "constant":
-        return config.learning_rate
-    done = (index - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return config.learning_rate * min(1.0, (index + 1) / max(1, config.warmup_steps))
+    done, total = index - since, config.steps - since
+    warmup = min(config.warmup_steps, total // 2) if since else config.warmup_steps
+    if done < warmup:
+        return config.learning_rate * (done + 1) / warmup
+    share = (done - warmup) / max(1, total - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def train(
@@ -125,7 +131,8 @@ def train(
     """Train a live adapter and yield a :class:`Step` after each update, until ``config.steps`` or until closed.
 
     Everything random comes from one CPU generator made from ``config.seed`` whose state travels in
-    :class:`TrainState`, so a resumed run continues the same stream. Between two steps the adapter may be suspended
+    :class:`TrainState`, so a resumed run continues the same stream, and one resumed with more ``config.steps`` is
+    made longer (see :func:`learning_rate_at`). Between two steps the adapter may be suspended
     and the base used for something else. Raises ValueError, the adapter still as after the last good step, when a
     loss is not finite or ``resume`` does not fit.
     """
@@ -153,6 +160,7 @@ class _Run:
         self.alphas_cumprod = base.alphas_cumprod.float().cpu()
         self.flat, self.gradient = _flatten(adapter.parameters())
         self.optimizer = torch.optim.AdamW([self.flat], weight_decay=config.weight_decay, fused=True)
+        self.since = 0  # the update from which on the run was made longer
         self.loss_scale = FIRST_LOSS_SCALE if base.dtype == torch.float16 else 1.0
 
     def update(self, index: int, batches: Batches) -> Step:
@@ -161,7 +169,7 @@ class _Run:
         noise = torch.randn(batch.latents.shape, generator=self.generator)
         timesteps = torch.randint(len(self.alphas_cumprod), (len(batch.latents),), generator=self.generator)
         terms, grad_norm = self._gradients(index, batch, noise=noise, timesteps=timesteps)
-        learning_rate = learning_rate_at(index, self.config)
+        learning_rate = learning_rate_at(index, self.config, since=self.since)
         self._apply(learning_rate=learning_rate, grad_norm=grad_norm)
         return Step(
             index=index + 1,
@@ -236,6 +244,8 @@ class _Run:
         adapter = {f"adapter.{name}": value for name, value in self.adapter.state_dict().items()}
         meta = {
             "step": steps_done,
+            "total": self.config.steps,
+            "since": self.since,
             "base_hash": self.adapter.base_hash,
             "layout": [parameter.numel() for parameter in self.adapter.parameters()],
             "loss_scale": self.loss_scale,
@@ -259,6 +269,7 @@ class _Run:
         self.optimizer.load_state_dict({"state": {0: parts["optimizer"]}, "param_groups": groups})
         self.generator.set_state(state.tensors["generator"])
         self.loss_scale = state.meta["loss_scale"]
+        self.since = state.meta["since" if state.meta["total"] == self.config.steps else "step"]
         return state.meta["step"]
 
 

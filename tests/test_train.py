@@ -176,6 +176,23 @@ def test_train_more_continues_after_the_last_step(base):
     assert list(run(base, adapter=small(), resume=state)) == []
 
 
+def test_train_more_begins_the_cosine_anew_and_a_resumed_part_goes_on_with_it(base):
+    cosine = dataclasses.replace(CONFIG, schedule="cosine", warmup_steps=2)
+    *_, last = run(base, cosine, adapter=small())
+    longer = dataclasses.replace(cosine, steps=12)
+    more, states = [], []
+    for step in run(base, longer, adapter=small(), resume=last.state()):
+        more.append(step.learning_rate)
+        states.append(step.state())
+    assert more[:3] == pytest.approx([0.5e-3, 1e-3, 1e-3])
+    assert sorted(more[2:], reverse=True) == more[2:]
+    assert more[-1] < 0.2e-3
+    resumed = [
+        step.learning_rate for step in run(base, longer, adapter=small(), resume=states[2])
+    ]  # its process died
+    assert resumed == more[3:]
+
+
 def test_a_checkpoint_of_something_else_is_refused(base, tmp_path: Path):
     state = next(run(base)).state()
     with pytest.raises(ValueError, match="another adapter or on another base"):
@@ -264,6 +281,11 @@ def test_schedules():
     assert rates[7] == pytest.approx(0.5e-3)
     assert sorted(rates[4:], reverse=True) == rates[4:]
     assert learning_rate_at(25, cosine) == pytest.approx(0.0)
+    short = [
+        learning_rate_at(index, dataclasses.replace(cosine, steps=14), since=10) for index in range(10, 14)
+    ]
+    assert short == pytest.approx([0.5e-3, 1e-3, 1e-3, 0.5e-3])
+    assert learning_rate_at(12, dataclasses.replace(constant, steps=14), since=10) == pytest.approx(1e-3)
 
 
 def test_a_failing_consumer_leaves_the_base_clean(base):
