@@ -104,11 +104,10 @@ class Desk:
         shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
         return {"crops_row": gr.update(visible=True), "crops": shown}
 
-    def identifiers(self, base: str) -> Values:
-        """Offer rare words of the base's own vocabulary, the rarest first."""
-        return {
-            "identifier": gr.update(choices=[found["text"] for found in self.studio.identifiers(base=base)])
-        }
+    def identifiers(self, base: str, identifier: str) -> Values:
+        """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
+        words = [found["text"] for found in self.studio.identifiers(base=base)]
+        return {"identifier": gr.update(choices=words, value=identifier or words[0])}
 
     # What it will take
 

@@ -9,7 +9,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -154,11 +154,12 @@ class FakeStudio:
 
     def _work(self, run: Run, *, first: int, total: int) -> None:
         stop = self.live[run.id] = threading.Event()
+        lock = run.acquire()
         run.append("state", state="running", message="")
-        threading.Thread(target=self._learn, args=(run, stop, first, total), daemon=True).start()
+        threading.Thread(target=self._learn, args=(run, lock, stop, first, total), daemon=True).start()
 
-    def _learn(self, run: Run, stop: threading.Event, first: int, total: int) -> None:
-        with run.hold():
+    def _learn(self, run: Run, lock: TextIO, stop: threading.Event, first: int, total: int) -> None:
+        with lock:
             subject_seed = next((e[4] for e in EXAMPLES if e[2] == run.config["class_noun"]), 11)
             for done in range(0, 4) if first == 0 else ():
                 run.append("stage", name="Reading the photographs", done=done + 1, total=4)

@@ -65,7 +65,14 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
             served.studio.stop(run["id"])
 
 
-def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served: Served) -> None:
+@pytest.fixture
+def pace(served: Served, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set the seconds of a pretended step: slow enough to be seen on a busy machine, or never to end by itself."""
+    return lambda step_s: monkeypatch.setattr(served.studio, "step_s", step_s)
+
+
+def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served: Served, pace: Any) -> None:
+    pace(0.05)
     visitor = visit()
     page = visitor.page
     visitor.choose("Biscuit")
@@ -85,7 +92,8 @@ def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served
     assert not visitor.errors
 
 
-def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served) -> None:
+def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, pace: Any) -> None:
+    pace(0.3)
     first = visit()
     first.page.get_by_label("Method and preset").click()
     first.page.get_by_role("option", name="Quality").click()
@@ -102,7 +110,8 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served) 
     assert len({run["id"] for run in served.studio.list_runs() if run["state"] == "stopped"}) >= 1
 
 
-def test_discarding_forgets_the_run(visit: Any, served: Served) -> None:
+def test_discarding_forgets_the_run(visit: Any, served: Served, pace: Any) -> None:
+    pace(0.3)
     visitor = visit()
     visitor.page.click("#personalize")
     visitor.wait_for_step(2)
