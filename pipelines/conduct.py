@@ -26,7 +26,7 @@ from pipelines.jobs import Job
 from pipelines.methods import METHODS
 from pipelines.methods.dreambooth import prior_moments
 from pipelines.metrics import Similarity, measure
-from pipelines.runs import Run, write_atomic
+from pipelines.runs import Run, read_run, write_atomic
 from pipelines.sample import save_png
 from pipelines.train import Batches, Loss, Step, TrainState, train
 from pipelines.workshop import Learning, Workshop
@@ -107,9 +107,15 @@ class Conductor:
                 f"The base {base.name} is not the one this run was started on (its weights have changed); "
                 "start a new run."
             )
+        self._reread()
         self.run.base = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
         self.run.save()
         return base
+
+    def _reread(self) -> None:
+        """Take over the name and the note that somebody may have given the run meanwhile."""
+        now = read_run(self.run.path)
+        self.run.name, self.run.note = now.name, now.note
 
     def _encode_photos(self) -> Photos:
         """Return the photographs as VAE moments, from the run's own clean copies; encoded once per run."""
@@ -238,12 +244,13 @@ class Conductor:
 
     def _keep(self, adapter: Adapter, *, step: int) -> None:
         """Write the adapter with everything one must know to use it, and the run's card."""
+        self._reread()
         facts = {
             "run": self.run.id,
             "name": self.run.name,
             "method": self.run.method,
             "config": self.run.config,
-            "base": self.run.base,
+            "base": {name: value for name, value in self.run.base.items() if name != "spec"},  # a path, maybe
             "step": step,
             "seed": self.config.seed,
             "versions": self.run.versions,
@@ -344,7 +351,7 @@ def card(run: Run, *, step: int) -> str:
         "",
         "    name    " + run.name,
         "    method  " + run.method,
-        f"    base    {run.base['spec']} (hash {run.base['hash'][:16]})",
+        f"    base    {run.base['name']} (hash {run.base['hash'][:16]})",
         "    prompt  " + config.words(config.instance_prompt),
         f"    step    {step}, seed {config.seed}",
         "    with    " + libraries,

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipelines.checkpoints import EMBEDDED, describe_base
+from pipelines.checkpoints import EMBEDDED, describe_base, read_header
 from pipelines.config import (
     ASSETS,
     MAX_TEXT,
@@ -42,9 +42,14 @@ EXAMPLE_PREFIX = "example-"
 IMPORTED = "import"  # the method of a run that was loaded from a file
 FORMATS = ("safetensors", "diffusers", "peft", "kohya")
 OUT_OF_MEMORY = (
-    "The device ran out of memory; switch gradient checkpointing on, take fewer photos per step, "
-    "or choose a smaller training size."
+    "The device ran out of memory; ask for fewer or smaller pictures at once, or train with gradient checkpointing, "
+    "fewer photos per step or a smaller training size."
 )
+MEMORY_SIGNS = (
+    "OutOfMemory",
+    "MemoryError",
+    "can't allocate memory",
+)  # of torch on CUDA, Python, torch on a CPU
 
 
 class Studio:
@@ -160,24 +165,34 @@ class Studio:
         job = self._jobs.get(run_id)
         if job is None or job.state not in LIVE_STATES:
             raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
-        self.worker.cancel(job, keep=keep)
+        if keep:
+            self.worker.cancel(job)
+        else:
+            self.discard(run_id)
 
     def discard(self, run_id: str) -> None:
         """Delete a run and all that belongs to it, stopping it first when it is at work."""
         job = self._jobs.get(run_id)
         if job is not None and job.state in LIVE_STATES:
             self.worker.cancel(job, keep=False)
-        else:
-            self._own(run_id)
-            self.store.delete(run_id)
+            if job.state in LIVE_STATES:
+                return  # it deletes itself when it has seen the word
+            job.wait()
+            if not (self.store.folder / run_id).exists():
+                return
+        self._own(run_id)
+        self.store.delete(run_id)
 
     def train_more(self, run_id: str, steps: int) -> None:
-        """Continue a run for ``steps`` more, with its optimizer as it was at the last checkpoint."""
+        """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
         run = self._own(run_id)
-        if not run.file("checkpoint.safetensors").is_file():
+        checkpoint = run.file("checkpoint.safetensors")
+        if not checkpoint.is_file():
             raise ValueError(f"The run {run.name!r} has no checkpoint to continue from; start a new one.")
+        reached = json.loads(read_header(checkpoint)["__metadata__"]["state"])["step"]
         config = from_dict(method_config(run.method), run.config)
-        more = replace(config, steps=config.steps + max(1, int(steps)))
+        total = reached + max(1, int(steps))
+        more = replace(config, steps=total, warmup_steps=min(config.warmup_steps, total))
         lock = run.acquire()
         run.config = to_dict(more)
         run.save()
@@ -310,20 +325,22 @@ class Studio:
                 (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
             ):
                 drawn = shop.draw(loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested)
+                if drawn.interrupted and (before_after or not drawn.images):
+                    raise ValueError("The picture was interrupted before it was finished; ask again.")
                 for index, image in enumerate(drawn.images):
                     told = to_dict(asked) | {
                         "seed": asked.seed + index,
                         "count": 1,
                         "run": run_id if used else None,
                         "strength": strength if used else 0.0,
-                        "base": spec,
+                        "base": loaded.name,
                     }
                     path = self._outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
                     save_png(image, path, told)
                     paths.append(path)
             return paths
 
-        return self._soon("picture", work)
+        return self._soon("picture", work, among=self._pictures)
 
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""
@@ -453,27 +470,36 @@ class Studio:
             if not job.keep:
                 self.store.delete(run.id)
 
-        self._jobs[run.id] = self.worker.submit(run.name, work, then=settle)
+        try:
+            self._jobs[run.id] = self.worker.submit(run.name, work, then=settle)
+        except ValueError:
+            held.close()
+            raise
 
     def _settle(self, run: Run, job: Job) -> None:
         """Write how a run ended into its events."""
         message = ""
         if job.exception is not None:
             message = job.error
-            if "OutOfMemory" in type(job.exception).__name__:
+            if _ran_out_of_memory(job.exception):
                 message = OUT_OF_MEMORY
             elif not isinstance(job.exception, ValueError):
                 message = f"Something went wrong ({type(job.exception).__name__}); the log says more."
         run.append("state", state=job.state, message=message)
 
-    def _soon(self, name: str, work: Callable[[Job], Any]) -> Any:
-        """Do a short job and wait for its result."""
+    def _soon(self, name: str, work: Callable[[Job], Any], *, among: set[Job] | None = None) -> Any:
+        """Do a short job and wait for its result; meanwhile it is one of ``among``."""
         job = self.worker.submit(name, work, short=True)
-        self._pictures.add(job)
+        kept = among if among is not None else set()
+        kept.add(job)
         try:
             return job.outcome()
+        except (MemoryError, RuntimeError) as error:
+            if _ran_out_of_memory(error):
+                raise ValueError(OUT_OF_MEMORY) from error
+            raise
         finally:
-            self._pictures.discard(job)
+            kept.discard(job)
 
     def _workshop(self) -> Workshop:
         """The device's side, made on the worker's thread at the first need."""
@@ -488,7 +514,9 @@ class Studio:
             return shop.learning.adapter
         path = run.file("adapter.safetensors")
         if not path.is_file():
-            raise ValueError(f"The run {run.name!r} has learned nothing yet; wait for its first steps.")
+            raise ValueError(
+                f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was cut off."
+            )
         return shop.adapter(path, shop.base(run.base["spec"]))
 
     def _find(self, run_id: str) -> Run:
@@ -512,3 +540,7 @@ class Studio:
         from pipelines.data import read_photos
 
         return read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    return any(sign in f"{type(error).__name__}: {error}" for sign in MEMORY_SIGNS)

@@ -2,20 +2,24 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pipelines.config import DreamBoothConfig, SampleConfig, to_dict
+from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, to_dict
+from pipelines.jobs import Job
 from pipelines.studio import Studio
 from pipelines.workshop import Workshop
 from recipes import make_examples
@@ -183,6 +187,101 @@ def test_stop_keeps_and_train_more_goes_on_as_if_never_stopped(
     assert studio.generate(PICTURE, run_id=run_id)
     with pytest.raises(ValueError, match="nothing to stop"):
         studio.stop(run_id)
+    studio.train_more(run_id, 3)
+    assert finish(studio, run_id) == "done"
+    assert (studio.status(run_id)["step"], studio.status(run_id)["total"]) == (reached + 3, reached + 3)
+
+
+def test_more_steps_than_the_warm_up_that_was_cut_short(studio: Studio, photo_paths: list[Path]) -> None:
+    config = replace(TINY, steps=2000, sample_every=2000, warmup_steps=1000)
+    run_id = studio.start("dreambooth", config, photo_paths)
+    while studio.status(run_id)["step"] < 1:
+        time.sleep(0.01)
+    studio.stop(run_id)
+    finish(studio, run_id)
+    studio.train_more(run_id, 1)
+    assert finish(studio, run_id) == "done"
+
+
+def test_a_name_given_while_the_run_is_prepared_stays(studio: Studio, photo_paths: list[Path]) -> None:
+    release = threading.Event()
+    studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    run_id = studio.start("dreambooth", TINY, photo_paths)
+    studio.rename(run_id, "Rex")
+    release.set()
+    finish(studio, run_id)
+    run = studio.store.get(run_id)
+    assert (run.name, bool(run.base["hash"])) == ("Rex", True)
+    with safe_open(run.file("adapter.safetensors"), framework="pt") as file:
+        assert file.metadata()["name"] == "Rex"
+
+
+def test_what_is_handed_on_names_no_folder_of_this_machine(
+    studio: Studio, photo_paths: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "private" / "my base"
+    shutil.copytree(ASSETS / "base", folder)
+    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths, base=str(folder))
+    finish(studio, run_id)
+    run = studio.store.get(run_id)
+    for name in ("adapter.safetensors", "card.md"):
+        assert b"private" not in run.file(name).read_bytes()
+    assert "my base" in run.file("card.md").read_text()
+    assert b"private" not in studio.export(run_id, "kohya").read_bytes()
+    assert b"private" not in studio.generate(PICTURE, run_id=run_id)[0].read_bytes()
+
+
+@pytest.mark.parametrize("before_after", [False, True])
+def test_an_interrupted_picture_says_so(studio: Studio, photo_paths: list[Path], before_after: bool) -> None:
+    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths)
+    finish(studio, run_id)
+    drawing = threading.Event()
+
+    def watch(*_: object) -> None:
+        if not drawing.is_set():
+            drawing.set()
+            studio.interrupt()
+
+    with pytest.raises(ValueError, match="interrupted"):
+        studio.generate(PICTURE, run_id=run_id, before_after=before_after, on_preview=watch)
+
+
+def test_a_run_discarded_at_the_moment_it_ends_is_gone(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, photo_paths: list[Path]
+) -> None:
+    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths)
+    cancel = studio.worker.cancel
+
+    def too_late(job: Job, *, keep: bool = True) -> None:
+        job.wait(PATIENCE_S)
+        cancel(job, keep=keep)
+
+    monkeypatch.setattr(studio.worker, "cancel", too_late)
+    studio.stop(run_id, keep=False)
+    assert studio.list_runs() == []
+
+
+def test_a_queued_run_is_discarded_or_stopped_at_once(studio: Studio, photo_paths: list[Path]) -> None:
+    release = threading.Event()
+    studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    kept, dropped = (studio.start("dreambooth", TINY, photo_paths) for _ in range(2))
+    studio.discard(dropped)
+    studio.stop(kept)
+    assert [(run["id"], run["state"]) for run in studio.list_runs()] == [(kept, "stopped")]
+    release.set()
+    studio.resume(kept)
+    assert finish(studio, kept) == "done"
+
+
+def test_no_memory_for_a_picture_is_told_in_a_sentence(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Workshop, "draw", fail)
+    with pytest.raises(ValueError, match="ran out of memory"):
+        studio.generate(PICTURE)
 
 
 def test_train_more_equals_a_longer_run(studio: Studio, photo_paths: list[Path]) -> None:
