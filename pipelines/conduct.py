@@ -69,6 +69,8 @@ class Conductor:
         """Do the whole run, or what is left of it after an interruption."""
         started = time.monotonic()
         self.run.append("state", state="running", message="")
+        for cut_off in self.run.path.glob(".*.part"):  # a file being written when the program was killed
+            cut_off.unlink()
         try:
             self._stage("Loading the base", done=0, total=1)
             self.base = self._load_base()

@@ -199,12 +199,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 def _is_clutter(filename: str) -> bool:
     """Whether a member of a zip is what operating systems leave in there."""
     parts = PurePosixPath(filename).parts
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts) or parts[
-        -1
-    ].lower() in (
-        "thumbs.db",
-        "desktop.ini",
-    )
+    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
+    return hidden or not parts or parts[-1].lower() in ("thumbs.db", "desktop.ini")
 
 
 def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Photo:

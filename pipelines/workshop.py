@@ -79,6 +79,7 @@ class Workshop:
     def training(self, learning: Learning) -> Iterator[None]:
         """Mark an injected adapter as the one that learns, for the length of the block."""
         self.learning = learning
+        self._bases[learning.base.spec] = learning.base  # pictures meanwhile may have crowded it out
         try:
             yield
         finally:

@@ -150,6 +150,7 @@ def test_a_zip_brings_photographs_and_captions(tmp_path: Path) -> None:
         archive.writestr("set/one.txt", "a sks dog\non grass")
         archive.writestr("two.png", stream.getvalue())
         archive.writestr("__MACOSX/._two.png", b"clutter")
+        archive.writestr(".", b"a name that is none")
     photos = read_photos([path], size_px=64)
     assert [(photo.name, photo.caption) for photo in photos] == [
         ("one.png", "a sks dog on grass"),

@@ -18,10 +18,12 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from pipelines.adapters.lora import LoRA
+from pipelines.base import Base
 from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, to_dict
 from pipelines.jobs import Job
 from pipelines.studio import Studio
-from pipelines.workshop import Workshop
+from pipelines.workshop import Learning, Workshop
 from recipes import make_examples
 
 PATIENCE_S = 120
@@ -261,6 +263,12 @@ def test_a_run_discarded_at_the_moment_it_ends_is_gone(
     assert studio.list_runs() == []
 
 
+def test_the_base_in_training_is_the_one_that_pictures_are_drawn_with(base: Base) -> None:
+    shop = Workshop()  # it has let the base go meanwhile, for the pictures of others
+    with shop.training(Learning(run_id="x", base=base, adapter=LoRA())):
+        assert shop.base(base.spec) is base
+
+
 def test_a_queued_run_is_discarded_or_stopped_at_once(studio: Studio, photo_paths: list[Path]) -> None:
     release = threading.Event()
     studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
@@ -336,8 +344,11 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
     assert studio.status(run_id)["state"] == "interrupted"
     reached = studio.status(run_id)["step"]
     assert 3 <= reached < 8
+    cut_off = studio.store.get(run_id).path / ".checkpoint.safetensors.1.part"
+    cut_off.touch()
     studio.resume(run_id)
     assert finish(studio, run_id) == "done"
+    assert not cut_off.exists()
     assert same_adapter(studio, whole, run_id)
 
 

@@ -17,7 +17,7 @@ from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig
 from pipelines.data import Moments, Photos, to_tensor
 from pipelines.losses import min_snr_weights, prior_preservation_terms
 from pipelines.methods.core import Method, View
-from pipelines.sample import sample
+from pipelines.sample import PICTURES_AT_ONCE, sample
 from pipelines.train import Batch, Batches, Denoising
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CLASS_SEED = (
 )
 CLASS_STEPS = 25
 CLASS_SCHEDULER = "DPM++ 2M Karras"
-CLASS_BATCH = 8
+CLASS_BATCH = PICTURES_AT_ONCE  # between two of them a run may be stopped, and others get their pictures
 BLOCKS = {
     **{f"down_blocks.{index}": f"In{index}" for index in range(4)},
     "mid_block": "Mid",
@@ -169,6 +169,10 @@ def _draw_class(base: "Base", key: dict[str, Any], *, first: int, count: int) ->
         size_px=key["size_px"],
     )
     moments = base.encode_images(to_tensor(sample(base, [], wanted).images))
+    if not moments.mean.isfinite().all():
+        raise ValueError(
+            f"The VAE of {base.name} overflows on pictures of the class; load the base in float32."
+        )
     # rounded as the file is, so that a run with fresh class images equals one that found them in the cache
     return Moments(mean=moments.mean.half().float(), logvar=moments.logvar.half().float())
 

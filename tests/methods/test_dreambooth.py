@@ -176,6 +176,18 @@ def test_class_images_survive_a_stop_and_a_torn_file(base, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("quick_class_images")
+def test_class_images_that_overflowed_are_not_kept(base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def overflow(pixels: torch.Tensor) -> Moments:
+        latents = torch.full((len(pixels), 4, 8, 8), float("nan"))
+        return Moments(mean=latents, logvar=latents)
+
+    monkeypatch.setattr(base, "encode_images", overflow)
+    with pytest.raises(ValueError, match="load the base in float32"):
+        dreambooth.prior_moments(base, CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick_class_images")
 def test_class_images_of_another_class_or_base_are_other_files(base, tmp_path: Path):
     one = dataclasses.replace(CONFIG, class_images=1)
     dreambooth.prior_moments(base, one, tmp_path)
