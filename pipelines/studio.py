@@ -30,7 +30,7 @@ from pipelines.config import (
 )
 from pipelines.costs import SIZES, Costs
 from pipelines.jobs import Job, Worker
-from pipelines.runs import LIVE_STATES, Run, RunStore, data_root, read_run
+from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root, read_run
 
 if TYPE_CHECKING:
     from pipelines.workshop import Workshop
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
 EXAMPLE_PREFIX = "example-"
-IMPORTED = "import"  # the method of a run that was loaded from a file
 FORMATS = ("safetensors", "diffusers", "peft", "kohya")
 OUT_OF_MEMORY = (
     "The device ran out of memory; ask for fewer or smaller pictures at once, or train with gradient checkpointing, "

@@ -221,10 +221,8 @@ class Desk:
         }
         pair = view.pair()
         if pair is None:
-            return values | {
-                "compare": panels.placeholder("The first picture is being drawn."),
-                "caption": Html(""),
-            }
+            told = "The first picture is being drawn." if view.live else "Make a picture in the playground."
+            return values | {"compare": panels.placeholder(told), "caption": Html("")}
         return values | self.comparison(view)
 
     def comparison(self, view: RunView) -> Values:
@@ -247,14 +245,16 @@ class Desk:
 
     def _state(self, view: RunView) -> Values:
         shipped = any(example["run"] == view.id for example in self.examples.values())
-        finished = not view.live and view.state != "failed"
+        kept = view.state in ("done", "stopped") and view.step > 0
+        unfinished = view.state == "interrupted" or (view.state == "stopped" and view.step < view.total)
         return {
             "run_card": gr.update(visible=True),
             "start_row": gr.update(visible=not view.live),
             "stop_row": gr.update(visible=view.live),
             "after_row": gr.update(visible=not view.live and not shipped),
-            "resume": gr.update(visible=view.state == "interrupted"),
-            "more_row": gr.update(visible=finished and view.state != "interrupted"),
+            "resume": gr.update(visible=unfinished),
+            "more_row": gr.update(visible=kept),
+            "charts": gr.update(visible=not view.imported),
             "playground": gr.update(visible=True),
         }
 
@@ -274,7 +274,7 @@ class Desk:
         return self.watch(shown, {})
 
     def resume(self, shown: str) -> Values:
-        """Continue an interrupted run where it was."""
+        """Continue an interrupted or stopped run where it was."""
         self.studio.resume(shown)
         return self.watch(shown, {})
 
@@ -289,6 +289,13 @@ class Desk:
         return {"exported": gr.update(value=str(path), visible=True)}
 
     # The playground
+
+    def load_lora(self, lora: str, base: str) -> Values:
+        """Turn the page to a LoRA file of the visitor's own, with its trigger words in the prompt."""
+        run_id = self.studio.import_lora(Path(lora), base=base)
+        words = self.studio.status(run_id)["config"]["identifier"]
+        prompt = {"prompt": f"a photo of a {words}"} if words else {}
+        return {"lora": None} | prompt | self.show_run(run_id)
 
     def generate(self, shown: str, strength: float, **fields: Any) -> Values:
         """Draw with and without what was learned, from the same seed."""

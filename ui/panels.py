@@ -101,7 +101,12 @@ def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] =
 
 
 def progress(view: RunView) -> Html:
-    """Return where a run stands: state, bar, and step, speed, time left and loss in figures."""
+    """Return where a run stands: state, bar, and step, speed, time left and loss in figures.
+
+    Of a run that came as a file there is nothing to tell but that.
+    """
+    if view.imported:
+        return element("div", _title("Loaded from a file", view=view), class_="run-progress")
     share = view.step / view.total if view.total else 0.0
     doing = view.stage if view.live and view.stage else ""
     if doing:
@@ -119,19 +124,27 @@ def progress(view: RunView) -> Html:
         aria_valuemax=100,
         aria_valuenow=round(100 * min(share, 1.0)),
     )
-    title = element(
+    trouble = (
+        [element("p", view.message, class_="trouble")] if view.state == "failed" and view.message else []
+    )
+    return element(
+        "div",
+        _title(words, view=view),
+        bar,
+        element("dl", *_figures(view), class_="figures"),
+        *trouble,
+        class_="run-progress",
+    )
+
+
+def _title(words: str, *, view: RunView) -> Html:
+    return element(
         "div",
         element("span", class_=f"dot {view.state}", aria_hidden="true"),
         element("strong", words),
         element("span", view.name, class_="run-name"),
         class_="run-title",
         role="status",
-    )
-    trouble = (
-        [element("p", view.message, class_="trouble")] if view.state == "failed" and view.message else []
-    )
-    return element(
-        "div", title, bar, element("dl", *_figures(view), class_="figures"), *trouble, class_="run-progress"
     )
 
 
@@ -166,6 +179,8 @@ def duration(seconds: float) -> str:
 
 def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
     """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
+    if not view.samples and not view.live:
+        return Html("")
     if not view.samples:
         return element(
             "div", "The first row of samples is drawn before the first step.", class_="strip-empty"

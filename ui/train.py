@@ -91,6 +91,7 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
                 _stage(page, first=first)
                 _run_card(page)
                 _playground(page)
+                _loading(page)
         _wire_subject(page)
         _wire_run(page, blocks)
         _wire_playground(page)
@@ -241,7 +242,7 @@ def _run_card(page: Page) -> None:
     with gr.Column(elem_classes="card", elem_id="run-card", visible=False) as named["run_card"]:
         named["progress"] = gr.HTML()
         named["strip"] = gr.HTML()
-        with gr.Row(elem_id="charts"):
+        with gr.Row(elem_id="charts") as named["charts"]:
             with gr.Column(min_width=300):
                 named["loss"] = gr.HTML(plots.loss_chart(RunView(id="")))
             with gr.Column(min_width=300):
@@ -302,9 +303,19 @@ def _playground(page: Page) -> None:
     page.sampling = ["prompt", "seed", *(f"play_{name}" for name in hidden)]
 
 
+def _loading(page: Page) -> None:
+    """Take a LoRA from elsewhere. Any file may be dropped here, so that a pickle is refused with its reason."""
+    with gr.Accordion("Load a LoRA file", open=False, elem_id="load-lora"):
+        page.named["lora"] = gr.File(
+            label="From diffusers, kohya, ComfyUI or Atelier (.safetensors), or a zipped PEFT folder",
+            type="filepath",
+            height=140,
+        )
+
+
 WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
-    "start_row", "stop_row", "after_row", "more_row", "resume", "playground",
+    "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground",
 ]  # fmt: skip
 
 
@@ -400,3 +411,4 @@ def _wire_playground(page: Page) -> None:
             show_progress_on=named["result"],
         )
     page.on(named["export"].click, desk.export, takes=["shown", "format"], gives=["exported"])
+    page.on(named["lora"].upload, desk.load_lora, takes=["lora", "base"], gives=["lora", "prompt", *WATCHED])

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.runs import IMPORTED
+
 LIVE = ("queued", "running", "stopping")
 WORDS = {
     "queued": "Waiting for its turn",
@@ -29,10 +31,11 @@ class Sample:
 
 @dataclass
 class RunView:
-    """What is known about a run. ``terms`` and ``similarity`` hold (step, value) points per named line."""
+    """What is known about a run; ``imported`` ones came as a file. ``terms`` and ``similarity`` hold (step, value) points per named line."""
 
     id: str
     name: str = ""
+    imported: bool = False
     state: str = "queued"
     message: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class RunView:
 def fold(status: dict[str, Any]) -> RunView:
     """Fold ``Studio.status`` of a run (all its events) into a view."""
     view = RunView(id=status["id"], name=status.get("name", ""), config=dict(status.get("config", {})))
+    view.imported = status.get("method") == IMPORTED
     folder = Path(status["path"])
     for event in status["events"]:
         _apply(event, view=view, folder=folder)
@@ -149,6 +153,10 @@ def _apply_similarity(event: dict[str, Any], *, view: RunView) -> None:
         if measured is None:
             continue
         value = measured["value"] if isinstance(measured, dict) else measured
-        view.similarity.setdefault(name, []).append((event["step"], float(value)))
+        points = view.similarity.setdefault(name, [])
+        while points and points[-1][0] >= event["step"]:
+            points.pop()
+        points.append((event["step"], float(value)))
         if name == "identity" and isinstance(measured, dict) and "low" in measured:
+            view.band = [point for point in view.band if point[0] < event["step"]]
             view.band.append((event["step"], float(measured["low"]), float(measured["high"])))

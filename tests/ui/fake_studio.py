@@ -152,6 +152,16 @@ class FakeStudio:
         self._work(run, first=0, total=config.steps)
         return run.id
 
+    def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path.name} is a pickle, which can run any program on this machine.")
+        self.calls.append(("import_lora", (path.name, base)))
+        config = {"identifier": "zul dog", "class_noun": "", "source": "kohya", "file": path.name}
+        run = self.store.create("import", config, BASE, name=name or path.stem)
+        run.append("created", method="import", base=BASE, config=config, photos=0)
+        run.append("state", state="done", message="")
+        return run.id
+
     def _work(self, run: Run, *, first: int, total: int) -> None:
         stop = self.live[run.id] = threading.Event()
         lock = run.acquire()
@@ -213,7 +223,7 @@ class FakeStudio:
     def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
         run = self._run(run_id)
         steps = [event for event in run.events() if event["kind"] == "step"]
-        left = steps[-1]["total"] - steps[-1]["step"] if steps else run.config["steps"]
+        left = steps[-1]["total"] - steps[-1]["step"] if steps else run.config.get("steps", 0)
         return {
             "id": run.id, "name": run.name, "state": run.state, "config": run.config, "method": run.method,
             "path": str(run.path), "error": "", "events": run.events(since), "seconds_per_step": 0.08,
@@ -238,7 +248,7 @@ class FakeStudio:
     ) -> list[Path]:
         self.calls.append(("generate", (config, run_id, strength, before_after)))
         run = self._run(run_id) if run_id else None
-        noun = run.config["class_noun"] if run else "person"
+        noun = (run.config["class_noun"] if run else "") or "person"
         subject_seed = next((e[4] for e in EXAMPLES if e[2] == noun), 11)
         scene = next((scene for scene in world.SCENES if scene.split()[0] in config.prompt), None)
         folder = self.root / "pictures" / str(time.time_ns())

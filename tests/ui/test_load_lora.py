@@ -1,0 +1,110 @@
+"""A LoRA file from elsewhere: loaded on the page, shown as what it is, used in the playground."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from fake_studio import FakeStudio
+
+from ui import panels
+from ui.desk import Desk
+from ui.markup import Handout
+from ui.train import WATCHED
+from ui.view import RunView, fold
+
+
+@pytest.fixture
+def desk(studio: FakeStudio, handout: Handout) -> Desk:
+    return Desk(studio, handout)
+
+
+def shown(values: dict[str, Any], name: str) -> bool:
+    return values[name]["visible"]
+
+
+def test_a_file_is_loaded_and_shown(desk: Desk, studio: FakeStudio) -> None:
+    values = desk.load_lora("/somewhere/rex.safetensors", "embedded")
+    assert studio.calls[-1] == ("import_lora", ("rex.safetensors", "embedded"))
+    assert set(values) <= {"lora", "prompt", *WATCHED}
+    assert values["lora"] is None, "the field is free for the next file"
+    assert values["prompt"] == "a photo of a zul dog"
+    assert ("rex · finished", values["shown"]) in values["runs"]["choices"]
+    assert "Loaded from a file" in values["progress"]
+    assert "Step" not in values["progress"]
+    assert "playground" in values["compare"]
+    for name, visible in {
+        "playground": True, "after_row": True, "more_row": False, "resume": False, "charts": False, "stop_row": False,
+    }.items():  # fmt: skip
+        assert shown(values, name) is visible, name
+    assert desk.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
+    studio.discard(values["shown"])
+
+
+def test_a_pickle_is_refused_in_a_sentence(desk: Desk) -> None:
+    with pytest.raises(ValueError, match="can run any program"):
+        desk.load_lora("/somewhere/rex.bin", "embedded")
+
+
+def test_any_file_may_be_dropped_so_that_its_refusal_is_read(desk: Desk) -> None:
+    from ui.train import build
+
+    blocks = build(desk.studio, desk.handout)
+    (field,) = [
+        block
+        for block in blocks.blocks.values()
+        if isinstance(block, gr.File) and "zipped PEFT folder" in str(block.label)
+    ]
+    assert field.file_types is None
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "more", "resume"),
+    [
+        ("done", 9, True, False),
+        ("stopped", 4, True, True),
+        ("stopped", 0, False, True),
+        ("interrupted", 4, False, True),
+        ("failed", 4, False, False),
+        ("running", 4, False, False),
+    ],
+)
+def test_what_may_be_done_with_a_run(desk: Desk, state: str, step: int, more: bool, resume: bool) -> None:
+    values = desk._state(RunView(id="x", state=state, step=step, total=9))
+    assert (shown(values, "more_row"), shown(values, "resume")) == (more, resume)
+
+
+def test_likeness_measured_again_after_a_resume_replaces_the_old() -> None:
+    def likeness(step: int, value: float) -> dict[str, Any]:
+        return {
+            "kind": "similarity",
+            "step": step,
+            "identity": {"value": value, "low": value - 0.1, "high": value + 0.1},
+        }
+
+    events = [likeness(0, 0.1), likeness(5, 0.5), likeness(9, 0.6), likeness(5, 0.4)]
+    view = fold({"id": "x", "state": "running", "path": "/nowhere", "events": events})
+    assert view.similarity["identity"] == [(0, 0.1), (5, 0.4)]
+    assert [step for step, *_ in view.band] == [0, 5]
+
+
+def test_without_a_sample_the_strip_promises_nothing(handout: Handout) -> None:
+    assert panels.strip(RunView(id="x", state="stopped"), handout=handout) == ""
+    assert "before the first step" in panels.strip(RunView(id="x", state="running"), handout=handout)
+
+
+@pytest.mark.browser
+def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rex.safetensors"
+    path.write_bytes(b"anything")
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(served.url)
+    page.wait_for_selector(".compare img")
+    page.get_by_role("button", name="Load a LoRA file").click()
+    page.set_input_files("#load-lora input[type=file]", str(path))
+    page.wait_for_selector(".run-title:has-text('Loaded from a file')")
+    assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zul dog"
+    page.get_by_role("button", name="Make a picture").click()
+    page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
+    page.close()
