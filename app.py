@@ -5,7 +5,7 @@ import atexit
 import logging
 import os
 
-MAX_UPLOAD = "100mb"  # of one file; the checks on photographs are stricter
+MAX_UPLOAD = "500mb"  # of one file, a LoRA of high rank; the checks on photographs are stricter
 MAX_WAITING = 64  # requests in Gradio's queue
 
 

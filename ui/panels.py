@@ -82,7 +82,9 @@ def placeholder(text: str) -> Html:
 
 
 def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
-    """Return the photographs a subject is learned from."""
+    """Return the photographs a subject is learned from; nothing when there are none."""
+    if not photos:
+        return Html("")
     pictures = [
         element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject")
         for index, photo in enumerate(photos, start=1)

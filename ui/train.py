@@ -305,7 +305,7 @@ def _playground(page: Page) -> None:
 
 def _loading(page: Page) -> None:
     """Take a LoRA from elsewhere. Any file may be dropped here, so that a pickle is refused with its reason."""
-    with gr.Accordion("Load a LoRA file", open=False, elem_id="load-lora"):
+    with gr.Accordion("Load a LoRA file", open=False, elem_id="load-lora", elem_classes="card"):
         page.named["lora"] = gr.File(
             label="From diffusers, kohya, ComfyUI or Atelier (.safetensors), or a zipped PEFT folder",
             type="filepath",

@@ -33,6 +33,7 @@ def test_a_file_is_loaded_and_shown(desk: Desk, studio: FakeStudio) -> None:
     assert "Loaded from a file" in values["progress"]
     assert "Step" not in values["progress"]
     assert "playground" in values["compare"]
+    assert values["photos"] == "", "nothing says what it was learned from"
     for name, visible in {
         "playground": True, "after_row": True, "more_row": False, "resume": False, "charts": False, "stop_row": False,
     }.items():  # fmt: skip
