@@ -25,11 +25,13 @@ def arguments() -> argparse.Namespace:
 
 
 def prepare_environment() -> None:
-    """Silence whatever would call out or chatter. The libraries read this once, when imported."""
+    """Silence whatever would call out or chatter, and share the processor. Libraries read this once, when imported."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Idle threads that spin make training many times slower as soon as the page's own browser wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is up, and must not ask a proxy
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "localhost,127.0.0.1")))
 
