@@ -9,13 +9,19 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from ldm import ldm_tensors, write_checkpoint
+from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import pipelines.base as base_module
+from pipelines import formats
+from pipelines.adapters.core import injected
 from pipelines.base import SCHEDULER_CLASSES, SD1_CONFIG, Base, load_base
 from pipelines.checkpoints import EMBEDDED, check_checkpoint, describe_base, locate, read_header
-from pipelines.config import ASSETS, SCHEDULERS
+from pipelines.config import ASSETS, SCHEDULERS, DreamBoothConfig
+from pipelines.data import Moments, Photos
 from pipelines.hub import choose_files
+from pipelines.methods import METHODS
+from pipelines.train import train
 
 
 def empty_unet() -> UNet2DConditionModel:
@@ -230,6 +236,38 @@ def test_true_sd15_size_from_one_file_makes_a_picture(tmp_path: Path) -> None:
     picture = loaded.pipeline("DPM++ 2M Karras")("a photo of a dog", **options).images
     assert picture.shape == (1, 3, 64, 64)
     assert picture.isfinite().all()
+    one_step_and_every_export(loaded, tmp_path)
+
+
+def one_step_and_every_export(base: Base, folder: Path) -> None:
+    """One DreamBooth update of a rank-4 LoRA on 8x8 latents, then each file's names as other programs expect them."""
+    config = DreamBoothConfig(steps=1, rank=4, targets="attention", class_images=1)
+    still = Moments(mean=torch.randn(1, 4, 8, 8), logvar=torch.full((1, 4, 8, 8), -20.0))
+    photos = Photos(moments=still, captions=("",), names=("00.png",))
+    method = METHODS["dreambooth"]
+    adapter = method.adapter(base, config, ())
+    before = base.unet.conv_in.weight.clone()
+    with injected(adapter, base):
+        draw = method.batches(base, photos, config, class_moments=still)
+        (step,) = train(base, adapter, draw, method.loss, config)
+        assert set(step.terms) == {"instance", "prior"}
+        assert step.grad_norm > 0
+    assert torch.equal(before, base.unet.conv_in.weight)
+    assert (
+        sum(value.numel() for value in adapter.state_dict().values()) == 797_184
+    )  # METHODS of DreamBooth LoRA, r = 4
+    block = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+    formats.write_diffusers(folder / "diffusers.safetensors", adapter)
+    formats.write_kohya(folder / "kohya.safetensors", adapter)
+    formats.write_peft(folder / "peft", adapter)
+    named = {
+        "diffusers.safetensors": f"unet.{block}.lora_A.weight",
+        "kohya.safetensors": f"lora_unet_{block.replace('.', '_')}.lora_down.weight",
+        "peft/adapter_model.safetensors": f"base_model.model.{block}.lora_A.weight",
+    }
+    for name, key in named.items():
+        with safe_open(folder / name, framework="pt") as file:
+            assert key in file.keys()  # noqa: SIM118 (not a dict)
 
 
 # What is refused, by name
