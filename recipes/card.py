@@ -29,7 +29,8 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
 - **Made of** pictures drawn by `recipes/world.py` alone: people, dogs, cats, plush toys, teapots, towers and bridges in
   ten scenes, five lights and three styles. The autoencoder also saw crops of photographs that ship inside scikit-image
   and scikit-learn. No picture of a real person was used.
-- **Made by** `python -m recipes.train_base` (resumable, seeded, two CPU cores are enough).
+- **Made by** `python -m recipes.train_base` (resumable, seeded, two CPU cores are enough); the UNet of this release has
+  had {unet_steps} updates.
 - Beside it, in `assets/instruments`: a small CLIP, an identity encoder and a parameter reader. They measure, and were
   never used to train the base.
 
@@ -56,6 +57,11 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
 def write_card(folder: Path, figures: dict[str, float]) -> None:
     """Write ``README.md`` and ``figures.json`` into the base's folder."""
     rows = "\n".join(f"| {label} | {figures[key]} {unit} |" for key, label, unit in _ROWS if key in figures)
-    text = _TEXT.format(rows=rows, guidance_scale=figures["guidance_scale"], captions=figures["captions"])
+    text = _TEXT.format(
+        rows=rows,
+        guidance_scale=figures["guidance_scale"],
+        captions=figures["captions"],
+        unet_steps=figures["unet_steps"],
+    )
     (folder / "README.md").write_text(text)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")

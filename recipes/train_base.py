@@ -177,6 +177,7 @@ def measure(options: argparse.Namespace) -> None:
         swept = evaluate.measure_generation(base, instruments, guidance_scale=guidance_scale, count=100)
         logger.info("sweep %s", swept)
     figures |= evaluate.measure_generation(base, instruments, guidance_scale=GUIDANCE_SCALE)
+    figures["unet_steps"] = json.loads((ASSETS / "base" / "atelier.json").read_text())["unet_steps"]
     figures["picture_seconds"] = evaluate.picture_seconds(base, guidance_scale=GUIDANCE_SCALE)
     logger.info("figures %s", json.dumps(figures, indent=1))
     evaluate.sheet(base, ASSETS / "base" / "sheet.png", guidance_scale=GUIDANCE_SCALE)
