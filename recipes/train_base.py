@@ -144,6 +144,8 @@ def assemble_base(options: argparse.Namespace) -> None:
         "name": "Atelier's embedded base",
         "sample_px": 128,
         "guidance_scale": GUIDANCE_SCALE,
+        "unet_steps": step,
+        "unseen_words": unseen_words(tokenizer, np.load(work / "tokens.npy", mmap_mode="r")),
     }
     save_base(assemble(tokenizer, text_encoder, vae, unet), ASSETS / "base", facts)
     instruments = work / "instruments"
