@@ -83,6 +83,11 @@ def theme() -> Base:
         ),
         font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     )
+    return _controls(_surfaces(base))
+
+
+def _surfaces(base: Base) -> Base:
+    """Colours of the page, its cards and its words."""
     return base.set(
         body_background_fill="*neutral_100",
         body_background_fill_dark="*neutral_950",
@@ -113,6 +118,16 @@ def theme() -> Base:
         block_info_text_color="*neutral_500",
         block_info_text_color_dark="*neutral_400",
         block_info_text_size="*text_sm",
+        layout_gap="14px",
+        form_gap_width="0px",
+        shadow_drop="none",
+        shadow_drop_lg="none",
+    )
+
+
+def _controls(base: Base) -> Base:
+    """Fields, buttons and sliders."""
+    return base.set(
         input_background_fill="*neutral_50",
         input_background_fill_dark="#24211d",
         input_background_fill_focus="#ffffff",
@@ -125,8 +140,6 @@ def theme() -> Base:
         input_shadow="none",
         input_shadow_focus="0 0 0 3px #c9643c33",
         input_radius="10px",
-        layout_gap="14px",
-        form_gap_width="0px",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
@@ -152,6 +165,4 @@ def theme() -> Base:
         loader_color="*primary_500",
         color_accent_soft="*primary_50",
         color_accent_soft_dark="#2f1d14",
-        shadow_drop="none",
-        shadow_drop_lg="none",
     )
