@@ -83,12 +83,12 @@ def theme() -> Base:
         ),
         font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     )
-    return _controls(_surfaces(base))
+    return base.set(**_surfaces(), **_controls())  # in one call: each resets what it is not given
 
 
-def _surfaces(base: Base) -> Base:
+def _surfaces() -> dict[str, Any]:
     """Colours of the page, its cards and its words."""
-    return base.set(
+    return dict(
         body_background_fill="*neutral_100",
         body_background_fill_dark="*neutral_950",
         body_text_color="*neutral_900",
@@ -125,9 +125,9 @@ def _surfaces(base: Base) -> Base:
     )
 
 
-def _controls(base: Base) -> Base:
+def _controls() -> dict[str, Any]:
     """Fields, buttons and sliders."""
-    return base.set(
+    return dict(
         input_background_fill="*neutral_50",
         input_background_fill_dark="#24211d",
         input_background_fill_focus="#ffffff",
