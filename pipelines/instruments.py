@@ -8,6 +8,7 @@ of OpenAI's CLIP or of DINO.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,10 +17,16 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTokenizer
 
-WIDTHS = (24, 48, 96, 160)
+WIDTHS = (32, 64, 112, 160)
+STEM = 16
 EMBEDDING = 128
 TEXT_LAYERS = 2
 INSTRUMENTS_FOLDER = Path(__file__).parent.parent / "assets" / "instruments"
+
+
+def _convolution(before: int, width: int, *, stride: int = 1) -> list[nn.Module]:
+    """A 3x3 convolution and its batch norm."""
+    return [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)]
 
 
 class ResidualBlock(nn.Module):
@@ -27,10 +34,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
-        )  # fmt: skip
+        self.body = nn.Sequential(*_convolution(width, width), nn.SiLU(), *_convolution(width, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.silu(x + self.body(x))
@@ -41,19 +45,17 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        stages, before = [], 3
-        for width, stride in zip(WIDTHS, (4, 2, 2, 2), strict=True):
-            entry = nn.Conv2d(before, width, stride + 1, stride=stride, padding=stride // 2, bias=False)
-            stages.append(nn.Sequential(entry, nn.BatchNorm2d(width), nn.SiLU(), ResidualBlock(width)))
-            before = width
-        self.stages = nn.ModuleList(stages)
+        self.stem = nn.Sequential(*_convolution(3, STEM, stride=2), nn.SiLU())
+        self.stages = nn.ModuleList(
+            nn.Sequential(*_convolution(before, width, stride=2), nn.SiLU(), ResidualBlock(width))
+            for before, width in pairwise((STEM, *WIDTHS))
+        )
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
+        maps = [self.stem(pixels)]
         for stage in self.stages:
-            pixels = stage(pixels)
-            maps.append(pixels)
-        return maps
+            maps.append(stage(maps[-1]))
+        return maps[1:]
 
 
 def pooled(last: torch.Tensor) -> torch.Tensor:

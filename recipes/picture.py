@@ -58,32 +58,11 @@ def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
     return found
 
 
-def _choice(subject: Subject, name: str) -> str:
-    values = next(param.values for param in PARAMS[subject.kind] if param.name == name)
-    return values[int(subject.identity[name])]
-
-
 def hidden(subject: Subject, view: View | None = None) -> frozenset[str]:
     """Names of the parameters that cannot be seen on this subject, or in ``view``."""
     if subject.kind == "person":
         return people.hidden(subject.identity, view)
-    if subject.kind in ("dog", "cat") and _choice(subject, "pattern") == "plain":
-        return frozenset({"markings"})
-    if subject.kind == "bridge":
-        return _hidden_of_bridge(_choice(subject, "type"))
-    if subject.kind == "tower":
-        return _hidden_of_tower(_choice(subject, "type"))
-    return frozenset()
-
-
-def _hidden_of_bridge(built: str) -> frozenset[str]:
-    unseen = set() if built in ("suspension", "cable-stayed") else {"tower top", "tower height"}
-    return frozenset(unseen | (set() if built == "arch" else {"rise"}))
-
-
-def _hidden_of_tower(built: str) -> frozenset[str]:
-    unseen = set() if built in ("pagoda", "skyscraper") else {"levels"}
-    return frozenset(unseen | ({"roof"} if built == "skyscraper" else set()))
+    return things.hidden(subject.kind, subject.identity, view)
 
 
 def vector(subject: Subject) -> np.ndarray:

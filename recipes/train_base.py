@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("render", "vae", "latents", "unet", "instruments", "assemble", "evaluate")
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
-ROUND_TRIPS = 16_000
+ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
