@@ -45,10 +45,10 @@ def main() -> None:
         "--stage", choices=STAGES, action="append", help="only these stages (default: all, in order)"
     )
     parser.add_argument("--pictures", type=int, default=64_000)
-    parser.add_argument("--vae-steps", type=int, default=10_500)
-    parser.add_argument("--unet-steps", type=int, default=12_000)
+    parser.add_argument("--vae-steps", type=int, default=18_000)
+    parser.add_argument("--unet-steps", type=int, default=13_250)
     parser.add_argument(
-        "--instrument-steps", type=int, default=4_000, help="of the reader; half of it for each of the others"
+        "--instrument-steps", type=int, default=6_000, help="of the reader; half of it for each of the others"
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument(

@@ -128,8 +128,8 @@ class Views:
 
     def pixels(self, index: int, side: str) -> torch.Tensor:
         """(3, 128, 128) float32 in [-1, 1]. ``side``: whole, left or right."""
-        source = self.sources[1] if self.random() < ROUND_TRIP_SHARE and index < len(self.sources[1]) else self.sources[0]
-        picture = source.pixels([index])[0].float() / 127.5 - 1.0
+        passed = index < len(self.sources[1]) and self.random() < ROUND_TRIP_SHARE
+        picture = self.sources[passed].pixels([index])[0].float() / 127.5 - 1.0
         if side == "whole":
             size = int(128 * (0.86 + 0.14 * self.random()))
             left, top = int((128 - size) * self.random()), int((128 - size) * self.random())

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bench import dreambooth as bench
+from bench.sweep import candidate
 from pipelines.config import DreamBoothConfig, SampleConfig
 from pipelines.data import to_tensor
 from pipelines.metrics import Encoders
@@ -164,3 +165,13 @@ def test_whole_bench_on_a_scripted_studio(case: bench.Case, encoders: Encoders, 
     assert "BELOW THE FLOOR" in told
     assert "PRES with prior preservation" in told
     assert len(bench.table("class noun", whole["noun"]).splitlines()) == 4
+
+
+def test_a_candidate_of_the_sweep_is_read_as_numbers_and_words():
+    assert candidate("rank=8, learning_rate=0.001,targets=attention+conv,text_encoder=true") == {
+        "rank": 8,
+        "learning_rate": 0.001,
+        "targets": "attention+conv",
+        "text_encoder": True,
+    }
+    assert candidate("") == {}
