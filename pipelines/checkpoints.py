@@ -252,9 +252,9 @@ def describe_base(spec: str) -> dict[str, Any]:
 
 
 def family_of(folder: Path) -> str:
-    """Return the family that presets go by: what ``atelier.json`` says, else "sd1"."""
+    """Return the family that presets go by: "embedded" when ``atelier.json`` says so, else "sd1"."""
     told = folder / "atelier.json"
-    return str(read_json(told).get("family", "sd1")) if told.is_file() else "sd1"
+    return EMBEDDED if told.is_file() and read_json(told).get("family") == EMBEDDED else "sd1"
 
 
 def size_of(folder: Path) -> int:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 BASES_KEPT = 2  # a run's own base and the one of a picture asked for meanwhile
 ADAPTERS_KEPT = 3
+ADAPTERS_KEPT_BYTES = 2 * 2**30  # in their files; fully trained models are large
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Workshop:
     def __init__(self) -> None:
         self.learning: Learning | None = None
         self._bases: dict[str, Base] = {}
-        self._adapters: dict[tuple[Path, int, str], Adapter] = {}
+        self._adapters: dict[tuple[Path, int, int, str], Adapter] = {}
         self._encoders: dict[str, Encoders | None] = {}
 
     def base(self, spec: str) -> Base:
@@ -55,15 +56,20 @@ class Workshop:
 
     def adapter(self, path: Path, base: Base) -> Adapter:
         """Return the adapter in a file, not live; the live one of a base in training is put aside while loading."""
-        key = (path, path.stat().st_mtime_ns, base.hash)
+        facts = path.stat()
+        key = (path, facts.st_mtime_ns, facts.st_size, base.hash)
         adapter = self._adapters.pop(key, None)
         if adapter is None:
             with self.aside(base):
                 adapter = load_adapter(path, base)
-            if len(self._adapters) >= ADAPTERS_KEPT:
+            while self._adapters and self._crowded(facts.st_size):
                 del self._adapters[next(iter(self._adapters))]
         self._adapters[key] = adapter
         return adapter
+
+    def _crowded(self, more_bytes: int) -> bool:
+        kept = sum(size for _, _, size, _ in self._adapters)
+        return len(self._adapters) >= ADAPTERS_KEPT or kept + more_bytes > ADAPTERS_KEPT_BYTES
 
     def encoders(self, family: str) -> Encoders | None:
         """Return the measuring instruments of a base family, loaded on first use; None when they are not here."""
