@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=18_000)
     parser.add_argument("--unet-steps", type=int, default=13_250)
     parser.add_argument(
-        "--instrument-steps", type=int, default=6_000, help="of the reader; half of it for each of the others"
+        "--instrument-steps", type=int, default=6_000, help="of the reader; a quarter of it for each of the others"
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument(
@@ -123,9 +123,9 @@ def fit_instruments(options: argparse.Namespace) -> None:
     tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
     steps = options.instrument_steps
     reader = train_instruments.train_reader(layout, labels, pictures, round_trips, work, steps=steps)
-    identity = train_instruments.train_identity(reader, labels, pictures, round_trips, work, steps=steps // 2)
+    identity = train_instruments.train_identity(reader, labels, pictures, round_trips, work, steps=steps // 4)
     clip = train_instruments.train_clip(
-        reader, tokens, tokenizer, pictures, round_trips, work, steps=steps // 2
+        reader, tokens, tokenizer, pictures, round_trips, work, steps=steps // 4
     )
     train_instruments.save_instruments(
         work / "instruments", clip=clip, identity=identity, reader=reader, vocabulary=len(tokenizer)
