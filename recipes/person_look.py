@@ -16,12 +16,11 @@ BUST_Y = 130.0
 PIVOT_Y = 84.0
 TURN_SHIFT = 13.0
 
-# A scale without words is part of who somebody is and too fine to be named in a caption.
 PARAMS: tuple[Param, ...] = (
     Param("skin tone", low="fair skin", high="dark skin"),
     Param("face width", low="narrow face", high="wide face"),
-    Param("jaw"),
-    Param("cheeks"),
+    Param("jaw", low="pointed chin", high="square jaw"),
+    Param("cheeks", high="round cheeks"),
     Param("age", low="young", high="old"),
     Param("hair colour", ("black", "dark brown", "chestnut", "blond", "red", "grey", "white")),
     Param(
@@ -43,13 +42,13 @@ PARAMS: tuple[Param, ...] = (
     Param("hair volume"),
     Param("eye colour", ("brown", "blue", "green", "grey")),
     Param("eye size", low="small eyes", high="big eyes"),
-    Param("eye spacing"),
+    Param("eye spacing", low="close-set eyes", high="wide-set eyes"),
     Param("brow thickness", low="thin eyebrows", high="thick eyebrows"),
     Param("brow slant"),
     Param("nose size", low="small nose", high="big nose"),
-    Param("nose width"),
-    Param("mouth width"),
-    Param("lips"),
+    Param("nose width", low="narrow nose", high="wide nose"),
+    Param("mouth width", low="small mouth", high="wide mouth"),
+    Param("lips", low="thin lips", high="full lips"),
     Param("ears", low="small ears", high="big ears"),
     Param("beard", ("none", "stubble", "moustache", "goatee", "full beard")),
     Param("glasses", ("none", "round glasses", "square glasses", "sunglasses")),

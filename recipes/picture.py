@@ -9,6 +9,16 @@ from recipes.kit import Identity, Param, View
 
 PARAMS: dict[str, tuple[Param, ...]] = {"person": people.PARAMS, **things.PARAMS}
 KINDS: tuple[str, ...] = tuple(PARAMS)
+# What captions name: what a 128-pixel picture shows plainly. All the other parameters make an individual, unnamed.
+TOLD: dict[str, tuple[str, ...]] = {
+    "person": ("skin tone", "age", "hair colour", "hair style", "beard", "glasses"),
+    "dog": ("coat", "ears", "collar"),
+    "cat": ("coat", "pattern", "collar"),
+    "plush toy": ("species", "fabric", "bow"),
+    "teapot": ("glaze", "body", "motif"),
+    "tower": ("type", "wall", "roof"),
+    "bridge": ("type", "colour"),
+}
 NOT_WORTH_A_WORD: frozenset[str] = frozenset({"none", "plain", "no"})
 
 
@@ -40,12 +50,15 @@ class Picture:
 
 
 def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
-    """The nameable attributes of a subject: parameter name -> word. A scale has a word below 0.3 and above 0.7.
+    """The attributes of a subject that words tell (``TOLD``): parameter name -> word. A scale has a word below 0.3
+    and above 0.7.
 
     What cannot be seen on this subject, or in ``view``, is left out.
     """
     found = {}
     for param in PARAMS[subject.kind]:
+        if param.name not in TOLD[subject.kind]:
+            continue
         value = subject.identity[param.name]
         if param.values:
             word = param.values[int(value)]

@@ -46,7 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
-    parser.add_argument("--unet-steps", type=int, default=12_000)
+    parser.add_argument("--unet-steps", type=int, default=12_750)
     parser.add_argument(
         "--instrument-steps", type=int, default=6_000, help="of the reader; a quarter of it for each of the others"
     )
