@@ -19,15 +19,15 @@ from safetensors.torch import load_file
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
 from pipelines.checkpoints import EMBEDDED
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
 from pipelines.jobs import Job
 from pipelines.methods import METHODS
 from pipelines.methods.dreambooth import prior_moments
 from pipelines.metrics import Similarity, measure
+from pipelines.recall import Layer, picture_facts, save_png
 from pipelines.runs import Run, read_run, write_atomic
-from pipelines.sample import save_png
 from pipelines.train import Batches, Loss, Step, TrainState, train
 from pipelines.workshop import Learning, Workshop
 
@@ -322,7 +322,9 @@ def draw_row(run: Run, learning: Learning, *, workshop: Workshop, step: int, lab
         )
         drawn = workshop.draw(learning.base, [(learning.adapter, 1.0)], asked)
         name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
-        save_png(drawn.images[0], run.file(name), {**to_dict(asked), "run": run.id, "step": step})
+        stack = [Layer(run=run.id, name=run.name, strength=1.0, step=step)] if step else []
+        told = picture_facts(asked, index=0, stack=stack, base=learning.base)
+        save_png(drawn.images[0], run.file(name), told)
         run.append(
             "sample",
             step=step,

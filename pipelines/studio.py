@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.checkpoints import EMBEDDED, describe_base, read_header
 from pipelines.config import (
-    ASSETS,
     MAX_TEXT,
     DreamBoothConfig,
     SampleConfig,
@@ -30,7 +29,9 @@ from pipelines.config import (
 )
 from pipelines.costs import SIZES, Costs
 from pipelines.jobs import Job, Worker
-from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root, read_run
+from pipelines.library import EXAMPLE_PREFIX, Library
+from pipelines.recall import Layer, picture_facts, recall, save_png
+from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
 
 if TYPE_CHECKING:
     from pipelines.workshop import Workshop
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
-EXAMPLE_PREFIX = "example-"
 FORMATS = ("safetensors", "diffusers", "peft", "kohya")
 OUT_OF_MEMORY = (
     "The device ran out of memory; ask for fewer or smaller pictures at once, or train with gradient checkpointing, "
@@ -63,6 +63,7 @@ class Studio:
         self.root = root if root is not None else data_root()
         self.base = base
         self.store = RunStore(self.root)
+        self.library = Library(self.store)
         self.costs = Costs(self.root)
         self.worker = Worker("device")
         self._jobs: dict[str, Job] = {}
@@ -160,7 +161,7 @@ class Studio:
 
     def stop(self, run_id: str, keep: bool = True) -> None:
         """Stop a run after its current step; ``keep`` writes what it has learned, else the run is deleted."""
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         job = self._jobs.get(run_id)
         if job is None or job.state not in LIVE_STATES:
             raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
@@ -179,12 +180,12 @@ class Studio:
             job.wait()
             if not (self.store.folder / run_id).exists():
                 return
-        self._own(run_id)
+        self.library.own(run_id)
         self.store.delete(run_id)
 
     def train_more(self, run_id: str, steps: int) -> None:
         """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
-        run = self._own(run_id)
+        run = self.library.own(run_id)
         checkpoint = run.file("checkpoint.safetensors")
         if not checkpoint.is_file():
             raise ValueError(f"The run {run.name!r} has no checkpoint to continue from; start a new one.")
@@ -199,14 +200,14 @@ class Studio:
 
     def resume(self, run_id: str) -> None:
         """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs."""
-        run = self._own(run_id)
+        run = self.library.own(run_id)
         if run.state == "done":
             raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
         self._submit(run)
 
     def sample_now(self, run_id: str) -> list[Path]:
         """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
-        from_run = self._own(run_id)
+        from_run = self.library.own(run_id)
         job = self._jobs.get(run_id)
         if job is None or job.state not in LIVE_STATES:
             raise ValueError(f"The run {from_run.name!r} is not at work; use the playground instead.")
@@ -227,7 +228,7 @@ class Studio:
 
     def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
         """Return all a page shows about a run; ``events`` are those from number ``since`` on, ``next`` the next."""
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         events = run.events()
         state = "done" if run_id.startswith(EXAMPLE_PREFIX) else run.state
         steps = [event for event in events if event["kind"] == "step"]
@@ -264,26 +265,43 @@ class Studio:
             raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
         return self.store.get(run_id).state
 
-    def list_runs(self) -> list[dict[str, Any]]:
-        """Return the user's runs, the newest first, as cards want them."""
-        return [
-            {
-                "id": run.id,
-                "name": run.name,
-                "state": run.state,
-                "method": run.method,
-                "created": run.created,
-                "identifier": run.config.get("identifier", ""),
-                "class_noun": run.config.get("class_noun", ""),
-                "base": run.base["spec"],
-                "note": run.note,
-            }
-            for run in self.store.list()
-        ]
+    # The library
+
+    def list_runs(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
+
+        ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
+        before there is an adapter), ``thumbnail`` the path of the best sample or None.
+        """
+        return self.library.cards(shipped=shipped)
 
     def rename(self, run_id: str, name: str) -> None:
-        """Give a run another display name."""
+        """Give a run another display name. ValueError for an empty one and for a shipped example."""
+        run = self.library.own(run_id)
+        if not clean_text(name):
+            raise ValueError(f"The new name of {run.name!r} is empty; type one.")
         self.store.rename(run_id, name)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Keep a note with a run; an empty one clears it. ValueError for a shipped example."""
+        self.library.own(run_id)
+        self.store.note(run_id, text)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that is not at work, with all its files. ValueError for a living or a shipped one."""
+        self.library.own(run_id)
+        self.store.delete(run_id)
+        self._jobs.pop(run_id, None)
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
+
+        ``generate`` with these draws the same pixels on the same machine. Raises ValueError for a picture without
+        settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
+        """
+        return recall(
+            Path(path), find=self.library.find, rename=self.library.id_of, bases=(self.base, *KNOWN_BASES)
+        )
 
     # Pictures and files
 
@@ -306,7 +324,7 @@ class Studio:
             raise ValueError("The prompt is empty; say what the picture should show.")
         if not 0.0 <= strength <= 2.0:
             raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
-        run = self._find(run_id) if run_id else None
+        run = self.library.find(run_id) if run_id else None
         spec = run.base["spec"] if run else base or self.base
         asked = config
         if run is not None:
@@ -314,11 +332,10 @@ class Studio:
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
-            from pipelines.sample import save_png
-
             shop = self._workshop()
             loaded = shop.base(spec)
             stack = [(self._adapter(run, run_id or "", shop=shop), strength)] if run else []
+            layers = [self._layer(run, run_id or "", strength=strength, shop=shop)] if run else []
             paths = []
             for label, used in (
                 (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
@@ -327,13 +344,7 @@ class Studio:
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
                 for index, image in enumerate(drawn.images):
-                    told = to_dict(asked) | {
-                        "seed": asked.seed + index,
-                        "count": 1,
-                        "run": run_id if used else None,
-                        "strength": strength if used else 0.0,
-                        "base": loaded.name,
-                    }
+                    told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
                     path = self._outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
                     save_png(image, path, told)
                     paths.append(path)
@@ -350,7 +361,7 @@ class Studio:
         """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip) or kohya."""
         if format not in FORMATS:
             raise ValueError(f"There is no export format {format!r}; choose one of {', '.join(FORMATS)}.")
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         if not run.file("adapter.safetensors").is_file():
             raise ValueError(
                 f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."
@@ -412,7 +423,7 @@ class Studio:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
         from pipelines.methods import METHODS, dreambooth
 
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         method = dreambooth.METHOD if run.method == IMPORTED else METHODS[run.method]  # a LoRA is a LoRA
         return [asdict(view) for view in method.views(run)]
 
@@ -434,14 +445,7 @@ class Studio:
 
     def examples(self) -> list[dict[str, Any]]:
         """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
-        found = []
-        for path in sorted((ASSETS / "examples").glob("*/example.json")):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            photos = sorted((path.parent / told["run"] / "photos").glob("*.png"))
-            found.append(
-                told | {"name": path.parent.name, "run": EXAMPLE_PREFIX + path.parent.name, "photos": photos}
-            )
-        return found
+        return self.library.examples()
 
     # Inside
 
@@ -518,20 +522,13 @@ class Studio:
             )
         return shop.adapter(path, shop.base(run.base["spec"]))
 
-    def _find(self, run_id: str) -> Run:
-        """Return a user's run or the finished run of an example."""
-        if run_id.startswith(EXAMPLE_PREFIX):
-            names = {path.parent.name: path for path in (ASSETS / "examples").glob("*/example.json")}
-            path = names.get(run_id.removeprefix(EXAMPLE_PREFIX))
-            if path is None:
-                raise ValueError(f"There is no example {run_id[:60]!r}.")
-            return read_run(path.parent / json.loads(path.read_text(encoding="utf-8"))["run"])
-        return self.store.get(run_id)
-
-    def _own(self, run_id: str) -> Run:
-        if run_id.startswith(EXAMPLE_PREFIX):
-            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
-        return self.store.get(run_id)
+    def _layer(self, run: Run, run_id: str, *, strength: float, shop: Workshop) -> Layer:
+        """What a picture tells of the adapter that :meth:`_adapter` gives."""
+        learning = shop.learning
+        step = None
+        if learning is not None and learning.run_id == run_id:
+            step = learning.step.index if learning.step is not None else 0
+        return Layer(run=run_id, name=run.name, strength=strength, step=step)
 
     def _read_photos(
         self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None

@@ -433,7 +433,7 @@ def test_a_shipped_example_is_shown_and_drawn_with_but_never_changed(
         assets / "examples", names=["florence"], trial=True, workshop=studio._workshop()
     )
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
-    monkeypatch.setattr("pipelines.studio.ASSETS", assets)
+    monkeypatch.setattr("pipelines.library.ASSETS", assets)
     before = sorted(folder.rglob("*"))
     (example,) = studio.examples()
     assert (example["name"], example["run"], len(example["photos"])) == ("florence", "example-florence", 4)
