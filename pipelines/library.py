@@ -24,6 +24,7 @@ class Library:
 
     def find(self, run_id: str) -> Run:
         """Return a user's run, or the finished run of an example. ValueError when there is none of that id."""
+        run_id = str(run_id)
         if run_id.startswith(EXAMPLE_PREFIX):
             path = self._example_files().get(run_id.removeprefix(EXAMPLE_PREFIX))
             if path is None:
@@ -33,9 +34,9 @@ class Library:
 
     def own(self, run_id: str) -> Run:
         """Return a run that may be changed. ValueError for a shipped one, or when there is none of that id."""
-        if run_id.startswith(EXAMPLE_PREFIX):
+        if str(run_id).startswith(EXAMPLE_PREFIX):
             raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
-        return self.store.get(run_id)
+        return self.store.get(str(run_id))
 
     def id_of(self, run_id: str) -> str:
         """Return the id by which a run is found that was called ``run_id`` where it was made (examples moved)."""
