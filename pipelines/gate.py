@@ -34,7 +34,7 @@ class Gate:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Have every other thread outside, or paused, while the block runs."""
-        me = threading.get_ident()
+        me, mine = threading.get_ident(), 0
         with self._change:
             again = self._alone == me
             if not again:
