@@ -191,6 +191,10 @@ def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 def fold(
     name: str, tensors: Mapping[str, Tensor], *, source: str, metadata: dict[str, str], config: dict[str, Any]
 ) -> LoRAState:
+    """Return what a reader gave, under any program's names, as one LoRA with its scale folded into lora_B.
+
+    ``config`` says alpha where no tensor does. Raises ValueError for halves, misfits and numbers that are not finite.
+    """
     folded: dict[str, Tensor] = {}
     for module, parts in sorted(_group(name, tensors).items()):
         if not {"down", "up"} <= parts.keys():

@@ -98,6 +98,7 @@ def _from_kohya(name: str) -> str:
 
 
 def to_kohya(module: str) -> str:
+    """`unet.down_blocks.0...` -> `lora_unet_down_blocks_0_...`, the flat name that kohya's scripts write."""
     prefix, _, name = module.partition(".")
     flat = name.replace(".", "_")
     return f"lora_unet_{flat}" if prefix == "unet" else f"lora_te_text_model_{flat}"

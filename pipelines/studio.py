@@ -344,7 +344,8 @@ class Studio:
     def recall(self, path: Path) -> dict[str, Any]:
         """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
 
-        ``generate`` with these draws the same pixels on the same machine. Raises ValueError for a picture without
+        ``generate`` with these draws the same pixels (on a processor to the bit; a GPU that drew several at once may
+        round otherwise). Raises ValueError for a picture without
         settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
         """
         return recall(

@@ -1,6 +1,9 @@
 """Several runs in a line, on one device and on two: order, places, remaining time, and the ways to stop and to save."""
 
+import json
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +15,14 @@ import pytest
 
 from pipelines import conduct, devices
 from pipelines.base import Base
+from pipelines.config import to_dict
 from pipelines.devices import Devices, device_names, finish_times
 from pipelines.gate import Gate
 from pipelines.jobs import Job
 from pipelines.studio import Studio
 from tests.tiny import PATIENCE_S, TINY, draw_photos, finish, same_tensors, shop_with
 
+ROOT = Path(__file__).resolve().parent.parent
 ENDLESS = replace(TINY, steps=5000, sample_every=5000, learning_rate=1e-4)
 
 
@@ -127,6 +132,42 @@ def test_stop_at_the_checkpoint_ends_with_the_next_one(
     checkpoints = [event["step"] for event in told["events"] if event["kind"] == "checkpoint"]
     assert checkpoints[-1] == told["step"] < ENDLESS.steps
     assert studio.store.get(run_id).file("adapter.safetensors").is_file()
+
+
+KILLED = """
+import json, os, signal, sys, threading
+from pathlib import Path
+from pipelines.studio import Studio
+studio = Studio(Path(sys.argv[1]))
+studio.worker.submit("before", lambda job: threading.Event().wait())
+for name in "ab":
+    studio.start("dreambooth", json.loads(sys.argv[2]), [Path(path) for path in sys.argv[3:]], name=name)
+assert [row["position"] for row in studio.queue()] == [1, 2]
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a POSIX word")
+def test_runs_that_waited_when_the_program_was_killed_are_interrupted_and_resumed(
+    studio: Studio, photo_paths: list[Path]
+) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(studio.root),
+        json.dumps(to_dict(TINY)),
+        *map(str, photo_paths),
+    ]
+    killed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    cards = {card["name"]: card for card in studio.list_runs()}
+    assert {name: card["state"] for name, card in cards.items()} == {"a": "interrupted", "b": "interrupted"}
+    assert studio.queue() == []
+    studio.resume(cards["b"]["id"])
+    assert finish(studio, cards["b"]["id"]) == "done"
+    studio.delete(cards["a"]["id"])
+    assert [card["name"] for card in studio.list_runs()] == ["b"]
 
 
 def test_two_devices_share_the_line_and_learn_the_same(
