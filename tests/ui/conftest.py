@@ -19,6 +19,7 @@ from ui.markup import Handout
 from ui.theme import look
 
 PATIENCE_MS = 60_000
+CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-extensions", "--disable-background-networking"]
 DESKTOP = {"width": 1440, "height": 900}
 LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", None)
 CHROMIUM = next(
@@ -92,7 +93,7 @@ def browser() -> Iterator[Any]:
             pytest.fail("ATELIER_REQUIRE_BROWSER is set, but Chromium or playwright is missing.")
         pytest.skip("no Chromium (or playwright) here: install them to run the browser tests")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield launched
         launched.close()
 
@@ -110,7 +111,7 @@ class Visitor:
         tab: str = "train",
         query: str = "",
     ) -> None:
-        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.requests: list[str] = []

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the pretended Studio lies beside this file
 
-from conftest import CHROMIUM
+from conftest import CHROMIUM, CHROMIUM_ARGS
 from fake_studio import FakeStudio
 
 from ui.house import build
@@ -42,7 +42,7 @@ def main() -> None:
         log.info("%s", first_paint(browser, url))
         for width, viewport in WIDTHS.items():
             for scheme in SCHEMES:
-                context = browser.new_context(viewport=viewport, color_scheme=scheme)
+                context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
                 context.set_default_timeout(PATIENCE_MS)
                 for name, visit in VISITS.items():
                     picture = f"{name}-{width}-{scheme}.png"
@@ -79,7 +79,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield browser
         browser.close()
 

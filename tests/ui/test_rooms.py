@@ -348,7 +348,8 @@ def test_a_picture_whose_run_is_gone_still_tells_its_settings(
         raise error
 
     monkeypatch.setattr(easel.studio, "recall", gone)
-    values = easel.recall("/somewhere/picture.png")
+    with pytest.warns(UserWarning, match="is gone"):  # the page's warning, where there is no page
+        values = easel.recall("/somewhere/picture.png")
     assert (values["prompt"], values["seed"]) == ("a zul dog", 5)
     assert "shown" not in values
 
