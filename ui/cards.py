@@ -182,8 +182,8 @@ def metrics(rows: Sequence[Row]) -> Html:
             "tr",
             element("th", row["name"], scope="row"),
             element("td", method_of(row) if row.get("method") else "–"),
-            element("td", count_of(row.get("trainable"))),
-            element("td", size_of(row.get("bytes"))),
+            element("td", count_of(row.get("trainable") or None)),
+            element("td", size_of(row.get("bytes") or None)),
             element("td", duration(row["seconds"]) if row.get("seconds") else "–"),
             *[element("td", *_interval(row["metrics"].get(name))) for name in names],
         )

@@ -40,7 +40,7 @@ def lay_out(page: Page) -> None:
                 named |= form.widgets(sampling, ["prompt"])
                 named["strength"] = gr.Slider(
                     0,
-                    1.5,
+                    2.0,
                     value=1.0,
                     step=0.05,
                     label="Strength",

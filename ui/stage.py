@@ -91,8 +91,9 @@ class Stage:
         return self._draw(view, drawn) | over
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
-        waiting = self.studio.queue() if view.state in (*LIVE, "replaying") or drawn.get("queue") else []
-        now = _signature(view) | {"queue": [(row["run"], row["state"]) for row in waiting]}
+        waiting = self.studio.queue()
+        line = [(row["run"], row["state"], round((row["seconds_left"] or 0) / 15)) for row in waiting]
+        now = _signature(view) | {"queue": line}
         same_run = drawn.get("run") == view.id
         changed = {part for part in now if not same_run or drawn.get(part) != now[part]}
         values: Values = {"drawn": now} if changed else {}

@@ -57,7 +57,7 @@ def _inputs(page: Page) -> None:
             info="One plain word for its class.",
             elem_id="first-noun",
         )
-        gr.HTML(panels.heading("3", "Personalize"))
+        gr.HTML(panels.heading("3", "Personalize"), elem_classes="above-action")
         with gr.Column(elem_classes="action"):
             named["first_cost"] = gr.HTML(opening_cost(desk))
             with gr.Row() as named["first_start_row"]:

@@ -33,28 +33,34 @@ def main() -> None:
     """Read the command line and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the PNG files")
-    parser.add_argument("--only", default="", help="take only pictures whose name contains this")
+    parser.add_argument("--only", default="", help="take only pages whose name contains this")
     wanted = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)
     wanted.out.mkdir(parents=True, exist_ok=True)
     with served() as (url, studio), chromium() as browser:
         log.info("%s", first_paint(browser, url))
-        for width, viewport in WIDTHS.items():
-            for scheme in SCHEMES:
-                context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
-                context.set_default_timeout(PATIENCE_MS)
-                for name, visit in VISITS.items():
-                    picture = f"{name}-{width}-{scheme}.png"
-                    if wanted.only in picture:
-                        page = context.new_page()
-                        visit(page, url, studio)
-                        page.wait_for_timeout(900)
-                        page.screenshot(path=wanted.out / picture, full_page=True)
-                        page.close()
-                        call_off(studio)
-                        log.info("%s", picture)
-                context.close()
+        context = browser.new_context(reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE_MS)
+        for name, visit in VISITS.items():
+            if wanted.only in name:
+                page = context.new_page()
+                page.set_viewport_size(WIDTHS["desktop"])
+                visit(page, url, studio)
+                take(page, name, out=wanted.out)
+                page.close()
+                call_off(studio)
+
+
+def take(page: Any, name: str, *, out: Path) -> None:
+    """Take a page as it is in the four combinations."""
+    for width, viewport in WIDTHS.items():
+        for scheme in SCHEMES:
+            page.set_viewport_size(viewport)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            page.wait_for_timeout(900)
+            page.screenshot(path=out / f"{name}-{width}-{scheme}.png", full_page=True)
+            log.info("%s %s %s", name, width, scheme)
 
 
 @contextmanager
