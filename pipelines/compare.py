@@ -146,7 +146,7 @@ def compare(
     if progress is not None:
         progress(done, total)
     facts = [row_facts(row) for row in rows]
-    heads = [_head(value, across=across) for value in values]
+    heads = [_head(value, across=across, cell=cell) for value, cell in zip(values, planned[0], strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
     grid = _save(grid_picture(facts, heads, cells), folder / "comparison.png")
     table = folder / "comparison.json"
@@ -187,8 +187,13 @@ def _metrics(run: Run, events: Sequence[dict[str, Any]]) -> dict[str, dict[str, 
     return found
 
 
-def _head(value: Any, *, across: str) -> str:
-    return {"prompts": f"{value}", "seeds": f"seed {value}", "strengths": f"strength {value}"}[across]
+def _head(value: Any, *, across: str, cell: Cell) -> str:
+    """What stands above a column."""
+    return {
+        "prompts": str(value),
+        "seeds": f"seed {cell.config.seed}",
+        "strengths": f"strength {cell.strength:g}",
+    }[across]
 
 
 def grid_picture(

@@ -264,9 +264,10 @@ def _read_back(written: Path, *, format: str) -> LoRAState:
         return _read_peft(written)
     from diffusers import StableDiffusionPipeline
 
-    state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
+    returned: Any = StableDiffusionPipeline.lora_state_dict(
         str(written.parent), weight_name=written.name, local_files_only=True, return_lora_metadata=True
     )
+    state, alphas, metadata = returned
     stated = {
         name.replace(".down.weight.alpha", ".alpha"): torch.tensor(float(alpha))
         for name, alpha in (alphas or {}).items()
