@@ -9,6 +9,11 @@ from ui.page import QUIET, WATCHED, Page
 from ui.playground import EXPORT_FORMATS
 from ui.replay import SPEEDS
 
+# On a narrow screen the opened run lies below the cards, so the page goes there.
+TO_THE_DETAIL = (
+    "() => innerWidth < 900 && setTimeout(() => "
+    "document.getElementById('detail')?.scrollIntoView({behavior: 'smooth'}), 700)"
+)
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
     "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
@@ -116,6 +121,7 @@ def wire(page: Page) -> None:
     page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
     page.on(named["search"].input, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
     page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, told="value", **QUIET)
+    named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
     saving = ["chosen", "name", "notes", "search"]
     for event in (named["save"].click, named["name"].submit):
         page.on(event, shelf.save, takes=saving, gives=[*DETAIL, "runs"], **QUIET)

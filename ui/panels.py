@@ -243,7 +243,9 @@ def _queue_row(row: dict[str, Any], *, last: int, shown: str) -> Html:
     name = _act("choose", run_id, row["name"], f"Show {row['name']}")
     return element(
         "tr",
-        element("td", str(place) if waits else row.get("device") or "at work"),
+        element(
+            "td", str(place) if waits else f"at work · {row['device']}" if row.get("device") else "at work"
+        ),
         element("td", name),
         element("td", left),
         element("td", *buttons, class_="queue-acts"),

@@ -17,6 +17,7 @@ Values = dict[str, Any]
 LABELS = ("Before", "After")
 POLL_S = 1.0
 REPLAY_POLL_S = 0.4
+AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
 DRAWN_SOON = "Its first pictures are being drawn …"
 WITHOUT_PICTURES = {
     "queued": "It waits for its turn.",
@@ -173,6 +174,7 @@ class Stage:
             "replaying_row": gr.update(visible=playing),
             "charts": gr.update(visible=not view.imported),
             "playground": gr.update(visible=True),
+            **{name: gr.update(interactive=view.state == "running") for name in AT_WORK},
             "advice": panels.advice(view),
             "guide": panels.guide(4 if kept or playing else 3),
         }

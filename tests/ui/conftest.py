@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,23 @@ class Visitor:
             self.place if tab in ("library", "compare") else f"{self.place} .compare img"
         )
 
+    def turn(self, tab: str) -> "Visitor":
+        """Turn to another tab; what is done next is done there."""
+        self.page.locator("#tabs [role=tab]").get_by_text(tab.capitalize(), exact=True).first.click()
+        self.place = f"#page-{tab}"
+        self.page.wait_for_selector(self.place)
+        return self
+
     def see(self, selector: str, **options: Any) -> Any:
         """Wait until something is visible on the tab that was opened."""
         return self.page.wait_for_selector(f"{self.place} {selector}", **options)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something has come true on the server's side."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not condition() and time.monotonic() < deadline:
+            self.page.wait_for_timeout(50)
+        assert condition()
 
     def press(self, name: str) -> None:
         """Press a button of the visible tab."""
