@@ -41,9 +41,9 @@ def main() -> None:
     wanted = arguments()
     prepare_environment()
     from pipelines.studio import Studio
+    from ui.house import build
     from ui.markup import Handout
     from ui.theme import look
-    from ui.train import build
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     handout = Handout()

@@ -136,14 +136,19 @@ def read_header(path: Path) -> dict[str, Any]:
                 f"{path.name} is not a safetensors file, or it is cut short; please download it again."
             )
         raw = stream.read(length)
-    try:
-        header = json.loads(raw)
-        end = _end_of_data(header)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        raise ValueError(f"{path.name} has an unreadable header; please download it again.") from None
+    header, end = parse_header(path.name, raw)
     if size != 8 + length + end:
         raise ValueError(f"{path.name} is cut short or has extra bytes; please download it again.")
     return header
+
+
+def parse_header(name: str, raw: bytes) -> tuple[dict[str, Any], int]:
+    """Return a safetensors header and where its last tensor ends. ValueError when it is none."""
+    try:
+        header = json.loads(raw)
+        return header, _end_of_data(header)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise ValueError(f"{name} has an unreadable header; please download it again.") from None
 
 
 def _end_of_data(header: dict[str, Any]) -> int:

@@ -19,15 +19,15 @@ from safetensors.torch import load_file
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
 from pipelines.checkpoints import EMBEDDED
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
 from pipelines.jobs import Job
 from pipelines.methods import METHODS
 from pipelines.methods.dreambooth import prior_moments
 from pipelines.metrics import Similarity, measure
+from pipelines.recall import Layer, picture_facts, save_png
 from pipelines.runs import Run, read_run, write_atomic
-from pipelines.sample import save_png
 from pipelines.train import Batches, Loss, Step, TrainState, train
 from pipelines.workshop import Learning, Workshop
 
@@ -89,7 +89,7 @@ class Conductor:
         with injected(adapter, self.base), self.workshop.training(learning):
             finished = self._learn(learning, batches=batches, loss=method.loss)
             if finished and self.job.keep:
-                self._keep(adapter, step=finished)
+                keep(self.run, adapter, step=finished)
         if finished == self.config.steps:
             self._measure(adapter)
             self._record_speed(start_s)
@@ -109,15 +109,10 @@ class Conductor:
                 f"The base {base.name} is not the one this run was started on (its weights have changed); "
                 "start a new run."
             )
-        self._reread()
+        reread(self.run)
         self.run.base = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
         self.run.save()
         return base
-
-    def _reread(self) -> None:
-        """Take over the name and the note that somebody may have given the run meanwhile."""
-        now = read_run(self.run.path)
-        self.run.name, self.run.note = now.name, now.note
 
     def _encode_photos(self) -> Photos:
         """Return the photographs as VAE moments, from the run's own clean copies; encoded once per run."""
@@ -166,7 +161,9 @@ class Conductor:
                 if last or step.index % every == 0:
                     self._sample_row(learning, step=step.index, label="after" if last else "")
                 if last or clock.due() or (self.job.stop_requested and self.job.keep):
-                    clock.wrote(self._save_checkpoint(step))
+                    clock.wrote(save_checkpoint(self.run, step))
+                    if self.job.rest_requested and not last:
+                        self.job.stop()
                 self.serve()
                 if self.job.stop_requested:
                     break
@@ -175,13 +172,6 @@ class Conductor:
     def _checkpoint(self) -> TrainState | None:
         path = self.run.file("checkpoint.safetensors")
         return TrainState.load(path) if path.is_file() else None
-
-    def _save_checkpoint(self, step: Step) -> float:
-        """Write a checkpoint and return the seconds that took."""
-        started = time.monotonic()
-        step.state().save(self.run.file("checkpoint.safetensors"))
-        self.run.append("checkpoint", step=step.index)
-        return time.monotonic() - started
 
     def _tell(self, step: Step) -> None:
         self.step_seconds.append(step.seconds)
@@ -244,23 +234,6 @@ class Conductor:
         self.run.write_json("metrics.json", scores)
         self.run.append("metrics", **scores)
 
-    def _keep(self, adapter: Adapter, *, step: int) -> None:
-        """Write the adapter with everything one must know to use it, and the run's card."""
-        self._reread()
-        facts = {
-            "run": self.run.id,
-            "name": self.run.name,
-            "method": self.run.method,
-            "config": self.run.config,
-            "base": {name: value for name, value in self.run.base.items() if name != "spec"},  # a path, maybe
-            "step": step,
-            "seed": self.config.seed,
-            "versions": self.run.versions,
-            "prompt": self.config.words(self.config.instance_prompt),
-        }
-        save_adapter(self.run.file("adapter.safetensors"), adapter, extra=facts)
-        write_atomic(self.run.file("card.md"), card(self.run, step=step).encode())
-
     def _record_speed(self, start_s: float) -> None:
         pictures = (
             self.config.batch_size * (2 if self.config.prior_preservation else 1) * self.config.accumulation
@@ -275,6 +248,39 @@ class Conductor:
         self.costs.record(
             self.base.spec, device=self.base.device.type, family=self.base.family, measured=measured
         )
+
+
+def reread(run: Run) -> None:
+    """Take over the name and the note that somebody may have given the run meanwhile."""
+    now = read_run(run.path)
+    run.name, run.note = now.name, now.note
+
+
+def save_checkpoint(run: Run, step: Step) -> float:
+    """Write all that is needed to go on after ``step``, and return the seconds that took."""
+    started = time.monotonic()
+    step.state().save(run.file("checkpoint.safetensors"))
+    run.append("checkpoint", step=step.index)
+    return time.monotonic() - started
+
+
+def keep(run: Run, adapter: Adapter, *, step: int) -> None:
+    """Write the adapter with everything one must know to use it, and the run's card."""
+    reread(run)
+    config = from_dict(method_config(run.method), run.config)
+    facts = {
+        "run": run.id,
+        "name": run.name,
+        "method": run.method,
+        "config": run.config,
+        "base": {name: value for name, value in run.base.items() if name != "spec"},  # a path, maybe
+        "step": step,
+        "seed": config.seed,
+        "versions": run.versions,
+        "prompt": config.words(config.instance_prompt),
+    }
+    save_adapter(run.file("adapter.safetensors"), adapter, extra=facts)
+    write_atomic(run.file("card.md"), card(run, step=step).encode())
 
 
 class CheckpointClock:
@@ -322,7 +328,9 @@ def draw_row(run: Run, learning: Learning, *, workshop: Workshop, step: int, lab
         )
         drawn = workshop.draw(learning.base, [(learning.adapter, 1.0)], asked)
         name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
-        save_png(drawn.images[0], run.file(name), {**to_dict(asked), "run": run.id, "step": step})
+        stack = [Layer(run=run.id, name=run.name, strength=1.0, step=step)] if step else []
+        told = picture_facts(asked, index=0, stack=stack, base=learning.base)
+        save_png(drawn.images[0], run.file(name), told)
         run.append(
             "sample",
             step=step,

@@ -100,6 +100,16 @@ def _typed(value: Any, *, kind: Any, label: str) -> Any:
     return kind(value)
 
 
+def whole_number(value: Any, *, label: str) -> int:
+    """Return a number that a client sent as an int. ValueError when it is none, or not whole."""
+    return _typed(value, kind=int, label=label)
+
+
+def real_number(value: Any, *, label: str) -> float:
+    """Return a number that a client sent as a float. ValueError when it is none, or not finite."""
+    return _typed(value, kind=float, label=label)
+
+
 def _check_bounds(value: Any, described: Knob) -> None:
     if described.choices and value not in described.choices:
         raise ValueError(f"{described.label} must be one of {', '.join(described.choices)}, not {value!r}.")

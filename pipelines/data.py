@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,7 @@ def read_photos(
     square, by file name: (dx, dy) from -1 (left, top) over 0 (centre) to 1 (right, bottom). Raises ValueError
     with one sentence for each file that cannot be used, up to eight.
     """
+    _check_crops(crops or {})
     photos, captions, refusals = [], {}, []
     for name, content in _files(paths, refusals):
         try:
@@ -156,6 +158,15 @@ def read_photos(
         )
         for photo in photos
     ]
+
+
+def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
+    for name, shift in crops.items():
+        pair = list(shift) if isinstance(shift, (list, tuple)) else []
+        if len(pair) != 2 or not all(isinstance(value, (int, float)) and isfinite(value) for value in pair):
+            raise ValueError(
+                f"The crop of {_shown(str(name))} must be two numbers from -1 to 1; move it again."
+            )
 
 
 def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, bytes]]:

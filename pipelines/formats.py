@@ -16,7 +16,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -25,44 +24,15 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
 from pipelines.adapters.lora import LoRA
-from pipelines.checkpoints import PICKLE_SUFFIXES, pickle_sentence, read_header
+from pipelines.lora_names import MAX_RANK, PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
 from pipelines.runs import write_json
 
 if TYPE_CHECKING:
     from pipelines.base import Base
 
-DTYPES = ("F16", "BF16", "F32", "F64")
 MAX_CONFIG_BYTES = 4 * 2**20
-MAX_TENSORS = 8192
-MAX_RANK = 1024
 MAX_UNPACKED_BYTES = 2 * 2**30
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
-PARTS = ("unet", "text_encoder")
 LOOSE_PATTERN = re.compile(r"[+*?{]")
-
-# What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
-OTHER_KINDS = {
-    "model.diffusion_model.": "a full Stable Diffusion checkpoint",
-    "hada_": "a LoHa (LyCORIS)",
-    "lokr_": "a LoKr (LyCORIS)",
-    "oft_": "an OFT",
-    ".on_input": "an IA3",
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-    ".diff": "a LyCORIS file with full weight differences",
-    ".w_norm": "a LyCORIS file with trained norms",
-    ".b_norm": "a LyCORIS file with trained norms",
-    "lora_te1_": "a LoRA for SDXL",
-    "lora_te2_": "a LoRA for SDXL",
-    "text_encoder_2.": "a LoRA for SDXL",
-    "lora_unet_input_blocks": "a LoRA for SDXL",
-    "lora_unet_double_blocks": "a LoRA for Flux",
-    "lora_unet_joint_blocks": "a LoRA for SD 3",
-    "transformer.": "a LoRA for a transformer model (SD 3, Flux, ...)",
-    "string_to_param": "a textual inversion",
-    "emb_params": "a textual inversion",
-    "_custom_diffusion.": "a Custom Diffusion file",
-}
 
 
 @dataclass(frozen=True)
@@ -94,99 +64,6 @@ class LoRAState:
         return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
 
-# ---- names ----------------------------------------------------------------------------------------------------------
-
-
-def _attention_modules(at: str) -> list[str]:
-    """The twelve Linear and 1x1 convolution modules of one Transformer2DModel."""
-    block = f"{at}.transformer_blocks.0"
-    heads = [
-        f"{block}.{attn}.{to}" for attn in ("attn1", "attn2") for to in ("to_q", "to_k", "to_v", "to_out.0")
-    ]
-    return [f"{at}.proj_in", *heads, f"{block}.ff.net.0.proj", f"{block}.ff.net.2", f"{at}.proj_out"]
-
-
-@cache
-def unet_modules() -> tuple[str, ...]:
-    """Every module of the SD 1.x UNet that a LoRA may change, as diffusers names it (no prefix).
-
-    A shortcut convolution is listed for every resnet block; which of them exist depends on the widths."""
-    names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
-    resnets = ["mid_block.resnets.0", "mid_block.resnets.1"]
-    attentions = ["mid_block.attentions.0"]
-    for block in range(4):
-        resnets += [f"down_blocks.{block}.resnets.{i}" for i in range(2)]
-        resnets += [f"up_blocks.{block}.resnets.{i}" for i in range(3)]
-        attentions += [f"down_blocks.{block}.attentions.{i}" for i in range(2) if block < 3]
-        attentions += [f"up_blocks.{block}.attentions.{i}" for i in range(3) if block > 0]
-    names += [
-        f"{at}.{part}" for at in resnets for part in ("conv1", "conv2", "conv_shortcut", "time_emb_proj")
-    ]
-    names += [f"down_blocks.{block}.downsamplers.0.conv" for block in range(3)]
-    names += [f"up_blocks.{block}.upsamplers.0.conv" for block in range(3)]
-    return tuple(names + [name for at in attentions for name in _attention_modules(at)])
-
-
-TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
-TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
-
-
-@cache
-def _kohya_names() -> dict[str, str]:
-    """Flat name without its prefix -> the UNet module; dots and underscores both became underscores there."""
-    return {name.replace(".", "_"): name for name in unet_modules()}
-
-
-def _with_prefix(module: str) -> str:
-    """`mid_block...` -> `unet.mid_block...`, `text_model.encoder...` -> `text_encoder.encoder...`; "" if unknown."""
-    text = module.removeprefix("text_encoder.").removeprefix("text_model.")
-    if TEXT_MODULE.fullmatch(text):
-        return f"text_encoder.{text}"
-    unet = module.removeprefix("unet.")
-    return f"unet.{unet}" if unet in unet_modules() else ""
-
-
-def _from_kohya(name: str) -> str:
-    """`lora_unet_down_blocks_0_...` -> `unet.down_blocks.0...`; "" if unknown."""
-    if name.startswith("lora_te_"):
-        match = TEXT_KOHYA.fullmatch(name.removeprefix("lora_te_"))
-        return f"text_encoder.encoder.layers.{match[1]}.{match[2]}.{match[3]}" if match else ""
-    found = _kohya_names().get(name.removeprefix("lora_unet_"))
-    return f"unet.{found}" if found else ""
-
-
-def _to_kohya(module: str) -> str:
-    prefix, _, name = module.partition(".")
-    flat = name.replace(".", "_")
-    return f"lora_unet_{flat}" if prefix == "unet" else f"lora_te_text_model_{flat}"
-
-
-# Generation 1 and 2 of diffusers' names, rewritten to `<module>.<part>` of today.
-OLD_SPELLINGS = (
-    (re.compile(r"\.processor\.to_(q|k|v)_lora\."), r".to_\1."),
-    (re.compile(r"\.processor\.to_out_lora\."), r".to_out.0."),
-    (re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\."), r".self_attn.\1_proj."),
-    (re.compile(r"\.(lora|lora_linear_layer)\.(down|up|alpha)"), r".\2"),
-    (re.compile(r"\.lora_A(\.\w+)?\.weight$"), r".down.weight"),
-    (re.compile(r"\.lora_B(\.\w+)?\.weight$"), r".up.weight"),
-    (re.compile(r"\.lora_(down|up|mid)\.weight$"), r".\1.weight"),
-)
-PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha)")
-
-
-def _parse_key(key: str) -> tuple[str, str]:
-    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha"); ("", "") if it is not of a LoRA for SD 1.x."""
-    spelled = key.removeprefix("base_model.model.")
-    for old, new in OLD_SPELLINGS:
-        spelled = old.sub(new, spelled)
-    match = PART.fullmatch(spelled)
-    if not match:
-        return "", ""
-    kohya = match[1].startswith(("lora_unet_", "lora_te_"))
-    module = _from_kohya(match[1]) if kohya else _with_prefix(match[1])
-    return module, match[2].split(".")[0]
-
-
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -208,14 +85,14 @@ def read_lora(path: Path) -> LoRAState:
                 f"{path.name} is half of a PEFT folder: its strength is written in adapter_config.json, which is "
                 "missing; give the whole folder."
             )
-        return _fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
+        return fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
     if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
-        return _fold(path.name, tensors, source="kohya", metadata=metadata, config={})
+        return fold(path.name, tensors, source="kohya", metadata=metadata, config={})
     if "base_hash" in metadata and metadata.get("kind") != LoRA.kind:
         raise ValueError(_no_lora(metadata.get("kind", "")))
     if metadata.get("kind") == LoRA.kind:
-        return _fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
-    return _fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
+        return fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
+    return fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
 
 
 def _read_zip(path: Path) -> LoRAState:
@@ -272,27 +149,8 @@ def _read_folder(folder: Path, *, name: str) -> LoRAState:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors (file's dtype, CPU) and metadata of a file that was checked before anything in it was believed."""
-    _check_file(path)
+    check_file(path)
     return read_tensors(path)
-
-
-def _check_file(path: Path) -> None:
-    if path.suffix.lower() in PICKLE_SUFFIXES:
-        raise ValueError(pickle_sentence(path.name))
-    if not path.is_file():
-        raise ValueError(f"{path.name} is not a file; choose a .safetensors file or a PEFT folder.")
-    entries = read_header(path)
-    entries.pop("__metadata__", None)
-    if len(entries) > MAX_TENSORS:
-        raise ValueError(
-            f"{path.name} holds {len(entries):,} tensors, more than any LoRA for SD 1.x; choose another."
-        )
-    for key, entry in entries.items():
-        if entry.get("dtype") not in DTYPES:
-            raise ValueError(
-                f"{path.name} stores {key[:80]!r} as {entry.get('dtype')!r}, but a LoRA is stored in "
-                f"{', '.join(DTYPES)}; save it again in one of these."
-            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -330,9 +188,13 @@ def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 # ---- folding --------------------------------------------------------------------------------------------------------
 
 
-def _fold(
+def fold(
     name: str, tensors: Mapping[str, Tensor], *, source: str, metadata: dict[str, str], config: dict[str, Any]
 ) -> LoRAState:
+    """Return what a reader gave, under any program's names, as one LoRA with its scale folded into lora_B.
+
+    ``config`` says alpha where no tensor does. Raises ValueError for halves, misfits and numbers that are not finite.
+    """
     folded: dict[str, Tensor] = {}
     for module, parts in sorted(_group(name, tensors).items()):
         if not {"down", "up"} <= parts.keys():
@@ -353,28 +215,8 @@ def _fold(
 
 def _group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """{our module: {"down" | "up" | "mid" | "alpha": tensor}}."""
-    for key in tensors:
-        kind = next((kind for fragment, kind in OTHER_KINDS.items() if fragment in key), "")
-        if kind:
-            raise ValueError(
-                f"{name} is {kind}, which cannot be read here; choose a LoRA or LoCon made for SD 1.x."
-            )
-    groups: dict[str, dict[str, Tensor]] = {}
-    unknown = []
-    for key, tensor in tensors.items():
-        module, part = _parse_key(key)
-        if not module or part in groups.get(module, {}):
-            unknown.append(key)
-        else:
-            groups.setdefault(module, {})[part] = tensor
-    if unknown or not groups:
-        found = (
-            f"{len(unknown)} of its keys belong to none, first {unknown[0][:120]!r}"
-            if unknown
-            else "it is empty"
-        )
-        raise ValueError(f"{name} is no LoRA for SD 1.x: {found}; choose another.")
-    return groups
+    places = sort_keys(name, tensors)
+    return {module: {part: tensors[key] for part, key in parts.items()} for module, parts in places.items()}
 
 
 def _plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -542,7 +384,7 @@ def write_kohya(
     tensors: dict[str, Tensor] = {}
     for module, rank in state.ranks.items():
         down, up = state.factors(module)
-        name = _to_kohya(module)
+        name = to_kohya(module)
         tensors[f"{name}.lora_down.weight"] = down
         tensors[f"{name}.lora_up.weight"] = up * (rank / alpha)
         tensors[f"{name}.alpha"] = torch.tensor(float(alpha))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 ALLOW = "ATELIER_HUB"
 PARTS = ("unet", "text_encoder", "vae")
 CONFIGS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in PARTS))
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+LORA_FILES = ("pytorch_lora_weights.safetensors", PEFT_WEIGHTS)
+MAX_LORA_MB = 500
+ASK_S = 10.0  # for the Hub's first answer
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+REVISION = re.compile(r"[\w.-]{1,96}", re.ASCII)
 
 
 def hub_allowed() -> bool:
@@ -57,14 +65,93 @@ def fetch_model(name: str, *, revision: str | None = None) -> Path:
             "them (about 4 GB), or give a folder or a .safetensors file."
         )
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         present = HfApi().list_repo_files(name, revision=revision)
         wanted = choose_files(present, name=name)
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, OSError) as error:
+    except network_errors() as error:
+        raise ValueError(_unreachable(name, error)) from error
+
+
+def fetch_lora(repo_id: str, *, into: Path) -> Path:
+    """Download a LoRA's files into ``into`` and return the .safetensors file, or the PEFT folder.
+
+    ``repo_id`` is "owner/name", with "@revision" if wanted. Raises ValueError for a name that cannot be one, when
+    downloads are off or the Hub cannot be reached, and for a repository without one LoRA in safetensors, or a large one.
+    """
+    name, _, revision = repo_id.strip().partition("@")
+    _check_name(name, revision=revision)
+    if not hub_allowed():
         raise ValueError(
-            f"{name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check "
-            "the name, the revision and the connection."
-        ) from error
+            f"Downloads are off, so {name} was not asked for; start Atelier with {ALLOW}=1 to allow them, or "
+            "download the .safetensors file yourself and import it."
+        )
+    from huggingface_hub import HfApi, hf_hub_download
+
+    options: dict[str, Any] = {"revision": revision or None}
+    try:
+        told = HfApi().model_info(name, files_metadata=True, timeout=ASK_S, **options)
+        sizes = {file.rfilename: file.size or 0 for file in told.siblings or ()}
+        chosen = choose_lora(sizes, name=name)
+        paths = [
+            Path(hf_hub_download(name, file, local_dir=into, etag_timeout=ASK_S, **options))
+            for file in chosen
+        ]
+    except network_errors() as error:
+        raise ValueError(_unreachable(name, error)) from error
+    return paths[0].parent if len(paths) > 1 else paths[0]
+
+
+def choose_lora(sizes: Mapping[str, int], *, name: str) -> list[str]:
+    """Return which of a repository's files (name -> bytes) make its LoRA. ValueError when none, several, or too large."""
+    weights = [file for file in sizes if file.endswith(".safetensors")]
+    known = [file for file in LORA_FILES if file in weights]
+    if not weights:
+        raise ValueError(
+            f"{name} holds no .safetensors file; Atelier opens no pickles, because they can run any program, so "
+            "choose another repository."
+        )
+    if "model_index.json" in sizes:
+        raise ValueError(f"{name} is a whole model and no LoRA; start Atelier with --base {name} instead.")
+    if not known and len(weights) > 1:
+        raise ValueError(
+            f"{name} holds {len(weights)} .safetensors files; download the one you want and import that."
+        )
+    chosen = known[:1] or weights
+    if chosen == [PEFT_WEIGHTS]:
+        chosen = [PEFT_WEIGHTS, PEFT_CONFIG] if PEFT_CONFIG in sizes else chosen
+    size_mb = sum(sizes[file] for file in chosen) / 1e6
+    if size_mb > MAX_LORA_MB:
+        raise ValueError(
+            f"The LoRA in {name} has {size_mb:,.0f} MB and {MAX_LORA_MB} MB are allowed; choose a smaller one."
+        )
+    return chosen
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what the Hub's client raises when something between here and a file goes wrong."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    transport = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    return (HfHubHTTPError, transport, OSError)
+
+
+def _check_name(name: str, *, revision: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    sentence = f"{name[:80]!r} is no name of a Hub repository; give it as owner/name."
+    if not REPO_ID.fullmatch(name) or (revision and not REVISION.fullmatch(revision)):
+        raise ValueError(sentence)
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise ValueError(sentence) from None
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    return (
+        f"{name} could not be fetched from the Hugging Face Hub ({type(error).__name__}); please check "
+        "the name, the revision and the connection."
+    )

@@ -1,6 +1,6 @@
 """Long work off the page: one worker thread per device, which is also the only lock on that device.
 
-Long jobs run one after another. A short job (one picture, say) starts at once while nothing runs;
+Long jobs run one after another, and several workers may take them from one line. A short job (one picture, say) starts at once while nothing runs;
 while a long job runs, it is made inside that job's next :meth:`Worker.serve`, between two steps, so nobody
 waits for a training to end.
 """
@@ -31,10 +31,12 @@ class Job:
         self.exception: Exception | None = None
         self.result: Any = None
         self.keep = True
+        self.worker: Worker | None = None  # whose turn it is or was; a short job's from the start
         self._work = work
         self._then = then
         self._begun = False
         self._stop = threading.Event()
+        self._rest = threading.Event()
         self._finished = threading.Event()
         self._change = threading.Lock()
 
@@ -47,6 +49,18 @@ class Job:
         """Ask the work to end at its next look; ``keep`` says whether what it made so far is kept."""
         self.keep = keep
         self._stop.set()
+        with self._change:
+            if self.state == "running":
+                self.state = "stopping"
+
+    @property
+    def rest_requested(self) -> bool:
+        """True once somebody asked this job to end where it next rests, such as at a checkpoint."""
+        return self._rest.is_set()
+
+    def stop_at_rest(self) -> None:
+        """Ask the work to end at its next resting place, with what it made so far kept."""
+        self._rest.set()
         with self._change:
             if self.state == "running":
                 self.state = "stopping"
@@ -108,17 +122,40 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-class Worker:
-    """A thread that owns one device and runs the jobs submitted to it."""
+class Line:
+    """Long jobs in the order in which they come up, taken by whichever of its workers is free first."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
+        self.jobs: deque[Job] = deque()
+        self.wake = threading.Condition()
+
+    def waiting(self) -> list[Job]:
+        """Return the jobs that have not begun, the next one first."""
+        with self.wake:
+            return list(self.jobs)
+
+    def move(self, job: Job, place: int) -> bool:
+        """Put a waiting job at ``place`` (0 is next; beyond the end is last); False when it waits no more."""
+        with self.wake:
+            if job not in self.jobs:
+                return False
+            self.jobs.remove(job)
+            self.jobs.insert(place, job)
+            return True
+
+
+class Worker:
+    """A thread that owns one device and runs the short jobs submitted to it and the long ones of its line."""
+
+    def __init__(self, name: str, line: Line | None = None) -> None:
         self.name = name
-        self._long: deque[Job] = deque()
+        self.line = line if line is not None else Line()
+        self._long = self.line.jobs
         self._short: deque[Job] = deque()
         self._current: Job | None = None
         self._closed = False
         self._serving = False
-        self._wake = threading.Condition()
+        self._wake = self.line.wake
         self._thread = threading.Thread(target=self._loop, name=f"worker-{name}", daemon=True)
         self._thread.start()
 
@@ -139,6 +176,8 @@ class Worker:
         with self._wake:
             if self._closed:
                 raise ValueError("The program is shutting down and takes no new work; start it again.")
+            if short:
+                job.worker = self
             (self._short if short else self._long).append(job)
             self._wake.notify_all()
         return job
@@ -156,8 +195,14 @@ class Worker:
         finally:
             self._serving = False
 
+    @property
+    def current(self) -> Job | None:
+        """The job that is being done; a short one inside a long one does not show."""
+        with self._wake:
+            return self._current
+
     def queue(self) -> list[Job]:
-        """Return the jobs in running order: the running one, then short ones, then long ones."""
+        """Return the jobs in running order: the running one, then short ones, then long ones of the line."""
         with self._wake:
             return [*([self._current] if self._current else []), *self._short, *self._long]
 
@@ -196,6 +241,7 @@ class Worker:
                 if self._closed and not (self._short or self._long):
                     return
                 self._current = (self._short or self._long).popleft()
+                self._current.worker = self
             self._current._run()
             with self._wake:
                 self._current = None

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from pipelines.adapters.core import Adapter, merged
 from pipelines.base import Base
 from pipelines.config import SampleConfig
 from pipelines.data import to_images
-from pipelines.runs import write_atomic
 
 Preview = Callable[[int, int, list[Image.Image]], None]  # (step, total, small pictures)
-SETTINGS_KEY = "atelier"  # the PNG text chunk that holds how a picture was made
 PICTURES_AT_ONCE = 4  # on a GPU
 
 
@@ -155,24 +150,3 @@ def _shifted(on_preview: Preview | None, *, before: int, total: int) -> Preview 
     if on_preview is None:
         return None
     return lambda step, _, pictures: on_preview(before + step, total, pictures)
-
-
-def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write a picture with ``meta`` as JSON in a text chunk, atomically; equal input gives equal bytes."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(SETTINGS_KEY, json.dumps(meta, sort_keys=True))
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", pnginfo=chunks)
-    write_atomic(path, stream.getvalue())
-
-
-def read_png_settings(path: Path) -> dict[str, Any]:
-    """Return the ``meta`` that :func:`save_png` wrote. ValueError when the file holds no settings of ours."""
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            settings = json.loads(image.text[SETTINGS_KEY])  # type: ignore[attr-defined]  # PNG only
-    except (OSError, KeyError, ValueError, SyntaxError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path.name} holds no settings of Atelier; choose a picture that was made here.")
-    return settings

@@ -14,70 +14,79 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints import EMBEDDED, describe_base, read_header
+from pipelines.compare import Cell, Row, compare
 from pipelines.config import (
-    ASSETS,
-    MAX_TEXT,
     DreamBoothConfig,
     SampleConfig,
     clean_text,
     fill_words,
     from_dict,
     method_config,
+    real_number,
     to_dict,
+    whole_number,
 )
 from pipelines.costs import SIZES, Costs
+from pipelines.devices import Devices, device_names
+from pipelines.exchange import check_finished, check_format, inspect_lora, take_in, verify, write_copy
+from pipelines.hub import fetch_lora
 from pipelines.jobs import Job, Worker
-from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root, read_run
+from pipelines.library import EXAMPLE_PREFIX, Library
+from pipelines.recall import Layer, picture_facts, recall, save_png
+from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
+from pipelines.settings import read_settings, settings_of
+from pipelines.trainings import OUT_OF_MEMORY, Trainings, ran_out_of_memory
 
 if TYPE_CHECKING:
-    from pipelines.workshop import Workshop
+    from pipelines.workshop import Learning, Workshop
 
 log = logging.getLogger(__name__)
 
 KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
-EXAMPLE_PREFIX = "example-"
-FORMATS = ("safetensors", "diffusers", "peft", "kohya")
-OUT_OF_MEMORY = (
-    "The device ran out of memory; ask for fewer or smaller pictures at once, or train with gradient checkpointing, "
-    "fewer photos per step or a smaller training size."
-)
-MEMORY_SIGNS = (
-    "OutOfMemory",
-    "MemoryError",
-    "can't allocate memory",
-)  # of torch on CUDA, Python, torch on a CPU
+STOPS = ("now", "checkpoint")
 
 
 class Studio:
-    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread.
+    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread per device.
 
-    ``workshop`` hands over bases that are loaded already, from a Studio that has been closed.
+    ``devices`` are names such as "cuda:0" (default: every CUDA device, else the processor). ``workshop`` hands over
+    bases that are loaded already, from a Studio that has been closed, to the first of them.
     """
 
     def __init__(
-        self, root: Path | None = None, base: str = EMBEDDED, *, workshop: Workshop | None = None
+        self,
+        root: Path | None = None,
+        base: str = EMBEDDED,
+        *,
+        devices: Sequence[str] | None = None,
+        workshop: Workshop | None = None,
     ) -> None:
         self.root = root if root is not None else data_root()
         self.base = base
         self.store = RunStore(self.root)
+        self.library = Library(self.store)
         self.costs = Costs(self.root)
-        self.worker = Worker("device")
-        self._jobs: dict[str, Job] = {}
+        self.devices = Devices(devices if devices is not None else device_names(), workshop=workshop)
+        self.trainings = Trainings(self.store, devices=self.devices, costs=self.costs)
         self._pictures: set[Job] = set()
         self._outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
-        self._shop = workshop
+
+    @property
+    def worker(self) -> Worker:
+        """The thread of the first device."""
+        return self.devices.all[0].worker
 
     def close(self) -> None:
         """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
-        self.worker.close()
+        self.devices.close()
         shutil.rmtree(self._outbox, ignore_errors=True)
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""
-        self.worker.submit("warm up", lambda job: self._workshop().base(self.base), short=True)
+        self.devices.everywhere("warm up", lambda job: self._workshop(job).base(self.base))
 
     # Training
 
@@ -119,7 +128,7 @@ class Studio:
                 texts[place] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
             run.write_json("captions.json", texts)
             run.append("created", method=method, base=about, config=run.config, photos=len(photos))
-        self._submit(run)
+        self.trainings.begin(run)
         return run.id
 
     def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
@@ -132,110 +141,142 @@ class Studio:
         if facts["problem"]:
             raise ValueError(facts["problem"])
 
-        def work(_: Job) -> str:
-            from pipelines import formats
-            from pipelines.adapters.core import save_adapter
-
-            state = formats.read_lora(path)
-            shop = self._workshop()
-            loaded = shop.base(facts["spec"])
-            with shop.aside(loaded):
-                adapter = formats.adopt(state, loaded)
-            about = {"spec": loaded.spec, "family": loaded.family, "hash": loaded.hash, "name": loaded.name}
-            config = {
-                "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT]),
-                "class_noun": "",
-                "source": state.source,
-                "file": clean_text(path.name[:MAX_TEXT]),
-            }
-            title = name or state.metadata.get("modelspec.title", path.stem)[:MAX_TEXT]
-            with self.store.draft(IMPORTED, config, about, name=title) as run:
-                told = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
-                save_adapter(run.file("adapter.safetensors"), adapter, extra=told)
-                run.append("created", method=IMPORTED, base=about, config=config, photos=0)
-                run.append("state", state="done", message="")
-            return run.id
+        def work(job: Job) -> str:
+            shop = self._workshop(job)
+            return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.store)
 
         return self._soon("import", work)
 
-    def stop(self, run_id: str, keep: bool = True) -> None:
-        """Stop a run after its current step; ``keep`` writes what it has learned, else the run is deleted."""
-        run = self._find(run_id)
-        job = self._jobs.get(run_id)
-        if job is None or job.state not in LIVE_STATES:
+    def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
+        """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
+
+        Only with ``ATELIER_HUB=1``, only safetensors, up to 500 MB. Raises ValueError for whatever stands in the way.
+        """
+        with tempfile.TemporaryDirectory(prefix="atelier-hub-") as folder:
+            fetched = fetch_lora(repo_id, into=Path(folder))
+            return self.import_lora(fetched, name=name or repo_id.partition("@")[0].strip(), base=base)
+
+    def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
+        """Stop a run after its current step, or ``when`` it has written its next "checkpoint".
+
+        ``keep`` writes what it has learned, else the run is deleted, at once.
+        """
+        run = self.library.find(run_id)
+        job = self.trainings.alive(run_id)
+        if when not in STOPS:
+            raise ValueError(f"A run is stopped {' or at the next '.join(STOPS)}, not {when!r}; choose one.")
+        if job is None:
             raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
-        if keep:
-            self.worker.cancel(job)
-        else:
+        if not keep:
             self.discard(run_id)
+        elif when == "checkpoint" and job.state != "queued":
+            job.stop_at_rest()
+        else:
+            self.devices.cancel(job)
 
     def discard(self, run_id: str) -> None:
         """Delete a run and all that belongs to it, stopping it first when it is at work."""
-        job = self._jobs.get(run_id)
-        if job is not None and job.state in LIVE_STATES:
-            self.worker.cancel(job, keep=False)
+        job = self.trainings.alive(run_id)
+        if job is not None:
+            self.devices.cancel(job, keep=False)
             if job.state in LIVE_STATES:
                 return  # it deletes itself when it has seen the word
             job.wait()
             if not (self.store.folder / run_id).exists():
                 return
-        self._own(run_id)
+        self.library.own(run_id)
         self.store.delete(run_id)
 
     def train_more(self, run_id: str, steps: int) -> None:
         """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
-        run = self._own(run_id)
+        run = self.library.own(run_id)
         checkpoint = run.file("checkpoint.safetensors")
         if not checkpoint.is_file():
             raise ValueError(f"The run {run.name!r} has no checkpoint to continue from; start a new one.")
+        more_steps = whole_number(steps, label="More steps")
+        if more_steps < 1:
+            raise ValueError(f"More steps is {more_steps}; ask for at least 1.")
         reached = json.loads(read_header(checkpoint)["__metadata__"]["state"])["step"]
         config = from_dict(method_config(run.method), run.config)
-        total = reached + max(1, int(steps))
+        total = reached + more_steps
         more = replace(config, steps=total, warmup_steps=min(config.warmup_steps, total))
         lock = run.acquire()
         run.config = to_dict(more)
         run.save()
-        self._submit(run, lock=lock)
+        self.trainings.begin(run, lock=lock)
 
     def resume(self, run_id: str) -> None:
         """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs."""
-        run = self._own(run_id)
+        run = self.library.own(run_id)
         if run.state == "done":
             raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
-        self._submit(run)
+        self.trainings.begin(run)
 
     def sample_now(self, run_id: str) -> list[Path]:
         """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
-        from_run = self._own(run_id)
-        job = self._jobs.get(run_id)
-        if job is None or job.state not in LIVE_STATES:
-            raise ValueError(f"The run {from_run.name!r} is not at work; use the playground instead.")
 
-        def work(_: Job) -> list[Path]:
+        def work(run: Run, learning: Learning, shop: Workshop) -> list[Path]:
             from pipelines.conduct import draw_row
 
-            learning = self._workshop().learning
-            if learning is None or learning.run_id != run_id:
-                raise ValueError("The run has not begun to learn yet; ask again in a moment.")
             step = learning.step.index if learning.step else 0
-            row = draw_row(from_run, learning, workshop=self._workshop(), step=step, label="now")
-            return [from_run.copy_out(name, self._outbox) for name in row.files]
+            row = draw_row(run, learning, workshop=shop, step=step, label="now")
+            return [run.copy_out(name, self._outbox) for name in row.files]
 
-        return self._soon("sample now", work)
+        return self._between_steps(run_id, "sample now", work)
+
+    def save_now(self, run_id: str) -> int:
+        """Write a checkpoint and the adapter as it is now, between two steps, and return the step they are of."""
+
+        def work(run: Run, learning: Learning, shop: Workshop) -> int:
+            from pipelines.conduct import keep, save_checkpoint
+
+            if learning.step is None:
+                raise ValueError(f"The run {run.name!r} has made no step yet; ask again in a moment.")
+            save_checkpoint(run, learning.step)
+            keep(run, learning.adapter, step=learning.step.index)
+            return learning.step.index
+
+        return self._between_steps(run_id, "save now", work)
+
+    def _between_steps(self, run_id: str, name: str, work: Callable[[Run, Learning, Workshop], Any]) -> Any:
+        """Do something with what a run at work has learned so far, on its own device."""
+        run = self.library.own(run_id)
+        training = self.trainings.alive(run_id)
+        if training is None:
+            raise ValueError(f"The run {run.name!r} is not at work; use the playground instead.")
+        if training.state == "queued":
+            raise ValueError(f"The run {run.name!r} waits for its turn; ask again when it has begun.")
+
+        def short(job: Job) -> Any:
+            shop = self._workshop(job)
+            if shop.learning is None or shop.learning.run_id != run_id:
+                raise ValueError("The run has not begun to learn yet; ask again in a moment.")
+            return work(run, shop.learning, shop)
+
+        return self._soon(name, short, beside=run_id)
+
+    def queue(self) -> list[dict[str, Any]]:
+        """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+
+        ``seconds_left`` is the time until a run will be done, with what stands before it.
+        """
+        return self.trainings.queue()
+
+    def move(self, run_id: str, position: int) -> None:
+        """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
+        self.trainings.move(self.library.own(run_id), position)
 
     # Watching
 
     def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
         """Return all a page shows about a run; ``events`` are those from number ``since`` on, ``next`` the next."""
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         events = run.events()
         state = "done" if run_id.startswith(EXAMPLE_PREFIX) else run.state
         steps = [event for event in events if event["kind"] == "step"]
         recent = [event["seconds"] for event in steps[-20:]]
-        job = self._jobs.get(run_id)
-        if state == "running" and job is not None and job.stop_requested:
+        if state == "running" and self.trainings.ends(run_id):
             state = "stopping"
-        waiting = [queued.id for queued in self.worker.queue()]
         failed = run.last_state() if state == "failed" else {}
         return {
             "id": run_id,
@@ -251,7 +292,7 @@ class Studio:
             "total": run.config.get("steps", 0),
             "seconds_per_step": median(recent) if recent else None,
             "eta_s": self.costs.seconds_left(run, events) if state in LIVE_STATES else None,
-            "queue_position": waiting.index(job.id) if job is not None and job.id in waiting else None,
+            "queue_position": self.trainings.place(run_id),
             "note": run.note,
             "events": events[since:],
             "next": len(events),
@@ -259,31 +300,57 @@ class Studio:
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> str:
         """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
-        job = self._jobs.get(run_id)
+        job = self.trainings.jobs.get(run_id)
         if job is not None and not job.wait(timeout_s):
             raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
         return self.store.get(run_id).state
 
-    def list_runs(self) -> list[dict[str, Any]]:
-        """Return the user's runs, the newest first, as cards want them."""
-        return [
-            {
-                "id": run.id,
-                "name": run.name,
-                "state": run.state,
-                "method": run.method,
-                "created": run.created,
-                "identifier": run.config.get("identifier", ""),
-                "class_noun": run.config.get("class_noun", ""),
-                "base": run.base["spec"],
-                "note": run.note,
-            }
-            for run in self.store.list()
-        ]
+    # The library
+
+    def list_runs(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
+
+        ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
+        before there is an adapter), ``thumbnail`` the path of the best sample or None.
+        """
+        return self.library.cards(shipped=shipped)
 
     def rename(self, run_id: str, name: str) -> None:
-        """Give a run another display name."""
+        """Give a run another display name. ValueError for an empty one and for a shipped example."""
+        run = self.library.own(run_id)
+        if not clean_text(name):
+            raise ValueError(f"The new name of {run.name!r} is empty; type one.")
         self.store.rename(run_id, name)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Keep a note with a run; an empty one clears it. ValueError for a shipped example."""
+        self.library.own(run_id)
+        self.store.note(run_id, text)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that is not at work, with all its files. ValueError for a living or a shipped one."""
+        self.library.own(run_id)
+        self.store.delete(run_id)
+        self.trainings.jobs.pop(run_id, None)
+
+    def settings(self, run_id: str) -> dict[str, Any]:
+        """Return a run's settings, ready for JSON, with the command line that repeats it."""
+        return settings_of(self.library.find(run_id))
+
+    def read_settings(self, text: str) -> dict[str, Any]:
+        """Return ``method`` and ``config`` (and ``base``, ``name``, ``captions``) of exported settings."""
+        return read_settings(text)
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
+
+        ``generate`` with these draws the same pixels (on a processor to the bit; a GPU that drew several at once may
+        round otherwise). Raises ValueError for a picture without
+        settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
+        """
+        return recall(
+            Path(path), find=self.library.find, rename=self.library.id_of, bases=(self.base, *KNOWN_BASES)
+        )
 
     # Pictures and files
 
@@ -304,9 +371,10 @@ class Studio:
         """
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture should show.")
+        strength = real_number(strength, label="Strength")
         if not 0.0 <= strength <= 2.0:
             raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
-        run = self._find(run_id) if run_id else None
+        run = self.library.find(run_id) if run_id else None
         spec = run.base["spec"] if run else base or self.base
         asked = config
         if run is not None:
@@ -314,11 +382,10 @@ class Studio:
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
-            from pipelines.sample import save_png
-
-            shop = self._workshop()
+            shop = self._workshop(job)
             loaded = shop.base(spec)
             stack = [(self._adapter(run, run_id or "", shop=shop), strength)] if run else []
+            layers = [self._layer(run, run_id or "", strength=strength, shop=shop)] if run else []
             paths = []
             for label, used in (
                 (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
@@ -327,52 +394,76 @@ class Studio:
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
                 for index, image in enumerate(drawn.images):
-                    told = to_dict(asked) | {
-                        "seed": asked.seed + index,
-                        "count": 1,
-                        "run": run_id if used else None,
-                        "strength": strength if used else 0.0,
-                        "base": loaded.name,
-                    }
+                    told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
                     path = self._outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
                     save_png(image, path, told)
                     paths.append(path)
             return paths
 
-        return self._soon("picture", work, among=self._pictures)
+        return self._soon("picture", work, among=self._pictures, beside=run_id)
+
+    def compare(
+        self,
+        runs: Sequence[str | None],
+        *,
+        across: str,
+        values: Sequence[Any],
+        config: SampleConfig,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Draw runs (None: the untouched base) across "prompts", "seeds" or "strengths", a column from one noise.
+
+        Returns ``grid`` (a labelled PNG), ``json``, ``cells`` (rows of PNG files that can be recalled) and ``rows`` (the
+        table). Every picture waits for its own turn, so a run that trains meanwhile goes on between them.
+        """
+        rows = [Row(run_id=run_id, run=self.library.find(run_id) if run_id else None) for run_id in runs]
+        spec = next((row.run.base["spec"] for row in rows if row.run is not None), self.base)
+
+        def draw(cell: Cell) -> Path:
+            base = None if cell.run_id else spec
+            return self.generate(cell.config, run_id=cell.run_id, strength=cell.strength, base=base)[0]
+
+        folder = self._outbox / secrets.token_hex(6)
+        return compare(
+            rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
+        )
 
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""
         for job in list(self._pictures):
-            self.worker.cancel(job)
+            self.devices.cancel(job)
 
     def export(self, run_id: str, format: str = "safetensors") -> Path:
         """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip) or kohya."""
-        if format not in FORMATS:
-            raise ValueError(f"There is no export format {format!r}; choose one of {', '.join(FORMATS)}.")
-        run = self._find(run_id)
-        if not run.file("adapter.safetensors").is_file():
-            raise ValueError(
-                f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."
-            )
+        written = self._write(run_id, format)
+        return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written
+
+    def verify_export(self, run_id: str, format: str = "safetensors") -> str:
+        """Write a run for another program, read the file back through that program's reader, and say what differs.
+
+        Returns for example "128/128 keys, largest difference 0"; raises ValueError when it did not come back whole.
+        """
+        run, written = self.library.find(run_id), self._write(run_id, format)
+        return self._soon("export check", lambda job: verify(run, written, format=format))
+
+    def _write(self, run_id: str, format: str) -> Path:
+        check_format(format)
+        run = self.library.find(run_id)
+        check_finished(run)
+        folder = self._outbox / secrets.token_hex(6)
+        folder.mkdir()
         if format == "safetensors":
-            return run.copy_out("adapter.safetensors", self._outbox)
+            return run.copy_out("adapter.safetensors", folder)
+        return self._soon(
+            "export", lambda job: write_copy(run, format=format, run_id=run_id, folder=folder), beside=run_id
+        )
 
-        def work(_: Job) -> Path:
-            from pipelines import formats
-            from pipelines.conduct import file_facts
+    def inspect_lora(self, path: Path, *, base: str | None = None) -> dict[str, Any]:
+        """Return what the header of a LoRA file says, before anything is loaded: rank, keys, base, metadata, ...
 
-            state, facts = formats.read_lora(run.file("adapter.safetensors")), file_facts(run)
-            target = self._outbox / f"{run_id}-{format}"
-            if format == "peft":
-                formats.write_peft(target, state, base=facts["ss_sd_model_name"], metadata=facts)
-                if run.file("card.md").is_file():
-                    shutil.copyfile(run.file("card.md"), target / "README.md")
-                return Path(shutil.make_archive(str(target), "zip", target))
-            write = formats.write_diffusers if format == "diffusers" else formats.write_kohya
-            return write(target.with_suffix(".safetensors"), state, metadata=facts)
-
-        return self._soon("export", work)
+        ``problem`` is "" or the sentence for why it cannot be used. Raises ValueError for what is no LoRA at all.
+        """
+        return inspect_lora(Path(path), base=base or self.base)
 
     def photos_preview(
         self,
@@ -412,17 +503,17 @@ class Studio:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
         from pipelines.methods import METHODS, dreambooth
 
-        run = self._find(run_id)
+        run = self.library.find(run_id)
         method = dreambooth.METHOD if run.method == IMPORTED else METHODS[run.method]  # a LoRA is a LoRA
         return [asdict(view) for view in method.views(run)]
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return rare words of the base's own vocabulary, the rarest first."""
 
-        def work(_: Job) -> list[dict[str, Any]]:
+        def work(job: Job) -> list[dict[str, Any]]:
             from pipelines.tokens import rare_identifiers
 
-            loaded = self._workshop().base(base or self.base)
+            loaded = self._workshop(job).base(base or self.base)
             found = rare_identifiers(loaded.tokenizer, avoid=loaded.avoid)
             return [{"text": each.text, "token_id": each.token_id, "rank": each.rank} for each in found]
 
@@ -434,79 +525,34 @@ class Studio:
 
     def examples(self) -> list[dict[str, Any]]:
         """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
-        found = []
-        for path in sorted((ASSETS / "examples").glob("*/example.json")):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            photos = sorted((path.parent / told["run"] / "photos").glob("*.png"))
-            found.append(
-                told | {"name": path.parent.name, "run": EXAMPLE_PREFIX + path.parent.name, "photos": photos}
-            )
-        return found
+        return self.library.examples()
 
     # Inside
 
-    def _submit(self, run: Run, *, lock: TextIO | None = None) -> None:
-        held = lock if lock is not None else run.acquire()
-        run.append("state", state="queued", message="")
-
-        def work(job: Job) -> None:
-            from pipelines.conduct import Conductor
-
-            Conductor(
-                run=run,
-                job=job,
-                workshop=self._workshop(),
-                serve=self.worker.serve,
-                cache=self.root / "class_images",
-                costs=self.costs,
-            ).perform()
-
-        def settle(job: Job) -> None:
-            try:
-                self._settle(run, job)
-            finally:
-                held.close()
-            if not job.keep:
-                self.store.delete(run.id)
-
-        try:
-            self._jobs[run.id] = self.worker.submit(run.name, work, then=settle)
-        except ValueError:
-            held.close()
-            raise
-
-    def _settle(self, run: Run, job: Job) -> None:
-        """Write how a run ended into its events."""
-        message = ""
-        if job.exception is not None:
-            message = job.error
-            if _ran_out_of_memory(job.exception):
-                message = OUT_OF_MEMORY
-            elif not isinstance(job.exception, ValueError):
-                message = f"Something went wrong ({type(job.exception).__name__}); the log says more."
-        run.append("state", state=job.state, message=message)
-
-    def _soon(self, name: str, work: Callable[[Job], Any], *, among: set[Job] | None = None) -> Any:
-        """Do a short job and wait for its result; meanwhile it is one of ``among``."""
-        job = self.worker.submit(name, work, short=True)
+    def _soon(
+        self,
+        name: str,
+        work: Callable[[Job], Any],
+        *,
+        among: set[Job] | None = None,
+        beside: str | None = None,
+    ) -> Any:
+        """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
+        job = self.devices.soon(name, work, beside=self.trainings.jobs.get(beside or ""))
         kept = among if among is not None else set()
         kept.add(job)
         try:
             return job.outcome()
         except (MemoryError, RuntimeError) as error:
-            if _ran_out_of_memory(error):
+            if ran_out_of_memory(error):
                 raise ValueError(OUT_OF_MEMORY) from error
             raise
         finally:
             kept.discard(job)
 
-    def _workshop(self) -> Workshop:
-        """The device's side, made on the worker's thread at the first need."""
-        if self._shop is None:
-            from pipelines.workshop import Workshop
-
-            self._shop = Workshop()
-        return self._shop
+    def _workshop(self, job: Job | None = None) -> Workshop:
+        """What stands on the device of a job, made on its worker's thread at the first need."""
+        return self.devices.workshop(job)
 
     def _adapter(self, run: Run, run_id: str, *, shop: Workshop) -> Any:
         if shop.learning is not None and shop.learning.run_id == run_id:
@@ -518,20 +564,13 @@ class Studio:
             )
         return shop.adapter(path, shop.base(run.base["spec"]))
 
-    def _find(self, run_id: str) -> Run:
-        """Return a user's run or the finished run of an example."""
-        if run_id.startswith(EXAMPLE_PREFIX):
-            names = {path.parent.name: path for path in (ASSETS / "examples").glob("*/example.json")}
-            path = names.get(run_id.removeprefix(EXAMPLE_PREFIX))
-            if path is None:
-                raise ValueError(f"There is no example {run_id[:60]!r}.")
-            return read_run(path.parent / json.loads(path.read_text(encoding="utf-8"))["run"])
-        return self.store.get(run_id)
-
-    def _own(self, run_id: str) -> Run:
-        if run_id.startswith(EXAMPLE_PREFIX):
-            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
-        return self.store.get(run_id)
+    def _layer(self, run: Run, run_id: str, *, strength: float, shop: Workshop) -> Layer:
+        """What a picture tells of the adapter that :meth:`_adapter` gives."""
+        learning = shop.learning
+        step = None
+        if learning is not None and learning.run_id == run_id:
+            step = learning.step.index if learning.step is not None else 0
+        return Layer(run=run_id, name=run.name, strength=strength, step=step)
 
     def _read_photos(
         self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None
@@ -539,7 +578,3 @@ class Studio:
         from pipelines.data import read_photos
 
         return read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
-
-
-def _ran_out_of_memory(error: Exception) -> bool:
-    return any(sign in f"{type(error).__name__}: {error}" for sign in MEMORY_SIGNS)

@@ -3,15 +3,20 @@
 Only the worker's thread enters here, so nothing needs a lock.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipelines.adapters.core import Adapter, load_adapter, suspended
 from pipelines.base import Base, load_base
 from pipelines.config import SampleConfig
+from pipelines.gate import Gate
 from pipelines.metrics import Encoders, load_encoders
 from pipelines.sample import Samples, sample
 from pipelines.train import Step
@@ -36,8 +41,11 @@ class Learning:
 class Workshop:
     """Loaded bases, loaded adapters and measuring instruments, the least recently used ones let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None, *, gate: Gate | None = None) -> None:
+        """``device``: "cpu", "cuda:1", ... (default: CUDA where there is one); ``gate`` is shared by all of them."""
+        self.device = device
         self.learning: Learning | None = None
+        self._gate = gate if gate is not None else Gate()
         self._bases: dict[str, Base] = {}
         self._adapters: dict[tuple[Path, int, int, str], Adapter] = {}
         self._encoders: dict[str, Encoders | None] = {}
@@ -50,7 +58,8 @@ class Workshop:
             idle = [name for name in self._bases if name != in_use]
             if len(self._bases) >= BASES_KEPT and idle:
                 del self._bases[idle[0]]
-            base = load_base(spec)
+            with self._gate.alone():
+                base = load_base(spec, device=usable(self.device))
         self._bases[spec] = base
         return base
 
@@ -75,7 +84,8 @@ class Workshop:
         """Return the measuring instruments of a base family, loaded on first use; None when they are not here."""
         if family not in self._encoders:
             try:
-                self._encoders[family] = load_encoders(family)
+                with self._gate.alone():
+                    self._encoders[family] = load_encoders(family)
             except (ValueError, OSError) as error:
                 log.warning("Runs go unmeasured: %s", error)
                 self._encoders[family] = None
@@ -105,3 +115,10 @@ class Workshop:
         """Draw pictures with a stack of adapters; ``watch`` is the sampler's ``on_preview`` and ``stop``."""
         with self.aside(base):
             return sample(base, stack, config, **watch)  # type: ignore[arg-type]  # passed through
+
+
+def usable(device: str | None) -> str | None:
+    """Return the device as torch takes it: any "cpu:N" is the one processor, CUDA without a driver is left to torch."""
+    if device is not None and device.startswith("cpu"):
+        return "cpu"
+    return device if device is None or torch.cuda.is_available() else None

@@ -25,11 +25,11 @@ from pipelines.formats import (
     as_lora,
     import_lora,
     read_lora,
-    unet_modules,
     write_diffusers,
     write_kohya,
     write_peft,
 )
+from pipelines.lora_names import unet_modules
 from tests.tolerances import assert_close
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The sampler: seeds, strengths, previews, interruption, and pictures that remember how they were made."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 from pipelines.adapters.lora import LoRA
 from pipelines.base import Base
 from pipelines.config import SCHEDULERS, SampleConfig
-from pipelines.sample import cut_words, read_png_settings, sample, save_png
+from pipelines.sample import cut_words, sample
 
 QUICK = SampleConfig(prompt="a dog in the rain", steps=2, guidance_scale=3.0, seed=5, size_px=64)
 
@@ -122,22 +121,3 @@ def test_words_that_do_not_fit_are_reported(base: Base) -> None:
     (note,) = sample(base, [], replace(long, steps=1)).notes
     assert "38 tokens" in note
     assert "tower" in note
-
-
-def test_a_picture_remembers_how_it_was_made(tmp_path: Path) -> None:
-    image = Image.new("RGB", (8, 8), "teal")
-    meta = {"prompt": "ein grünes Haus 🏠", "seed": 3}
-    for name in ("one.png", "two.png"):
-        save_png(image, tmp_path / name, meta)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    assert read_png_settings(tmp_path / "one.png") == meta
-    assert Image.open(tmp_path / "one.png").tobytes() == image.tobytes()
-    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["one.png", "two.png"]
-
-
-def test_a_picture_without_settings_says_so(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
-    (tmp_path / "text.png").write_text("no picture")
-    for name in ("plain.png", "text.png", "gone.png"):
-        with pytest.raises(ValueError, match=f"{name} holds no settings"):
-            read_png_settings(tmp_path / name)

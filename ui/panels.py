@@ -16,11 +16,25 @@ element.addEventListener('input', (event) => {
 """
 
 
+# Pieces with buttons of their own: a press tells Gradio what it is about.
+ACTS_SCRIPT = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-act]');
+  if (button && ['choose', 'move', 'leave'].includes(button.dataset.act)) {
+    trigger(button.dataset.act, {value: button.dataset.value});
+  }
+});
+"""
+STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
+
+
 def header(*, icon: Html, facts: list[str]) -> Html:
-    """Return the strip on top: who we are, what runs where, and the switch between light and dark."""
+    """Return the strip on top: who we are, what runs where, and the switches of talk mode and of light and dark."""
     chips = [element("span", fact, class_="chip") for fact in facts]
     switch = element(
         "span",
+        element("a", "Talk", href="?talk=1", class_="to-talk", title="Large type, for a screen in a hall"),
+        element("a", "Leave talk mode", href="?", class_="from-talk"),
         element("a", "Light", href="?__theme=light", class_="to-light"),
         element("a", "Dark", href="?__theme=dark", class_="to-dark"),
         class_="theme-switch",
@@ -110,12 +124,14 @@ def progress(view: RunView) -> Html:
     if view.imported:
         return element("div", _title("Loaded from a file", view=view), class_="run-progress")
     share = view.step / view.total if view.total else 0.0
-    doing = view.stage if view.live and view.stage else ""
+    doing = view.stage if view.moving and view.stage else ""
     if doing:
         share = view.stage_done / view.stage_total if view.stage_total else 0.0
     words = (
         f"{doing} ({view.stage_done} of {view.stage_total})" if doing else WORDS.get(view.state, view.state)
     )
+    if view.state == "queued" and view.queue_position:
+        words += f" · number {view.queue_position} in line"
     bar = element(
         "div",
         element("div", style=f"width:{100 * min(share, 1.0):.1f}%", class_="bar-fill"),
@@ -139,6 +155,117 @@ def progress(view: RunView) -> Html:
     )
 
 
+def guide(current: int) -> Html:
+    """Return the four steps of a first run, with the ``current`` one (1 to 4) marked."""
+    steps = [
+        element(
+            "li",
+            element(
+                "span", "✓" if number < current else str(number), class_="step-number", aria_hidden="true"
+            ),
+            element("span", title),
+            class_="past" if number < current else "now" if number == current else "ahead",
+            **({"aria_current": "step"} if number == current else {}),
+        )
+        for number, title in enumerate(STEPS, start=1)
+    ]
+    return element("ol", *steps, class_="guide", aria_label="The steps of a first run")
+
+
+def advice(view: RunView) -> Html:
+    """Return what to do next where a run has failed or was cut off; nothing where all is well."""
+    if view.state == "interrupted":
+        told = ["The program ended while this run was at work.", "Resume goes on from its last checkpoint."]
+    elif view.state == "failed":
+        again = "from its last checkpoint" if view.step else "from its photographs"
+        told = [
+            f"“Try again” goes on {again}.",
+            "Does it fail at the same place? Take the preset Quick, or fewer photographs, and personalize again.",
+            "The replay of an example shows meanwhile what to expect.",
+        ]
+    else:
+        return Html("")
+    return element(
+        "div",
+        element("h3", "What next"),
+        element("ul", *[element("li", line) for line in told]),
+        class_="advice",
+    )
+
+
+def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
+    """Return what a recalled picture was made with, in one line."""
+    made = (
+        ", ".join(f"{entry['name']} at strength {entry['strength']:g}" for entry in stack)
+        or "the untouched base"
+    )
+    told = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."
+    return element("p", told, class_="hint", role="status")
+
+
+def stand_in(view: RunView) -> Html:
+    """Return the line that says a recording is played in place of a live run that failed."""
+    why = f" ({view.message})" if view.message else ""
+    return element(
+        "div",
+        element("p", f"The live run failed{why}. This is the recording of an example."),
+        class_="advice",
+    )
+
+
+def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
+    """Return the runs at work and in line, as ``Studio.queue`` tells them; nothing unless one waits."""
+    if not any(row["state"] == "queued" for row in rows):
+        return Html("")
+    last = max(row["position"] for row in rows)
+    lines = [_queue_row(row, last=last, shown=shown) for row in rows]
+    head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
+    return element(
+        "div",
+        element("h3", "In line"),
+        element("table", element("thead", head), element("tbody", *lines)),
+        class_="queue",
+    )
+
+
+def _queue_row(row: dict[str, Any], *, last: int, shown: str) -> Html:
+    place, run_id, waits = row["position"], row["run"], row["state"] == "queued"
+    left = duration(row["seconds_left"]) if row.get("seconds_left") is not None else "–"
+    buttons = []
+    if waits:
+        for word, sign, to in (("earlier", "↑", place - 1), ("later", "↓", place + 1)):
+            buttons.append(
+                _act(
+                    "move", f"{run_id}:{to}", sign, f"Move {row['name']} {word}", disabled=not 1 <= to <= last
+                )
+            )
+        buttons.append(_act("leave", run_id, "✕", f"Take {row['name']} out of the queue"))
+    name = _act("choose", run_id, row["name"], f"Show {row['name']}")
+    return element(
+        "tr",
+        element(
+            "td", str(place) if waits else f"at work · {row['device']}" if row.get("device") else "at work"
+        ),
+        element("td", name),
+        element("td", left),
+        element("td", *buttons, class_="queue-acts"),
+        class_="shown" if run_id == shown else "",
+    )
+
+
+def _act(act: str, value: str, words: str, label: str, *, disabled: bool = False) -> Html:
+    return element(
+        "button",
+        words,
+        type="button",
+        data_act=act,
+        data_value=value,
+        aria_label=label,
+        title=label,
+        disabled=disabled,
+    )
+
+
 def _title(words: str, *, view: RunView) -> Html:
     return element(
         "div",
@@ -159,7 +286,9 @@ def _figures(view: RunView) -> list[Html]:
         ("Per step", (f"{1000 * speed:.0f} ms" if speed < 1 else f"{speed:.1f} s") if speed else "–"),
         (
             "Time left",
-            duration(view.eta_s) if view.live and view.eta_s is not None else ("–" if view.live else "0 s"),
+            duration(view.eta_s)
+            if view.moving and view.eta_s is not None
+            else ("–" if view.moving else "0 s"),
         ),
         ("Loss", f"{sum(recent) / len(recent):.4f}" if recent else "–"),
     ]
@@ -181,14 +310,14 @@ def duration(seconds: float) -> str:
 
 def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
     """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
-    if not view.samples and not view.live:
+    if not view.samples and not view.moving:
         return Html("")
     if not view.samples:
         return element(
             "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
         )
     steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
-    ahead = columns - len(steps) if view.live else 0
+    ahead = columns - len(steps) if view.moving else 0
     cells = {(sample.row, sample.step): sample for sample in view.samples}
     words = [*(_step_word(step, view=view) for step in steps), *([""] * ahead)]
     head = element("tr", *[element("th", word, scope="col") for word in words])

@@ -59,7 +59,13 @@ class ShippedFont(fonts.Font):
 
 def look() -> dict[str, Any]:
     """Return what ``launch`` needs to dress the page."""
-    return {"theme": theme(), "css_paths": [ASSETS / "app.css"], "favicon_path": ASSETS / "icon.svg"}
+    script, hall = ((ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "talk.css"))
+    return {
+        "theme": theme(),
+        "css_paths": [ASSETS / "app.css"],
+        "favicon_path": ASSETS / "icon.svg",
+        "head": f"<script>{script}</script><style>{hall}</style>",
+    }
 
 
 def theme() -> Base:

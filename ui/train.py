@@ -1,137 +1,54 @@
-"""The first page: choose a subject, personalize, watch it being learned, play with the result."""
+"""The second page: every setting of a run, what it learns as it learns it, and a playground for the result."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.config import METHOD_CONFIGS, SampleConfig
-from ui import api, form, panels, plots
+from ui import form, panels, playground, plots
 from ui.desk import EMPTY_FRAME, Desk, card
-from ui.errors import told_in_the_page
-from ui.markup import Handout, Html, element
-from ui.theme import ASSETS
-from ui.view import RunView, fold
+from ui.markup import Html, element
+from ui.page import QUIET, WATCHED, WATCHING, Page, bound
+from ui.replay import SPEEDS
+from ui.view import RunView
 
-if TYPE_CHECKING:
-    from pipelines.studio import Studio
-
-POLL_S = 1.0
-EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "safetensors"),
-    ("diffusers LoRA", "diffusers"),
-    ("PEFT folder", "peft"),
-    ("ComfyUI / kohya", "kohya"),
-)
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
 # On a narrow screen the results lie below the form, so the page goes to them.
 TO_THE_STAGE = (
     "() => innerWidth < 900 && setTimeout(() => "
     "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
 )
-QUIET: dict[str, Any] = {"show_progress": "hidden"}
-WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 
 
-@dataclass
-class Page:
-    """Every widget under the name that handlers use for it."""
-
-    desk: Desk
-    named: dict[str, Any] = field(default_factory=dict)
-    training: list[str] = field(default_factory=list)
-    sampling: list[str] = field(default_factory=list)
-
-    def on(
-        self,
-        event: Callable[..., Any],
-        handler: Callable[..., dict[str, Any]],
-        *,
-        takes: list[str] | None = None,
-        gives: list[str],
-        **options: Any,
-    ) -> Any:
-        """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones."""
-        takes = takes or []
-        guarded = told_in_the_page(handler)
-
-        def handle(*values: Any) -> Any:
-            updates = guarded(**dict(zip(takes, values, strict=True)))
-            unknown = set(updates) - set(gives)
-            if unknown:
-                raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
-            ordered = [updates.get(name, gr.skip()) for name in gives]
-            return ordered[0] if len(ordered) == 1 else ordered
-
-        return event(
-            handle,
-            inputs=[self.named[name] for name in takes],
-            outputs=[self.named[name] for name in gives],
-            api_visibility="private",
-            **options,
-        )
+def lay_out(page: Page, *, first: RunView | None) -> None:
+    """Create the widgets of this page, in the current Blocks context; ``first`` is the run it opens with."""
+    with gr.Row(elem_classes="page", equal_height=False):
+        with gr.Column(scale=4, min_width=330, elem_id="inputs", elem_classes="inputs"):
+            _inputs(page)
+        with gr.Column(scale=8, min_width=330, elem_id="stage", elem_classes="stage"):
+            _stage(page, first=first)
+            _run_card(page)
+            playground.lay_out(page)
 
 
-def build(studio: "Studio", handout: Handout) -> gr.Blocks:
-    """Return the page as Blocks, ready to launch; nothing heavy is imported or computed."""
-    desk = Desk(studio, handout)
-    with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page(desk)
-        first = _first_view(desk)
-        _states(page)
-        icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
-        gr.HTML(panels.header(icon=icon, facts=_facts(desk)))
-        with gr.Row(elem_id="page", equal_height=False):
-            with gr.Column(scale=4, min_width=330, elem_id="inputs"):
-                _inputs(page)
-            with gr.Column(scale=8, min_width=330, elem_id="stage"):
-                _stage(page, first=first)
-                _run_card(page)
-                _playground(page)
-                _loading(page)
-        _wire_subject(page)
-        _wire_run(page, blocks)
-        _wire_playground(page)
-        api.add(studio, handout)
-    return blocks
-
-
-def _first_view(desk: Desk) -> RunView | None:
-    """Return the shipped run that the page opens with, or None when no example is installed."""
-    example = next(iter(desk.examples.values()), None)
-    return fold(desk.studio.status(example["run"])) if example else None
-
-
-def _facts(desk: Desk) -> list[str]:
-    base = next(iter(desk.bases.values()))
-    return [base["name"], "Nothing leaves this machine"]
-
-
-def _states(page: Page) -> None:
-    opening = next(iter(page.desk.examples), None)
-    page.named |= {
-        "shown": gr.State(""),
-        "drawn": gr.State({}),
-        "source": gr.State(page.desk.source_of(opening) if opening else None),
-        "photo": gr.State(0),
-    }
+def wire(page: Page) -> None:
+    """Wire the widgets of this page."""
+    _wire_subject(page)
+    _wire_run(page)
+    _wire_replay(page)
 
 
 def _inputs(page: Page) -> None:
     desk, named = page.desk, page.named
     base = next(iter(desk.bases))
     plans = desk.plans(base)
-    method, config = desk.chosen_preset(plans[0][1], base)
+    config = opening_config(desk)
     opening = next(iter(desk.examples), None)
-    if opening:
-        first = desk.examples[opening]
-        config = replace(config, class_noun=first["class_noun"], identifier=first["identifier"])
     with gr.Column(elem_classes="card", elem_id="subject-card"):
         gr.HTML(panels.heading("1", "Choose a subject"))
-        with gr.Row(elem_id="examples"):
+        with gr.Row(elem_classes="examples"):
             for name, example in desk.examples.items():
                 named[f"example_{name}"] = gr.Button(
                     example["title"],
@@ -144,6 +61,7 @@ def _inputs(page: Page) -> None:
             file_types=PICTURE_TYPES,
             type="filepath",
             elem_id="upload",
+            elem_classes="drop photos",
         )
         _crops(page)
         gr.HTML(panels.heading("2", "Personalize it"))
@@ -157,21 +75,40 @@ def _inputs(page: Page) -> None:
             advanced = form.field_names(type(config), advanced=True)
             with gr.Row(elem_classes="knobs"):
                 named |= form.widgets(config, advanced)
-        page.training = form.field_names(METHOD_CONFIGS[method])
-        with gr.Column(elem_id="action"):
-            named["cost"] = gr.HTML(_opening_cost(desk, config, opening=opening))
+        page.training = form.field_names(type(config))
+        with gr.Column(elem_classes="action"):
+            named["cost"] = gr.HTML(opening_cost(desk))
             with gr.Row() as named["start_row"]:
                 named["start"] = gr.Button("Personalize", variant="primary", elem_id="personalize")
-            with gr.Row(visible=False) as named["stop_row"]:
-                named["stop"] = gr.Button("Stop and keep", variant="primary", min_width=100, size="md")
-                named["sample_now"] = gr.Button("Sample now", min_width=80, size="md")
-                named["drop"] = gr.Button("Discard", min_width=80, size="md")
+            with gr.Column(visible=False, elem_id="stop-row") as named["stop_row"]:
+                with gr.Row():
+                    named["stop"] = gr.Button(
+                        "Stop and keep", variant="primary", min_width=100, size="md", elem_classes="stops"
+                    )
+                    named["drop"] = gr.Button("Discard", min_width=80, size="md")
+                with gr.Row(elem_classes="asides"):
+                    named["sample_now"] = gr.Button("Sample now", min_width=80, size="sm")
+                    named["save_now"] = gr.Button("Save now", min_width=80, size="sm")
+                    named["stop_later"] = gr.Button("Stop at the checkpoint", min_width=100, size="sm")
+                    named["start_next"] = gr.Button("Queue this, too", min_width=100, size="sm")
 
 
-def _opening_cost(desk: Desk, config: Any, *, opening: str | None) -> Html:
-    source = desk.source_of(opening) if opening else None
+def opening_config(desk: Desk) -> Any:
+    """Return the config that the page opens with: the quickest preset, for the first example."""
     base = next(iter(desk.bases))
-    return desk.cost(source, desk.plans(base)[0][1], base, **form.shown(config))["cost"]
+    _, config = desk.chosen_preset(desk.plans(base)[0][1], base)
+    first = next(iter(desk.examples.values()), None)
+    return (
+        replace(config, class_noun=first["class_noun"], identifier=first["identifier"]) if first else config
+    )
+
+
+def opening_cost(desk: Desk) -> Html:
+    """Return what a click on "Personalize" takes as the page opens."""
+    opening = next(iter(desk.examples), None)
+    base = next(iter(desk.bases))
+    source = desk.source_of(opening) if opening else None
+    return desk.cost(source, desk.plans(base)[0][1], base, **form.shown(opening_config(desk)))["cost"]
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -194,7 +131,9 @@ def _words(page: Page, *, config: Any) -> dict[str, Component]:
 def _crops(page: Page) -> None:
     named = page.named
     with gr.Column(visible=False, elem_id="crops") as named["crops_row"]:
-        gr.HTML(element("p", "This square of each is used; press one to move it.", class_="hint"))
+        gr.HTML(
+            element("p", "This square of each is used; press one to move it or to caption it.", class_="hint")
+        )
         named["crops"] = gr.Gallery(
             label="Square crops",
             show_label=False,
@@ -206,28 +145,39 @@ def _crops(page: Page) -> None:
             format="png",
             buttons=[],
         )
-        with gr.Row(visible=False) as named["nudge_row"]:
-            for name, label in (("across", "Left or right"), ("down", "Up or down")):
-                named[name] = gr.Slider(-1, 1, value=0, step=0.05, label=label, interactive=True)
+        with gr.Column(visible=False, elem_id="nudge") as named["nudge_row"]:
+            with gr.Row():
+                for name, label in (("across", "Left or right"), ("down", "Up or down")):
+                    named[name] = gr.Slider(-1, 1, value=0, step=0.05, label=label, interactive=True)
+            named["photo_caption"] = gr.Textbox(
+                label="Caption (optional)",
+                placeholder="a photo of a zwx person, laughing",
+                info="Used for this photograph instead of the photo prompt.",
+                max_lines=2,
+            )
 
 
 def _stage(page: Page, *, first: RunView | None) -> None:
     desk, named = page.desk, page.named
-    opening = desk.comparison(first) if first else {}
+    opening = page.stage.comparison(first) if first else {}
     with gr.Column(elem_classes="card", elem_id="showcase"):
         with gr.Row(elem_id="stage-head", equal_height=True):
             gr.HTML(panels.heading("", "Before and after", "The same prompt and the same seed."))
             named["runs"] = gr.Dropdown(
-                desk.run_choices(), value=first.id if first else None, label="Look at", min_width=220, scale=0
+                page.stage.run_choices(),
+                value=first.id if first else None,
+                label="Look at",
+                min_width=220,
+                scale=0,
             )
-        with gr.Row(elem_id="showcase-row", equal_height=False):
+        with gr.Row(elem_classes="showcase-row", equal_height=False):
             with gr.Column(scale=6, min_width=300):
                 named["compare"] = gr.HTML(
                     opening.get("compare") or panels.placeholder(EMPTY_FRAME),
                     js_on_load=panels.COMPARE_SCRIPT,
                     elem_id="compare",
                 )
-            with gr.Column(scale=4, min_width=220, elem_id="told"):
+            with gr.Column(scale=4, min_width=220, elem_classes="told"):
                 wall = (
                     panels.photo_wall(first.photos, handout=desk.handout, title="Learned from")
                     if first
@@ -240,13 +190,22 @@ def _stage(page: Page, *, first: RunView | None) -> None:
 def _run_card(page: Page) -> None:
     named = page.named
     with gr.Column(elem_classes="card", elem_id="run-card", visible=False) as named["run_card"]:
-        named["progress"] = gr.HTML()
+        named["progress"] = gr.HTML(panels.progress(RunView(id="")))
+        named["advice"] = gr.HTML("")
+        with gr.Row(visible=False, elem_classes="replay") as named["replaying_row"]:
+            named["end_replay"] = gr.Button("End the replay", size="md", min_width=120, elem_classes="stops")
+        named["queue"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="queue")
         named["strip"] = gr.HTML()
         with gr.Row(elem_id="charts") as named["charts"]:
             with gr.Column(min_width=300):
                 named["loss"] = gr.HTML(plots.loss_chart(RunView(id="")))
             with gr.Column(min_width=300):
                 named["similarity"] = gr.HTML(plots.similarity_chart(RunView(id="")))
+        with gr.Row(visible=False, elem_classes="replay") as named["replay_row"]:
+            named["speed"] = gr.Radio(
+                list(SPEEDS), value=SPEEDS[1][1], label="Play it again, at", min_width=220, elem_id="speed"
+            )
+            named["play"] = gr.Button("Replay", size="md", min_width=110, scale=0)
         with gr.Row(visible=False, elem_id="after") as named["after_row"]:
             with gr.Row(elem_id="more") as named["more_row"]:
                 named["more_steps"] = gr.Number(
@@ -257,93 +216,49 @@ def _run_card(page: Page) -> None:
             named["forget"] = gr.Button("Discard", size="md", min_width=120, elem_classes="quiet")
 
 
-def _playground(page: Page) -> None:
-    named = page.named
-    sampling = SampleConfig()
-    hidden = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "seed")]
-    with gr.Column(elem_classes="card", elem_id="playground", visible=False) as named["playground"]:
-        gr.HTML(panels.heading("3", "Playground", "Every picture twice: without and with what was learned."))
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=280, elem_id="play-form"):
-                named |= form.widgets(sampling, ["prompt"])
-                named["strength"] = gr.Slider(
-                    0,
-                    1.5,
-                    value=1.0,
-                    step=0.05,
-                    label="Strength",
-                    info="How much of what was learned is applied.",
-                )
-                named |= form.widgets(sampling, ["seed"])
-                with gr.Accordion("Advanced", open=False):
-                    named |= {
-                        f"play_{name}": widget for name, widget in form.widgets(sampling, hidden).items()
-                    }
-                named["generate"] = gr.Button("Make a picture", variant="primary")
-                with gr.Accordion("Take it with you", open=False):
-                    named["format"] = gr.Dropdown(
-                        list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
-                    )
-                    named["export"] = gr.Button("Write the file", size="md")
-                    named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
-            with gr.Column(scale=6, min_width=300, elem_id="play-result"):
-                named["result"] = gr.HTML(
-                    panels.placeholder("Your picture appears here."), js_on_load=panels.COMPARE_SCRIPT
-                )
-                named["result_caption"] = gr.HTML("")
-                named["gallery"] = gr.Gallery(
-                    label="All of them",
-                    columns=4,
-                    format="png",
-                    visible=False,
-                    interactive=False,
-                    object_fit="cover",
-                )
-                named["download"] = gr.DownloadButton("Download the picture", size="md", interactive=False)
-    page.sampling = ["prompt", "seed", *(f"play_{name}" for name in hidden)]
-
-
-def _loading(page: Page) -> None:
-    """Take a LoRA from elsewhere. Any file may be dropped here, so that a pickle is refused with its reason."""
-    with gr.Accordion("Load a LoRA file", open=False, elem_id="load-lora", elem_classes="card"):
-        page.named["lora"] = gr.File(
-            label="From diffusers, kohya, ComfyUI or Atelier (.safetensors), or a zipped PEFT folder",
-            type="filepath",
-            height=140,
-        )
-
-
-WATCHED = [
-    "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
-    "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground",
-]  # fmt: skip
-
-
 def _wire_subject(page: Page) -> None:
     desk, named = page.desk, page.named
     cards = [f"example_{name}" for name in desk.examples]
     for name in desk.examples:
         click = page.on(
             named[f"example_{name}"].click,
-            _bound(desk.choose_example, name),
-            gives=["source", "class_noun", "identifier", "upload", "crops_row", "prompt", "seed", *cards],
+            bound(desk.choose_example, name),
+            gives=[
+                "source",
+                "class_noun",
+                "identifier",
+                "upload",
+                "crops_row",
+                "prompt",
+                "seed",
+                "guide",
+                *cards,
+            ],
             **QUIET,
         )
-        page.on(click.then, _bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+    advanced = [name for name in page.training if name not in ("class_noun", "identifier")]
     crops = ["source", "crops_row", "crops"]
-    changed = [*crops, "nudge_row", "class_noun", "identifier", *cards]
+    changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(event, desk.choose_files, takes=["upload", "source", "base"], gives=changed)
         page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
+        page.on(taken.success, desk.choose_plan, takes=["plan", "base", "source"], gives=advanced, **QUIET)
 
-    def press(event: gr.SelectData) -> int:
-        return event.index
-
-    named["crops"].select(press, outputs=named["photo"], api_visibility="private", **QUIET).then(
-        told_in_the_page(lambda source, photo: list(desk.choose_photo(source, photo).values())),
-        inputs=[named["source"], named["photo"]],
-        outputs=[named[name] for name in ("photo", "nudge_row", "across", "down")],
-        api_visibility="private",
+    page.on(
+        named["crops"].select,
+        desk.choose_photo,
+        takes=["source"],
+        gives=["photo", "nudge_row", "across", "down", "photo_caption"],
+        told="index",
+        **QUIET,
+    )
+    page.on(
+        named["photo_caption"].change,
+        desk.caption,
+        takes=["source", "photo", "photo_caption"],
+        gives=["source"],
+        trigger_mode="always_last",
         **QUIET,
     )
     for axis in ("across", "down"):
@@ -355,20 +270,11 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
         )
     page.on(named["base"].input, desk.choose_base, takes=["base"], gives=["plan", "needs"], **QUIET)
-    advanced = [name for name in page.training if name not in ("class_noun", "identifier")]
-    page.on(named["plan"].change, desk.choose_plan, takes=["plan", "base"], gives=advanced, **QUIET)
+    page.on(named["plan"].change, desk.choose_plan, takes=["plan", "base", "source"], gives=advanced, **QUIET)
 
 
-def _bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:
-    def bound(**given: Any) -> dict[str, Any]:
-        return handler(*values, **given)
-
-    bound.__name__ = handler.__name__
-    return bound
-
-
-def _wire_run(page: Page, blocks: gr.Blocks) -> None:
-    desk, named = page.desk, page.named
+def _wire_run(page: Page) -> None:
+    desk, stage, named = page.desk, page.stage, page.named
     asked = ["source", "plan", "base", *page.training]
     priced = partial(gr.on, [named[name].change for name in asked])
     page.on(priced, desk.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
@@ -379,36 +285,43 @@ def _wire_run(page: Page, blocks: gr.Blocks) -> None:
         gives=["identifier"],
         **QUIET,
     )
-    page.on(named["start"].click, desk.start, takes=asked, gives=["prompt", "seed", *WATCHED], **QUIET)
-    named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
-    for name, handler in (("stop", desk.stop), ("drop", desk.discard), ("forget", desk.discard)):
-        page.on(named[name].click, handler, takes=["shown"], gives=WATCHED, **QUIET)
-    page.on(named["resume"].click, desk.resume, takes=["shown"], gives=WATCHED, **QUIET)
-    page.on(named["sample_now"].click, desk.sample_now, takes=["shown"], gives=WATCHED, **QUIET)
-    page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
-    page.on(named["runs"].input, lambda runs: desk.show_run(runs), takes=["runs"], gives=WATCHED, **QUIET)
-    page.on(gr.Timer(POLL_S).tick, desk.watch, takes=["shown", "drawn"], gives=WATCHED, **WATCHING)
-    page.on(blocks.load, desk.attach, gives=WATCHED, **WATCHING)
-
-
-def _wire_playground(page: Page) -> None:
-    desk, named = page.desk, page.named
-    results = ["result", "result_caption", "gallery", "download"]
-
-    def generate(shown: str, strength: float, **fields: Any) -> dict[str, Any]:
-        return desk.generate(
-            shown, strength, **{name.removeprefix("play_"): value for name, value in fields.items()}
-        )
-
-    for event in (named["generate"].click, named["prompt"].submit):
+    for name in ("start", "start_next"):
         page.on(
-            event,
-            generate,
-            takes=["shown", "strength", *page.sampling],
-            gives=results,
-            concurrency_id="pictures",
-            concurrency_limit=4,
-            show_progress_on=named["result"],
+            named[name].click, desk.start, takes=[*asked, "talk"], gives=["prompt", "seed", *WATCHED], **QUIET
         )
-    page.on(named["export"].click, desk.export, takes=["shown", "format"], gives=["exported"])
-    page.on(named["lora"].upload, desk.load_lora, takes=["lora", "base"], gives=["lora", "prompt", *WATCHED])
+    named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
+    handlers = {
+        "stop": desk.stop,
+        "stop_later": desk.stop_at_checkpoint,
+        "drop": desk.discard,
+        "forget": desk.discard,
+        "resume": desk.resume,
+        "sample_now": desk.sample_now,
+        "save_now": desk.save_now,
+    }
+    for name, handler in handlers.items():
+        page.on(named[name].click, handler, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
+    page.on(named["runs"].input, lambda runs: stage.show_run(runs), takes=["runs"], gives=WATCHED, **QUIET)
+    page.on(
+        named["timer"].tick,
+        stage.watch,
+        takes=["shown", "drawn", "replay", "talk"],
+        gives=WATCHED,
+        **WATCHING,
+    )
+
+
+def _wire_replay(page: Page) -> None:
+    stage, named = page.stage, page.named
+    page.on(named["play"].click, stage.play, takes=["shown", "speed"], gives=WATCHED, **QUIET)
+    page.on(named["end_replay"].click, stage.end_replay, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(
+        named["queue"].choose,
+        lambda value: stage.show_run(value),
+        gives=WATCHED,
+        told="value",
+        **QUIET,
+    )
+    for event, handler in ((named["queue"].move, stage.move), (named["queue"].leave, stage.leave)):
+        page.on(event, handler, takes=["shown"], gives=WATCHED, told="value", **QUIET)

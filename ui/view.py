@@ -15,6 +15,7 @@ WORDS = {
     "stopped": "Stopped, and kept",
     "failed": "Failed",
     "interrupted": "Interrupted",
+    "replaying": "Replay",
 }
 
 
@@ -46,6 +47,7 @@ class RunView:
     total: int = 0
     seconds_per_step: float = 0.0
     eta_s: float | None = None
+    queue_position: int | None = None
     terms: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     similarity: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     band: list[tuple[int, float, float]] = field(default_factory=list)
@@ -57,6 +59,11 @@ class RunView:
     def live(self) -> bool:
         """True while the run is queued or works."""
         return self.state in LIVE
+
+    @property
+    def moving(self) -> bool:
+        """True while more is to come: of a run at work, or of one that is played again."""
+        return self.live or self.state == "replaying"
 
     @property
     def prompts(self) -> list[str]:
@@ -90,6 +97,7 @@ def fold(status: dict[str, Any]) -> RunView:
     view.state = status["state"]
     view.eta_s = status.get("eta_s")
     view.seconds_per_step = status.get("seconds_per_step") or view.seconds_per_step
+    view.queue_position = status.get("queue_position")
     view.message = status.get("error") or view.message
     view.photos = sorted((folder / "photos").glob("*.png"))
     return view

@@ -1,9 +1,11 @@
 """A page on a pretended Studio, served in this process; every look-up of a host that is not this machine is kept."""
 
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
+from ui.house import build
 from ui.markup import Handout
 from ui.theme import look
-from ui.train import build
 
+PATIENCE_MS = 60_000
+CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-extensions", "--disable-background-networking"]
+DESKTOP = {"width": 1440, "height": 900}
 LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", None)
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -89,9 +94,97 @@ def browser() -> Iterator[Any]:
             pytest.fail("ATELIER_REQUIRE_BROWSER is set, but Chromium or playwright is missing.")
         pytest.skip("no Chromium (or playwright) here: install them to run the browser tests")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield launched
         launched.close()
+
+
+class Visitor:
+    """One tab, with every request it makes and every error it prints."""
+
+    def __init__(
+        self,
+        browser: Any,
+        url: str,
+        *,
+        viewport: dict[str, int] = DESKTOP,
+        scheme: str = "light",
+        tab: str = "train",
+        query: str = "",
+    ) -> None:
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.place = f"#page-{tab}"
+        self.page.goto(f"{url}/{query}#{tab}")
+        self.page.wait_for_selector(
+            self.place if tab in ("library", "compare") else f"{self.place} .compare img"
+        )
+
+    def turn(self, tab: str) -> "Visitor":
+        """Turn to another tab; what is done next is done there."""
+        self.page.locator("#tabs [role=tab]").get_by_text(tab.capitalize(), exact=True).first.click()
+        self.place = f"#page-{tab}"
+        self.page.wait_for_selector(self.place)
+        return self
+
+    def see(self, selector: str, **options: Any) -> Any:
+        """Wait until something is visible on the tab that was opened."""
+        return self.page.wait_for_selector(f"{self.place} {selector}", **options)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something has come true on the server's side."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not condition() and time.monotonic() < deadline:
+            self.page.wait_for_timeout(50)
+        assert condition()
+
+    def press(self, name: str) -> None:
+        """Press a button of the visible tab."""
+        self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
+
+    def choose(self, title: str) -> None:
+        """Click 1, and wait for the shipped result."""
+        self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()
+        self.see(f".run-name:has-text('{title}')")
+
+    def step(self) -> int:
+        """Return the step that the progress line shows."""
+        found = re.search(r"Step\s*(\d+) / ", self.page.inner_text(f"{self.place} .figures"))
+        return int(found[1]) if found else 0
+
+    def wait_for_step(self, least: int) -> None:
+        """Wait until the progress line shows at least this step."""
+        self.page.wait_for_function(
+            "([place, least]) => parseInt((document.querySelector(place + ' .figures dd') || {}).innerText) >= least",
+            arg=[self.place, least],
+        )
+
+
+@pytest.fixture
+def visit(browser: Any, served: Served) -> Iterator[Any]:
+    visitors: list[Visitor] = []
+
+    def enter(**options: Any) -> Visitor:
+        visitors.append(Visitor(browser, served.url, **options))
+        return visitors[-1]
+
+    yield enter
+    for visitor in visitors:
+        visitor.context.close()
+    for row in reversed(served.studio.queue()):
+        served.studio.stop(row["run"])
+
+
+@pytest.fixture
+def pace(served: Served, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set the seconds of a pretended step: slow enough to be seen on a busy machine, or never to end by itself."""
+    return lambda step_s: monkeypatch.setattr(served.studio, "step_s", step_s)
 
 
 @pytest.fixture

@@ -4,14 +4,17 @@ The page and its tests talk to this one, so that they need neither torch nor wei
 to the subject as the steps go by.
 """
 
+import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from fake_shelf import FakeShelf
 from PIL import Image, PngImagePlugin
 
 from pipelines.config import SampleConfig, to_dict
@@ -43,7 +46,7 @@ def learned(kind: str, *, share: float, subject_seed: int, seed: int, scene: str
     return Image.blend(stranger, picture_of(kind, subject_seed=subject_seed, seed=seed, scene=scene), share)
 
 
-class FakeStudio:
+class FakeStudio(FakeShelf):
     """See :class:`pipelines.studio.Studio`; ``step_s`` is how long a pretended step takes."""
 
     def __init__(
@@ -56,6 +59,9 @@ class FakeStudio:
         self.live: dict[str, threading.Event] = {}
         self.kept: dict[str, bool] = {}
         self.calls: list[tuple[str, Any]] = []
+        self.line: list[tuple[Run, TextIO, int, int]] = []
+        self.guard = threading.RLock()
+        self.fail_at = -1
         self._examples = [self._make_example(*example) for example in EXAMPLES[:examples]]
 
     def _make_example(
@@ -152,20 +158,20 @@ class FakeStudio:
         self._work(run, first=0, total=config.steps)
         return run.id
 
-    def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path.name} is a pickle, which can run any program on this machine.")
-        self.calls.append(("import_lora", (path.name, base)))
-        config = {"identifier": "zul dog", "class_noun": "", "source": "kohya", "file": path.name}
-        run = self.store.create("import", config, BASE, name=name or path.stem)
-        run.append("created", method="import", base=BASE, config=config, photos=0)
-        run.append("state", state="done", message="")
-        return run.id
-
     def _work(self, run: Run, *, first: int, total: int) -> None:
-        stop = self.live[run.id] = threading.Event()
+        """Queue a run; one works at a time."""
         lock = run.acquire()
+        run.append("state", state="queued", message="")
+        with self.guard:
+            self.live[run.id] = threading.Event()
+            self.line.append((run, lock, first, total))
+            if len(self.line) == 1:
+                self._begin()
+
+    def _begin(self) -> None:
+        run, lock, first, total = self.line[0]
         run.append("state", state="running", message="")
+        stop = self.live[run.id]
         threading.Thread(target=self._learn, args=(run, lock, stop, first, total), daemon=True).start()
 
     def _learn(self, run: Run, lock: TextIO, stop: threading.Event, first: int, total: int) -> None:
@@ -174,6 +180,7 @@ class FakeStudio:
             for done in range(0, 4) if first == 0 else ():
                 run.append("stage", name="Reading the photographs", done=done + 1, total=4)
                 time.sleep(self.step_s)
+            message = ""
             for step in range(first, total + 1):
                 if stop.wait(self.step_s):
                     break
@@ -181,22 +188,56 @@ class FakeStudio:
                     run.append("step", **self._step(step, total=total))
                 if step % self.sample_every == 0:
                     self._sample(run, step=step, total=total, subject_seed=subject_seed, scene="beach")
+                if step == self.fail_at:
+                    message = "The loss is no number any more at step 3; take a lower learning rate."
+                    break
             if stop.is_set() and not self.kept.get(run.id, True):
                 state = "discarded"
             else:
-                state = "stopped" if stop.is_set() else "done"
-            run.append("state", state=state, message="")
+                state = "failed" if message else "stopped" if stop.is_set() else "done"
+            run.append("state", state=state, message=message)
         if state == "discarded":
             self.store.delete(run.id)
+        with self.guard:
+            self.line.pop(0)
+            if self.line:
+                self._begin()
 
     def _run(self, run_id: str) -> Run:
         return self.store.get(run_id)
 
-    def stop(self, run_id: str, keep: bool = True) -> None:
-        self.calls.append(("stop", (run_id, keep)))
+    def queue(self) -> list[dict[str, Any]]:
+        with self.guard:
+            return [
+                {"run": run.id, "name": run.name, "state": "queued" if place else "running", "position": place,
+                 "device": "" if place else "cpu", "seconds_left": 0.08 * (total - first)}
+                for place, (run, _, first, total) in enumerate(self.line)
+            ]  # fmt: skip
+
+    def move(self, run_id: str, position: int) -> None:
+        self.calls.append(("move", (run_id, position)))
+        with self.guard:
+            place = next(place for place, (run, *_) in enumerate(self.line) if run.id == run_id)
+            self.line.insert(position, self.line.pop(place))
+
+    def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
+        self.calls.append(("stop", (run_id, keep, when)))
         self.kept[run_id] = keep
-        if run_id in self.live:
+        with self.guard:
+            waiting = next((entry for entry in self.line[1:] if entry[0].id == run_id), None)
+            if waiting:
+                self.line.remove(waiting)
+        if waiting:
+            waiting[0].append("state", state="stopped", message="")
+            waiting[1].close()
+            if not keep:
+                self.store.delete(run_id)
+        elif run_id in self.live:
             self.live[run_id].set()
+
+    def save_now(self, run_id: str) -> int:
+        self.calls.append(("save_now", run_id))
+        return 1
 
     def discard(self, run_id: str) -> None:
         run = self._run(run_id)
@@ -224,19 +265,13 @@ class FakeStudio:
         run = self._run(run_id)
         steps = [event for event in run.events() if event["kind"] == "step"]
         left = steps[-1]["total"] - steps[-1]["step"] if steps else run.config.get("steps", 0)
+        places = [entry[0].id for entry in self.line]
+        failed = run.last_state() if run.state == "failed" else {}
         return {
             "id": run.id, "name": run.name, "state": run.state, "config": run.config, "method": run.method,
-            "path": str(run.path), "error": "", "events": run.events(since), "seconds_per_step": 0.08,
-            "eta_s": 0.08 * left,
+            "path": str(run.path), "error": failed.get("message", ""), "events": run.events(since), "seconds_per_step": 0.08,
+            "eta_s": 0.08 * left, "queue_position": places.index(run.id) if run.id in places else None,
         }  # fmt: skip
-
-    def list_runs(self) -> list[dict[str, Any]]:
-        shipped = {example["run"] for example in self._examples}
-        return [
-            {"id": run.id, "name": run.name, "state": run.state, "method": run.method, "created": run.created}
-            for run in self.store.list()
-            if run.id not in shipped
-        ]
 
     def generate(
         self,
@@ -247,27 +282,29 @@ class FakeStudio:
         before_after: bool = False,
     ) -> list[Path]:
         self.calls.append(("generate", (config, run_id, strength, before_after)))
+        paths = []
+        for share in (0.0, strength) if before_after else (strength,):
+            for index in range(config.count):
+                asked = replace(config, seed=config.seed + index, count=1)
+                paths.append(self.draw(asked, run_id=run_id, strength=share))
+        return paths
+
+    def draw(self, config: SampleConfig, *, run_id: str | None, strength: float) -> Path:
         run = self._run(run_id) if run_id else None
         noun = (run.config["class_noun"] if run else "") or "person"
         subject_seed = next((e[4] for e in EXAMPLES if e[2] == noun), 11)
         scene = next((scene for scene in world.SCENES if scene.split()[0] in config.prompt), None)
+        share = min(0.95 * strength, 1.0) if run else 0.0
+        picture = learned(noun, share=share, subject_seed=subject_seed, seed=config.seed, scene=scene)
+        stack = [{"run": run_id, "name": run.name, "strength": strength}] if run and strength else []
+        facts = {"sample": to_dict(config), "stack": stack, "base": "embedded", "base_name": "Embedded base"}
+        told = PngImagePlugin.PngInfo()
+        told.add_itxt("atelier", json.dumps(facts))
         folder = self.root / "pictures" / str(time.time_ns())
         folder.mkdir(parents=True)
-        paths = []
-        for share in (0.0, strength * 0.95) if before_after else (strength * 0.95,):
-            for index in range(config.count):
-                picture = learned(
-                    noun,
-                    share=min(share, 1.0),
-                    subject_seed=subject_seed,
-                    seed=config.seed + index,
-                    scene=scene,
-                )
-                told = PngImagePlugin.PngInfo()
-                told.add_text("atelier", config.prompt)
-                paths.append(folder / f"{'after' if share else 'before'}-{config.seed + index}.png")
-                picture.save(paths[-1], pnginfo=told)
-        return paths
+        path = folder / f"{'after' if share else 'before'}-{config.seed}.png"
+        picture.save(path, pnginfo=told)
+        return path
 
     def export(self, run_id: str, format: str) -> Path:
         run = self._run(run_id)

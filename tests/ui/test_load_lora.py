@@ -8,23 +8,24 @@ import pytest
 from fake_studio import FakeStudio
 
 from ui import panels
-from ui.desk import Desk
+from ui.easel import Easel
 from ui.markup import Handout
-from ui.train import WATCHED
+from ui.page import WATCHED
+from ui.stage import Stage
 from ui.view import RunView, fold
 
 
 @pytest.fixture
-def desk(studio: FakeStudio, handout: Handout) -> Desk:
-    return Desk(studio, handout)
+def easel(studio: FakeStudio, handout: Handout) -> Easel:
+    return Easel(Stage(studio, handout))
 
 
 def shown(values: dict[str, Any], name: str) -> bool:
     return values[name]["visible"]
 
 
-def test_a_file_is_loaded_and_shown(desk: Desk, studio: FakeStudio) -> None:
-    values = desk.load_lora("/somewhere/rex.safetensors", "embedded")
+def test_a_file_is_loaded_and_shown(easel: Easel, studio: FakeStudio) -> None:
+    values = easel.load_lora("/somewhere/rex.safetensors", "embedded")
     assert studio.calls[-1] == ("import_lora", ("rex.safetensors", "embedded"))
     assert set(values) <= {"lora", "prompt", *WATCHED}
     assert values["lora"] is None, "the field is free for the next file"
@@ -38,19 +39,19 @@ def test_a_file_is_loaded_and_shown(desk: Desk, studio: FakeStudio) -> None:
         "playground": True, "after_row": True, "more_row": False, "resume": False, "charts": False, "stop_row": False,
     }.items():  # fmt: skip
         assert shown(values, name) is visible, name
-    assert desk.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
+    assert easel.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
     studio.discard(values["shown"])
 
 
-def test_a_pickle_is_refused_in_a_sentence(desk: Desk) -> None:
+def test_a_pickle_is_refused_in_a_sentence(easel: Easel) -> None:
     with pytest.raises(ValueError, match="can run any program"):
-        desk.load_lora("/somewhere/rex.bin", "embedded")
+        easel.load_lora("/somewhere/rex.bin", "embedded")
 
 
-def test_any_file_may_be_dropped_so_that_its_refusal_is_read(desk: Desk) -> None:
-    from ui.train import build
+def test_any_file_may_be_dropped_so_that_its_refusal_is_read(easel: Easel) -> None:
+    from ui.house import build
 
-    blocks = build(desk.studio, desk.handout)
+    blocks = build(easel.studio, easel.handout)
     (field,) = [
         block
         for block in blocks.blocks.values()
@@ -66,12 +67,12 @@ def test_any_file_may_be_dropped_so_that_its_refusal_is_read(desk: Desk) -> None
         ("stopped", 4, True, True),
         ("stopped", 0, False, True),
         ("interrupted", 4, False, True),
-        ("failed", 4, False, False),
+        ("failed", 4, False, True),
         ("running", 4, False, False),
     ],
 )
-def test_what_may_be_done_with_a_run(desk: Desk, state: str, step: int, more: bool, resume: bool) -> None:
-    values = desk._state(RunView(id="x", state=state, step=step, total=9))
+def test_what_may_be_done_with_a_run(easel: Easel, state: str, step: int, more: bool, resume: bool) -> None:
+    values = easel.stage.state(RunView(id="x", state=state, step=step, total=9))
     assert (shown(values, "more_row"), shown(values, "resume")) == (more, resume)
 
 
@@ -100,12 +101,13 @@ def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, tmp_path
     path.write_bytes(b"anything")
     page = browser.new_page()
     page.set_default_timeout(60_000)
-    page.goto(served.url)
-    page.wait_for_selector(".compare img")
-    page.get_by_role("button", name="Load a LoRA file").click()
-    page.set_input_files("#load-lora input[type=file]", str(path))
-    page.wait_for_selector(".run-title:has-text('Loaded from a file')")
+    page.goto(f"{served.url}/#library")
+    page.wait_for_selector("#page-library .shelf-card")
+    page.set_input_files("#import input[type=file]", str(path))
+    page.wait_for_selector(".header-of:has-text('kohya')")
+    page.get_by_role("button", name="Add it and open the playground").click()
+    page.wait_for_selector("#run-card .run-title:has-text('Loaded from a file')")
     assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zul dog"
-    page.get_by_role("button", name="Make a picture").click()
+    page.locator("#playground").get_by_role("button", name="Make a picture").click()
     page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
     page.close()

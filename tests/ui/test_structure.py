@@ -6,8 +6,8 @@ from fake_studio import FakeStudio
 
 from pipelines.config import METHOD_CONFIGS, SampleConfig, preset
 from ui import form
+from ui.house import build
 from ui.markup import Handout
-from ui.train import build
 
 PUBLIC = {"generate", "train_start", "train_status", "train_stop", "list_runs", "export_run"}
 
@@ -28,7 +28,7 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 3
+    assert len(shared) == 6, "playground and first page by button and key, Compare, the API"
 
 
 def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:
@@ -50,8 +50,9 @@ def test_every_control_has_a_label(blocks: gr.Blocks) -> None:
     assert unlabelled == []
 
 
-def test_at_most_four_controls_before_advanced(blocks: gr.Blocks) -> None:
-    """Photographs, class word, rare word, method and preset."""
+@pytest.mark.parametrize("place", ["first-inputs", "inputs", "play-form", "compare-form"])
+def test_at_most_four_controls_before_advanced(blocks: gr.Blocks, place: str) -> None:
+    """Photographs, class word, rare word, method and preset; or what each other form asks first."""
     seen = []
 
     def walk(node: dict) -> None:
@@ -67,19 +68,27 @@ def test_at_most_four_controls_before_advanced(blocks: gr.Blocks) -> None:
     by_id = {component["id"]: component for component in config["components"]}
 
     def find(node: dict) -> dict | None:
-        if by_id.get(node["id"], {}).get("props", {}).get("elem_id") == "inputs":
+        if by_id.get(node["id"], {}).get("props", {}).get("elem_id") == place:
             return node
         return next((found for child in node.get("children") or [] if (found := find(child))), None)
 
-    inputs = next(found for child in config["layout"]["children"] if (found := find(child)))
-    walk(inputs)
+    form_node = next(found for child in config["layout"]["children"] if (found := find(child)))
+    walk(form_node)
     assert 1 <= len(seen) <= 4, seen
+
+
+def test_tabs_are_the_pages_there_are(blocks: gr.Blocks) -> None:
+    tabs = [
+        each["props"]["label"] for each in blocks.get_config_file()["components"] if each["type"] == "tabitem"
+    ]
+    assert tabs == ["Start", "Train", "Library", "Compare"]
 
 
 def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:
     values = [component["props"].get("value") for component in blocks.get_config_file()["components"]]
     compared = [value for value in values if isinstance(value, str) and 'class="compare"' in value]
-    assert len(compared) == 1
+    assert len(compared) == 2, "Start and Train open alike"
+    assert len(set(compared)) == 1
     assert "gradio_api/file=" in compared[0]
     assert 'type="range"' in compared[0]
 

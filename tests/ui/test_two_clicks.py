@@ -57,17 +57,18 @@ def test_two_clicks(browser: Any, address: str) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
-    page.wait_for_selector(".compare img.after")
-    page.locator("button.example-card").nth(1).click()
-    page.wait_for_selector(".run-title:has-text('Finished')")
-    page.wait_for_selector(".strip img")
-    page.click("#personalize")
-    page.wait_for_selector(".run-title:has-text('Learning')", timeout=TRAINING_MS)
-    page.wait_for_selector(".curve.smooth", timeout=TRAINING_MS)
-    page.wait_for_selector(".run-title:has-text('Finished')", timeout=TRAINING_MS)
-    after = page.wait_for_selector(".compare .tag.right:has-text('After')")
+    page.wait_for_selector("#first-showcase .compare img.after")
+    page.locator("#page-start button.example-card").nth(1).click()
+    page.wait_for_selector("#first-run .run-title:has-text('Finished')")
+    page.wait_for_selector("#first-run .strip img")
+    page.click("#first-personalize")
+    page.wait_for_selector("#first-run .run-title:has-text('Learning')", timeout=TRAINING_MS)
+    page.wait_for_selector("#first-run .run-title:has-text('Finished')", timeout=TRAINING_MS)
+    after = page.wait_for_selector("#first-showcase .compare .tag.right:has-text('After')")
     assert after.inner_text() == "After"
-    assert page.locator(".strip img").count() >= 4
-    assert page.evaluate("document.querySelector('.compare img.after').naturalWidth") > 0
+    assert page.locator("#first-run .strip img").count() >= 4
+    assert page.evaluate("document.querySelector('#first-showcase img.after').naturalWidth") > 0
+    page.get_by_role("tab", name="Train").click()
+    page.wait_for_selector("#run-card .curve.smooth")
     assert all(url.startswith((address, "data:", "blob:")) for url in requests)
     page.close()

@@ -1,0 +1,53 @@
+// The keyboard, talk mode, and a page's place in the address. Runs before the page is drawn; nothing is fetched.
+(() => {
+  const asked = new URLSearchParams(location.search);
+  if (asked.get("talk") === "1") document.documentElement.classList.add("talk");
+
+  const seen = (node) => node && node.offsetParent !== null && !node.disabled;
+  const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper .tab-container [role=tab]")].filter(seen);
+  const page = () => [...document.querySelectorAll("#tabs > .tabitem")].find(seen) || document;
+  const typing = (node) =>
+    node.isContentEditable || ["TEXTAREA", "SELECT"].includes(node.tagName) || node.getAttribute("role") === "listbox" ||
+    (node.tagName === "INPUT" && !["range", "checkbox", "radio", "button", "file"].includes(node.type));
+  const press = (node) => node && (node.click(), true);
+
+  const act = (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const near = document.activeElement?.closest(".acts-together") || page();
+      return press([...near.querySelectorAll("button.primary:not(.stops)")].find(seen));
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return false;
+    if (event.key === "Escape") return press([...page().querySelectorAll("button.stops")].find(seen));
+    if (/^[1-9]$/.test(event.key)) return press(tabs()[Number(event.key) - 1]);
+    return false;
+  };
+  document.addEventListener("keydown", (event) => {
+    if (!event.repeat && act(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
+    if (tab) history.replaceState(null, "", `#${tab.textContent.trim().toLowerCase()}`);
+    const link = event.target.closest?.(".theme-switch a");
+    if (!link) return;
+    event.preventDefault();
+    const address = new URL(location.href);
+    if (link.classList.contains("from-talk")) address.searchParams.delete("talk");
+    new URLSearchParams(link.getAttribute("href")).forEach((value, name) => address.searchParams.set(name, value));
+    location.assign(address);
+  }, true);
+
+  const wanted = location.hash.slice(1);
+  if (wanted) {
+    const watcher = new MutationObserver(() => {
+      const tab = tabs().find((each) => each.textContent.trim().toLowerCase() === wanted);
+      if (!tab) return;
+      watcher.disconnect();
+      setTimeout(() => tab.click(), 0);
+    });
+    watcher.observe(document, {childList: true, subtree: true});
+  }
+})();

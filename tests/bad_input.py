@@ -1,0 +1,413 @@
+"""Everything wrong that people and programs are known to hand in, with the sentence they get.
+
+docs/errors.md is made from this list: ``python -m tests.bad_input``; a test tries every entry and compares the page.
+"""
+
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, preset, to_dict
+from pipelines.recall import Layer, picture_facts, save_png
+from pipelines.runs import Run
+from pipelines.studio import Studio
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
+GOOD = DreamBoothConfig(steps=2, identifier="zwx", class_noun="dog")
+PICTURE = SampleConfig(prompt="a dog", steps=2)
+BASE = {"spec": "embedded", "family": "embedded", "hash": "", "name": "Embedded base"}
+ONE_LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+NO_RUN = "20200101-000000-0123456789ab"
+
+
+@dataclass
+class Door:
+    """Where bad input is handed in: a Studio, a folder for files, and the API's client."""
+
+    studio: Studio
+    folder: Path
+    client: Any = None
+    made: dict[str, str] = field(default_factory=dict)
+
+    def file(self, name: str, content: bytes | str = b"") -> Path:
+        """Write a file."""
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def photo(self, name: str = "photo.png", *, size: tuple[int, int] = (96, 96)) -> Path:
+        """A good photograph."""
+        Image.effect_noise(size, 60).convert("RGB").save(self.folder / name)
+        return self.folder / name
+
+    def start(self, *paths: Path, **settings: Any) -> str:
+        """Start a run with a good photograph unless others are given."""
+        more = {key: settings.pop(key) for key in ("method", "base", "captions", "crops") if key in settings}
+        method = more.pop("method", "dreambooth")
+        return self.studio.start(method, to_dict(GOOD) | settings, list(paths or [self.photo()]), **more)
+
+    def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
+        """A run that has ended without an adapter."""
+        run = self.studio.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
+        run.append("state", state=state, message="")
+        return run
+
+    def finished(self, name: str = "Rex") -> Run:
+        """A run that is done, with a file in the adapter's place."""
+        run = self.run(name, state="done")
+        run.file("adapter.safetensors").write_bytes(self.tensors("x.safetensors", {}).read_bytes())
+        return run
+
+    def tensors(self, name: str, shapes: dict[str, list[int]], *, dtype: str = "F32") -> Path:
+        """A safetensors file of zeros."""
+        header, end = {}, 0
+        for key, shape in shapes.items():
+            size = 4
+            for side in shape:
+                size *= side
+            header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+            end += size
+        raw = json.dumps(header).encode()
+        return self.file(name, len(raw).to_bytes(8, "little") + raw + bytes(end))
+
+    def zipped(self, name: str, members: dict[str, bytes]) -> Path:
+        """A zip."""
+        with zipfile.ZipFile(self.folder / name, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+        return self.folder / name
+
+    def picture(self, name: str, **changed: Any) -> Path:
+        """A picture of ours whose settings somebody has changed."""
+        told = picture_facts(PICTURE, index=0, stack=[], base=type("B", (), dict(BASE))()) | changed
+        save_png(Image.new("RGB", (8, 8)), self.folder / name, told)
+        return self.folder / name
+
+    def ask(self, endpoint: str, **values: Any) -> Any:
+        """Call a named endpoint as a program does."""
+        return self.client.predict(**values, api_name=f"/{endpoint}")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One kind of bad input: in words, how to hand it in, and the sentence; one that ends in "..." is a beginning."""
+
+    part: str
+    what: str
+    ask: Callable[[Door], Any]
+    says: str
+
+
+def settings(**changed: Any) -> str:
+    return json.dumps({"atelier": 1, "method": "dreambooth", "config": to_dict(GOOD)} | changed)
+
+
+def too_many(door: Door) -> list[Path]:
+    return [door.photo(f"{index}.png", size=(64, 64)) for index in range(21)]
+
+
+def bomb(door: Door) -> Path:
+    """A small PNG whose header says 400 megapixels."""
+    content = bytearray(door.photo("bomb.png").read_bytes())
+    content[16:24] = (20_000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    return door.file("bomb.png", bytes(content))
+
+
+def animation(door: Door) -> Path:
+    frames = [Image.new("RGB", (80, 80), colour) for colour in ("red", "blue")]
+    frames[0].save(door.folder / "moving.png", save_all=True, append_images=frames[1:])
+    return door.folder / "moving.png"
+
+
+def huge(door: Door) -> Path:
+    path = door.photo("huge.png")
+    with path.open("r+b") as stream:
+        stream.truncate(41 * 2**20)
+    return path
+
+
+def torn_zip(door: Door) -> Path:
+    path = door.zipped("photos.zip", {"a.png": door.photo().read_bytes()})
+    content = bytearray(path.read_bytes())
+    content[60:160] = bytes(100)
+    return door.file("photos.zip", bytes(content))
+
+
+@contextmanager
+def held(run: Run) -> Iterator[str]:
+    with run.hold():
+        yield run.id
+
+
+def delete_at_work(door: Door) -> None:
+    with held(door.run()) as run_id:
+        door.studio.delete(run_id)
+
+
+def gone_picture(door: Door) -> Path:
+    layer = Layer(run=NO_RUN, name="Rex", strength=0.5)
+    return door.picture("gone.png", stack=[layer.told()])
+
+
+PHOTOS = "Photographs"
+SETTINGS = "Settings of a run"
+BASES = "Bases"
+RUNS = "Runs"
+PICTURES = "Pictures"
+FILES = "LoRA files"
+MOVED = "Settings from elsewhere"
+TABLE = "Comparisons"
+API = "Over the API"
+EXAMPLE = "example-ada"
+
+BAD = (
+    Bad(PHOTOS, "no photograph at all", lambda d: d.studio.start("dreambooth", GOOD, []),
+        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+    Bad(PHOTOS, "a text file called .png", lambda d: d.start(d.file("words.png", "no picture")),
+        "words.png is not a JPEG, PNG or WebP picture; please convert it or leave it out."),
+    Bad(PHOTOS, "an empty file", lambda d: d.start(d.file("empty.jpg")),
+        "empty.jpg is not a JPEG, PNG or WebP picture; please convert it or leave it out."),
+    Bad(PHOTOS, "a picture cut short", lambda d: d.start(d.file("cut.png", d.photo().read_bytes()[:300])),
+        "cut.png is damaged or cut short; please choose another copy."),
+    Bad(PHOTOS, "a picture of 20 x 20 pixels", lambda d: d.start(d.photo("small.png", size=(20, 20))),
+        "small.png is only 20 x 20 pixels; please choose a larger picture."),
+    Bad(PHOTOS, "a decompression bomb", lambda d: d.start(bomb(d)),
+        "bomb.png has more than 50 megapixels; please make it smaller."),
+    Bad(PHOTOS, "an animation", lambda d: d.start(animation(d)),
+        "moving.png is an animation; please choose a still picture."),
+    Bad(PHOTOS, "a file over 40 MB", lambda d: d.start(huge(d)),
+        "huge.png is larger than 40 MB; please make it smaller."),
+    Bad(PHOTOS, "a file that is not there", lambda d: d.start(d.folder / "gone.png"),
+        "gone.png cannot be opened; please upload it again."),
+    Bad(PHOTOS, "21 photographs", lambda d: d.start(*too_many(d)),
+        "More than 20 photographs were chosen; please keep the best 20."),
+    Bad(PHOTOS, "a damaged zip", lambda d: d.start(torn_zip(d)),
+        "photos.zip is a zip that is damaged or locked with a password; please pack it again."),
+    Bad(PHOTOS, "a zip without pictures", lambda d: d.start(d.zipped("empty.zip", {})),
+        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+    Bad(PHOTOS, "a caption file of 301 letters", lambda d: d.start(d.photo(), d.file("photo.txt", "a" * 301)),
+        "photo.txt is too long for a caption; please keep it under 300 characters."),
+    Bad(PHOTOS, "a caption file that is no text", lambda d: d.start(d.photo(), d.file("photo.txt", b"\xff\xfe\xfd")),
+        "photo.txt is not plain text in UTF-8; please save it again as text."),
+    Bad(PHOTOS, "a typed caption of 301 letters", lambda d: d.start(captions={"photo.png": "a" * 301}),
+        "A text of 301 characters is too long; please keep it under 301."),
+    Bad(PHOTOS, "a crop that is no pair of numbers", lambda d: d.start(crops={"photo.png": ("x", 0.0)}),
+        "The crop of photo.png must be two numbers from -1 to 1; move it again."),
+
+    Bad(SETTINGS, "a setting that does not exist", lambda d: d.start(stepz=1), "Unknown setting 'stepz'; known ones are ..."),
+    Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1e+06; the largest allowed is 20000."),
+    Bad(SETTINGS, "half a step", lambda d: d.start(steps=1.5), "Steps must be a whole number, not 1.5."),
+    Bad(SETTINGS, "a word for a number", lambda d: d.start(learning_rate="fast"),
+        "Learning rate must be a number, not 'fast'."),
+    Bad(SETTINGS, "a number that is none", lambda d: d.start(learning_rate=float("nan")),
+        "Learning rate must be a number, not nan."),
+    Bad(SETTINGS, "a rank of 0", lambda d: d.start(rank=0), "Rank is 0; the smallest allowed is 1."),
+    Bad(SETTINGS, "a word for a switch", lambda d: d.start(prior_preservation="yes"),
+        "Prior preservation must be on or off, not 'yes'."),
+    Bad(SETTINGS, "a choice that is not offered", lambda d: d.start(weights="half"),
+        "What is trained must be one of lora, full, not 'half'."),
+    Bad(SETTINGS, "a size between two", lambda d: d.start(size_px=100), "Training size is 100; it must be a multiple of 64."),
+    Bad(SETTINGS, "one prompt where a list belongs", lambda d: d.start(sample_prompts="a dog"),
+        "Sample prompts must be a list, not 'a dog'."),
+    Bad(SETTINGS, "a longer warm-up than the run", lambda d: d.start(warmup_steps=3),
+        "Warm-up takes 3 steps but the run has only 2; shorten it."),
+    Bad(SETTINGS, "markup in the rare word", lambda d: d.start(identifier="<img src=x>"),
+        "The rare word may hold up to 40 letters, digits, spaces and hyphens, not '<img src=x>'."),
+    Bad(SETTINGS, "neither a rare word nor a class word", lambda d: d.start(identifier="", class_noun=""),
+        "Say what it is: without a rare word and a class word nothing can be learned."),
+    Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun=""),
+        "Prior preservation needs a class word; type one, or switch prior preservation off."),
+    Bad(SETTINGS, "a method that does not exist", lambda d: d.start(method="magic"),
+        "There is no method 'magic'; choose one of dreambooth."),
+    Bad(SETTINGS, "settings of something else", lambda d: d.studio.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
+        "The settings are not those of dreambooth; reset them to a preset."),
+    Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
+        "There is no preset 'Fastest'; choose one of ..."),
+
+    Bad(BASES, "a base that is nowhere", lambda d: d.start(base="nowhere at all"),
+        "There is no base 'nowhere at all': give a diffusers folder, a .safetensors checkpoint, or a Hub id such as "
+        "owner/name."),
+    Bad(BASES, "a pickled checkpoint", lambda d: d.start(base=str(d.file("model.ckpt"))),
+        "model.ckpt is a pickle, which can run any program on this machine while it is being opened; please use the "
+        ".safetensors version of the same model."),
+    Bad(BASES, "a folder that is no model", lambda d: d.start(base=str(d.folder)), "...is missing; the model folder is not complete."),
+    Bad(BASES, "a LoRA in the place of a base", lambda d: d.start(base=str(d.tensors("lora.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1, 2]}))),
+        "lora.safetensors is a LoRA or another adapter, not a base; please choose the base that it was made for."),
+
+    Bad(RUNS, "a run that does not exist", lambda d: d.studio.status(NO_RUN),
+        f"There is no run '{NO_RUN}'; it may have been deleted."),
+    Bad(RUNS, "a path in the place of a run", lambda d: d.studio.export("../../etc/passwd"),
+        "There is no run '../../etc/passwd'; it may have been deleted."),
+    Bad(RUNS, "an example that does not exist", lambda d: d.studio.status("example-nobody"),
+        "There is no example 'example-nobody'."),
+    Bad(RUNS, "an empty name", lambda d: d.studio.rename(d.run().id, " \x00 "), "The new name of 'Rex' is empty; type one."),
+    Bad(RUNS, "a name of 301 letters", lambda d: d.studio.rename(d.run().id, "a" * 301),
+        "A text of 301 characters is too long; please keep it under 301."),
+    Bad(RUNS, "a note of 301 letters", lambda d: d.studio.note(d.run().id, "a" * 301),
+        "A text of 301 characters is too long; please keep it under 301."),
+    Bad(RUNS, "a shipped example to be deleted", lambda d: d.studio.delete(EXAMPLE),
+        "A shipped example cannot be changed; start a run of your own from it."),
+    Bad(RUNS, "a run at work to be deleted", delete_at_work,
+        "The run 'Rex' is still at work; stop it before deleting it."),
+    Bad(RUNS, "a finished run to be stopped", lambda d: d.studio.stop(d.run().id),
+        "The run 'Rex' is not at work, so there is nothing to stop."),
+    Bad(RUNS, "a way to stop that does not exist", lambda d: d.studio.stop(d.run().id, when="soon"),
+        "A run is stopped now or at the next checkpoint, not 'soon'; choose one."),
+    Bad(RUNS, "a finished run to be resumed", lambda d: d.studio.resume(d.finished().id),
+        "The run 'Rex' is finished; use “train more” to go on."),
+    Bad(RUNS, "more steps without a checkpoint", lambda d: d.studio.train_more(d.finished().id, 5),
+        "The run 'Rex' has no checkpoint to continue from; start a new one."),
+    Bad(RUNS, "samples of a run that does not work", lambda d: d.studio.sample_now(d.run().id),
+        "The run 'Rex' is not at work; use the playground instead."),
+    Bad(RUNS, "a run that does not wait to be moved", lambda d: d.studio.move(d.run().id, 1),
+        "The run 'Rex' does not wait in the queue, so it cannot be moved."),
+    Bad(RUNS, "place 0 in the queue", lambda d: d.studio.move(d.run().id, 0),
+        "The place in the queue is 0; 1 is the next run, larger ones come later."),
+
+    Bad(PICTURES, "no prompt", lambda d: d.studio.generate(SampleConfig()),
+        "The prompt is empty; say what the picture should show."),
+    Bad(PICTURES, "a prompt of 301 letters", lambda d: SampleConfig(prompt="a" * 301),
+        "A text of 301 characters is too long; please keep it under 301."),
+    Bad(PICTURES, "a strength of 3", lambda d: d.studio.generate(PICTURE, strength=3.0),
+        "Strength is 3; it must lie between 0 and 2."),
+    Bad(PICTURES, "a strength that is no number", lambda d: d.studio.generate(PICTURE, strength=float("nan")),
+        "Strength must be a number, not nan."),
+    Bad(PICTURES, "a sampler that does not exist", lambda d: from_dict(SampleConfig, {"scheduler": "magic"}),
+        "Sampler must be one of DPM++ 2M Karras, DDIM, Euler a, UniPC, not 'magic'."),
+    Bad(PICTURES, "a negative seed", lambda d: replace(PICTURE, seed=-1), "Seed is -1; the smallest allowed is 0."),
+    Bad(PICTURES, "17 pictures at once", lambda d: replace(PICTURE, count=17), "Pictures is 17; the largest allowed is 16."),
+    Bad(PICTURES, "a picture without settings, dropped", lambda d: d.studio.recall(d.photo("plain.png")),
+        "plain.png holds no settings of Atelier; choose a picture that was made here."),
+    Bad(PICTURES, "a picture whose run is gone, dropped", lambda d: d.studio.recall(gone_picture(d)),
+        "gone.png was made with 'Rex' at strength 0.5, which is not in the library any more; its other settings can be "
+        "used with another run."),
+    Bad(PICTURES, "a picture with changed settings, dropped", lambda d: d.studio.recall(d.picture("x.png", steps=10**6)),
+        "x.png holds settings that cannot be used (Steps is 1e+06; the largest allowed is 150.); choose a picture that was "
+        "made here."),
+    Bad(PICTURES, "a picture of a base that is not here, dropped",
+        lambda d: d.studio.recall(d.picture("x.png", base={"spec": "", "name": "my base"})),
+        "x.png was made on the base 'my base', which is not known here; start Atelier with that base, or use its settings "
+        "with another one."),
+
+    Bad(FILES, "a pickle", lambda d: d.studio.inspect_lora(d.file("lora.pt")),
+        "lora.pt is a pickle, which can run any program on this machine while it is being opened; please use the "
+        ".safetensors version of the same model."),
+    Bad(FILES, "a pickle under another name", lambda d: d.studio.inspect_lora(d.file("lora.safetensors", b"\x80\x04" + bytes(98))),
+        "lora.safetensors is a pickle, which can run any program on this machine while it is being opened; please use the "
+        ".safetensors version of the same model."),
+    Bad(FILES, "half a download",
+        lambda d: d.studio.inspect_lora(d.file("lora.safetensors", d.tensors("x", {"a": [9]}).read_bytes()[:-5])),
+        "lora.safetensors is cut short or has extra bytes; please download it again."),
+    Bad(FILES, "a web page in the place of a file", lambda d: d.studio.inspect_lora(d.file("lora.safetensors", "<html>")),
+        "lora.safetensors is not a safetensors file, or it is cut short; please download it again."),
+    Bad(FILES, "a LoRA for SDXL", lambda d: d.studio.inspect_lora(d.tensors("xl.safetensors", {"lora_te2_x.lora_down.weight": [1, 2]})),
+        "xl.safetensors is a LoRA for SDXL, which cannot be read here; choose a LoRA or LoCon made for SD 1.x."),
+    Bad(FILES, "something else in safetensors", lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {"a.b": [2]})),
+        "x.safetensors is no LoRA for SD 1.x: 1 of its keys belong to none, first 'a.b'; choose another."),
+    Bad(FILES, "a LoRA of whole numbers",
+        lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1]}, dtype="I32")),
+        f"x.safetensors stores '{ONE_LAYER}.lora_A.weight' as 'I32', but a LoRA is stored in F16, BF16, F32, F64; save it "
+        "again in one of these."),
+    Bad(FILES, "a zip without an adapter", lambda d: d.studio.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
+        "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
+    Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.load_from_hub("../../etc"),
+        "'../../etc' is no name of a Hub repository; give it as owner/name."),
+    Bad(FILES, "a Hub repository while downloads are off", lambda d: d.studio.load_from_hub("someone/rex"),
+        "Downloads are off, so someone/rex was not asked for; start Atelier with ATELIER_HUB=1 to allow them, or download "
+        "the .safetensors file yourself and import it."),
+    Bad(FILES, "a format that is not written", lambda d: d.studio.export(d.run().id, "docx"),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+    Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
+        "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
+
+    Bad(MOVED, "text that is not JSON", lambda d: d.studio.read_settings("steps: 5"),
+        "These settings are not JSON; choose the file that Atelier wrote, unchanged."),
+    Bad(MOVED, "another program's settings", lambda d: d.studio.read_settings('{"network_dim": 8}'),
+        "These are no settings of Atelier (they lack atelier or method or config); choose the file that it wrote."),
+    Bad(MOVED, "settings of a later version", lambda d: d.studio.read_settings(settings(atelier=9)),
+        "These settings have format '9' and this program reads 1; use the version of Atelier that wrote them."),
+    Bad(MOVED, "settings with something added", lambda d: d.studio.read_settings(settings(mood="good")),
+        "These settings hold 'mood', which nobody reads; take it out."),
+    Bad(MOVED, "a list for the config", lambda d: d.studio.read_settings(settings(config=[])),
+        "In these settings, method must be a name and config a table; take the file as written."),
+
+    Bad(TABLE, "nothing to compare", lambda d: d.studio.compare([], across="seeds", values=[1], config=PICTURE),
+        "0 runs were chosen to compare; choose 1 to 8."),
+    Bad(TABLE, "the same run twice", lambda d: d.studio.compare([None, None], across="seeds", values=[1], config=PICTURE),
+        "The same run was chosen twice; choose each only once."),
+    Bad(TABLE, "a run without an adapter", lambda d: d.studio.compare([d.run().id], across="seeds", values=[1], config=PICTURE),
+        "The run 'Rex' has no finished adapter yet; wait for it, or leave it out."),
+    Bad(TABLE, "no column", lambda d: d.studio.compare([None], across="seeds", values=[], config=PICTURE),
+        "0 seeds were given to compare; give 1 to 8."),
+    Bad(TABLE, "an empty prompt among several", lambda d: d.studio.compare([None], across="prompts", values=["a", " "], config=PICTURE),
+        "A prompt to compare is ' '; give each column some words."),
+    Bad(TABLE, "a kind of column that does not exist", lambda d: d.studio.compare([None], across="moods", values=[1], config=PICTURE),
+        "There is no comparison across 'moods'; choose prompts, seeds, strengths."),
+
+    Bad(API, "train_start: a setting out of bounds",
+        lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
+                        preset_name="Quick", settings={"steps": 10**6}),
+        "Steps is 1e+06; the largest allowed is 20000."),
+    Bad(API, "train_start: no photograph",
+        lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
+                        preset_name="Quick", settings={}),
+        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+    Bad(API, "train_start: an unknown preset",
+        lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
+                        preset_name="Fastest", settings={}),
+        "There is no preset 'Fastest'; choose one of ..."),
+    Bad(API, "train_start: an unknown method",
+        lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="magic",
+                        preset_name="Quick", settings={}),
+        "There is no method 'magic'; choose one of dreambooth."),
+    Bad(API, "generate: no prompt", lambda d: d.ask("generate", prompt="", run_id="", strength=1.0, settings={}),
+        "The prompt is empty; say what the picture should show."),
+    Bad(API, "generate: an unknown field",
+        lambda d: d.ask("generate", prompt="a dog", run_id="", strength=1.0, settings={"sampler": "DDIM"}),
+        "Unknown setting 'sampler'; known ones are ..."),
+    Bad(API, "generate: a strength of 9", lambda d: d.ask("generate", prompt="a dog", run_id="", strength=9.0, settings={}),
+        "Strength is 9; it must lie between 0 and 2."),
+    Bad(API, "generate: a run that is a path",
+        lambda d: d.ask("generate", prompt="a dog", run_id="../../etc/passwd", strength=1.0, settings={}),
+        "There is no run '../../etc/passwd'; it may have been deleted."),
+    Bad(API, "train_status: an unknown run", lambda d: d.ask("train_status", run_id=NO_RUN, since=0),
+        f"There is no run '{NO_RUN}'; it may have been deleted."),
+    Bad(API, "train_stop: a run that is not at work", lambda d: d.ask("train_stop", run_id=d.run().id, keep=True),
+        "The run 'Rex' is not at work, so there is nothing to stop."),
+    Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+)  # fmt: skip
+
+
+def page() -> str:
+    """Return docs/errors.md."""
+    lines = [
+        "# What can be wrong, and what Atelier says",
+        "",
+        f"{len(BAD)} kinds of bad input, each tried by `tests/ui/test_bad_input.py`. A sentence says what happened, why, and",
+        "what to do; over the API it is the error's message. Nothing is made or changed when one appears. Written by",
+        "`python -m tests.bad_input`; change the list in `tests/bad_input.py`, not this page.",
+    ]
+    for part in dict.fromkeys(bad.part for bad in BAD):
+        lines += ["", f"## {part}", "", "| given | answer |", "|---|---|"]
+        for bad in BAD:
+            if bad.part == part:
+                says = bad.says.replace("|", "\\|").replace("<", "&lt;")
+                lines.append(f"| {bad.what} | {says} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{len(BAD)} kinds in {PAGE.name}\n")

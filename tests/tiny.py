@@ -1,0 +1,60 @@
+"""The smallest real run: two photographs of nothing much, two steps, and what tests ask of it."""
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+
+from pipelines.base import Base
+from pipelines.config import DreamBoothConfig
+from pipelines.studio import Studio
+from pipelines.workshop import Workshop
+
+PATIENCE_S = 300
+TINY = DreamBoothConfig(
+    steps=2,
+    learning_rate=1e-2,
+    identifier="zwx",
+    class_noun="dog",
+    rank=2,
+    prior_preservation=False,
+    sample_prompts=("a photo of a {identifier} {class_noun}",),
+    sample_steps=2,
+    measure=False,
+)
+
+
+def draw_photos(folder: Path) -> list[Path]:
+    """Two photographs, 160 x 140 px."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, colour in enumerate(("firebrick", "seagreen")):
+        picture = Image.new("RGB", (160, 140), "wheat")
+        ImageDraw.Draw(picture).ellipse((20 + 10 * index, 20, 110, 120), fill=colour)
+        picture.save(folder / f"photo-{index}.png")
+    return sorted(folder.iterdir())
+
+
+def shop_with(base: Base) -> Workshop:
+    """A workshop on which the session's base stands already."""
+    shop = Workshop()
+    shop._bases["embedded"] = base
+    return shop
+
+
+def finish(studio: Studio, run_id: str) -> str:
+    """Wait for a run and return its state, which must not be a failure."""
+    state = studio.wait(run_id, PATIENCE_S)
+    assert state != "failed", studio.status(run_id)["error"]
+    return state
+
+
+def pixels(path: Path) -> bytes:
+    """The picture in a file, to the bit."""
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+def same_tensors(first: Path, second: Path) -> bool:
+    """Whether two safetensors files hold the same tensors to the bit."""
+    one, two = load_file(first), load_file(second)
+    return one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)

@@ -1,0 +1,167 @@
+"""The pretended Studio's library, comparisons and recall: see :class:`fake_studio.FakeStudio`."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipelines.config import SampleConfig, from_dict, method_config, to_dict
+from pipelines.runs import Run, RunStore
+
+
+class FakeShelf:
+    """What the Library, Compare and the recall of a picture ask for."""
+
+    root: Path
+    store: RunStore
+    calls: list[tuple[str, Any]]
+    _examples: list[dict[str, Any]]
+
+    def _run(self, run_id: str) -> Run:
+        return self.store.get(run_id)
+
+    def _shipped(self) -> set[str]:
+        return {example["run"] for example in self._examples}
+
+    def list_runs(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        own = [self._row(run) for run in self.store.list()]
+        return [row for row in own if not row["shipped"]] + [row for row in own if row["shipped"] and shipped]
+
+    def _row(self, run: Run) -> dict[str, Any]:
+        config = run.config
+        samples = sorted((run.path / "samples").glob("*.png"))
+        return {
+            "id": run.id, "name": run.name, "state": run.state, "method": run.method, "created": run.created,
+            "thumbnail": str(samples[-1]) if samples else None, "bytes": run.size(), "base": run.base["spec"],
+            "trigger": f"{config.get('identifier', '')} {config.get('class_noun', '')}".strip(),
+            "base_name": "Embedded base", "notes": run.note, "note": run.note, "seconds": 24.0,
+            "identifier": config.get("identifier", ""), "class_noun": config.get("class_noun", ""),
+            "trainable": 797_184, "shipped": run.id in self._shipped(),
+        }  # fmt: skip
+
+    def _mine(self, run_id: str) -> Run:
+        if run_id in self._shipped():
+            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
+        return self._run(run_id)
+
+    def rename(self, run_id: str, name: str) -> None:
+        self._mine(run_id)
+        self.store.rename(run_id, name)
+
+    def note(self, run_id: str, text: str) -> None:
+        self._mine(run_id)
+        self.store.note(run_id, text)
+
+    def delete(self, run_id: str) -> None:
+        self._mine(run_id)
+        self.store.delete(run_id)
+
+    def settings(self, run_id: str) -> dict[str, Any]:
+        run = self._run(run_id)
+        photos = sorted(path.name for path in (run.path / "photos").glob("*.png"))
+        return {
+            "atelier": 1, "method": run.method, "name": run.name, "config": run.config, "base": run.base["spec"],
+            "photos": photos, "captions": {},
+            "command": f"python -m pipelines.command --settings run.json {' '.join(photos)}",
+        }  # fmt: skip
+
+    def read_settings(self, text: str) -> dict[str, Any]:
+        try:
+            told = json.loads(text)
+            config = from_dict(method_config(told["method"]), told["config"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                "These are not the settings of a run; choose a run.json saved from the Library."
+            ) from None
+        return {
+            "method": told["method"],
+            "config": to_dict(config),
+            "base": "embedded",
+            "captions": {},
+            "name": "",
+        }
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        with Image.open(path) as picture:
+            text = picture.info.get("atelier")
+        if not text:
+            raise ValueError(f"{path.name} carries no settings; drop a PNG that was downloaded here.")
+        return json.loads(text)
+
+    def compare(
+        self,
+        runs: Sequence[str | None],
+        *,
+        across: str,
+        values: Sequence[Any],
+        config: SampleConfig,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        self.calls.append(("compare", (tuple(runs), across, tuple(values), config)))
+        cells, rows = [], []
+        for index, run_id in enumerate(runs):
+            cells.append([self._cell(run_id, across, value, config) for value in values])
+            if progress:
+                progress((index + 1) * len(values), len(runs) * len(values))
+            row = self._row(self._run(run_id)) if run_id else {}
+            likeness = 0.62 if run_id else 0.0
+            rows.append({
+                "run": run_id, "name": row.get("name", "Untouched base"), "method": row.get("method", ""),
+                "trainable": row.get("trainable"), "bytes": row.get("bytes"), "seconds": row.get("seconds"),
+                "metrics": {
+                    "likeness": {"value": likeness, "low": likeness - 0.06, "high": likeness + 0.05},
+                    "wording": {"value": 0.8, "low": 0.75, "high": 0.86},
+                },
+            })  # fmt: skip
+        folder = self.root / "grids" / str(time.time_ns())
+        folder.mkdir(parents=True)
+        (folder / "grid.json").write_text(json.dumps({"rows": rows, "values": list(values)}))
+        Image.new("RGB", (128 * len(values), 128 * len(runs)), "#c9643c").save(folder / "grid.png")
+        return {"grid": folder / "grid.png", "json": folder / "grid.json", "cells": cells, "rows": rows}
+
+    def _cell(self, run_id: str | None, across: str, value: Any, config: SampleConfig) -> Path:
+        asked = replace(config, prompt=str(value)) if across == "prompts" else config
+        asked = replace(asked, seed=int(value)) if across == "seeds" else asked
+        strength = float(value) if across == "strengths" else 1.0
+        return self.draw(asked, run_id=run_id, strength=strength if run_id else 0.0)
+
+    def draw(self, config: SampleConfig, *, run_id: str | None, strength: float) -> Path:
+        raise NotImplementedError
+
+    def verify_export(self, run_id: str, format: str) -> str:
+        self._run(run_id)
+        return "128/128 keys, largest difference 0"
+
+    def inspect_lora(self, path: Path) -> dict[str, Any]:
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path.name} is a pickle, which can run any program on this machine.")
+        return {
+            "keys": 128, "rank": 16, "base": "sd1", "metadata": {"ss_network_dim": "16"}, "format": "kohya",
+            "parameters": 797_184, "trigger": "zul dog", "problem": "",
+        }  # fmt: skip
+
+    def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path.name} is a pickle, which can run any program on this machine.")
+        self.calls.append(("import_lora", (path.name, base)))
+        return self._bring(name or path.stem, file=path.name)
+
+    def load_from_hub(self, repo_id: str) -> str:
+        if "/" not in repo_id:
+            raise ValueError(f"{repo_id!r} is no Hub id; it looks like someone/something.")
+        return self._bring(repo_id.partition("/")[2], file=repo_id)
+
+    def _bring(self, name: str, *, file: str) -> str:
+        config = {"identifier": "zul dog", "class_noun": "", "source": "kohya", "file": file}
+        base = {"spec": "embedded", "family": "embedded", "hash": "fake"}
+        run = self.store.create("import", config, base, name=name)
+        run.append("created", method="import", base=base, config=config, photos=0)
+        run.append("state", state="done", message="")
+        return run.id
+
+    def interrupt(self) -> None:
+        self.calls.append(("interrupt", None))

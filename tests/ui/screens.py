@@ -1,0 +1,186 @@
+"""Pictures of every page, light and dark, 1440 and 390 px wide: ``python -m tests.ui.screens --out DIR``.
+
+They are taken of the page on the pretended Studio, so that they are the same every time and need no model. The
+weight of the page and the time to its first paint are printed.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # the pretended Studio lies beside this file
+
+from conftest import CHROMIUM, CHROMIUM_ARGS
+from fake_studio import FakeStudio
+
+from ui.house import build
+from ui.markup import Handout
+from ui.theme import look
+
+log = logging.getLogger("screens")
+WIDTHS = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+SCHEMES = ("light", "dark")
+PATIENCE_MS = 90_000
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the PNG files")
+    parser.add_argument("--only", default="", help="take only pages whose name contains this")
+    wanted = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO)
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    with served() as (url, studio), chromium() as browser:
+        log.info("%s", first_paint(browser, url))
+        context = browser.new_context(reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE_MS)
+        for name, visit in VISITS.items():
+            if wanted.only in name:
+                page = context.new_page()
+                page.set_viewport_size(WIDTHS["desktop"])
+                visit(page, url, studio)
+                take(page, name, out=wanted.out)
+                page.close()
+                call_off(studio)
+
+
+def take(page: Any, name: str, *, out: Path) -> None:
+    """Take a page as it is in the four combinations."""
+    for width, viewport in WIDTHS.items():
+        for scheme in SCHEMES:
+            page.set_viewport_size(viewport)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            page.wait_for_timeout(900)
+            page.screenshot(path=out / f"{name}-{width}-{scheme}.png", full_page=True)
+            log.info("%s %s %s", name, width, scheme)
+
+
+@contextmanager
+def served() -> Iterator[tuple[str, FakeStudio]]:
+    """Serve the page on a pretended Studio with every example."""
+    handout = Handout()
+    with tempfile.TemporaryDirectory() as folder:
+        studio = FakeStudio(Path(folder), step_s=0.01)
+        blocks = build(studio, handout)
+        _, url, _ = blocks.queue(max_size=64).launch(
+            **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],
+            enable_monitoring=False, run_history=False, footer_links=["api", "settings"],
+        )  # fmt: skip
+        yield url.rstrip("/"), studio
+        blocks.close(verbose=False)
+        handout.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+def first_paint(browser: Any, url: str) -> str:
+    """Return what a first visit weighs and when it shows something."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    began = time.monotonic()
+    page.goto(url)
+    page.wait_for_selector(".compare img")
+    seconds = time.monotonic() - began
+    paint_ms, weight, count = page.evaluate(
+        "() => { const all = performance.getEntriesByType('resource');"
+        " const paint = performance.getEntriesByName('first-contentful-paint')[0];"
+        " return [paint ? paint.startTime : 0, all.reduce((sum, each) => sum + each.transferSize, 0), all.length] }"
+    )
+    page.close()
+    return f"first paint {paint_ms:.0f} ms, first comparison {seconds:.1f} s, {weight / 1e6:.1f} MB in {count} files"
+
+
+def _open(page: Any, url: str, *, tab: str = "", query: str = "") -> None:
+    page.goto(f"{url}/{query}{'#' + tab.lower() if tab else ''}")
+    page.wait_for_selector(f"[role=tab].selected:has-text('{tab or 'Start'}')")
+
+
+def start(page: Any, url: str, studio: FakeStudio) -> None:
+    """The first paint."""
+    _open(page, url)
+    page.wait_for_selector("#first-showcase .compare img.after")
+
+
+def start_played(page: Any, url: str, studio: FakeStudio) -> None:
+    """A finished example, and a picture made with it."""
+    start(page, url, studio)
+    page.locator("#page-start button.example-card").nth(1).click()
+    page.wait_for_selector("#first-run .run-title:has-text('Finished')")
+    page.locator("#first-play button.primary").click()
+    page.wait_for_selector("#first-result .compare .tag")
+
+
+def train(page: Any, url: str, studio: FakeStudio) -> None:
+    """A finished run with its curves, strip and playground."""
+    _open(page, url, tab="Train")
+    page.locator("#page-train button.example-card").first.click()
+    page.wait_for_selector("#run-card .strip img")
+    page.wait_for_selector("#run-card .curve.smooth")
+
+
+def train_at_work(page: Any, url: str, studio: FakeStudio) -> None:
+    """A run at work, and two that wait."""
+    studio.step_s = 0.3
+    _open(page, url, tab="Train")
+    page.click("#personalize")
+    for _ in range(2):
+        page.wait_for_selector("#stop-row button:has-text('Queue this')")
+        page.get_by_role("button", name="Queue this").click()
+        page.wait_for_timeout(600)
+    page.wait_for_selector("#run-card .queue td")
+    page.wait_for_timeout(4000)
+
+
+def call_off(studio: FakeStudio) -> None:
+    """End what the last picture left at work."""
+    for row in reversed(studio.queue()):
+        studio.stop(row["run"], keep=False)
+    studio.step_s = 0.01
+
+
+def talk(page: Any, url: str, studio: FakeStudio) -> None:
+    """The first page as a hall sees it."""
+    _open(page, url, query="?talk=1")
+    page.locator("#page-start button.example-card").nth(1).click()
+    page.wait_for_selector("#first-run .run-title:has-text('Finished')")
+
+
+def library(page: Any, url: str, studio: FakeStudio) -> None:
+    """The cards, one of them open."""
+    _open(page, url, tab="Library")
+    page.wait_for_selector(".shelf-card")
+    page.locator(".shelf-card").nth(1).click()
+    page.wait_for_selector("#detail .facts img")
+
+
+def compare(page: Any, url: str, studio: FakeStudio) -> None:
+    """Two runs and the base, three prompts."""
+    _open(page, url, tab="Compare")
+    page.locator("#page-compare button.primary").click()
+    page.wait_for_selector("#grid-card td img")
+
+
+VISITS = {
+    "start": start, "start-played": start_played, "train": train, "train-at-work": train_at_work, "library": library,
+    "compare": compare, "talk": talk,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""What the pages of the house do, handler by handler, on the pretended Studio: no server, no browser."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_studio import FakeStudio
+from PIL import Image
+
+from pipelines.config import DreamBoothConfig, SampleConfig
+from ui import cards, panels
+from ui.compare import Bench, parsed
+from ui.desk import Desk, suited_steps
+from ui.easel import Easel
+from ui.markup import Handout
+from ui.page import WATCHED
+from ui.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
+from ui.shelf import Shelf
+from ui.stage import Stage
+from ui.view import RunView, fold
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def stage(studio: FakeStudio, handout: Handout) -> Stage:
+    return Stage(studio, handout)
+
+
+@pytest.fixture
+def easel(stage: Stage) -> Easel:
+    return Easel(stage)
+
+
+@pytest.fixture
+def shelf(stage: Stage, easel: Easel) -> Shelf:
+    return Shelf(stage, easel)
+
+
+@pytest.fixture
+def own(studio: FakeStudio) -> Any:
+    """A finished run of the visitor's own, deleted afterwards if the test has not."""
+    run_id = studio.import_lora(Path("rex.safetensors"), name="Rex")
+    yield run_id
+    if run_id in [row["id"] for row in studio.list_runs()]:
+        studio.delete(run_id)
+
+
+def example(stage: Stage) -> str:
+    return next(iter(stage.examples.values()))["run"]
+
+
+# Replay
+
+
+def test_the_clock_of_a_replay_skips_long_waits() -> None:
+    moments = clock([{"t": 10.0}, {"t": 10.5}, {"t": 5000.0}, {"t": 4999.0}])
+    assert moments == [0.0, 0.5, 0.5 + LONGEST_WAIT_S, 0.5 + LONGEST_WAIT_S]
+
+
+def test_a_replay_shows_what_had_happened_by_then_and_ends() -> None:
+    steps = [
+        {
+            "t": 100.0 + index,
+            "kind": "step",
+            "step": index,
+            "total": 3,
+            "seconds": 1.0,
+            "terms": {"loss": 0.1},
+        }
+        for index in range(1, 4)
+    ]
+    status = {"id": "x", "state": "done", "path": "/nowhere", "config": {"steps": 3}, "events": steps}
+    early, over = replayed(status, Replay("x", 4.0, began=50.0), now=50.3)
+    assert (fold(early).state, fold(early).step, over) == ("replaying", 2, False)
+    assert early["eta_s"] == pytest.approx((2.0 - 1.2) / 4)
+    late, over = replayed(status, Replay("x", 4.0, began=50.0), now=51.0)
+    assert (late["state"], fold(late).step, over) == ("done", 3, True)
+    assert replayed(status, Replay("x", 0.0, began=50.0), now=50.0)[1], "at once"
+    assert playable(status)
+    assert not playable({"events": [{"kind": "created"}]})
+
+
+def test_a_run_is_played_and_ended(stage: Stage) -> None:
+    run_id = example(stage)
+    values = stage.play(run_id, 4.0)
+    assert (values["replay"].run, values["shown"]) == (run_id, run_id)
+    assert "Replay" in values["progress"]
+    assert values["replaying_row"]["visible"]
+    assert set(values) <= set(WATCHED)
+    assert not stage.end_replay(run_id)["replaying_row"]["visible"]
+
+
+def test_a_file_from_elsewhere_has_nothing_to_play(stage: Stage, own: str) -> None:
+    with pytest.raises(ValueError, match="no steps to play"):
+        stage.play(own, 4.0)
+
+
+# Talk mode
+
+
+def test_a_talk_goes_on_with_a_recording(stage: Stage, studio: FakeStudio) -> None:
+    run = studio.store.create(
+        "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Rex"
+    )
+    run.append("state", state="failed", message="The loss is no number any more.")
+    plain = stage.watch(run.id, {})
+    assert "Try again" in str(plain["resume"])
+    assert "What next" in plain["advice"]
+    talk = stage.watch(run.id, {}, None, True)
+    assert talk["shown"] == stage.examples["biscuit"]["run"], "the example of the same class"
+    assert "recording" in talk["advice"]
+    assert "The loss is no number" in talk["advice"]
+    studio.delete(run.id)
+
+
+def test_a_talk_survives_a_refused_start(stage: Stage) -> None:
+    desk = Desk(stage)
+    base = next(iter(desk.bases))
+    with pytest.raises(ValueError, match="Choose an example"):
+        desk.start(None, "dreambooth/Quick", base, talk=False)
+    assert "recording" in desk.start(None, "dreambooth/Quick", base, talk=True)["advice"]
+
+
+# Training
+
+
+def test_captions_of_photographs_reach_the_run(
+    stage: Stage, studio: FakeStudio, photographs: list[Path]
+) -> None:
+    desk = Desk(stage)
+    source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
+    source = desk.caption(source, 1, " a zul dog asleep ")["source"]
+    assert source["captions"] == {"photo-1.png": "a zul dog asleep"}
+    shown = desk.choose_photo(source, 1)
+    assert shown["photo_caption"]["value"] == "a zul dog asleep"
+    assert desk.caption(source, 1, "")["source"]["captions"] == {}
+    values = desk.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
+    config = studio.status(values["shown"])["config"]
+    assert config["use_captions"]
+    wait_until_idle(studio)
+    studio.delete(values["shown"])
+
+
+def test_steps_suit_the_number_of_photographs() -> None:
+    assert [suited_steps(200, photos=photos) for photos in (1, 4, 8, 20)] == [150, 200, 300, 400]
+
+
+def wait_until_idle(studio: FakeStudio) -> None:
+    deadline = time.monotonic() + 30
+    while studio.queue() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not studio.queue()
+
+
+def test_the_line_is_shown_and_can_be_changed(
+    stage: Stage, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio, "step_s", 0.2)
+    config = DreamBoothConfig(steps=500)
+    first, second, third = [studio.start("dreambooth", config, photographs, name=name) for name in "ABC"]
+    assert "number 2 in line" in stage.watch(third, {})["progress"]
+    line = stage.watch(first, {})["queue"]
+    assert line.count("<tr") == 4
+    assert f'data-value="{third}:1"' in line
+    moved = stage.move(first, f"{third}:1")["queue"]
+    assert moved.index(third) < moved.index(second)
+    left = stage.leave(first, second)["queue"]
+    assert second not in left
+    assert second not in [row["id"] for row in studio.list_runs()]
+    for run_id in (third, first):
+        studio.stop(run_id, keep=False)
+    wait_until_idle(studio)
+
+
+def test_nobody_in_line_shows_no_line() -> None:
+    assert panels.queue([], shown="") == ""
+    working = {
+        "run": "a",
+        "name": HOSTILE,
+        "state": "running",
+        "position": 0,
+        "device": "cpu",
+        "seconds_left": 3,
+    }
+    assert panels.queue([working], shown="a") == ""
+    waiting = working | {"run": "b", "state": "queued", "position": 1}
+    assert HOSTILE not in panels.queue([working, waiting], shown="a")
+
+
+# The Library
+
+
+def test_a_search_finds_by_every_word(shelf: Shelf, own: str) -> None:
+    assert [row["id"] for row in shelf.rows("rex zul")] == [own]
+    assert shelf.rows("rex nonsense") == []
+    assert "Nothing here matches" in shelf.browse("nonsense", "")["cards"]
+    assert "3 runs" in shelf.browse("", "")["found"]
+
+
+def test_a_run_is_named_noted_and_deleted(shelf: Shelf, own: str, studio: FakeStudio) -> None:
+    values = shelf.save(own, HOSTILE, "for the talk", "")
+    assert HOSTILE not in values["cards"] + values["facts"]
+    assert values["notes"]["value"] == "for the talk"
+    assert [row["id"] for row in shelf.rows("talk")] == [own]
+    asked = shelf.ask_delete(own)
+    assert asked["confirm_row"]["visible"]
+    assert "cannot be undone" in asked["question"]
+    gone = shelf.delete(own, "", own)
+    assert gone["shown"] == "", "the stage lets go of it"
+    with pytest.raises(ValueError, match="There is no run"):
+        studio.status(own)
+
+
+def test_a_shipped_example_is_looked_at_only(shelf: Shelf, stage: Stage) -> None:
+    values = shelf.detail(example(stage))
+    assert not values["name"]["interactive"]
+    assert not values["delete"]["visible"]
+    assert values["lib_replay"]["visible"]
+    with pytest.raises(ValueError, match="cannot be changed"):
+        shelf.save(example(stage), "x", "", "")
+
+
+def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: Shelf, studio: FakeStudio) -> None:
+    run = studio.store.create(
+        "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Cut"
+    )
+    run.append("state", state="running", message="")
+    assert "Interrupted" in shelf.browse("cut", "")["cards"]
+    assert shelf.detail(run.id)["lib_resume"]["visible"]
+    studio.delete(run.id)
+
+
+def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> None:
+    values = shelf.inspect("/somewhere/rex.safetensors")
+    assert all(word in values["lora_facts"] for word in ("kohya", "128", "16", "zul dog"))
+    assert values["add_row"]["visible"]
+    with pytest.raises(ValueError, match="can run any program"):
+        shelf.inspect("/somewhere/rex.bin")
+    assert not shelf.inspect(None)["add_row"]["visible"]
+
+
+def test_an_export_is_read_back(shelf: Shelf, stage: Stage) -> None:
+    values = shelf.export(example(stage), "kohya")
+    assert "128/128 keys, largest difference 0" in values["verified"]
+    assert Path(values["lib_exported"]["value"]).is_file()
+
+
+def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
+    values = shelf.detail(example(stage))
+    assert "python -m pipelines.command" in values["command"]
+    saved = Path(values["settings_out"]["value"])
+    told = json.loads(saved.read_text())
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(told | {"config": told["config"] | {"steps": 77}}))
+    values = shelf.read_settings(str(path))
+    assert (values["steps"], values["tabs"].selected) == (77, "train")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="no text"):
+        shelf.read_settings(str(path))
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="not the settings"):
+        shelf.read_settings(str(path))
+
+
+def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -> None:
+    with pytest.raises(ValueError, match="someone/something"):
+        shelf.from_hub("  ", "")
+    values = shelf.from_hub("someone/rex", "")
+    assert values["name"]["value"] == "rex"
+    studio.delete(values["chosen"])
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(12, "12 B"), (1500, "1.5 kB"), (511_000, "511 kB"), (3_300_000, "3.3 MB"), (4e9, "4.0 GB")],
+)
+def test_sizes_are_said_as_a_person_would(count: float, text: str) -> None:
+    assert cards.size_of(count) == text
+
+
+# Compare
+
+
+@pytest.mark.parametrize(
+    ("across", "values", "found"),
+    [("prompts", "a\n\n b ", ["a", "b"]), ("seeds", "0, 1\n2", [0, 1, 2]), ("strengths", "0,.5", [0.0, 0.5])],
+)
+def test_columns_are_read_as_typed(across: str, values: str, found: list) -> None:
+    assert parsed(values, across=across) == found
+
+
+def test_a_comparison_draws_every_cell_and_its_table(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
+    bench, told = Bench(shelf), []
+    values = bench.compare(
+        ["", example(stage)], "strengths", "0, 1", "a photo of a {identifier} {class_noun}",
+        lambda *args, **words: told.append(args[0]), seed=3,
+    )  # fmt: skip
+    assert values["grid"].count("<img") == 4
+    assert "Untouched base, strength 1" in values["grid"], "every picture has words"
+    assert "0.56 to 0.67" in values["metrics"]
+    assert told[-1] == (4, 4)
+    assert Path(values["grid_png"]).suffix == ".png"
+    runs, across, columns, config = (
+        studio.calls[-1][1]
+        if studio.calls[-1][0] == "compare"
+        else next(facts for name, facts in reversed(studio.calls) if name == "compare")
+    )
+    assert (runs, across, columns, config.seed) == ((None, example(stage)), "strengths", (0.0, 1.0), 3)
+
+
+def test_what_cannot_be_compared_is_said(shelf: Shelf) -> None:
+    bench = Bench(shelf)
+    with pytest.raises(ValueError, match="Nothing is chosen"):
+        bench.compare([], "seeds", "0", "x", print)
+    with pytest.raises(ValueError, match="'soon' is no seed"):
+        bench.compare([""], "seeds", "0, soon", "x", print)
+
+
+# Recall
+
+
+def test_a_picture_restores_what_it_was_made_with(easel: Easel, stage: Stage, studio: FakeStudio) -> None:
+    config = SampleConfig(prompt="a zul person on the beach", seed=41, steps=12, guidance_scale=3.5)
+    path = studio.draw(config, run_id=example(stage), strength=0.75)
+    values = easel.recall(str(path))
+    assert (values["prompt"], values["seed"]) == ("a zul person on the beach", 41)
+    assert (values["play_steps"], values["play_guidance_scale"], values["strength"]) == (12, 3.5, 0.75)
+    assert values["shown"] == example(stage)
+    assert "seed 41" in values["recalled"]
+    base_alone = studio.draw(config, run_id=None, strength=0.0)
+    assert easel.recall(str(base_alone))["strength"] == 0.0
+
+
+def test_a_picture_whose_run_is_gone_still_tells_its_settings(
+    easel: Easel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path) -> dict:
+        error = ValueError("The run 'Rex' is gone.")
+        error.recalled = {
+            "sample": {"prompt": "a zul dog", "seed": 5},
+            "stack": [{"run": "gone", "name": "Rex", "strength": 1.0}],
+            "base": "embedded",
+            "base_name": "Embedded base",
+        }
+        raise error
+
+    monkeypatch.setattr(easel.studio, "recall", gone)
+    with pytest.warns(UserWarning, match="is gone"):  # the page's warning, where there is no page
+        values = easel.recall("/somewhere/picture.png")
+    assert (values["prompt"], values["seed"]) == ("a zul dog", 5)
+    assert "shown" not in values
+
+
+def test_another_picture_is_refused_in_a_sentence(easel: Easel, tmp_path: Path) -> None:
+    path = tmp_path / "holiday.png"
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(ValueError, match="carries no settings"):
+        easel.recall(str(path))
+
+
+def test_the_guide_says_where_we_are() -> None:
+    assert panels.guide(3).count("✓") == 2
+    assert panels.guide(3).count('aria-current="step"') == 1
+
+
+def test_advice_is_given_where_it_is_needed() -> None:
+    assert panels.advice(RunView(id="x", state="done")) == ""
+    assert "last checkpoint" in panels.advice(RunView(id="x", state="interrupted"))
+    assert "from its photographs" in panels.advice(RunView(id="x", state="failed"))

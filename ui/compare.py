@@ -1,0 +1,206 @@
+"""The fourth page: runs and the untouched base side by side, from the same noise."""
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.config import SampleConfig
+from ui import cards, form, panels
+from ui.page import QUIET, Page
+from ui.shelf import Shelf
+from ui.stage import Values
+
+ACROSS = (("Prompts", "prompts"), ("Seeds", "seeds"), ("Strengths", "strengths"))
+SUBJECT = "{identifier} {class_noun}"
+OPENING = {
+    "prompts": f"a photo of a {SUBJECT}\na photo of a {SUBJECT} on the beach\na photo of a {SUBJECT} in the forest",
+    "seeds": "0, 1, 2, 3",
+    "strengths": "0, 0.5, 1, 1.5",
+}
+LABELS = {
+    "prompts": "Prompts, one per line",
+    "seeds": "Seeds, with commas between them",
+    "strengths": "Strengths, with commas between them",
+}
+OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "count")]
+
+
+class Bench:
+    """Compares; the handlers take widget values by name and return new ones by name."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.studio = shelf.studio
+        self.handout = shelf.handout
+
+    def refresh(self, compared: list[str]) -> Values:
+        """Offer the runs there are now."""
+        names = self.shelf.names()
+        kept = [run for run in compared if run in names]
+        return {"compared": gr.update(choices=[(name, run) for run, name in names.items()], value=kept)}
+
+    def choose_columns(self, columns: str) -> Values:
+        """Turn the columns to prompts, seeds or strengths."""
+        return {
+            "values": gr.update(label=LABELS[columns], value=OPENING[columns]),
+            "compare_prompt": gr.update(visible=columns != "prompts"),
+        }
+
+    def compare(
+        self,
+        compared: list[str],
+        columns: str,
+        values: str,
+        compare_prompt: str,
+        progress: Callable[..., Any],
+        **fields: Any,
+    ) -> Values:
+        """Draw the grid and fill the table."""
+        if not compared:
+            raise ValueError("Nothing is chosen to compare; choose a run, or the untouched base.")
+        asked = parsed(values, across=columns)
+        config = form.parse(
+            SampleConfig, {**fields, "prompt": compare_prompt if columns != "prompts" else ""}
+        )
+        context = contextvars.copy_context()  # the device's thread knows nothing of this request
+
+        def tell(done: int, total: int) -> None:
+            context.run(progress, (done, total), desc="Drawing", unit="pictures")
+
+        made = self.studio.compare(
+            [run or None for run in compared], across=columns, values=asked, config=config, progress=tell
+        )
+        names = [row["name"] for row in made["rows"]]
+        heads = [
+            str(value).replace(SUBJECT, "⟨subject⟩") if columns == "prompts" else f"{columns[:-1]} {value:g}"
+            for value in asked
+        ]
+        alts = [[f"{name}, {head}" for head in heads] for name in names]
+        pictures = cards.grid(made["cells"], names=names, heads=heads, alts=alts, handout=self.handout)
+        told = "" if columns == "prompts" else compare_prompt.replace(SUBJECT, "⟨subject⟩")
+        under = [] if columns == "strengths" else ["strength 1"]
+        under += [] if columns == "seeds" else [f"seed {config.seed}"]
+        return {
+            "grid": pictures,
+            "grid_caption": cards.element(
+                "p",
+                " · ".join([*([f"“{told}”"] if told else []), *under, "the same noise in a column"]),
+                class_="hint",
+            ),
+            "metrics": cards.metrics(made["rows"]),
+            "grid_files": gr.update(visible=True),
+            "grid_png": str(self.handout.copy(made["grid"])),
+            "grid_json": str(self.handout.copy(made["json"])),
+        }
+
+    def interrupt(self) -> Values:
+        """End the comparison that is being drawn."""
+        self.studio.interrupt()
+        return {}
+
+
+def parsed(values: str, *, across: str) -> list[Any]:
+    """Return the columns that were typed. ValueError, in a sentence, for what is no number."""
+    if across == "prompts":
+        return [line.strip() for line in values.splitlines() if line.strip()]
+    kind, word = (int, "seed") if across == "seeds" else (float, "strength")
+    found = []
+    for text in values.replace("\n", ",").split(","):
+        if not text.strip():
+            continue
+        try:
+            found.append(kind(text))
+        except ValueError:
+            raise ValueError(
+                f"{text.strip()[:40]!r} is no {word}; type numbers with commas between them."
+            ) from None
+    return found
+
+
+def lay_out(page: Page) -> None:
+    """Create the widgets of this page, in the current Blocks context."""
+    named = page.named
+    names = page.shelf.names()
+    opening = list(names)[:3]
+    sampling = SampleConfig()
+    with gr.Row(elem_classes="page", equal_height=False):
+        with (
+            gr.Column(scale=4, min_width=330, elem_classes="inputs"),
+            gr.Column(elem_classes="card", elem_id="compare-form"),
+        ):
+            gr.HTML(panels.heading("", "Compare", "A row for each run, from the same noise."))
+            named["compared"] = gr.Dropdown(
+                [(name, run) for run, name in names.items()],
+                value=opening,
+                multiselect=True,
+                label="Rows",
+                max_choices=8,
+            )
+            named["columns"] = gr.Radio(list(ACROSS), value="prompts", label="Columns", elem_id="across")
+            named["values"] = gr.Textbox(
+                OPENING["prompts"],
+                label=LABELS["prompts"],
+                lines=4,
+                max_lines=8,
+                info="{identifier} and {class_noun} become each run's own words.",
+            )
+            named["compare_prompt"] = gr.Textbox(
+                f"a photo of a {SUBJECT} on the beach", label="Prompt", max_lines=2, visible=False
+            )
+            with gr.Accordion("Advanced", open=False):
+                made = form.widgets(sampling, OWN_FIELDS)
+                named |= {f"compare_{name}": widget for name, widget in made.items()}
+            with gr.Row():
+                named["draw_grid"] = gr.Button("Compare", variant="primary", scale=3)
+                named["end_grid"] = gr.Button("End", min_width=70, scale=1, elem_classes="stops")
+        with (
+            gr.Column(scale=8, min_width=330, elem_classes="stage"),
+            gr.Column(elem_classes="card", elem_id="grid-card"),
+        ):
+            named["grid"] = gr.HTML(panels.placeholder("The pictures appear here, a row for each run."))
+            named["grid_caption"] = gr.HTML("")
+            named["metrics"] = gr.HTML("")
+            with gr.Row(visible=False) as named["grid_files"]:
+                named["grid_png"] = gr.DownloadButton("Download the pictures (PNG)", size="md")
+                named["grid_json"] = gr.DownloadButton("Download the figures (JSON)", size="md")
+
+
+def wire(page: Page) -> None:
+    """Wire the widgets of this page."""
+    bench, named = Bench(page.shelf), page.named
+    page.on(named["tab_compare"].select, bench.refresh, takes=["compared"], gives=["compared"], **QUIET)
+    page.on(
+        named["columns"].change,
+        bench.choose_columns,
+        takes=["columns"],
+        gives=["values", "compare_prompt"],
+        **QUIET,
+    )
+
+    def compare(**given: Any) -> Values:
+        return bench.compare(
+            **{
+                name.removeprefix("compare_") if name != "compare_prompt" else name: value
+                for name, value in given.items()
+            }
+        )
+
+    page.on(
+        named["draw_grid"].click,
+        compare,
+        takes=[
+            "compared",
+            "columns",
+            "values",
+            "compare_prompt",
+            *(f"compare_{name}" for name in OWN_FIELDS),
+        ],
+        gives=["grid", "grid_caption", "metrics", "grid_files", "grid_png", "grid_json"],
+        shows_progress=True,
+        concurrency_id="pictures",
+        concurrency_limit=4,
+        show_progress_on=named["grid"],
+    )
+    page.on(named["end_grid"].click, bench.interrupt, gives=[], concurrency_limit=None, **QUIET)

@@ -1,0 +1,80 @@
+"""The whole house: the head of every page, the pages as tabs of one Blocks, talk mode and the keyboard."""
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from ui import api, compare, library, panels, playground, start, train
+from ui.desk import Desk
+from ui.easel import Easel
+from ui.markup import Handout, Html
+from ui.page import WATCHED, WATCHING, Page
+from ui.shelf import Shelf
+from ui.stage import POLL_S, Stage
+from ui.theme import ASSETS
+from ui.view import RunView, fold
+
+if TYPE_CHECKING:
+    from pipelines.studio import Studio
+
+
+def build(studio: "Studio", handout: Handout) -> gr.Blocks:
+    """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
+    stage = Stage(studio, handout)
+    easel = Easel(stage)
+    page = Page(stage, Desk(stage), easel, Shelf(stage, easel))
+    first = _first_view(stage)
+    with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks:
+        _states(page)
+        icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
+        gr.HTML(panels.header(icon=icon, facts=_facts(page.desk)))
+        with gr.Tabs(elem_id="tabs") as page.named["tabs"]:
+            with gr.Tab("Start", id="start", elem_id="page-start"):
+                start.lay_out(page, first=first)
+            with gr.Tab("Train", id="train", elem_id="page-train"):
+                train.lay_out(page, first=first)
+            with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
+                library.lay_out(page)
+            with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
+                compare.lay_out(page)
+        start.wire(page)
+        train.wire(page)
+        playground.wire(page)
+        library.wire(page)
+        compare.wire(page)
+        _wire_load(page, blocks)
+        api.add(studio, handout)
+    return blocks
+
+
+def _first_view(stage: Stage) -> RunView | None:
+    """Return the shipped run that the pages open with, or None when no example is installed."""
+    example = next(iter(stage.examples.values()), None)
+    return fold(stage.studio.status(example["run"])) if example else None
+
+
+def _facts(desk: Desk) -> list[str]:
+    base = next(iter(desk.bases.values()))
+    return [base["name"], "Nothing leaves this machine"]
+
+
+def _states(page: Page) -> None:
+    opening = next(iter(page.desk.examples), None)
+    page.named |= {
+        "shown": gr.State(""),
+        "drawn": gr.State({}),
+        "source": gr.State(page.desk.source_of(opening) if opening else None),
+        "photo": gr.State(0),
+        "replay": gr.State(None),
+        "talk": gr.State(False),
+        "chosen": gr.State(""),
+        "timer": gr.Timer(POLL_S),
+    }
+
+
+def _wire_load(page: Page, blocks: gr.Blocks) -> None:
+    def talking(request: gr.Request) -> bool:
+        return request.query_params.get("talk") == "1"
+
+    blocks.load(talking, outputs=page.named["talk"], api_visibility="private", **WATCHING)
+    page.on(blocks.load, page.stage.attach, gives=WATCHED, **WATCHING)

@@ -1,0 +1,95 @@
+"""One page of named widgets: events are wired by those names, and handlers never see a component."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ui.desk import Desk
+from ui.easel import Easel
+from ui.errors import told_in_the_page
+from ui.shelf import Shelf
+from ui.stage import Stage
+
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+# What drawing a run may change, whoever asked for it.
+WATCHED = [
+    "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
+    "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
+    "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later",
+]  # fmt: skip
+
+
+@dataclass
+class Page:
+    """Every widget under the name that handlers use for it.
+
+    ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
+    """
+
+    stage: Stage
+    desk: Desk
+    easel: Easel
+    shelf: Shelf
+    named: dict[str, Any] = field(default_factory=dict)
+    mirrors: dict[str, str] = field(default_factory=dict)
+    training: list[str] = field(default_factory=list)
+    sampling: list[str] = field(default_factory=list)
+
+    def on(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., dict[str, Any]],
+        *,
+        takes: Sequence[str] = (),
+        gives: Sequence[str],
+        told: str = "",
+        shows_progress: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
+
+        ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
+        ``shows_progress`` it also gets ``progress``, which shows how far it is.
+        """
+        guarded = told_in_the_page(handler)
+        given = [*gives, *(mirror for mirror, origin in self.mirrors.items() if origin in gives)]
+
+        def answer(values: tuple[Any, ...], **further: Any) -> Any:
+            updates = guarded(**dict(zip(takes, values, strict=True)), **further)
+            unknown = set(updates) - set(given)
+            if unknown:
+                raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
+            ordered = [
+                updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in given
+            ]
+            return ordered[0] if len(ordered) == 1 else ordered or None
+
+        def handle(*values: Any) -> Any:
+            return answer(values)
+
+        def handle_told(event: gr.EventData, *values: Any) -> Any:
+            return answer(values, **{told: event._data.get(told, "")})
+
+        def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
+            return answer(values, progress=progress)
+
+        return event(
+            handle_long if shows_progress else handle_told if told else handle,
+            inputs=[self.named[name] for name in takes],
+            outputs=[self.named[name] for name in given],
+            api_visibility="private",
+            **options,
+        )
+
+
+def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:
+    """Return a handler whose first arguments are settled, under the handler's own name."""
+
+    def settled(**given: Any) -> dict[str, Any]:
+        return handler(*values, **given)
+
+    settled.__name__ = handler.__name__
+    return settled

@@ -1,0 +1,189 @@
+"""What the Library does: each handler takes widget values by name and returns new ones by name."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.config import method_config
+from ui import cards, form
+from ui.easel import Easel
+from ui.markup import Html
+from ui.stage import Stage, Values
+
+RESUMABLE = ("interrupted", "failed", "stopped")
+LIVE = ("queued", "running", "stopping")
+
+
+class Shelf:
+    """Looks after the runs there are."""
+
+    def __init__(self, stage: Stage, easel: Easel) -> None:
+        self.stage = stage
+        self.easel = easel
+        self.studio = stage.studio
+        self.handout = stage.handout
+
+    def rows(self, search: str = "") -> list[dict[str, Any]]:
+        """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
+        words = search.lower().split()
+        return [
+            row for row in self.studio.list_runs(shipped=True) if all(word in _text(row) for word in words)
+        ]
+
+    def browse(self, search: str, chosen: str) -> Values:
+        """Show the runs that match a search."""
+        rows = self.rows(search)
+        shown = cards.shelf(rows, chosen=chosen, handout=self.handout, searched=search)
+        return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
+
+    def choose(self, value: str, search: str) -> Values:
+        """Open one run."""
+        return self.browse(search, value) | self.detail(value)
+
+    def detail(self, chosen: str) -> Values:
+        """Return all that the side of a chosen run shows."""
+        row = self._row(chosen)
+        own = not row.get("shipped")
+        idle = row["state"] not in LIVE
+        settings = self._settings(chosen) if row["method"] != "import" else None
+        return {
+            "chosen": chosen,
+            "detail": gr.update(visible=True),
+            "facts": cards.facts(row, handout=self.handout),
+            "name": gr.update(value=row["name"], interactive=own),
+            "notes": gr.update(value=row.get("notes") or "", interactive=own),
+            "save": gr.update(visible=own),
+            "delete": gr.update(visible=own and idle),
+            "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
+            "lib_replay": gr.update(visible=idle and row["method"] != "import"),
+            "confirm_row": gr.update(visible=False),
+            "verified": Html(""),
+            "lib_exported": gr.update(value=None, visible=False),
+            "settings_row": gr.update(visible=settings is not None),
+            "command": settings["command"] if settings else "",
+            "settings_out": gr.update(value=self._settings_file(settings)) if settings else gr.skip(),
+        }
+
+    def _row(self, chosen: str) -> dict[str, Any]:
+        found = next((row for row in self.studio.list_runs(shipped=True) if row["id"] == chosen), None)
+        if found is None:
+            raise ValueError("This run is not in the Library any more; choose another.")
+        return found
+
+    def _settings(self, chosen: str) -> dict[str, Any]:
+        return self.studio.settings(chosen)
+
+    def _settings_file(self, settings: dict[str, Any]) -> str:
+        folder = Path(tempfile.mkdtemp(dir=self.handout.folder))
+        path = folder / "run.json"
+        path.write_text(json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8")
+        return str(path)
+
+    def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
+        """Keep another name and notes."""
+        self.studio.rename(chosen, name)
+        self.studio.note(chosen, notes)
+        gr.Info("The name and the notes are kept.", title="Saved")
+        return self.choose(chosen, search) | {"runs": gr.update(choices=self.stage.run_choices())}
+
+    def ask_delete(self, chosen: str) -> Values:
+        """Ask before a run is deleted."""
+        return {"confirm_row": gr.update(visible=True), "question": cards.confirm(self._row(chosen))}
+
+    def delete(self, chosen: str, search: str, shown: str) -> Values:
+        """Delete a run for good."""
+        self.studio.delete(chosen)
+        cleared = (
+            self.stage.gone() if shown == chosen else {"runs": gr.update(choices=self.stage.run_choices())}
+        )
+        return self.browse(search, "") | {"chosen": "", "detail": gr.update(visible=False)} | cleared
+
+    def open(self, chosen: str) -> Values:
+        """Turn to the page Train, with this run on its stage."""
+        row = self._row(chosen)
+        prompt = {"prompt": f"a photo of a {row['trigger']}"} if row.get("trigger") else {}
+        return prompt | self.stage.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
+
+    def replay(self, chosen: str, speed: float) -> Values:
+        """Turn to the page Train and play this run again."""
+        return self.stage.play(chosen, speed) | {"tabs": gr.Tabs(selected="train")}
+
+    def resume(self, chosen: str) -> Values:
+        """Go on with a run that was cut off."""
+        self.studio.resume(chosen)
+        return self.open(chosen)
+
+    def to_compare(self, chosen: str, compared: list[str]) -> Values:
+        """Turn to the page Compare, with this run among those compared."""
+        kept = [run for run in compared if run != chosen]
+        choices = [(name, run) for run, name in self.names().items()]
+        return {
+            "compared": gr.update(choices=choices, value=[*kept, chosen]),
+            "tabs": gr.Tabs(selected="compare"),
+        }
+
+    def names(self) -> dict[str, str]:
+        """Return what may be compared: "" for the untouched base, then every run with an adapter, by id."""
+        usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
+        return {"": "Untouched base"} | {row["id"]: row["name"] for row in usable}
+
+    # In and out
+
+    def export(self, chosen: str, lib_format: str) -> Values:
+        """Write the adapter for another program, read it back, and say what came of that."""
+        path = self.handout.copy(self.studio.export(chosen, lib_format))
+        told = self.studio.verify_export(chosen, lib_format)
+        verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
+        return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
+
+    def inspect(self, lora: str | None) -> Values:
+        """Read the header of a LoRA file before it is taken in."""
+        if not lora:
+            return {"lora_facts": Html(""), "add_row": gr.update(visible=False)}
+        told = self.studio.inspect_lora(Path(lora))
+        return {
+            "lora_facts": cards.header_of(told, name=Path(lora).name),
+            "add_row": gr.update(visible=not told.get("problem")),
+        }
+
+    def add(self, lora: str, base: str) -> Values:
+        """Take a LoRA file in, and turn to the playground with it."""
+        values = self.easel.load_lora(lora, base)
+        return values | {
+            "lora_facts": Html(""),
+            "add_row": gr.update(visible=False),
+            "tabs": gr.Tabs(selected="train"),
+        }
+
+    def from_hub(self, hub_id: str, search: str) -> Values:
+        """Load a LoRA from the Hugging Face Hub."""
+        if not hub_id.strip():
+            raise ValueError("The Hub id is empty; it looks like someone/something.")
+        run_id = self.studio.load_from_hub(hub_id.strip())
+        return self.choose(run_id, search) | {"hub_id": ""}
+
+    def read_settings(self, settings_in: str) -> Values:
+        """Fill the form of the page Train from the settings of another run."""
+        content = Path(settings_in).read_bytes()
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("This is no text; choose a run.json saved from the Library.") from None
+        told = self.studio.read_settings(text)
+        cls = method_config(told["method"])
+        config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
+        gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
+        return form.shown(config) | {"settings_in": None, "tabs": gr.Tabs(selected="train")}
+
+
+def _text(row: dict[str, Any]) -> str:
+    told = (row["name"], row.get("trigger"), cards.method_of(row), row.get("base_name"), row.get("notes"))
+    return " ".join(str(each) for each in told if each).lower() + f" {row['state']}"
+
+
+def _counted(rows: list[dict[str, Any]]) -> str:
+    used = cards.size_of(sum(row.get("bytes") or 0 for row in rows))
+    return f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} · {used}"
