@@ -9,7 +9,6 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from pipelines.losses import min_snr_weights
 from recipes.dataset import CAPTIONS, SHARD, Pictures, captions_of
 from recipes.models import CONTEXT_TOKENS, build_scheduler, build_text_encoder, build_unet, train_tokenizer
 from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
@@ -20,7 +19,8 @@ from recipes.world import RARE_TOKENS
 logger = logging.getLogger(__name__)
 
 DROP_CAPTION = 0.1
-MIN_SNR_GAMMA = 5.0
+MOST_SNR = 5.0
+MOST_WEIGHT = 20.0
 
 
 def general_english() -> list[str]:
@@ -121,7 +121,7 @@ def train_unet(
         noisy = signal.sqrt() * clean * scaling + (1.0 - signal).sqrt() * noise
         noise_pred = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
         errors = (noise_pred - noise).square().mean((1, 2, 3))
-        loss = (errors * min_snr_weights(alphas, timesteps, MIN_SNR_GAMMA)).mean()
+        loss = (errors * noise_weights(signal.flatten())).mean()
         loss.backward()
         share_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -137,6 +137,16 @@ def train_unet(
         )
         if (step + 1) % save_every == 0 or step + 1 == steps:
             checkpoint.save(step + 1)
+
+
+def noise_weights(signal: torch.Tensor) -> torch.Tensor:
+    """min(SNR + 1, 5) / SNR, at most 20, for noise prediction; ``signal`` is ᾱ_t.
+
+    As Min-SNR (Hang et al. 2023) where little noise is left, as v-prediction where much is: what a caption decides,
+    the layout and the colours, is decided there, and plain noise prediction hardly weighs it.
+    """
+    snr = signal / (1.0 - signal)
+    return ((snr + 1.0).clamp(max=MOST_SNR) / snr).clamp(max=MOST_WEIGHT)
 
 
 def _batch(
