@@ -18,6 +18,7 @@ from pipelines.runs import data_root
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render
+from recipes.judge import Lesson, cache_named, train_judge
 from recipes.models import assemble, save_base
 from recipes.parallel import launch
 from recipes.train_unet import (
@@ -32,7 +33,7 @@ from recipes.train_vae import load_vae, train_vae
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("render", "vae", "latents", "unet", "instruments", "assemble", "evaluate")
+STAGES = ("render", "vae", "latents", "judge", "unet", "instruments", "assemble", "evaluate")
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
 ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -46,9 +47,13 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
+    parser.add_argument("--judge-steps", type=int, default=3_000)
     parser.add_argument("--unet-steps", type=int, default=12_750)
     parser.add_argument(
-        "--instrument-steps", type=int, default=5_000, help="of the reader; a quarter of it for each of the others"
+        "--instrument-steps",
+        type=int,
+        default=5_000,
+        help="of the reader; a quarter of it for each of the others",
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument(
@@ -58,9 +63,10 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for stage in options.stage or STAGES:
-        parallel = stage in ("vae", "latents", "unet", "instruments")
-        if stage == "unet":
+        parallel = stage in ("vae", "latents", "judge", "unet", "instruments")
+        if stage in ("judge", "unet"):
             prepare_latents(options)
+            prepare_labels(options)
         if stage == "instruments":
             prepare_instruments(options)
         launch(run_stage, options.processes if parallel else 1, stage, options)
@@ -76,10 +82,13 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
         cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
+    elif stage == "judge":
+        fit_judge(options)
     elif stage == "unet":
         tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
         latents, tokens, scaling = prepare_latents(options)
-        train_unet(latents, tokens, tokenizer, work, steps=options.unet_steps, scaling=scaling)
+        lesson = fit_judge(options)
+        train_unet(latents, tokens, tokenizer, work, lesson, steps=options.unet_steps, scaling=scaling)
     elif stage == "instruments":
         fit_instruments(options)
     elif stage == "assemble":
@@ -98,14 +107,30 @@ def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarr
     return latents, tokens, measure_scaling(latents, work / "scaling.json")
 
 
+def prepare_labels(options: argparse.Namespace) -> tuple[Layout, dict[str, np.ndarray], np.ndarray]:
+    """What can be told of every picture, and what each of its captions names: made once, then read."""
+    layout = Layout(train_instruments.layout_groups())
+    labels = train_instruments.cache_labels(layout, options.work / "labels.npz", options.pictures)
+    named = cache_named(layout, options.work / "named.npy", options.pictures, processes=options.processes)
+    return layout, labels, named
+
+
+def fit_judge(options: argparse.Namespace) -> Lesson:
+    """The judge of noisy latents, trained as far as it is not yet, as the base's lesson."""
+    latents, _, scaling = prepare_latents(options)
+    layout, labels, named = prepare_labels(options)
+    judge = train_judge(
+        layout, latents, labels["whole"], options.work, steps=options.judge_steps, scaling=scaling
+    )
+    return Lesson(judge, layout.fields, labels["whole"], named)
+
+
 def prepare_instruments(options: argparse.Namespace) -> None:
     """Labels and round trips, before the parallel processes read them."""
     work: Path = options.work
     torch.set_num_threads(options.processes)
     latents, _, _ = prepare_latents(options)
-    train_instruments.cache_labels(
-        Layout(train_instruments.layout_groups()), work / "labels.npz", options.pictures
-    )
+    prepare_labels(options)
     train_instruments.cache_round_trips(
         Pictures(work / "pictures"), latents, work / "round_trips", ROUND_TRIPS
     )

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from recipes.dataset import CAPTIONS, SHARD, Pictures, captions_of
+from recipes.judge import Lesson
 from recipes.models import CONTEXT_TOKENS, build_scheduler, build_text_encoder, build_unet, train_tokenizer
 from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 DROP_CAPTION = 0.1
 MOST_SNR = 5.0
 MOST_WEIGHT = 20.0
+LESSON_WEIGHT = 0.1
 
 
 def general_english() -> list[str]:
@@ -95,15 +97,17 @@ def measure_scaling(latents: torch.Tensor, path: Path) -> float:
 
 
 def train_unet(
-    latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, scaling: float,
-    batch: int = 32, peak: float = 1e-3, save_every: int = 250,
+    latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, lesson: Lesson, *, steps: int,
+    scaling: float, batch: int = 64, peak: float = 1e-3, save_every: int = 250,
 ) -> None:  # fmt: skip
-    """Epsilon prediction with Min-SNR weights, captions dropped for guidance, an average of the weights kept."""
+    """Noise prediction (``noise_weights``) and what captions name (``Lesson``); captions dropped for guidance, an
+    average of the weights kept.
+    """
     torch.manual_seed(0)
-    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    unet, text_encoder = build_unet().to(memory_format=torch.channels_last), build_text_encoder(tokenizer)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    average = MovingAverage(parameters, 0.9995)
+    average = MovingAverage(parameters, 0.999)
     modules = {"unet": unet, "text_encoder": text_encoder}
     checkpoint = Checkpoint(folder / "unet.pt", modules=modules, optimizer=optimizer, average=average)
     batch //= members()
@@ -112,17 +116,19 @@ def train_unet(
     log = Log("unet", total=steps)
     for step in range(checkpoint.load(), steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, peak=peak, total=steps, decay_from=0.6)
+            group["lr"] = learning_rate(step, peak=peak, total=steps, decay_from=0.87)
         generator = generator_of(2, step)
-        clean, ids = _batch(latents, tokens, empty, batch, generator)
-        noise = torch.randn(clean.shape, generator=generator)
+        rows, which, ids = _batch(tokens, empty, batch, generator)
+        noise = torch.randn(latents[rows].shape, generator=generator)
         timesteps = torch.randint(0, 1000, (batch,), generator=generator)
         signal = alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = signal.sqrt() * clean * scaling + (1.0 - signal).sqrt() * noise
+        noisy = signal.sqrt() * latents[rows].float() * scaling + (1.0 - signal).sqrt() * noise
         noise_pred = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
         errors = (noise_pred - noise).square().mean((1, 2, 3))
         loss = (errors * noise_weights(signal.flatten())).mean()
-        loss.backward()
+        clean_pred = (noisy - (1.0 - signal).sqrt() * noise_pred) / signal.sqrt()
+        said = lesson(clean_pred, rows, which, timesteps, generator)
+        (loss + LESSON_WEIGHT * said).backward()
         share_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -133,6 +139,7 @@ def train_unet(
             pictures=batch,
             loss=float(loss.detach()),
             error=float(errors.detach().mean()),
+            said=float(said.detach()),
             norm=float(norm),
         )
         if (step + 1) % save_every == 0 or step + 1 == steps:
@@ -150,14 +157,15 @@ def noise_weights(signal: torch.Tensor) -> torch.Tensor:
 
 
 def _batch(
-    latents, tokens, empty, batch: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.randint(0, len(latents), (batch,), generator=generator)
+    tokens, empty, batch: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, which of their captions (-1: none) and its token ids."""
+    rows = torch.randint(0, len(tokens), (batch,), generator=generator)
     which = torch.randint(0, CAPTIONS, (batch,), generator=generator)
     ids = torch.from_numpy(tokens[rows.numpy(), which.numpy()].astype(np.int64))
     dropped = torch.rand(batch, generator=generator) < DROP_CAPTION
     ids[dropped] = empty
-    return latents[rows].float(), ids
+    return rows, which.where(~dropped, -1), ids
 
 
 def load_unet(folder: Path, tokenizer: CLIPTokenizer):

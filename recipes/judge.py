@@ -1,0 +1,197 @@
+"""Stage 3b: a judge of noisy latents, so that the base learns what captions say in fewer pictures.
+
+A beard is a few of a picture's 1,024 latent numbers: noise prediction hardly notices whether it is there, and learns the
+word for it late. The judge reads from noisy latents what the reader reads from pictures; while the base trains, its
+predicted clean latents, noised afresh, are shown to the judge, and what the caption *named* must be read in them. It is
+another network than the reader, which only measures, and learns from other inputs.
+"""
+
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipelines.instruments import Field, Layout, ResidualBlock
+from recipes.captions import LIGHT_PHRASES, SCENE_PHRASES
+from recipes.dataset import SHARD, captions_of, picture_of
+from recipes.evaluate import named_attributes
+from recipes.models import build_scheduler
+from recipes.parallel import generator_of, members, share_gradients
+from recipes.picture import Picture
+from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
+
+logger = logging.getLogger(__name__)
+
+WIDTHS = (40, 80, 128)
+LEVELS = 8  # pairs of sine and cosine that tell the noise level
+
+
+def named_fields(layout: Layout, picture: Picture, text: str) -> np.ndarray:
+    """(fields,) bool: what ``text`` says of a picture of one subject; nothing of a picture of two or none."""
+    if len(picture.placed) != 1:
+        return np.zeros(len(layout.fields), bool)
+    placed = picture.placed[0]
+    said = {(placed.subject.kind, name) for name in named_attributes(picture, text)}
+    words = {
+        "kind": (placed.subject.kind,),
+        "scene": (picture.scene, *SCENE_PHRASES[picture.scene]),
+        "light": LIGHT_PHRASES[picture.light],
+        "style": (picture.style,) if picture.style != "photo" else (),
+        "wearable": (f"{placed.view.wearable_colour} {placed.view.wearable}",)
+        if placed.view.wearable
+        else (),
+        "expression": (placed.view.expression,) if placed.subject.kind == "person" else (),
+        "clothing": (placed.view.clothing,) if placed.subject.kind == "person" else (),
+    }
+    said |= {
+        ("picture", name) for name, phrases in words.items() if any(phrase in text for phrase in phrases)
+    }
+    if ("picture", "wearable") in said:
+        said.add(("picture", "wearable colour"))
+    return np.asarray([(field.group, field.name) in said for field in layout.fields])
+
+
+def _named_shard(layout: Layout, first: int) -> np.ndarray:
+    rows = []
+    for index in range(first, first + SHARD):
+        picture = picture_of(index)
+        rows.append([named_fields(layout, picture, text) for text in captions_of(index)])
+    return np.asarray(rows)
+
+
+def cache_named(layout: Layout, path: Path, count: int, *, processes: int) -> np.ndarray:
+    """(count, CAPTIONS, fields) bool: which fields each caption names."""
+    if not path.exists():
+        firsts = range(0, count, SHARD)
+        with ProcessPoolExecutor(processes) as pool:
+            named = np.concatenate(list(pool.map(_named_shard, [layout] * len(firsts), firsts)))
+        np.save(path, named)
+    return np.load(path)[:count]
+
+
+class Judge(nn.Module):
+    """Noisy latents (B, 4, 16, 16) and ᾱ of their noise level (B,) to the reader's outputs."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.level = nn.Sequential(
+            nn.Linear(2 * LEVELS, WIDTHS[0]), nn.SiLU(), nn.Linear(WIDTHS[0], WIDTHS[0])
+        )
+        self.stem = nn.Conv2d(4, WIDTHS[0], 3, padding=1)
+        self.stages = nn.Sequential(
+            ResidualBlock(WIDTHS[0]), nn.Conv2d(WIDTHS[0], WIDTHS[1], 3, stride=2, padding=1), nn.SiLU(),
+            ResidualBlock(WIDTHS[1]), nn.Conv2d(WIDTHS[1], WIDTHS[2], 3, stride=2, padding=1), nn.SiLU(),
+            ResidualBlock(WIDTHS[2]),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(16 * WIDTHS[2], 256), nn.SiLU(), nn.Linear(256, outputs))
+
+    def forward(self, noisy: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+        turns = signal[:, None].sqrt() * 2.0 ** torch.arange(LEVELS)
+        level = self.level(torch.cat([turns.sin(), turns.cos()], dim=1))
+        return self.head(
+            self.stages(
+                self.stem(noisy.contiguous(memory_format=torch.channels_last)) + level[:, :, None, None]
+            ).flatten(1)
+        )
+
+
+def field_losses(
+    fields: list[Field], outputs: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor
+) -> torch.Tensor:
+    """(B,): each row's sum over its ``counted`` fields of cross-entropy (choices) or 8 x squared error (scales)."""
+    total = outputs.new_zeros(len(outputs))
+    for column, field in enumerate(fields):
+        rows = counted[:, column].nonzero()[:, 0]
+        if not len(rows):
+            continue
+        part, target = outputs[rows, field.start : field.start + field.size], labels[rows, column]
+        if field.values:
+            loss = F.cross_entropy(part, target.long(), reduction="none")
+        else:
+            loss = 8.0 * (part[:, 0] - target).square()
+        total = total.index_add(0, rows, loss)
+    return total
+
+
+def train_judge(
+    layout: Layout,
+    latents: torch.Tensor,
+    labels: np.ndarray,
+    folder: Path,
+    *,
+    steps: int,
+    scaling: float,
+    batch: int = 64,
+) -> Judge:
+    """``labels``: (count, fields), NaN where nothing can be told. Resumable; returns the averaged judge."""
+    torch.manual_seed(0)
+    judge = Judge(layout.size).to(memory_format=torch.channels_last)
+    parameters = list(judge.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.02, fused=True)
+    average = MovingAverage(parameters, 0.995)
+    checkpoint = Checkpoint(
+        folder / "judge.pt", modules={"judge": judge}, optimizer=optimizer, average=average
+    )
+    truth = torch.from_numpy(labels)
+    alphas = build_scheduler().alphas_cumprod
+    batch //= members()
+    log = Log("judge", total=steps)
+    for step in range(checkpoint.load(), steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, peak=2e-3, total=steps, warmup=100, decay_from=0.3)
+        generator = generator_of(3, step)
+        rows = torch.randint(0, len(latents), (batch,), generator=generator)
+        signal = alphas[torch.randint(0, 800, (batch,), generator=generator)]
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = judge(noised(latents[rows].float() * scaling, signal, generator), signal).float()
+        loss = field_losses(layout.fields, outputs, truth[rows], ~truth[rows].isnan()).mean()
+        loss.backward()
+        share_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(step)
+        log(step, pictures=batch, loss=float(loss.detach()))
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            checkpoint.save(step + 1)
+    average.swap()
+    return judge.eval().requires_grad_(False)
+
+
+def noised(clean: torch.Tensor, signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """sqrt(ᾱ) clean + sqrt(1 - ᾱ) noise; ``clean`` (B, 4, h, w) has unit variance, ``signal`` is ᾱ (B,)."""
+    kept = signal.view(-1, 1, 1, 1)
+    return kept.sqrt() * clean + (1.0 - kept).sqrt() * torch.randn(clean.shape, generator=generator)
+
+
+class Lesson:
+    """What the captions of a batch name, as a loss on its predicted clean latents."""
+
+    def __init__(self, judge: Judge, fields: list[Field], labels: np.ndarray, named: np.ndarray) -> None:
+        """``labels``: (count, fields); ``named``: (count, CAPTIONS, fields) bool."""
+        self.judge, self.fields = judge, fields
+        self.labels = torch.from_numpy(labels)
+        self.named = torch.from_numpy(named)
+        self.alphas = build_scheduler().alphas_cumprod
+
+    def __call__(
+        self, clean: torch.Tensor, rows: torch.Tensor, captions: torch.Tensor, timesteps: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:  # fmt: skip
+        """Mean over the batch of the named fields' losses, each picture weighed by sqrt(ᾱ).
+
+        ``clean`` (B, 4, 16, 16), scaled; noised afresh to a level below that of ``timesteps``, because a prediction
+        from much noise is blurred and what the noise covers is not asked for. ``captions`` < 0: no caption was given.
+        """
+        share = 0.4 + 0.5 * torch.rand(len(clean), generator=generator)
+        below = (timesteps * share).long().clamp(max=799)
+        signal = self.alphas[below]
+        counted = self.named[rows, captions.clamp(min=0)] & (captions >= 0)[:, None]
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.judge(noised(clean, signal, generator), signal).float()
+        losses = field_losses(self.fields, outputs, self.labels[rows], counted)
+        return (losses * self.alphas[timesteps].sqrt()).mean()
