@@ -181,6 +181,7 @@ def test_a_talk_falls_back_to_a_recording(
 ) -> None:
     monkeypatch.setattr(served.studio, "fail_at", 3)
     visitor = visit(tab="start", query="?talk=1")
+    assert "talk=1" in visitor.page.url, "turning a page keeps the address"
     assert not visitor.page.locator("footer").is_visible()
     assert not visitor.page.locator(".chip").first.is_visible()
     assert (
