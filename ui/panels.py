@@ -130,6 +130,8 @@ def progress(view: RunView) -> Html:
     words = (
         f"{doing} ({view.stage_done} of {view.stage_total})" if doing else WORDS.get(view.state, view.state)
     )
+    if view.state == "replaying" and doing:
+        words = f"{WORDS[view.state]} · {words}"
     if view.state == "queued" and view.queue_position:
         words += f" · number {view.queue_position} in line"
     bar = element(

@@ -164,10 +164,13 @@ def wire(page: Page) -> None:
         gives=["guide"],
         **QUIET,
     )
-    for origin, copy in (("first_noun", "class_noun"), ("class_noun", "first_noun")):
-        named[origin].input(
-            None, inputs=named[origin], outputs=named[copy], js="(word) => word", api_visibility="private"
-        )
+    here, there = named["first_noun"], named["class_noun"]
+    for event, origin, copy in (
+        (here.change, here, there),
+        (there.input, there, here),
+        (there.blur, there, here),
+    ):
+        event(None, inputs=origin, outputs=copy, js="(word) => word", api_visibility="private")
     _wire_play(page)
 
 
