@@ -88,7 +88,7 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) ->
 
 def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: Served) -> None:
     visitor.turn("library")
-    visitor.page.get_by_label("Search").fill("ada")  # the tab is shared, and so is what was searched for before
+    visitor.page.get_by_label("Search").fill("ada")  # the tab still shows what an earlier test searched for
     visitor.see(".shelf-card:has-text('Ada')")
     visitor.page.locator(".shelf-card").filter(has_text="Ada").first.click()
     visitor.see("#detail .facts img")
