@@ -86,6 +86,19 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) ->
     assert not visitor.errors
 
 
+def test_a_press_counts_although_the_cards_are_drawn_anew_beneath_it(visitor: Visitor) -> None:
+    visitor.turn("library")
+    visitor.page.get_by_label("Search").fill("ada")
+    visitor.see(".shelf-card:has-text('Ada')")
+    visitor.page.locator(".shelf-card").filter(has_text="Ada").first.hover()
+    visitor.page.mouse.down()
+    visitor.page.evaluate(
+        "document.querySelectorAll('.shelf').forEach(each => each.outerHTML = each.outerHTML)"
+    )
+    visitor.page.mouse.up()
+    visitor.see("#detail .facts img")
+
+
 def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: Served) -> None:
     visitor.turn("library")
     visitor.page.get_by_label("Search").fill("ada")  # the tab still shows what an earlier test searched for
