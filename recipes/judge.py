@@ -187,7 +187,7 @@ class Lesson:
         ``clean`` (B, 4, 16, 16), scaled; noised afresh to a level below that of ``timesteps``, because a prediction
         from much noise is blurred and what the noise covers is not asked for. ``captions`` < 0: no caption was given.
         """
-        share = 0.4 + 0.5 * torch.rand(len(clean), generator=generator)
+        share = 0.1 + 0.6 * torch.rand(len(clean), generator=generator)
         below = (timesteps * share).long().clamp(max=799)
         signal = self.alphas[below]
         counted = self.named[rows, captions.clamp(min=0)] & (captions >= 0)[:, None]

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
     parser.add_argument("--judge-steps", type=int, default=3_000)
-    parser.add_argument("--unet-steps", type=int, default=12_750)
+    parser.add_argument("--unet-steps", type=int, default=17_500)
     parser.add_argument(
         "--instrument-steps",
         type=int,

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 DROP_CAPTION = 0.1
 MOST_SNR = 5.0
 MOST_WEIGHT = 20.0
-LESSON_WEIGHT = 0.1
+LESSON_WEIGHT = 0.2
 
 
 def general_english() -> list[str]:
@@ -116,7 +116,7 @@ def train_unet(
     log = Log("unet", total=steps)
     for step in range(checkpoint.load(), steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, peak=peak, total=steps, decay_from=0.87)
+            group["lr"] = learning_rate(step, peak=peak, total=steps, decay_from=0.9)
         generator = generator_of(2, step)
         rows, which, ids = _batch(tokens, empty, batch, generator)
         noise = torch.randn(latents[rows].shape, generator=generator)
