@@ -45,22 +45,7 @@ WRONG_NOUNS = {"person": "teapot", "dog": "tower"}
 CLASS_STAGE = "Drawing class images"
 PARTS = ("headline", "prior", "noun")
 
-# What the untouched base is told about a subject: as many attributes as its training captions ever named at once.
-TELLING = (
-    "glasses",
-    "beard",
-    "hair style",
-    "hair colour",
-    "coat",
-    "pattern",
-    "age",
-    "ears",
-    "skin tone",
-    "collar",
-    "markings",
-)
 BEFORE_NOUN = ("age", "coat")
-NAMED_AT_ONCE = 4
 
 TARGETS = {  # row of the summary: (floor, goal, True if higher is better)
     "click to final sample, s": (60.0, 30.0, False),
@@ -149,11 +134,10 @@ def embedding(
 
 
 def in_words(subject: world.Subject) -> str:
-    """The subject's most telling true attributes: "old person with round glasses, a full beard and red hair"."""
+    """The subject's true attributes, as far as captions ever name them: "old person with round glasses and red hair"."""
     known = world.attributes(subject)
-    named = [name for name in TELLING if name in known][:NAMED_AT_ONCE]
-    noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in named), subject.kind])
-    phrases = [phrases_of(subject.kind, name, known[name])[0] for name in named if name not in BEFORE_NOUN]
+    noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in known), subject.kind])
+    phrases = [phrases_of(subject.kind, name, known[name])[0] for name in known if name not in BEFORE_NOUN]
     if not phrases:
         return noun
     return f"{noun} with {' and '.join(filter(None, [', '.join(phrases[:-1]), phrases[-1]]))}"

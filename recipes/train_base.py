@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--instrument-steps",
         type=int,
-        default=5_000,
+        default=8_000,
         help="of the reader; a quarter of it for each of the others",
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
