@@ -45,7 +45,7 @@ WRONG_NOUNS = {"person": "teapot", "dog": "tower"}
 CLASS_STAGE = "Drawing class images"
 PARTS = ("headline", "prior", "noun")
 
-BEFORE_NOUN = ("age", "coat")
+BEFORE_NOUN = ("coat",)
 
 TARGETS = {  # row of the summary: (floor, goal, True if higher is better)
     "click to final sample, s": (60.0, 30.0, False),
@@ -134,7 +134,7 @@ def embedding(
 
 
 def in_words(subject: world.Subject) -> str:
-    """The subject's true attributes, as far as captions ever name them: "old person with round glasses and red hair"."""
+    """The subject's true attributes, as far as captions ever name them: "person with red hair and round glasses"."""
     known = world.attributes(subject)
     noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in known), subject.kind])
     phrases = [phrases_of(subject.kind, name, known[name])[0] for name in known if name not in BEFORE_NOUN]

@@ -11,7 +11,7 @@ PARAMS: dict[str, tuple[Param, ...]] = {"person": people.PARAMS, **things.PARAMS
 KINDS: tuple[str, ...] = tuple(PARAMS)
 # What captions name: what a 128-pixel picture shows plainly. All the other parameters make an individual, unnamed.
 TOLD: dict[str, tuple[str, ...]] = {
-    "person": ("age", "hair colour", "glasses"),
+    "person": ("hair colour", "glasses"),
     "dog": ("coat", "ears"),
     "cat": ("coat",),
     "plush toy": ("fabric",),

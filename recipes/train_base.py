@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
     parser.add_argument("--judge-steps", type=int, default=3_000)
-    parser.add_argument("--unet-steps", type=int, default=17_500)
+    parser.add_argument("--unet-steps", type=int, default=17_200)
     parser.add_argument(
         "--instrument-steps",
         type=int,
@@ -170,7 +170,7 @@ def assemble_base(options: argparse.Namespace) -> None:
         "sample_px": 128,
         "guidance_scale": GUIDANCE_SCALE,
         "unet_steps": step,
-        "unseen_words": unseen_words(tokenizer, np.load(work / "tokens.npy", mmap_mode="r")),
+        "unseen_words": unseen_words(tokenizer, sorted(work.glob("tokens*.npy"))),
     }
     save_base(assemble(tokenizer, text_encoder, vae, unet), ASSETS / "base", facts)
     instruments = work / "instruments"
@@ -182,9 +182,12 @@ def assemble_base(options: argparse.Namespace) -> None:
     logger.info("assembled the base of step %d", step)
 
 
-def unseen_words(tokenizer: CLIPTokenizer, tokens: np.ndarray) -> list[str]:
-    """Short whole words of the vocabulary (from the general English) that no caption contains: they mean nothing."""
-    seen = set(np.unique(tokens).tolist())
+def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
+    """Short whole words of the vocabulary (from the general English) that no caption contains: they mean nothing.
+
+    ``caches`` are the token ids of every set of captions the base has been trained on.
+    """
+    seen: set[int] = set().union(*(np.unique(np.load(path, mmap_mode="r")).tolist() for path in caches))
     words = {
         name.removesuffix("</w>"): index
         for name, index in tokenizer.get_vocab().items()
