@@ -119,6 +119,7 @@ def wire(page: Page) -> None:
     shelf, named = page.shelf, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
     page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
+    page.on(named["seen"].change, shelf.browse, **browsing, **QUIET)
     page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
     page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, told="value", **QUIET)
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
@@ -158,6 +159,6 @@ def _wire_in_and_out(page: Page) -> None:
     page.on(
         named["settings_in"].upload,
         shelf.read_settings,
-        takes=["settings_in"],
-        gives=["settings_in", "tabs", *page.training],
+        takes=["settings_in", "source"],
+        gives=["settings_in", "source", "told", "tabs", *page.training],
     )

@@ -8,6 +8,7 @@ import gradio as gr
 
 from pipelines.config import method_config
 from ui import cards, form
+from ui.desk import told_captions
 from ui.easel import Easel
 from ui.markup import Html
 from ui.stage import Stage, Values
@@ -158,8 +159,8 @@ class Shelf:
         run_id = self.studio.load_from_hub(hub_id.strip())
         return self.choose(run_id, search) | {"hub_id": ""}
 
-    def read_settings(self, settings_in: str) -> Values:
-        """Fill the form of the page Train from the settings of another run."""
+    def read_settings(self, settings_in: str, source: Values | None = None) -> Values:
+        """Fill the form of the page Train from the settings of another run; its captions go to the photographs."""
         content = Path(settings_in).read_bytes()
         try:
             text = content.decode("utf-8")
@@ -169,7 +170,11 @@ class Shelf:
         cls = method_config(told["method"])
         config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
-        return form.shown(config) | {"settings_in": None, "tabs": gr.Tabs(selected="train")}
+        held = {"captions": told["captions"]}
+        values = form.shown(config) | {"settings_in": None, "told": held, "tabs": gr.Tabs(selected="train")}
+        if source and not source["title"]:
+            values["source"] = source | {"captions": told_captions(held, source["files"])}
+        return values
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ class FakeShelf:
             "method": told["method"],
             "config": to_dict(config),
             "base": "embedded",
-            "captions": {},
+            "captions": told.get("captions", {}),
             "name": "",
         }
 
