@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, preset
+from pipelines.config import ASSETS, METHOD_CONFIGS, DreamBoothConfig, SampleConfig, preset
 from pipelines.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
 from pipelines.studio import Studio
 from recipes import world
@@ -150,10 +150,15 @@ def with_article(words: str) -> str:
 # ---- runs and pictures ----------------------------------------------------------------------------------------------
 
 
+def method_of(config: DreamBoothConfig) -> str:
+    """The name of the method that a config belongs to."""
+    return next(name for name, cls in METHOD_CONFIGS.items() if cls is type(config))
+
+
 def train(studio: Studio, case: Case, config: DreamBoothConfig) -> Trained:
     """Click, and wait for the finished run. Raises ValueError when it failed."""
     clicked = time.time()
-    run_id = studio.start("dreambooth", config, list(case.photos), name=case.name)
+    run_id = studio.start(method_of(config), config, list(case.photos), name=case.name)
     while (status := studio.status(run_id))["state"] not in ("done", "failed", "stopped", "interrupted"):
         time.sleep(0.25)
     if status["state"] != "done":
@@ -375,6 +380,7 @@ def options_for(description: str, *, subjects: int, seeds: int) -> argparse.Argu
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--method", choices=list(METHOD_CONFIGS), default="dreambooth")
     parser.add_argument("--preset", default="Quick", help="the shipped preset to start from")
     parser.add_argument("--subjects", type=int, default=subjects, help=f"how many of the {subjects}")
     parser.add_argument("--seeds", type=int, default=seeds, help="pictures per scene")
@@ -404,7 +410,7 @@ def main() -> None:
     parser = options_for(__doc__, subjects=len(SUBJECTS), seeds=4)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
-    config = preset("dreambooth", "embedded", args.preset)
+    config = preset(args.method, "embedded", args.preset)
     encoders = load_encoders("embedded")
     cases, rows = [], []
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name, asking(args, folder=Path(name)) as ask:
@@ -426,7 +432,9 @@ def report(
     encoders: Encoders,
 ) -> None:
     """Print the tables and write the files asked for."""
-    print(f"\nPreset {args.preset}, {len(cases)} subjects, {args.seeds} seeds, {args.threads} threads\n")
+    print(
+        f"\n{args.method}, preset {args.preset}, {len(cases)} subjects, {args.seeds} seeds, {args.threads} threads\n"
+    )
     print(table("line-up of 51", found["rows"]), "\n")
     for part, title in (("prior", "prior preservation"), ("noun", "class noun")):
         if part in found:
@@ -434,6 +442,7 @@ def report(
     print(verdicts(found))
     if args.json:
         setting = {
+            "method": args.method,
             "preset": args.preset,
             "threads": args.threads,
             "seeds": args.seeds,
