@@ -27,7 +27,7 @@ TARGETS = {  # full-match patterns on the UNet's module names
     "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # what LoCon reaches: all 278 layers inside SD 1.x's blocks
 }
 TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
-MAX_RANK = 1024
+MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x
 NARROW = (
     2**17
 )  # weights of a layer below which, on a CPU, W + s·B·A is cheaper than a branch beside W (bench.step)
@@ -52,7 +52,8 @@ class LoRA:
     """A low-rank change of the UNet and, when ``text_encoder_rank`` is not 0, of the text encoder.
 
     ``alpha`` 0 means alpha = rank, a scale of 1. ``ranks`` ("unet.<module>" to rank), when given, names every
-    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read.
+    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read. No layer at all
+    is the base itself.
     """
 
     kind = "lora"
@@ -150,7 +151,7 @@ class LoRA:
         return {key: branch.scale for key, branch in self._branches.items()}
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
-        assert self._branches, "a LoRA has its tensors from the first inject on"
+        assert self._branches or self.ranks == {}, "a LoRA has its tensors from the first inject on"
         named: dict[str, nn.Parameter] = {}
         for key, branch in self._branches.items():
             named |= {f"{key}.lora_A.weight": branch.down, f"{key}.lora_B.weight": branch.up}
@@ -168,6 +169,8 @@ class LoRA:
             branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
             parent, name = seat(base, key)
             _quicken(branches[key], unwrapped(parent.get_submodule(name)))
+        if self.ranks is not None:
+            _check_meant(self.ranks, {key: len(branch.down) for key, branch in branches.items()})
         return branches
 
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
@@ -191,6 +194,19 @@ class LoRA:
             rank_pattern = {f"({'|'.join(paths)})": rank for rank, paths in by_rank.items()}
             plan[prefix] = ("|".join(map(re.escape, ranks)), max(by_rank), rank_pattern)
         return plan
+
+
+def _check_meant(meant: Mapping[str, int], found: Mapping[str, int]) -> None:
+    """Raise ValueError unless exactly the layers that were meant have the ranks that were meant.
+
+    PEFT says nothing of a pattern that matches no layer, or another one.
+    """
+    wrong = sorted(key for key in meant.keys() | found.keys() if meant.get(key) != found.get(key))
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]} should get rank {meant.get(wrong[0], 0)} and gets {found.get(wrong[0], 0)} on this base "
+            f"({len(wrong)} layers differ); load the base that the LoRA was made for."
+        )
 
 
 def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, nn.Module]:
