@@ -46,7 +46,8 @@ def inspect_lora(path: Path, *, base: str) -> dict[str, Any]:
         modules, format = {}, "atelier"
     else:
         modules, format = sort_keys(name, entries), _format(entries, metadata)
-    ranks = [entries[parts["down"]]["shape"][0] for parts in modules.values() if "down" in parts]
+    stored = [parts.get("down") or parts.get("hada_w1_b") for parts in modules.values()]
+    ranks = [entries[key]["shape"][0] for key in stored if key and entries[key]["shape"]]
     return {
         "format": format,
         "keys": len(entries),
