@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=18_000)
     parser.add_argument("--unet-steps", type=int, default=12_750)
     parser.add_argument(
-        "--instrument-steps", type=int, default=6_000, help="of the reader; a quarter of it for each of the others"
+        "--instrument-steps",
+        type=int,
+        default=6_000,
+        help="of the reader; a quarter of it for each of the others",
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument(
