@@ -84,6 +84,12 @@ class Shift:
     factors: Factors | None = None
     gain: Tensor | None = None  # ReLU(σ + δ) − σ, or ρ for the one-sided forms; made by ``materialise``
 
+    @torch.no_grad()
+    def change_of_values(self, scale: float = 1.0) -> Tensor:
+        """ReLU(σ + sδ) − σ of a matrix, (k,): the signed singular values of its change."""
+        assert self.factors is not None, "a norm has no singular values"
+        return _gain(self.factors.values, scale * self.parameter.detach())
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -137,6 +143,11 @@ class Spectral:
             "rank": str(self.rank),
             "norm_rate": str(NORM_RATE),
         }
+
+    @property
+    def shifts(self) -> Mapping[str, Shift]:
+        """Every moved weight by "unet.<module>", sorted; empty before the first inject."""
+        return self._shifts
 
     def inject(self, base: "Base") -> Self:
         assert self.base is None, "these shifts are live already"
@@ -204,12 +215,10 @@ class Spectral:
     def changes(self, base: "Base", scale: float = 1.0) -> Iterator[tuple[str, Tensor]]:
         """U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix, sδ for every norm gain; s = ``scale``."""
         for key, shift in self._shifts.items():
-            delta = shift.parameter.detach() * scale
             if shift.factors is None:
-                yield f"{key}.weight", NORM_RATE * delta
+                yield f"{key}.weight", NORM_RATE * scale * shift.parameter.detach()
                 continue
-            gain = _gain(shift.factors.values, delta)
-            change = (shift.factors.left * gain) @ shift.factors.right
+            change = (shift.factors.left * shift.change_of_values(scale)) @ shift.factors.right
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def _build(self, base: "Base") -> None:

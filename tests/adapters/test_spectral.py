@@ -5,14 +5,16 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.adapters import spectral
-from pipelines.adapters.core import injected, merged
+from pipelines.adapters import mixing, spectral
+from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
 from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
 from pipelines.adapters.spectrum import Spectra, decompose, matrix
 from pipelines.config import ASSETS
+from pipelines.svdiff_files import read_svdiff, write_svdiff
 from tests.tolerances import assert_close
 
 PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets
@@ -116,7 +118,7 @@ def test_limits_of_the_shift(base):
     key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     adapter = Spectral(subset="UNet-2D")
     with injected(adapter, base):
-        shift = adapter._shifts[key]
+        shift = adapter.shifts[key]
         values = shift.factors.values
         own = shift.layer._parameters["weight"]
         shift.parameter.copy_(-values)
@@ -136,10 +138,10 @@ def test_limits_of_the_shift(base):
 def test_strength_scales_the_shift_inside_the_relu(base):
     adapter = Spectral(subset="Mid-CA")
     with injected(adapter, base):
-        for shift in adapter._shifts.values():
+        for shift in adapter.shifts.values():
             shift.parameter.copy_(-2 * shift.factors.values)
-    key = next(iter(adapter._shifts))
-    factors = adapter._shifts[key].factors
+    key = next(iter(adapter.shifts))
+    factors = adapter.shifts[key].factors
     half = dict(adapter.changes(base, 0.25))[f"{key}.weight"]
     assert_close(half, -0.5 * (factors.left * factors.values) @ factors.right)
     full = dict(adapter.changes(base, 1.0))[f"{key}.weight"]
@@ -173,3 +175,90 @@ def test_a_spectral_run_and_a_lora_together_equal_their_merged_sum(base):
         assert_close(predict(base), live)
     with merged(base, [(shifts, 1.0), (low, 1.0)]):
         assert_close(predict(base), live)
+
+
+def filled(base, *, seed: int, **options) -> Spectral:
+    """A spectral adapter with random shifts, not live."""
+    adapter = Spectral(**options)
+    generator = torch.Generator().manual_seed(seed)
+    with injected(adapter, base), torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
+def test_combining_is_the_papers_arithmetic(base):
+    first = filled(base, seed=1, subset="Mid-CA").state_dict()
+    second = filled(base, seed=2, subset="Mid-CA").state_dict()
+    one_way, other_way = (
+        mixing.added([(first, 1.0), (second, 0.5)]),
+        mixing.added([(second, 0.5), (first, 1.0)]),
+    )
+    assert all(torch.equal(one_way[name], other_way[name]) for name in one_way)
+    for share, expected in ((1.0, first), (0.0, second)):
+        found = mixing.interpolated(first, second, share)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    cut = mixing.truncated(first, 3)
+    assert all(int(delta.count_nonzero()) == 3 for delta in cut.values())
+    matrix_ = mixing.correlation([first, second, first])
+    assert torch.equal(matrix_, matrix_.T)
+    assert_close(matrix_[0, 2], torch.tensor(1.0))
+    assert abs(matrix_[0, 1]) < 0.5
+
+
+def test_style_mixing_takes_the_geometry_layers_from_one_run(base):
+    geometry = filled(base, seed=1, subset="UNet-2D").state_dict()
+    appearance = filled(base, seed=2, subset="UNet-2D").state_dict()
+    found = mixing.style_mixed(geometry, appearance)
+    assert found.keys() == geometry.keys()
+    taken = {name for name in found if torch.equal(found[name], geometry[name])}
+    assert taken
+    assert all(name.startswith(mixing.GEOMETRY_LAYERS) for name in taken)
+    assert all(torch.equal(found[name], appearance[name]) for name in found.keys() - taken)
+
+
+@torch.no_grad()
+def test_the_low_rank_export_states_its_error(base):
+    adapter = filled(base, seed=4, subset="UNet-2D")
+    changes = {name.removesuffix(".weight"): change for name, change in adapter.changes(base)}
+    for rank in (4, 1000):
+        found = mixing.low_rank(adapter, rank)
+        gap = sum(
+            float((changes[key] - up @ down).square().sum()) for key, (down, up) in found.factors.items()
+        )
+        whole = sum(float(change.square().sum()) for change in changes.values())
+        assert abs((gap / whole) ** 0.5 - found.error) < 1e-3
+    assert found.error == 0.0
+
+
+@torch.no_grad()
+def test_svdiff_pytorchs_files_come_back(base, tmp_path):
+    adapter = filled(base, seed=5, text_encoder=True)
+    written = write_svdiff(adapter, base, tmp_path)
+    assert [path.name for path in written.files] == [
+        "spectral_shifts.safetensors",
+        "spectral_shifts_te.safetensors",
+    ]
+    assert 0 < written.norm_error <= 1
+    unet, _ = read_tensors(written.files[0])
+    assert unet.keys() == {f"{path}.delta" for path in shifted_weights(base.unet)}
+    assert len(unet["conv_norm_out.delta"]) == 1
+    text, _ = read_tensors(written.files[1])
+    assert all(name.startswith("text_model.") for name in text)
+    again = read_svdiff(tmp_path, base)
+    mine, theirs = adapter.state_dict(), again.state_dict()
+    for name, delta in mine.items():
+        if base_parameter(base, name.replace(".delta", ".weight")).dim() > 1:
+            assert torch.equal(delta, theirs[name])
+    twice = write_svdiff(again, base, tmp_path / "twice")
+    assert twice.norm_error < 1e-3
+    assert_close(read_tensors(twice.files[0])[0]["conv_norm_out.delta"], unet["conv_norm_out.delta"])
+
+
+def test_svdiff_pytorchs_sizes_on_sd15(sd15_unet, tmp_path):
+    sizes = {
+        f"{path}.delta": torch.zeros(1 if weight.dim() == 1 else spectral.shift_size(weight))
+        for path, weight in shifted_weights(sd15_unet).items()
+    }
+    save_file(sizes, tmp_path / "spectral_shifts.safetensors")
+    assert (tmp_path / "spectral_shifts.safetensors").stat().st_size == 935_484
