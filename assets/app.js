@@ -30,7 +30,11 @@
 
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
-    if (tab) history.replaceState(null, "", `#${tab.textContent.trim().toLowerCase()}`);
+    if (tab) {
+      const address = new URL(location.href); // not "#…" alone, which the page's base would turn to another address
+      address.hash = tab.textContent.trim().toLowerCase();
+      history.replaceState(null, "", address);
+    }
     const link = event.target.closest?.(".theme-switch a");
     if (!link) return;
     event.preventDefault();

@@ -12,7 +12,8 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median
@@ -385,38 +386,50 @@ def sheet(rows: Sequence[Sequence[Image.Image]], *, side_px: int = 128) -> Image
     return whole
 
 
-def main() -> None:
+def options_for(description: str, *, subjects: int, seeds: int) -> argparse.ArgumentParser:
+    """The options of every bench that trains on subjects of the held-out world; ``subjects`` is the most there are."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="Quick", help="the shipped preset to measure")
-    parser.add_argument("--subjects", type=int, default=len(SUBJECTS), help="how many of the five")
-    parser.add_argument("--seeds", type=int, default=4, help="pictures per scene")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--preset", default="Quick", help="the shipped preset to start from")
+    parser.add_argument("--subjects", type=int, default=subjects, help=f"how many of the {subjects}")
+    parser.add_argument("--seeds", type=int, default=seeds, help="pictures per scene")
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
     parser.add_argument("--json", type=Path, help="write everything here")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet here")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--sheet", type=Path, help="write a contact sheet here, a row for each subject or run"
+    )
+    return parser
+
+
+@contextmanager
+def asking(args: argparse.Namespace, *, folder: Path) -> Iterator[Asker]:
+    """An Asker on a Studio of its own, closed at the end; the base is loaded, as the page has it before any click."""
     torch.set_num_threads(args.threads)
-    config = preset("dreambooth", "embedded", args.preset)
     guidance = json.loads((ASSETS / "base" / "atelier.json").read_text())["guidance_scale"]
+    studio = Studio(root=folder / "home")
+    try:
+        ask = Asker(studio=studio, seeds=args.seeds, guidance_scale=guidance)
+        ask.one("a photo of a person", run_id=None, count=1)
+        yield ask
+    finally:
+        studio.close()
+
+
+def main() -> None:
+    parser = options_for(__doc__, subjects=len(SUBJECTS), seeds=4)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args()
+    config = preset("dreambooth", "embedded", args.preset)
     encoders = load_encoders("embedded")
     cases, rows = [], []
-    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
-        studio = Studio(root=Path(folder) / "home")
-        try:
-            ask = Asker(studio=studio, seeds=args.seeds, guidance_scale=guidance)
-            ask.one(
-                "a photo of a person", run_id=None, count=1
-            )  # the page has the base loaded before any click
-            for kind, seed in SUBJECTS[: args.subjects]:
-                case = make_case(kind, seed, folder=Path(folder) / str(seed), encoders=encoders)
-                found, row = bench_case(case, config, ask=ask, encoders=encoders, parts=args.parts)
-                print(json.dumps(found), flush=True)
-                cases.append(found)
-                rows.append(row)
-        finally:
-            studio.close()
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name, asking(args, folder=Path(name)) as ask:
+        for kind, seed in SUBJECTS[: args.subjects]:
+            case = make_case(kind, seed, folder=Path(name) / str(seed), encoders=encoders)
+            found, row = bench_case(case, config, ask=ask, encoders=encoders, parts=args.parts)
+            print(json.dumps(found), flush=True)
+            cases.append(found)
+            rows.append(row)
     report(args, summary(cases), cases=cases, rows=rows, encoders=encoders)
 
 

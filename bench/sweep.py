@@ -5,7 +5,6 @@
 The subjects are not those of ``bench.dreambooth``, so that the preset is not chosen on what it is judged by.
 """
 
-import argparse
 import json
 import tempfile
 from dataclasses import replace
@@ -13,12 +12,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
-from bench.dreambooth import Asker, Case, make_case, score, sheet, table, train
-from pipelines.config import ASSETS, DreamBoothConfig, preset
+from bench.dreambooth import Asker, Case, asking, make_case, options_for, score, sheet, table, train
+from pipelines.config import DreamBoothConfig, preset
 from pipelines.metrics import Encoders, load_encoders
-from pipelines.studio import Studio
 
 SUBJECTS = (("person", 10_000_606), ("dog", 10_000_707), ("person", 10_000_808))
 
@@ -58,38 +54,23 @@ def judge(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--preset", default="Quick", help="the shipped preset the candidates start from")
+    parser = options_for(__doc__, subjects=len(SUBJECTS), seeds=2)
     parser.add_argument("--try", dest="tries", action="append", default=[], help="changes of it; repeatable")
-    parser.add_argument("--subjects", type=int, default=2, help=f"how many of the {len(SUBJECTS)}")
-    parser.add_argument("--seeds", type=int, default=2, help="pictures per scene")
-    parser.add_argument("--threads", type=int, default=2, help="cores to use")
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet here, a row for each run")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     start = preset("dreambooth", "embedded", args.preset)
-    guidance = json.loads((ASSETS / "base" / "atelier.json").read_text())["guidance_scale"]
     encoders = load_encoders("embedded")
     rows: dict[str, dict[str, float]] = {}
     pictures = []
-    with tempfile.TemporaryDirectory(prefix="atelier-sweep-") as folder:
-        studio = Studio(root=Path(folder) / "home")
-        try:
-            ask = Asker(studio=studio, seeds=args.seeds, guidance_scale=guidance)
-            cases = [
-                make_case(kind, seed, folder=Path(folder) / str(seed), encoders=encoders)
-                for kind, seed in SUBJECTS[: args.subjects]
-            ]
-            for text in ["", *args.tries]:
-                config = replace(start, **candidate(text))
-                rows[text or "as shipped"], drawn = judge(config, cases, ask=ask, encoders=encoders)
-                pictures += drawn
-                print(json.dumps({text or "as shipped": rows[text or "as shipped"]}), flush=True)
-        finally:
-            studio.close()
+    with tempfile.TemporaryDirectory(prefix="atelier-sweep-") as name, asking(args, folder=Path(name)) as ask:
+        cases = [
+            make_case(kind, seed, folder=Path(name) / str(seed), encoders=encoders)
+            for kind, seed in SUBJECTS[: args.subjects]
+        ]
+        for text in ["", *args.tries]:
+            config = replace(start, **candidate(text))
+            rows[text or "as shipped"], drawn = judge(config, cases, ask=ask, encoders=encoders)
+            pictures += drawn
+            print(json.dumps({text or "as shipped": rows[text or "as shipped"]}), flush=True)
     print("\n" + table(f"{args.preset}, {args.subjects} subjects, {args.seeds} seeds", rows))
     if args.json:
         args.json.write_text(json.dumps({"preset": args.preset, "rows": rows}, indent=1))

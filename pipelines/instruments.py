@@ -8,7 +8,6 @@ of OpenAI's CLIP or of DINO.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,16 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTokenizer
 
-WIDTHS = (32, 64, 112, 160)
-STEM = 16
+WIDTHS = (24, 48, 96, 160)
 EMBEDDING = 128
 TEXT_LAYERS = 2
 INSTRUMENTS_FOLDER = Path(__file__).parent.parent / "assets" / "instruments"
-
-
-def _convolution(before: int, width: int, *, stride: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution and its batch norm."""
-    return [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)]
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +27,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(*_convolution(width, width), nn.SiLU(), *_convolution(width, width))
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.silu(x + self.body(x))
@@ -45,17 +41,19 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_convolution(3, STEM, stride=2), nn.SiLU())
-        self.stages = nn.ModuleList(
-            nn.Sequential(*_convolution(before, width, stride=2), nn.SiLU(), ResidualBlock(width))
-            for before, width in pairwise((STEM, *WIDTHS))
-        )
+        stages, before = [], 3
+        for width, stride in zip(WIDTHS, (4, 2, 2, 2), strict=True):
+            entry = nn.Conv2d(before, width, stride + 1, stride=stride, padding=stride // 2, bias=False)
+            stages.append(nn.Sequential(entry, nn.BatchNorm2d(width), nn.SiLU(), ResidualBlock(width)))
+            before = width
+        self.stages = nn.ModuleList(stages)
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        maps = [self.stem(pixels)]
+        maps = []
         for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1:]
+            pixels = stage(pixels)
+            maps.append(pixels)
+        return maps
 
 
 def pooled(last: torch.Tensor) -> torch.Tensor:

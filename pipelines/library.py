@@ -78,7 +78,6 @@ class Library:
             "trigger": " ".join(word for word in words if word),
             "base": run.base["spec"],
             "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
-            "note": run.note,
             "notes": run.note,
             "shipped": False,
             **self._facts_of(run),

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -151,8 +152,8 @@ class Run:
             os.close(descriptor)
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
-        """Return the events from number ``since`` on; a line torn by a crash is not an event."""
-        return [event for line in self._lines() if (event := _parse(line))][since:]
+        """Return the events from number ``since`` on; a line torn by a crash is not an event. Do not change them."""
+        return _LOGS.read(self.path / "events.jsonl")[since:]
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run; raises ValueError for a name that leads out of it."""
@@ -379,6 +380,41 @@ def read_run(path: Path) -> Run:
         note=data["note"],
         versions=data["versions"],
     )
+
+
+class _Logs:
+    """The event logs read last, parsed: pages ask every second, and a long run has tens of thousands of lines.
+
+    A log only grows, so what was read stays read; a file that is another one, or shorter, is read anew.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self._lock = threading.Lock()
+        self._read: dict[Path, tuple[int, int, list[dict[str, Any]]]] = {}  # inode, bytes, events
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """Return every event of a log; an absent one has none."""
+        with self._lock:
+            inode, position, events = self._read.pop(path, (0, 0, []))
+            try:
+                with path.open("rb") as stream:
+                    facts = os.fstat(stream.fileno())
+                    if facts.st_ino != inode or facts.st_size < position:
+                        position, events = 0, []
+                    stream.seek(position)
+                    content = stream.read()
+            except FileNotFoundError:
+                return []
+            whole = content[: content.rfind(b"\n") + 1]
+            events = [*events, *filter(None, map(_parse, whole.splitlines()))] if whole else events
+            while len(self._read) >= self.kept:
+                del self._read[next(iter(self._read))]
+            self._read[path] = (facts.st_ino, position + len(whole), events)
+            return events
+
+
+_LOGS = _Logs(kept=8)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

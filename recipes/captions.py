@@ -183,7 +183,7 @@ def _setting(picture: Picture, rng: np.random.Generator, share: float) -> str:
 
 def _subject_words(picture: Picture, rng: np.random.Generator, rare: str) -> str:
     """One subject, or two with their places."""
-    longer = (0, 0, 1, 2, 2, 3, 3, 4)
+    longer = (0, 0, 0, 1, 2, 2, 3, 4)
     detail = longer[int(rng.integers(len(longer)))]
     if len(picture.placed) == 1:
         return _noun_phrase(picture.placed[0], rng, detail, rare)

@@ -27,8 +27,7 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
   3 layers of width 128, trained jointly; **autoencoder** `AutoencoderKL`, factor 8, 1.5 M parameters; a byte-pair
   vocabulary of its own, context of 40 tokens; the noise schedule of Stable Diffusion 1.x, epsilon prediction.
 - **Made of** pictures drawn by `recipes/world.py` alone: people, dogs, cats, plush toys, teapots, towers and bridges in
-  ten scenes out of focus, five lights and three styles. Captions name what can be seen plainly at this size
-  (of a person: skin, age, hair, beard, glasses, clothing, expression); everything else varies without being named. The autoencoder also saw crops of photographs that ship inside scikit-image
+  ten scenes, five lights and three styles. The autoencoder also saw crops of photographs that ship inside scikit-image
   and scikit-learn. No picture of a real person was used.
 - **Made by** `python -m recipes.train_base` (resumable, seeded, two CPU cores are enough); the UNet of this release has
   had {unet_steps} updates.

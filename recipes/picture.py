@@ -9,16 +9,6 @@ from recipes.kit import Identity, Param, View
 
 PARAMS: dict[str, tuple[Param, ...]] = {"person": people.PARAMS, **things.PARAMS}
 KINDS: tuple[str, ...] = tuple(PARAMS)
-# What captions name: what a 128-pixel picture shows plainly. All the other parameters make an individual, unnamed.
-TOLD: dict[str, tuple[str, ...]] = {
-    "person": ("skin tone", "age", "hair colour", "hair style", "beard", "glasses"),
-    "dog": ("coat", "ears", "collar"),
-    "cat": ("coat", "pattern", "collar"),
-    "plush toy": ("species", "fabric", "bow"),
-    "teapot": ("glaze", "body", "motif"),
-    "tower": ("type", "wall", "roof"),
-    "bridge": ("type", "colour"),
-}
 NOT_WORTH_A_WORD: frozenset[str] = frozenset({"none", "plain", "no"})
 
 
@@ -50,15 +40,12 @@ class Picture:
 
 
 def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
-    """The attributes of a subject that words tell (``TOLD``): parameter name -> word. A scale has a word below 0.3
-    and above 0.7.
+    """The nameable attributes of a subject: parameter name -> word. A scale has a word below 0.3 and above 0.7.
 
     What cannot be seen on this subject, or in ``view``, is left out.
     """
     found = {}
     for param in PARAMS[subject.kind]:
-        if param.name not in TOLD[subject.kind]:
-            continue
         value = subject.identity[param.name]
         if param.values:
             word = param.values[int(value)]
@@ -71,11 +58,32 @@ def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
     return found
 
 
+def _choice(subject: Subject, name: str) -> str:
+    values = next(param.values for param in PARAMS[subject.kind] if param.name == name)
+    return values[int(subject.identity[name])]
+
+
 def hidden(subject: Subject, view: View | None = None) -> frozenset[str]:
     """Names of the parameters that cannot be seen on this subject, or in ``view``."""
     if subject.kind == "person":
         return people.hidden(subject.identity, view)
-    return things.hidden(subject.kind, subject.identity, view)
+    if subject.kind in ("dog", "cat") and _choice(subject, "pattern") == "plain":
+        return frozenset({"markings"})
+    if subject.kind == "bridge":
+        return _hidden_of_bridge(_choice(subject, "type"))
+    if subject.kind == "tower":
+        return _hidden_of_tower(_choice(subject, "type"))
+    return frozenset()
+
+
+def _hidden_of_bridge(built: str) -> frozenset[str]:
+    unseen = set() if built in ("suspension", "cable-stayed") else {"tower top", "tower height"}
+    return frozenset(unseen | (set() if built == "arch" else {"rise"}))
+
+
+def _hidden_of_tower(built: str) -> frozenset[str]:
+    unseen = set() if built in ("pagoda", "skyscraper") else {"levels"}
+    return frozenset(unseen | ({"roof"} if built == "skyscraper" else set()))
 
 
 def vector(subject: Subject) -> np.ndarray:

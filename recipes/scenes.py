@@ -24,7 +24,6 @@ from recipes.plate import (
 )
 
 WHITE: Colour = (1.0, 1.0, 1.0)
-OUT_OF_FOCUS_PX = 4.0  # the camera's focus is on the subject
 LIGHTS: tuple[str, ...] = ("day", "sunset", "overcast", "night", "studio")
 
 _LIGHTS: dict[str, Light] = {
@@ -779,7 +778,6 @@ def paint_scene(canvas: Canvas, name: str, light: str, rng: np.random.Generator)
     )
     plate = Plate(side)
     _PAINTERS[name](plate, _AIRS[light], rng)
-    plate.soften(OUT_OF_FOCUS_PX)
     if light == "studio":
         plate.glow(128, 110, 150, 150, (1.0, 0.99, 0.95), 0.28)
     dimming = 0.34 if light == "studio" else 0.13

@@ -32,11 +32,11 @@ def draw(canvas: Canvas, kind: str, identity: Identity, view: View) -> None:
     _ARTISTS[kind](canvas, identity, view)
 
 
-def hidden(kind: str, identity: Identity, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen (in ``view``), so not to be named or compared."""
+def hidden(kind: str, identity: Identity, view: View) -> frozenset[str]:
+    """The parameters that this individual's picture does not show: captions must not name them."""
     chosen = {p.name: p.values[int(identity[p.name])] for p in PARAMS[kind] if p.values}
-    built, unseen = chosen.get("type"), set()
-    if view is not None and view.wearable == "scarf":
+    unseen = set()
+    if view.wearable == "scarf":
         unseen |= {"collar", "bow"}
     if chosen.get("pattern") == "plain":
         unseen.add("markings")
@@ -44,12 +44,6 @@ def hidden(kind: str, identity: Identity, view: View | None = None) -> frozenset
         unseen.add("ear size")
     if chosen.get("species") == "monkey":
         unseen.add("patch")
-    if kind == "bridge" and built not in ("suspension", "cable-stayed"):
-        unseen |= {"tower top", "tower height"}
-    if kind == "bridge" and built != "arch":
-        unseen.add("rise")
-    if kind == "tower" and built not in ("pagoda", "skyscraper"):
+    if chosen.get("type") in ("castle", "lighthouse"):
         unseen.add("levels")
-    if built == "skyscraper":
-        unseen.add("roof")
     return frozenset(unseen & {p.name for p in PARAMS[kind]})

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("render", "vae", "latents", "unet", "instruments", "assemble", "evaluate")
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
-ROUND_TRIPS = 32_000
+ROUND_TRIPS = 16_000
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -45,13 +45,10 @@ def main() -> None:
         "--stage", choices=STAGES, action="append", help="only these stages (default: all, in order)"
     )
     parser.add_argument("--pictures", type=int, default=64_000)
-    parser.add_argument("--vae-steps", type=int, default=18_000)
-    parser.add_argument("--unet-steps", type=int, default=12_750)
+    parser.add_argument("--vae-steps", type=int, default=10_500)
+    parser.add_argument("--unet-steps", type=int, default=12_000)
     parser.add_argument(
-        "--instrument-steps",
-        type=int,
-        default=6_000,
-        help="of the reader; a quarter of it for each of the others",
+        "--instrument-steps", type=int, default=4_000, help="of the reader; half of it for each of the others"
     )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument(
@@ -126,9 +123,9 @@ def fit_instruments(options: argparse.Namespace) -> None:
     tokens = cache_tokens(tokenizer, work / "tokens.npy", options.pictures)
     steps = options.instrument_steps
     reader = train_instruments.train_reader(layout, labels, pictures, round_trips, work, steps=steps)
-    identity = train_instruments.train_identity(reader, labels, pictures, round_trips, work, steps=steps // 4)
+    identity = train_instruments.train_identity(reader, labels, pictures, round_trips, work, steps=steps // 2)
     clip = train_instruments.train_clip(
-        reader, tokens, tokenizer, pictures, round_trips, work, steps=steps // 4
+        reader, tokens, tokenizer, pictures, round_trips, work, steps=steps // 2
     )
     train_instruments.save_instruments(
         work / "instruments", clip=clip, identity=identity, reader=reader, vocabulary=len(tokenizer)

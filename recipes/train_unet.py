@@ -96,7 +96,7 @@ def measure_scaling(latents: torch.Tensor, path: Path) -> float:
 
 def train_unet(
     latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, scaling: float,
-    batch: int = 32, peak: float = 1e-3, save_every: int = 250,
+    batch: int = 32, peak: float = 8e-4, save_every: int = 250,
 ) -> None:  # fmt: skip
     """Epsilon prediction with Min-SNR weights, captions dropped for guidance, an average of the weights kept."""
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ from pipelines.base import Base
 from pipelines.exchange import inspect_lora
 from pipelines.hub import choose_lora
 from pipelines.studio import Studio
-from tests.tiny import shop_with
+from tests.tiny import shop_with, visible_lora
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {"identifier": "zwx", "class_noun": "dog"}
@@ -37,13 +37,7 @@ def studio(tmp_path: Path, base: Base) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def lora(base: Base) -> LoRA:
-    """A LoRA on attention, convolutions and text encoder, whose ranks differ; not live."""
-    adapter = LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1, seed=5)
-    adapter.inject(base).remove()
-    generator = torch.Generator().manual_seed(6)
-    for parameter in adapter.parameters():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-    return adapter
+    return visible_lora(base)
 
 
 def shelve(studio: Studio, adapter: Any, *, base: Base) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import save_adapter
-from pipelines.adapters.lora import LoRA
 from pipelines.config import ASSETS
 from pipelines.formats import (
     LoRAState,
@@ -30,6 +29,7 @@ from pipelines.formats import (
     write_peft,
 )
 from pipelines.lora_names import unet_modules
+from tests.tiny import visible_lora
 from tests.tolerances import assert_close
 
 if TYPE_CHECKING:
@@ -519,19 +519,9 @@ def test_refused_in_a_sentence(tmp_path: Path, case: str) -> None:
 # ---- our own adapter ------------------------------------------------------------------------------------------------
 
 
-def trained_lora(base: "Base") -> LoRA:
-    """A LoRA of ours on attention, convolutions and text encoder, with scale 1/2 and B no longer 0."""
-    adapter = LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1, seed=5)
-    adapter.inject(base).remove()
-    generator = torch.Generator().manual_seed(6)
-    for parameter in adapter.parameters():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-    return adapter
-
-
 @pytest.mark.parametrize("write", [write_diffusers, write_kohya, write_peft])
 def test_what_leaves_comes_back_as_an_adapter(base: "Base", tmp_path: Path, write) -> None:
-    adapter = trained_lora(base)
+    adapter = visible_lora(base)
     path = tmp_path / "lora.safetensors"
     write(path, adapter, dtype=torch.float32)
     returned = import_lora(path, base)
@@ -550,7 +540,7 @@ def test_mixed_ranks_become_ranks_of_the_adapter(base: "Base", pipe, tmp_path: P
 
 
 def test_our_own_file_is_read_like_any_other(base: "Base", tmp_path: Path) -> None:
-    adapter = trained_lora(base)
+    adapter = visible_lora(base)
     save_adapter(tmp_path / "adapter.safetensors", adapter, extra={"method": "dreambooth"})
     state = read_lora(tmp_path / "adapter.safetensors")
     assert state.source == "atelier"

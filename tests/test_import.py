@@ -21,6 +21,7 @@ from pipelines.base import Base
 from pipelines.config import DreamBoothConfig, SampleConfig
 from pipelines.studio import Studio
 from pipelines.workshop import Workshop
+from tests.tiny import visible_lora
 from tests.tolerances import assert_close
 
 PATIENCE_S = 120
@@ -44,13 +45,7 @@ def studio(tmp_path: Path, workshop: Workshop) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def lora(base: Base) -> LoRA:
-    """A LoRA on attention, convolutions and text encoder that one can see in a picture; not live."""
-    adapter = LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1, seed=5)
-    adapter.inject(base).remove()
-    generator = torch.Generator().manual_seed(6)
-    for parameter in adapter.parameters():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-    return adapter
+    return visible_lora(base)
 
 
 def ours(path: Path, adapter: LoRA) -> Path:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
+from pipelines.adapters import LoRA
 from pipelines.base import Base
 from pipelines.config import DreamBoothConfig
 from pipelines.studio import Studio
@@ -32,6 +34,16 @@ def draw_photos(folder: Path) -> list[Path]:
         ImageDraw.Draw(picture).ellipse((20 + 10 * index, 20, 110, 120), fill=colour)
         picture.save(folder / f"photo-{index}.png")
     return sorted(folder.iterdir())
+
+
+def visible_lora(base: Base) -> LoRA:
+    """A LoRA on attention, convolutions and text encoder, scale 1/2, that one can see in a picture; not live."""
+    adapter = LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1, seed=5)
+    adapter.inject(base).remove()
+    generator = torch.Generator().manual_seed(6)
+    for parameter in adapter.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    return adapter
 
 
 def shop_with(base: Base) -> Workshop:

@@ -17,6 +17,8 @@ from ui.view import RunView, fold
 if TYPE_CHECKING:
     from pipelines.studio import Studio
 
+TALKING = "() => document.documentElement.classList.contains('talk')"
+
 
 def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
@@ -73,8 +75,10 @@ def _states(page: Page) -> None:
 
 
 def _wire_load(page: Page, blocks: gr.Blocks) -> None:
-    def talking(request: gr.Request) -> bool:
-        return request.query_params.get("talk") == "1"
-
-    blocks.load(talking, outputs=page.named["talk"], api_visibility="private", **WATCHING)
+    asked = gr.Checkbox(
+        False, label="Talk mode", visible=False
+    )  # its value is what the page says, see TALKING
+    blocks.load(
+        lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
+    )
     page.on(blocks.load, page.stage.attach, gives=WATCHED, **WATCHING)

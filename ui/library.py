@@ -119,7 +119,7 @@ def wire(page: Page) -> None:
     shelf, named = page.shelf, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
     page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
-    page.on(named["search"].input, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
+    page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
     page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, told="value", **QUIET)
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
     saving = ["chosen", "name", "notes", "search"]

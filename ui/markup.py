@@ -55,6 +55,16 @@ class Handout:
             os.replace(unfinished, target)
         return target
 
+    def write(self, name: str, text: str) -> Path:
+        """Return a file of this name and text; the same text is written once."""
+        target = self.folder / hashlib.sha256(text.encode()).hexdigest()[:20] / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_suffix(f".{threading.get_ident()}.tmp")
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(unfinished, target)
+        return target
+
     def enlarged(self, path: Path, *, side_px: int = 768) -> str:
         """Return the address of a copy that is at least about ``side_px`` wide.
 

@@ -17,13 +17,20 @@ element.addEventListener('input', (event) => {
 
 
 # Pieces with buttons of their own: a press tells Gradio what it is about.
+# A list may be drawn anew between the press and the release of a button; then the browser tells of no click.
 ACTS_SCRIPT = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-act]');
+const act = (button) => {
   if (button && ['choose', 'move', 'leave'].includes(button.dataset.act)) {
     trigger(button.dataset.act, {value: button.dataset.value});
   }
+};
+let pressed = null;
+element.addEventListener('pointerdown', (event) => { pressed = event.target.closest('[data-act]'); });
+element.addEventListener('pointerup', () => {
+  if (pressed && !pressed.isConnected) act(pressed);
+  pressed = null;
 });
+element.addEventListener('click', (event) => act(event.target.closest('[data-act]')));
 """
 STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
 
@@ -130,6 +137,8 @@ def progress(view: RunView) -> Html:
     words = (
         f"{doing} ({view.stage_done} of {view.stage_total})" if doing else WORDS.get(view.state, view.state)
     )
+    if view.state == "replaying" and doing:
+        words = f"{WORDS[view.state]} · {words}"
     if view.state == "queued" and view.queue_position:
         words += f" · number {view.queue_position} in line"
     bar = element(

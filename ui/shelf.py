@@ -1,7 +1,6 @@
 """What the Library does: each handler takes widget values by name and returns new ones by name."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from ui import cards, form
 from ui.easel import Easel
 from ui.markup import Html
 from ui.stage import Stage, Values
+from ui.view import LIVE
 
 RESUMABLE = ("interrupted", "failed", "stopped")
-LIVE = ("queued", "running", "stopping")
 
 
 class Shelf:
@@ -48,7 +47,7 @@ class Shelf:
         row = self._row(chosen)
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
-        settings = self._settings(chosen) if row["method"] != "import" else None
+        settings = self.studio.settings(chosen) if row["method"] != "import" else None
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
@@ -64,7 +63,7 @@ class Shelf:
             "lib_exported": gr.update(value=None, visible=False),
             "settings_row": gr.update(visible=settings is not None),
             "command": settings["command"] if settings else "",
-            "settings_out": gr.update(value=self._settings_file(settings)) if settings else gr.skip(),
+            "settings_out": gr.update(value=self._run_json(settings)) if settings else gr.skip(),
         }
 
     def _row(self, chosen: str) -> dict[str, Any]:
@@ -73,14 +72,8 @@ class Shelf:
             raise ValueError("This run is not in the Library any more; choose another.")
         return found
 
-    def _settings(self, chosen: str) -> dict[str, Any]:
-        return self.studio.settings(chosen)
-
-    def _settings_file(self, settings: dict[str, Any]) -> str:
-        folder = Path(tempfile.mkdtemp(dir=self.handout.folder))
-        path = folder / "run.json"
-        path.write_text(json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8")
-        return str(path)
+    def _run_json(self, settings: dict[str, Any]) -> str:
+        return str(self.handout.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
 
     def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
         """Keep another name and notes."""

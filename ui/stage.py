@@ -89,7 +89,10 @@ class Stage:
         view = fold(status)
         if talk and view.state == "failed" and (recording := self.recording(view.config)):
             return self.play(recording, 4.0) | {"advice": panels.stand_in(view)}
-        return self._draw(view, drawn) | over
+        values = self._draw(view, drawn)
+        if over:
+            values.pop("advice", None)  # that a recording was played stays true when it is over
+        return values | over
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
         waiting = self.studio.queue()

@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from ui import panels
-from ui.desk import EMPTY_FRAME, card
+from ui.desk import EMPTY_FRAME
 from ui.page import QUIET, WATCHED, Page, bound
-from ui.train import PICTURE_TYPES, opening_cost
+from ui.train import example_button, opening_cost, photo_upload
 from ui.view import RunView
 
 TO_THE_RESULT = (
@@ -34,21 +34,9 @@ def _inputs(page: Page) -> None:
         gr.HTML(panels.heading("1", "Choose a subject", "One of these, or photographs of your own."))
         with gr.Row(elem_classes="examples"):
             for name, example in desk.examples.items():
-                button = gr.Button(
-                    example["title"],
-                    icon=desk.handout.copy(example["photos"][0]),
-                    elem_classes=card(name == opening),
-                )
-                named[f"first_example_{name}"] = button
+                named[f"first_example_{name}"] = example_button(desk, example, chosen=name == opening)
                 page.mirrors[f"first_example_{name}"] = f"example_{name}"
-        named["first_upload"] = gr.File(
-            label="Your own photographs: 1 to 20, or a zip",
-            file_count="multiple",
-            file_types=PICTURE_TYPES,
-            type="filepath",
-            elem_id="first-upload",
-            elem_classes="drop photos",
-        )
+        named["first_upload"] = photo_upload("first-upload")
         gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
             desk.examples[opening]["class_noun"] if opening else "",
@@ -164,10 +152,13 @@ def wire(page: Page) -> None:
         gives=["guide"],
         **QUIET,
     )
-    for origin, copy in (("first_noun", "class_noun"), ("class_noun", "first_noun")):
-        named[origin].input(
-            None, inputs=named[origin], outputs=named[copy], js="(word) => word", api_visibility="private"
-        )
+    here, there = named["first_noun"], named["class_noun"]
+    for event, origin, copy in (
+        (here.change, here, there),
+        (there.input, there, here),
+        (there.blur, there, here),
+    ):
+        event(None, inputs=origin, outputs=copy, js="(word) => word", api_visibility="private")
     _wire_play(page)
 
 

@@ -50,19 +50,8 @@ def _inputs(page: Page) -> None:
         gr.HTML(panels.heading("1", "Choose a subject"))
         with gr.Row(elem_classes="examples"):
             for name, example in desk.examples.items():
-                named[f"example_{name}"] = gr.Button(
-                    example["title"],
-                    icon=desk.handout.copy(example["photos"][0]),
-                    elem_classes=card(name == opening),
-                )
-        named["upload"] = gr.File(
-            label="Your own photographs: 1 to 20, or a zip",
-            file_count="multiple",
-            file_types=PICTURE_TYPES,
-            type="filepath",
-            elem_id="upload",
-            elem_classes="drop photos",
-        )
+                named[f"example_{name}"] = example_button(desk, example, chosen=name == opening)
+        named["upload"] = photo_upload("upload")
         _crops(page)
         gr.HTML(panels.heading("2", "Personalize it"))
         named |= _words(page, config=config)
@@ -100,6 +89,24 @@ def opening_config(desk: Desk) -> Any:
     first = next(iter(desk.examples.values()), None)
     return (
         replace(config, class_noun=first["class_noun"], identifier=first["identifier"]) if first else config
+    )
+
+
+def example_button(desk: Desk, example: dict[str, Any], *, chosen: bool) -> gr.Button:
+    """Create the button that takes one of the shipped subjects."""
+    icon = desk.handout.copy(example["photos"][0])
+    return gr.Button(example["title"], icon=icon, elem_classes=card(chosen))
+
+
+def photo_upload(elem_id: str) -> gr.File:
+    """Create the field that takes photographs of the visitor's own."""
+    return gr.File(
+        label="Your own photographs: 1 to 20, or a zip",
+        file_count="multiple",
+        file_types=PICTURE_TYPES,
+        type="filepath",
+        elem_id=elem_id,
+        elem_classes="drop photos",
     )
 
 

@@ -175,6 +175,8 @@ class FakeStudio(FakeShelf):
         threading.Thread(target=self._learn, args=(run, lock, stop, first, total), daemon=True).start()
 
     def _learn(self, run: Run, lock: TextIO, stop: threading.Event, first: int, total: int) -> None:
+        known = run.config["class_noun"] in {example[2] for example in EXAMPLES}
+        run.config = run.config | ({} if known else {"class_noun": "person"})  # what the illustrator can draw
         with lock:
             subject_seed = next((e[4] for e in EXAMPLES if e[2] == run.config["class_noun"]), 11)
             for done in range(0, 4) if first == 0 else ():

@@ -51,7 +51,9 @@ def test_a_run_from_photographs_to_export(client: Client, served: Served, photog
     )
     assert run_id in [run["id"] for run in client.predict(api_name="/list_runs")]
     assert Path(client.predict(run_id=run_id, file_format="kohya", api_name="/export_run")).exists()
-    method, config, photos, _ = next(facts for name, facts in served.studio.calls if name == "start")
+    method, config, photos, _ = next(
+        facts for name, facts in reversed(served.studio.calls) if name == "start"
+    )
     assert (method, config.steps, config.class_noun, len(photos)) == ("dreambooth", 30, "dog", 3)
 
 

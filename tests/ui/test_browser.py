@@ -46,7 +46,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     first.wait_for_step(before + 1)
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
-        visitor.visitor.see(".run-title:has-text('Stopped')")
+        visitor.see(".run-title:has-text('Stopped')")
     assert len({run["id"] for run in served.studio.list_runs() if run["state"] == "stopped"}) >= 1
 
 

@@ -41,7 +41,9 @@ def shelf(stage: Stage, easel: Easel) -> Shelf:
 
 @pytest.fixture
 def own(studio: FakeStudio) -> Any:
-    """A finished run of the visitor's own, deleted afterwards if the test has not."""
+    """The visitor's only run, finished; deleted afterwards if the test has not."""
+    for row in studio.list_runs():  # what browser tests left behind
+        studio.delete(row["id"])
     run_id = studio.import_lora(Path("rex.safetensors"), name="Rex")
     yield run_id
     if run_id in [row["id"] for row in studio.list_runs()]:
