@@ -3,5 +3,6 @@
 from pipelines.adapters.core import Adapter
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
+from pipelines.adapters.spectral import Spectral
 
-KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full}
+KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spectral}

@@ -61,8 +61,8 @@ class Adapter(Protocol):
         """Strict: raises ValueError naming the first missing, unexpected or misshapen tensor."""
         ...
 
-    def changes(self, base: "Base") -> Iterable[tuple[str, Tensor]]:
-        """("unet.<module>.weight", float32 change of the original weight), live or not."""
+    def changes(self, base: "Base", scale: float = 1.0) -> Iterable[tuple[str, Tensor]]:
+        """("unet.<module>.weight", float32 change of the original weight at strength ``scale``), live or not."""
         ...
 
     def header(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ def suspended(adapter: Adapter) -> Iterator["Base"]:
 
 @contextmanager
 def merged(base: "Base", stack: Iterable[tuple[Adapter, float]]) -> Iterator[None]:
-    """Add the sum of scale * change to the base's weights for the length of the block.
+    """Add the sum of the changes, each at its strength, to the base's weights for the length of the block.
 
     The sum is taken in float32 and rounded once, so the order of the stack does not matter. On exit, also by an
     exception, every weight is the very tensor it was.
@@ -146,8 +146,8 @@ def merged(base: "Base", stack: Iterable[tuple[Adapter, float]]) -> Iterator[Non
     sums: dict[str, Tensor] = {}
     for adapter, scale in stack:
         assert adapter.base is None, "a live adapter would count twice; suspend it first"
-        for key, change in adapter.changes(base) if scale else ():
-            sums[key] = sums[key].add_(change, alpha=scale) if key in sums else change * scale
+        for key, change in adapter.changes(base, scale) if scale else ():
+            sums[key] = sums[key].add_(change) if key in sums else change
     originals: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for key in list(sums):

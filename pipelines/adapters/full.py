@@ -78,9 +78,9 @@ class Full:
                 master.copy_(state[key])
 
     @torch.no_grad()
-    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
+    def changes(self, base: "Base", scale: float = 1.0) -> Iterator[tuple[str, Tensor]]:
         for key, master in self._masters.items():
-            yield key, master.detach() - base_parameter(base, key).data.float()
+            yield key, (master.detach() - base_parameter(base, key).data.float()) * scale
 
     def _places(self, base: "Base") -> Iterator["Place"]:
         for prefix in ("unet", "text_encoder") if self.text_encoder else ("unet",):

@@ -138,12 +138,14 @@ class LoRA:
                 value.copy_(state[name])
 
     @torch.no_grad()
-    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
-        """ΔW = s·B·A; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
+    def changes(self, base: "Base", scale: float = 1.0) -> Iterator[tuple[str, Tensor]]:
+        """ΔW = s·B·A, times ``scale``; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
         if not self._branches:
             self.inject(base).remove()
         for key, branch in self._branches.items():
-            change = branch.scale * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
+            change = (
+                scale * branch.scale * (branch.up.flatten(1) @ branch.down.flatten(1))
+            )  # (out, in * kernel)
             yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
 
     def scales(self) -> dict[str, float]:
@@ -268,10 +270,10 @@ def _quicken(branch: Branch, base_layer: nn.Module) -> None:
 def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
 
-    Only right on top of the base's own layer; over another adapter's wrapper PEFT's sum is taken.
+    Only right on top of the base's own layer; over another adapter's wrapper or forward PEFT's sum is taken.
     """
     base_layer = branch.wrapper.base_layer
-    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)):
+    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)) or "forward" in base_layer.__dict__:
         return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
     changed = torch.addmm(weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.scale)
