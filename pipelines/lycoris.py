@@ -52,13 +52,13 @@ def _lora(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int] | None:
 
 def _hadamard(module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int] | None:
     """(A, B, r) of a LoHa of rank r, as B·A of rank min(r², out, in·kh·kw). None for shapes that do not fit."""
-    halves = [
+    first, second = (
         _half(parts[f"hada_w{i}_a"], parts[f"hada_w{i}_b"], core=parts.get(f"hada_t{i}"), side=kernel(module))
         for i in (1, 2)
-    ]
-    if halves[0] is None or halves[1] is None:
+    )
+    if first is None or second is None:
         return None
-    (up, down), (up2, down2) = halves
+    (up, down), (up2, down2) = first, second
     if up.shape != up2.shape or down.shape != down2.shape:
         return None
     rank, rows, shape = len(down), len(up), down.shape[1:]

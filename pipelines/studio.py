@@ -25,10 +25,11 @@ from pipelines.config import (
     fill_words,
     from_dict,
     method_config,
-    real_number,
     to_dict,
     whole_number,
 )
+from pipelines.contributions import FILE as CONTRIBUTIONS
+from pipelines.contributions import measure_blocks, touched_blocks
 from pipelines.costs import SIZES, Costs
 from pipelines.devices import Devices, device_names
 from pipelines.exchange import check_finished, check_format, inspect_lora, take_in, verify, write_copy
@@ -38,6 +39,7 @@ from pipelines.library import EXAMPLE_PREFIX, Library
 from pipelines.recall import Layer, picture_facts, recall, save_png
 from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
 from pipelines.settings import read_settings, settings_of
+from pipelines.stack import asked_stack, common_base
 from pipelines.trainings import OUT_OF_MEMORY, Trainings, ran_out_of_memory
 
 if TYPE_CHECKING:
@@ -360,35 +362,37 @@ class Studio:
         *,
         run_id: str | None = None,
         strength: float = 1.0,
+        stack: Sequence[Mapping[str, Any]] | None = None,
         before_after: bool = False,
         base: str | None = None,
         on_preview: Callable[..., None] | None = None,
     ) -> list[Path]:
         """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
 
-        With ``before_after`` the pictures without the adapter come first, from the same seeds. ``strength`` scales
-        the adapter, 0..2. Waits for its turn: at once, or between two steps of the run that trains.
+        ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
+        entries {"run", "strength", "blocks"} as :func:`pipelines.stack.asked_stack` reads them. With ``before_after``
+        the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
+        steps of the run that trains.
         """
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture should show.")
-        strength = real_number(strength, label="Strength")
-        if not 0.0 <= strength <= 2.0:
-            raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
-        run = self.library.find(run_id) if run_id else None
-        spec = run.base["spec"] if run else base or self.base
+        wanted = asked_stack(stack, run_id=run_id, strength=strength)
+        runs = [self.library.find(layer.run) for layer in wanted]
+        spec = common_base(runs) or base or self.base
         asked = config
-        if run is not None:
-            words = {name: str(run.config.get(name, "")) for name in ("identifier", "class_noun")}
+        if runs:
+            words = {name: str(runs[0].config.get(name, "")) for name in ("identifier", "class_noun")}
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
             shop = self._workshop(job)
             loaded = shop.base(spec)
-            stack = [(self._adapter(run, run_id or "", shop=shop), strength)] if run else []
-            layers = [self._layer(run, run_id or "", strength=strength, shop=shop)] if run else []
+            pairs = list(zip(runs, wanted, strict=True))
+            adapters = [(self._adapter(run, layer.run, shop=shop), layer.applied) for run, layer in pairs]
+            layers = [self._layer(run, layer, shop=shop) for run, layer in pairs]
             paths = []
             for label, used in (
-                (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
+                (("before", []), ("after", adapters)) if before_after and runs else (("picture", adapters),)
             ):
                 drawn = shop.draw(loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested)
                 if drawn.interrupted and (before_after or not drawn.images):
@@ -400,7 +404,9 @@ class Studio:
                     paths.append(path)
             return paths
 
-        return self._soon("picture", work, among=self._pictures, beside=run_id)
+        at_work = (layer.run for layer in wanted if self.trainings.alive(layer.run))
+        beside = next(at_work, wanted[0].run if wanted else None)
+        return self._soon("picture", work, among=self._pictures, beside=beside)
 
     def compare(
         self,
@@ -427,6 +433,32 @@ class Studio:
         return compare(
             rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
         )
+
+    def contributions(
+        self,
+        run_id: str,
+        config: SampleConfig,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Draw one picture with a run, then the same with each block of its adapter silenced, and say what changed.
+
+        Returns ``values`` (for In0 to Out3 the mean change of a pixel, 0 to 1), ``prompt``, ``seed`` and ``pictures``
+        (copies as PNG files; "" is the whole adapter). Kept with the run, for its views; a shipped example keeps none.
+        """
+        run = self.library.find(run_id)
+        check_finished(run)
+        single = replace(config, count=1)
+
+        def draw(blocks: str) -> Path:
+            return self.generate(single, stack=[{"run": run_id, "blocks": blocks}])[0]
+
+        touched = touched_blocks(run.file("adapter.safetensors"))
+        found = measure_blocks(touched, draw=draw, progress=progress)
+        told = found.told(prompt=single.prompt, seed=single.seed)
+        if not run_id.startswith(EXAMPLE_PREFIX):
+            run.write_json(CONTRIBUTIONS, told)
+        return told | {"pictures": found.pictures}
 
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""
@@ -564,13 +596,13 @@ class Studio:
             )
         return shop.adapter(path, shop.base(run.base["spec"]))
 
-    def _layer(self, run: Run, run_id: str, *, strength: float, shop: Workshop) -> Layer:
+    def _layer(self, run: Run, layer: Layer, *, shop: Workshop) -> Layer:
         """What a picture tells of the adapter that :meth:`_adapter` gives."""
         learning = shop.learning
         step = None
-        if learning is not None and learning.run_id == run_id:
+        if learning is not None and learning.run_id == layer.run:
             step = learning.step.index if learning.step is not None else 0
-        return Layer(run=run_id, name=run.name, strength=strength, step=step)
+        return replace(layer, name=run.name, step=step)
 
     def _read_photos(
         self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None

@@ -15,6 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from pipelines.adapters.core import check_state, seat, unwrapped
+from pipelines.blocks import Strength, strength_at
 
 if TYPE_CHECKING:
     from pipelines.base import Base
@@ -34,18 +35,25 @@ NARROW = (
 LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
 
 
-@dataclass(frozen=True)
+@dataclass
 class Branch:
-    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1)."""
+    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1).
+
+    ``scale`` is s = alpha / rank, ``live_scale`` what the layer multiplies with while live: s times its strength.
+    """
 
     wrapper: nn.Module
     down: nn.Parameter
     up: nn.Parameter
+    scale: float
 
     @property
-    def scale(self) -> float:
-        """s = alpha / rank."""
+    def live_scale(self) -> float:
         return cast("dict[str, float]", self.wrapper.scaling)[LIVE]
+
+    @live_scale.setter
+    def live_scale(self, value: float) -> None:
+        cast("dict[str, float]", self.wrapper.scaling)[LIVE] = value
 
 
 class LoRA:
@@ -138,15 +146,30 @@ class LoRA:
                 value.copy_(state[name])
 
     @torch.no_grad()
-    def changes(self, base: "Base", scale: float = 1.0) -> Iterator[tuple[str, Tensor]]:
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         """ΔW = s·B·A, times ``scale``; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
         if not self._branches:
             self.inject(base).remove()
         for key, branch in self._branches.items():
-            change = (
-                scale * branch.scale * (branch.up.flatten(1) @ branch.down.flatten(1))
-            )  # (out, in * kernel)
-            yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
+            if at := strength_at(scale, key) * branch.scale:
+                change = at * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
+                yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
+
+    @contextmanager
+    def at_strength(self, strength: Strength) -> Iterator[Self]:
+        """Have the live layers work at a strength, or one for each block, for the length of the block.
+
+        Every layer is reached through our map of blocks: diffusers' ``set_adapters`` leaves the blocks without
+        attention and the resnets in the middle at 1. No parameter starts or stops to be trained by it.
+        """
+        before = {key: branch.live_scale for key, branch in self._branches.items()}
+        try:
+            for key, branch in self._branches.items():
+                branch.live_scale = branch.scale * strength_at(strength, key)
+            yield self
+        finally:
+            for key, branch in self._branches.items():
+                branch.live_scale = before[key]
 
     def scales(self) -> dict[str, float]:
         """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
@@ -255,8 +278,9 @@ def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator
     rank = len(down)
     down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
     up.data.zero_()
-    cast("dict[str, float]", wrapper.scaling)[LIVE] = alpha / rank if alpha else 1.0
-    return Branch(wrapper=wrapper, down=down, up=up)
+    branch = Branch(wrapper=wrapper, down=down, up=up, scale=alpha / rank if alpha else 1.0)
+    branch.live_scale = branch.scale
+    return branch
 
 
 def _quicken(branch: Branch, base_layer: nn.Module) -> None:
@@ -276,7 +300,9 @@ def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     if not isinstance(base_layer, (nn.Linear, nn.Conv2d)) or "forward" in base_layer.__dict__:
         return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
-    changed = torch.addmm(weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.scale)
+    changed = torch.addmm(
+        weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.live_scale
+    )
     if isinstance(base_layer, nn.Linear):
         return nn.functional.linear(x, changed, base_layer.bias)
     return base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, seat, unwrapped
 from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
+from pipelines.blocks import Strength, strength_at
 
 if TYPE_CHECKING:
     from pipelines.base import Base
@@ -212,13 +213,16 @@ class Spectral:
                 shift.parameter.copy_(state[f"{key}.delta"])
 
     @torch.no_grad()
-    def changes(self, base: "Base", scale: float = 1.0) -> Iterator[tuple[str, Tensor]]:
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         """U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix, sδ for every norm gain; s = ``scale``."""
         for key, shift in self._shifts.items():
-            if shift.factors is None:
-                yield f"{key}.weight", NORM_RATE * scale * shift.parameter.detach()
+            at = strength_at(scale, key)
+            if not at:
                 continue
-            change = (shift.factors.left * shift.change_of_values(scale)) @ shift.factors.right
+            if shift.factors is None:
+                yield f"{key}.weight", NORM_RATE * at * shift.parameter.detach()
+                continue
+            change = (shift.factors.left * shift.change_of_values(at)) @ shift.factors.right
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def _build(self, base: "Base") -> None:
