@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
 from pipelines.checkpoints import EMBEDDED
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config
+from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
 from pipelines.jobs import Job
 from pipelines.methods import METHODS
-from pipelines.methods.dreambooth import prior_moments
+from pipelines.methods.subject import prior_moments
 from pipelines.metrics import Similarity, measure
 from pipelines.recall import Layer, picture_facts, save_png
 from pipelines.runs import Run, read_run, write_atomic
@@ -54,7 +54,7 @@ class Conductor:
     serve: Callable[[], None]
     cache: Path
     costs: Costs
-    config: DreamBoothConfig = field(init=False)
+    config: SubjectConfig = field(init=False)
     base: Base = field(init=False)
     photos: list[Image.Image] = field(init=False)
     similarity: Similarity | None = None

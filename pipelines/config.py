@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_TEXT = 300  # characters of anything a user types
@@ -201,8 +201,10 @@ class LoopConfig(Checked):
 
 
 @dataclass(frozen=True)
-class DreamBoothConfig(LoopConfig):
-    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+class SubjectConfig(LoopConfig):
+    """What every method that learns one subject has: its words, prompts, class images and samples."""
+
+    title: ClassVar[str]  # what the page calls the method
 
     identifier: str = knob(
         "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
@@ -218,25 +220,8 @@ class DreamBoothConfig(LoopConfig):
     class_prompt: str = knob(
         "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
     )
-    weights: str = knob(
-        "lora",
-        label="What is trained",
-        help="A small LoRA, or every weight of the UNet.",
-        choices=("lora", "full"),
-    )
-    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
-    alpha: float = knob(
-        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
-    )
-    targets: str = knob(
-        "attention",
-        label="LoRA targets",
-        help="Which layers get a LoRA.",
-        choices=("attention", "attention+conv"),
-    )
-    text_encoder: bool = knob(False, label="Train the text encoder", help="Adds a LoRA to the text encoder.")
-    text_encoder_rank: int = knob(
-        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    text_encoder: bool = knob(
+        False, label="Train the text encoder", help="Lets the words change their meaning, too."
     )
     prior_preservation: bool = knob(
         True, label="Prior preservation", help="Keeps the class from turning into your subject."
@@ -279,7 +264,6 @@ class DreamBoothConfig(LoopConfig):
     sample_steps: int = knob(
         20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
     )
-
     measure: bool = knob(
         True, label="Measure the result", help="Scores likeness, wording and variety at the end."
     )
@@ -303,13 +287,40 @@ class DreamBoothConfig(LoopConfig):
         return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
 
 
+@dataclass(frozen=True)
+class DreamBoothConfig(SubjectConfig):
+    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+
+    title: ClassVar[str] = "DreamBooth"
+
+    weights: str = knob(
+        "lora",
+        label="What is trained",
+        help="A small LoRA, or every weight of the UNet.",
+        choices=("lora", "full"),
+    )
+    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
+    alpha: float = knob(
+        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
+    )
+    targets: str = knob(
+        "attention",
+        label="LoRA targets",
+        help="Which layers get a LoRA.",
+        choices=("attention", "attention+conv"),
+    )
+    text_encoder_rank: int = knob(
+        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    )
+
+
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
     """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
     return " ".join(filled.split())
 
 
-METHOD_CONFIGS: Mapping[str, type[DreamBoothConfig]] = {"dreambooth": DreamBoothConfig}
+METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {"dreambooth": DreamBoothConfig}
 
 
 def to_dict(config: Checked) -> dict[str, Any]:
@@ -329,7 +340,7 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
     return cls(**data)
 
 
-def method_config(method: str) -> type[DreamBoothConfig]:
+def method_config(method: str) -> type[SubjectConfig]:
     """Return the config class of a method. Raises ValueError naming the methods there are."""
     if method not in METHOD_CONFIGS:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(METHOD_CONFIGS)}.")
@@ -341,7 +352,7 @@ def preset_names(method: str, family: str) -> list[str]:
     return list(_presets(method, family))
 
 
-def preset(method: str, family: str, name: str = "Quick") -> DreamBoothConfig:
+def preset(method: str, family: str, name: str = "Quick") -> SubjectConfig:
     """Return a shipped preset. Raises ValueError naming the presets there are."""
     presets = _presets(method, family)
     if name not in presets:

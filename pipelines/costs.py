@@ -6,6 +6,7 @@ stand in. Nothing here needs torch.
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, DreamBoothConfig, from_dict, method_config
+from pipelines.config import ASSETS, DreamBoothConfig, SubjectConfig, from_dict, method_config
 from pipelines.runs import Run, write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
@@ -73,7 +74,7 @@ def likely_device() -> str:
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
-def sample_every(config: DreamBoothConfig) -> int:
+def sample_every(config: SubjectConfig) -> int:
     """Return the steps between two sample rows: the config's own, or a quarter of the run."""
     return config.sample_every or max(1, -(-config.steps // 4))
 
@@ -102,7 +103,7 @@ class Costs:
         }
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
-    def estimate(self, config: DreamBoothConfig, *, spec: str, family: str) -> dict[str, float]:
+    def estimate(self, config: SubjectConfig, *, spec: str, family: str) -> dict[str, float]:
         """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
@@ -139,7 +140,7 @@ class Costs:
         learning = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
         return round(learning + (pictures_left * median(pictures[-6:]) if pictures else 0.0), 1)
 
-    def _class_images_ready(self, config: DreamBoothConfig, *, side_px: int) -> bool:
+    def _class_images_ready(self, config: SubjectConfig, *, side_px: int) -> bool:
         """Whether class images of this prompt and size are at hand, as the headers of their files tell."""
         wanted = (config.words(config.class_prompt), config.size_px or side_px)
         for folder in self.class_folders:
@@ -156,21 +157,30 @@ class Costs:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
 
 
-def trained_values(config: DreamBoothConfig, *, size: Size) -> float:
+def trained_values(config: SubjectConfig, *, size: Size) -> float:
     """Return the millions of values that a run trains."""
+    return TRAINED_VALUES[type(config)](config, size)
+
+
+def _dreambooth_values(config: DreamBoothConfig, size: Size) -> float:
     if config.weights == "full":
         return size.unet_values
     text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
     return config.rank * size.rank_values[config.targets] + text
 
 
-def _memory_mb(config: DreamBoothConfig, *, size: Size) -> float:
+TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
+    DreamBoothConfig: _dreambooth_values,
+}
+
+
+def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
     """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
     pictures = config.batch_size * (2 if config.prior_preservation else 1)
     share = CHECKPOINTED if config.gradient_checkpointing else 1.0
     return size.weights_mb + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
 
 
-def _disk_mb(config: DreamBoothConfig, *, size: Size) -> float:
+def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
     return 2 + 16 * trained_values(config, size=size)

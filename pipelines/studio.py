@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.checkpoints import EMBEDDED, describe_base, read_header
 from pipelines.compare import Cell, Row, compare
 from pipelines.config import (
-    DreamBoothConfig,
     SampleConfig,
+    SubjectConfig,
     clean_text,
     fill_words,
     from_dict,
@@ -95,7 +95,7 @@ class Studio:
     def start(
         self,
         method: str,
-        config: DreamBoothConfig | Mapping[str, Any],
+        config: SubjectConfig | Mapping[str, Any],
         photo_paths: Sequence[Path],
         *,
         base: str | None = None,
@@ -518,7 +518,7 @@ class Studio:
     def cost(
         self,
         method: str,
-        config: DreamBoothConfig | Mapping[str, Any],
+        config: SubjectConfig | Mapping[str, Any],
         n_photos: int,
         *,
         base: str | None = None,

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import METHOD_CONFIGS
+from pipelines.runs import IMPORTED
 from ui.markup import Handout, Html, element
 from ui.panels import duration
 from ui.view import WORDS
 
-METHODS = {"dreambooth": "DreamBooth", "import": "From a file"}
+METHODS = {name: cls.title for name, cls in METHOD_CONFIGS.items()} | {IMPORTED: "From a file"}
 Row = Mapping[str, Any]
 
 

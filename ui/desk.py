@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import method_config, preset, preset_names
+from pipelines.config import METHOD_CONFIGS, preset, preset_names
 from ui import form, panels
 from ui.markup import Html
 from ui.stage import Stage, Values
@@ -45,7 +45,11 @@ class Desk:
     def plans(self, spec: str) -> list[tuple[str, str]]:
         """Return the (label, value) choices of method and preset for a base."""
         family = self.bases[spec]["family"]
-        return [(f"DreamBooth · {name}", f"dreambooth/{name}") for name in preset_names("dreambooth", family)]
+        return [
+            (f"{cls.title} · {name}", f"{method}/{name}")
+            for method, cls in METHOD_CONFIGS.items()
+            for name in preset_names(method, family)
+        ]
 
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
         """Return the method and the config that a plan such as "dreambooth/Quick" names on a base."""
@@ -147,17 +151,18 @@ class Desk:
 
     def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
         """Fill the advanced fields from a preset, its steps suited to the number of photographs."""
-        _, config = self.chosen_preset(plan, base)
+        method, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
-        values = form.shown(config) | {"steps": suited_steps(config.steps, photos=photos)}
-        return {name: values[name] for name in form.field_names(type(config), advanced=True)}
+        values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
+        words = form.field_names(type(config), advanced=False)
+        return {name: value for name, value in values.items() if name not in words} | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         """Say before the click how long it takes and what it needs."""
         photos = len(source["files"]) if source else 0
         method = plan.partition("/")[0]
         try:
-            config = form.parse(method_config(method), fields)
+            config = form.parse_method(method, fields)
         except ValueError as error:
             return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
         facts = self.studio.cost(method, config, photos, base=base) if photos else {}
@@ -181,7 +186,7 @@ class Desk:
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
         method = plan.partition("/")[0]
-        config = form.parse(method_config(method), fields)
+        config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)
         run_id = self.studio.start(
@@ -237,6 +242,11 @@ def suited_steps(steps: int, *, photos: int) -> int:
     """Return the steps for a number of photographs: a preset's own for four, more for more, at most twice as many."""
     share = 0.5 + 0.5 * photos / PHOTOS_OF_A_PRESET
     return max(1, round(steps * min(max(share, 0.75), 2.0)))
+
+
+def own_fields(method: str) -> Values:
+    """Show the fields that are a method's own and hide those of the others."""
+    return {f"own_{name}": gr.update(visible=name == method) for name in METHOD_CONFIGS}
 
 
 def card(chosen: bool) -> list[str]:

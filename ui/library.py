@@ -158,6 +158,6 @@ def _wire_in_and_out(page: Page) -> None:
     page.on(
         named["settings_in"].upload,
         shelf.read_settings,
-        takes=["settings_in"],
-        gives=["settings_in", "tabs", *page.training],
+        takes=["settings_in", "base"],
+        gives=["settings_in", "tabs", "plan", *dict.fromkeys((*page.training, *page.advanced))],
     )

@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import method_config
+from pipelines.config import method_config, preset_names
 from ui import cards, form
+from ui.desk import own_fields
 from ui.easel import Easel
 from ui.markup import Html
 from ui.stage import Stage, Values
@@ -158,7 +159,7 @@ class Shelf:
         run_id = self.studio.load_from_hub(hub_id.strip())
         return self.choose(run_id, search) | {"hub_id": ""}
 
-    def read_settings(self, settings_in: str) -> Values:
+    def read_settings(self, settings_in: str, base: str) -> Values:
         """Fill the form of the page Train from the settings of another run."""
         content = Path(settings_in).read_bytes()
         try:
@@ -166,10 +167,13 @@ class Shelf:
         except UnicodeDecodeError:
             raise ValueError("This is no text; choose a run.json saved from the Library.") from None
         told = self.studio.read_settings(text)
-        cls = method_config(told["method"])
+        method, cls = told["method"], method_config(told["method"])
         config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
+        family = next(facts["family"] for facts in self.studio.bases() if facts["spec"] == base)
+        plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
-        return form.shown(config) | {"settings_in": None, "tabs": gr.Tabs(selected="train")}
+        moved = {"settings_in": None, "tabs": gr.Tabs(selected="train"), "plan": plan}
+        return form.filled(method, config) | own_fields(method) | moved
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.adapters.core import Adapter
+from pipelines.config import SubjectConfig
 from pipelines.train import Batches, Loss
 
 
@@ -26,8 +27,7 @@ class Method:
     """One row of ``METHODS``."""
 
     name: str
-    title: str
-    config: type
+    config: type[SubjectConfig]
     adapter: Callable[..., Adapter]  # (base, config, runs): not live yet
     batches: Callable[..., Batches]  # (base, photos, config, class_moments=None)
     loss: Loss  # (denoising, adapter, config) -> named, weighted terms

@@ -257,14 +257,14 @@ def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path)
     told = json.loads(saved.read_text())
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told | {"config": told["config"] | {"steps": 77}}))
-    values = shelf.read_settings(str(path))
+    values = shelf.read_settings(str(path), "embedded")
     assert (values["steps"], values["tabs"].selected) == (77, "train")
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="no text"):
-        shelf.read_settings(str(path))
+        shelf.read_settings(str(path), "embedded")
     path.write_text("[]")
     with pytest.raises(ValueError, match="not the settings"):
-        shelf.read_settings(str(path))
+        shelf.read_settings(str(path), "embedded")
 
 
 def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -> None:
