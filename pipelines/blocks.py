@@ -6,10 +6,9 @@ OUT11, which kohya's scripts and A1111's "LoRA block weight" count; A1111 puts B
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
-
-from pipelines.lora_names import kernel
+from typing import Protocol, Self
 
 BLOCKS = ("In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3")
 PARTS = {  # Block-wise LoRA (2403.07500): the thirds of the UNet between which a style and a subject can be divided
@@ -22,6 +21,9 @@ TEXT = "BASE"
 POSITIONS = (*(f"IN{i:02d}" for i in range(12)), "M00", *(f"OUT{i:02d}" for i in range(12)))
 WITHOUT_ATTENTION = {"IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"}
 PLACE = re.compile(r"(down|up)_blocks\.([0-3])\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.")
+THREE_BY_THREE = re.compile(r"(.+\.)?(conv1|conv2|conv|conv_in|conv_out)")
+ONE_BY_ONE = re.compile(r".+\.(proj_in|proj_out|conv_shortcut)")
+MAX_BLOCK_RANK = 128
 MOST = 2.0  # the largest strength of a block, either way
 LISTS = {  # how many values -> what they stand for
     9: BLOCKS,
@@ -70,6 +72,13 @@ def block_of(place: str) -> str:
     if place.startswith("IN"):
         return f"In{(int(place[2:]) - 1) // 3}" if place != "IN00" else ""
     return f"Out{int(place[3:]) // 3}"
+
+
+def kernel(module: str) -> int:
+    """Return the side of a layer's kernel: 3 or 1 for a convolution, 0 for a linear layer (of the UNet or the text)."""
+    if THREE_BY_THREE.fullmatch(module):
+        return 3
+    return 1 if ONE_BY_ONE.fullmatch(module) else 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,21 @@ class BlockStrengths:
         return self.values[0 if place == TEXT else 1 + POSITIONS.index(place)]
 
 
+class BlockSettings(Protocol):
+    """What a person says of the ranks: those of a part of the UNet, or nine of one's own in their place."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def conv_rank(self) -> int: ...
+    @property
+    def ranks(self) -> str: ...
+    @property
+    def conv_ranks(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class BlockPlan:
     """A rank and a convolution rank for each block, In0 to Out3; 0 means that nothing is trained there.
@@ -149,12 +173,34 @@ class BlockPlan:
         assert len(self.ranks) == len(self.conv_ranks) == len(BLOCKS)
 
     @classmethod
+    def of(cls, settings: BlockSettings) -> Self:
+        """Return the plan of a method's settings. ValueError for lists that are not nine ranks."""
+        plan = cls.of_part(settings.part, rank=settings.rank, conv_rank=settings.conv_rank)
+        own, own_conv = settings.ranks, settings.conv_ranks
+        return cls(
+            ranks=parse_ranks(own, label="Rank of each block") if own else plan.ranks,
+            conv_ranks=parse_ranks(own_conv, label="Convolution rank of each block")
+            if own_conv
+            else plan.conv_ranks,
+        )
+
+    @classmethod
     def of_part(cls, part: str, *, rank: int, conv_rank: int) -> Self:
         """The same ranks in every block of a part of the UNet, nothing in the others."""
         if part not in PARTS:
             raise ValueError(f"There is no part {part!r} of the UNet; choose one of {', '.join(PARTS)}.")
         inside = [name in PARTS[part] for name in BLOCKS]
         return cls(tuple(rank * each for each in inside), tuple(conv_rank * each for each in inside))
+
+    def values(self, per_rank: Mapping[str, tuple[float, float, float]]) -> float:
+        """Return how many values are trained, from those per rank of each block: (attention, resnets' linear layers and
+        shortcuts, 3x3 kernels)."""
+        return sum(
+            rank * (attention + (resnets if conv_rank else 0)) + conv_rank * kernels
+            for (attention, resnets, kernels), rank, conv_rank in zip(
+                (per_rank[name] for name in BLOCKS), self.ranks, self.conv_ranks, strict=True
+            )
+        )
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a layer such as "mid_block.resnets.0.conv1"; 0 for one that stays as it is."""
@@ -172,9 +218,15 @@ def parse_ranks(text: str, *, label: str) -> tuple[int, ...]:
     entries = [entry.strip() for entry in text.split(",")]
     if len(entries) != len(BLOCKS):
         raise ValueError(f"{label} has {len(entries)} values; write nine, for {', '.join(BLOCKS)}.")
-    wrong = [entry for entry in entries if not (entry.isascii() and entry.isdigit() and int(entry) <= 128)]
+    wrong = [
+        entry
+        for entry in entries
+        if not (entry.isascii() and entry.isdigit() and int(entry) <= MAX_BLOCK_RANK)
+    ]
     if wrong:
-        raise ValueError(f"{label} holds {wrong[0][:20]!r}; ranks are whole numbers from 0 to 128.")
+        raise ValueError(
+            f"{label} holds {wrong[0][:20]!r}; ranks are whole numbers from 0 to {MAX_BLOCK_RANK}."
+        )
     return tuple(map(int, entries))
 
 

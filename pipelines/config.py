@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
+from pipelines.blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_TEXT = 300  # characters of anything a user types
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
@@ -314,13 +316,68 @@ class DreamBoothConfig(SubjectConfig):
     )
 
 
+@dataclass(frozen=True)
+class BlockLoRAConfig(SubjectConfig):
+    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or is left as it is."""
+
+    title: ClassVar[str] = "Block LoRA"
+
+    part: str = knob(
+        "all",
+        label="Blocks",
+        help="upper: In0 and Out3, middle: In1 and Out2, bottom: In2 and Out1.",
+        choices=tuple(PARTS),
+    )
+    rank: int = knob(
+        8,
+        label="Rank in these blocks",
+        help="Of linear layers and 1x1 convolutions; 0 is none.",
+        low=0,
+        high=MAX_BLOCK_RANK,
+        step=1,
+    )
+    conv_rank: int = knob(
+        4,
+        label="Convolution rank in these blocks",
+        help="Of 3x3 convolutions (LoCon); 0 is a LoRA of the attention alone.",
+        low=0,
+        high=MAX_BLOCK_RANK,
+        step=1,
+    )
+    ranks: str = knob(
+        "",
+        label="Rank of each block",
+        help="Nine numbers, In0 to In3, Mid, Out0 to Out3, instead of the two above; empty leaves those.",
+    )
+    conv_ranks: str = knob(
+        "", label="Convolution rank of each block", help="Nine numbers in the same order; empty leaves those."
+    )
+    text_encoder_rank: int = knob(
+        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        plan = self.plan
+        if not any(plan.ranks) and not any(plan.conv_ranks) and not self.text_encoder:
+            raise ValueError("Every block has rank 0, so nothing would be learned; give one of them a rank.")
+
+    @property
+    def plan(self) -> BlockPlan:
+        """The rank and the convolution rank of every block."""
+        return BlockPlan.of(self)
+
+
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
     """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
     return " ".join(filled.split())
 
 
-METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {"dreambooth": DreamBoothConfig}
+METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {
+    "dreambooth": DreamBoothConfig,
+    "block_lora": BlockLoRAConfig,
+}
 
 
 def to_dict(config: Checked) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from statistics import median
 from typing import Any
 
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, DreamBoothConfig, SubjectConfig, from_dict, method_config
+from pipelines.config import (
+    ASSETS,
+    BlockLoRAConfig,
+    DreamBoothConfig,
+    SubjectConfig,
+    from_dict,
+    method_config,
+)
 from pipelines.runs import Run, write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
@@ -40,6 +47,9 @@ class Size:
     unet_values: float
     rank_values: dict[str, float]  # per rank, by targets
     text_rank_values: float  # per rank
+    block_values: Mapping[
+        str, tuple[float, float, float]
+    ]  # per rank of each block, as BlockPlan.values takes them
 
 
 GUESSES = {
@@ -56,6 +66,17 @@ SIZES = {
         unet_values=4.3,
         rank_values={"attention": 0.0175, "attention+conv": 0.0809},
         text_rank_values=0.0031,
+        block_values={
+            "In0": (2560e-6, 320e-6, 1600e-6),
+            "In1": (4608e-6, 480e-6, 2912e-6),
+            "In2": (5632e-6, 560e-6, 3856e-6),
+            "In3": (0.0, 416e-6, 3200e-6),
+            "Mid": (2816e-6, 416e-6, 3200e-6),
+            "Out0": (0.0, 1344e-6, 7760e-6),
+            "Out1": (8448e-6, 1328e-6, 7616e-6),
+            "Out2": (6912e-6, 1136e-6, 6064e-6),
+            "Out3": (3840e-6, 800e-6, 3072e-6),
+        },
     ),
     "sd1": Size(
         side_px=512,
@@ -64,6 +85,17 @@ SIZES = {
         unet_values=859.5,
         rank_values={"attention": 0.1993, "attention+conv": 1.0508},
         text_rank_values=0.0737,
+        block_values={
+            "In0": (23552e-6, 3200e-6, 16000e-6),
+            "In1": (44032e-6, 4800e-6, 29120e-6),
+            "In2": (84992e-6, 7040e-6, 58240e-6),
+            "In3": (0.0, 5120e-6, 51200e-6),
+            "Mid": (42496e-6, 5120e-6, 51200e-6),
+            "Out0": (0.0, 19200e-6, 124160e-6),
+            "Out1": (127488e-6, 18560e-6, 118400e-6),
+            "Out2": (66048e-6, 11840e-6, 64960e-6),
+            "Out3": (35328e-6, 8000e-6, 30720e-6),
+        },
     ),
 }
 CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
@@ -169,8 +201,14 @@ def _dreambooth_values(config: DreamBoothConfig, size: Size) -> float:
     return config.rank * size.rank_values[config.targets] + text
 
 
+def _block_values(config: BlockLoRAConfig, size: Size) -> float:
+    text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
+    return config.plan.values(size.block_values) + text
+
+
 TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
     DreamBoothConfig: _dreambooth_values,
+    BlockLoRAConfig: _block_values,
 }
 
 

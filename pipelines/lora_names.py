@@ -68,17 +68,6 @@ def unet_modules() -> tuple[str, ...]:
     return tuple(names + [name for at in attentions for name in _attention_modules(at)])
 
 
-THREE_BY_THREE = re.compile(r"(.+\.)?(conv1|conv2|conv|conv_in|conv_out)")
-ONE_BY_ONE = re.compile(r".+\.(proj_in|proj_out|conv_shortcut)")
-
-
-def kernel(module: str) -> int:
-    """Return the side of a layer's kernel: 3 or 1 for a convolution, 0 for a linear layer (of the UNet or the text)."""
-    if THREE_BY_THREE.fullmatch(module):
-        return 3
-    return 1 if ONE_BY_ONE.fullmatch(module) else 0
-
-
 TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
 TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
 

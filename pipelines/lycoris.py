@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pipelines.lora_names import MAX_RANK, kernel
+from pipelines.blocks import kernel
+from pipelines.lora_names import MAX_RANK
 
 HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, merged
-from pipelines.blocks import block
+from pipelines.blocks import block, kernel
 from pipelines.exchange import inspect_lora
 from pipelines.formats import import_lora, read_lora, write_kohya
-from pipelines.lora_names import kernel, to_kohya
+from pipelines.lora_names import to_kohya
 from tests.tolerances import assert_close
 
 Parts = dict[str, Tensor]

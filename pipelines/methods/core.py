@@ -13,7 +13,8 @@ from pipelines.train import Batches, Loss
 class View:
     """Something a method can show about a run; the page lays it out.
 
-    ``kind`` "bars": ``values`` maps a label to a number, in the order to draw.
+    ``kind`` "bars": ``values`` maps a label to a number, in the order to draw. "unet": the same for the nine blocks
+    (In0 to In3, Mid, Out0 to Out3), to be drawn in the UNet's own shape.
     """
 
     title: str

@@ -1,5 +1,6 @@
 """DreamBooth (Ruiz et al. 2022, 2208.12242): a rare word learns one subject, class images keep the class alive."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -7,18 +8,14 @@ from torch import Tensor
 from pipelines.adapters.core import Adapter, read_tensors
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
+from pipelines.blocks import BLOCKS, block
 from pipelines.config import DreamBoothConfig
+from pipelines.contributions import FILE as CONTRIBUTIONS
 from pipelines.methods.core import Method, View
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
     from pipelines.base import Base
-
-BLOCKS = {
-    **{f"down_blocks.{index}": f"In{index}" for index in range(4)},
-    "mid_block": "Mid",
-    **{f"up_blocks.{index}": f"Out{index}" for index in range(4)},
-}
 
 
 def adapter(base: "Base", config: DreamBoothConfig, runs: Any = None) -> Adapter:
@@ -35,33 +32,48 @@ def adapter(base: "Base", config: DreamBoothConfig, runs: Any = None) -> Adapter
 
 
 def views(run: Any) -> list[View]:
-    """Return what the run's adapter shows: how far each block of the UNet moved (LoRA only)."""
+    """Return what a run's LoRA shows: how far each block of the UNet moved, and what each does to the picture."""
     path = run.file("adapter.safetensors")
     if not path.is_file():
         return []
     tensors, header = read_tensors(path)
     if header.get("kind") != "lora":
+        return contribution_views(run)
+    moved = View(
+        title="Where the weights moved",
+        kind="bars",
+        help="Length of the change, ‖ΔW‖, in each block of the UNet, from input to output.",
+        values=block_changes(tensors, alpha=float(header["alpha"])),
+    )
+    return [moved, *contribution_views(run)]
+
+
+def contribution_views(run: Any) -> list[View]:
+    """Return the map of the blocks' contributions, once they have been measured."""
+    path = run.file(CONTRIBUTIONS)
+    if not path.is_file():
         return []
+    told = json.loads(path.read_text(encoding="utf-8"))
     return [
         View(
-            title="Where the weights moved",
-            kind="bars",
-            help="Length of the change, ‖ΔW‖, in each block of the UNet, from input to output.",
-            values=block_changes(tensors, alpha=float(header["alpha"])),
+            title="Which blocks make the picture",
+            kind="unet",
+            help="Mean change of a pixel, of 1, when a block of the adapter is silenced: "
+            f"{told['prompt']!r}, seed {told['seed']}.",
+            values=told["values"],
         )
     ]
 
 
 def block_changes(state: dict[str, Tensor], *, alpha: float) -> dict[str, float]:
     """Return ‖ΔW‖_F per UNet block of a LoRA state, from ‖B A‖² = Σ (BᵀB) ∘ (AAᵀ), without forming B A."""
-    squares = dict.fromkeys(BLOCKS.values(), 0.0)
+    squares = dict.fromkeys(BLOCKS, 0.0)
     for name, down in state.items():
         key, _, part = name.partition(".lora_A")
-        block = next((label for path, label in BLOCKS.items() if key.startswith(f"unet.{path}.")), None)
-        if part and block is not None:
+        if part and (place := block(key)):
             down, up = down.flatten(1), state[f"{key}.lora_B.weight"].flatten(1)
             scale = alpha / len(down) if alpha else 1.0
-            squares[block] += scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
+            squares[place] += scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
     return {label: square**0.5 for label, square in squares.items()}
 
 
