@@ -205,7 +205,11 @@ def advice(view: RunView) -> Html:
 def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
     """Return what a recalled picture was made with, in one line."""
     made = (
-        ", ".join(f"{entry['name']} at strength {entry['strength']:g}" for entry in stack)
+        " and ".join(
+            f"{entry['name']} at strength {entry['strength']:g}"
+            + (" and with block weights" if entry.get("blocks") else "")
+            for entry in stack
+        )
         or "the untouched base"
     )
     told = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."

@@ -11,7 +11,15 @@ from ui import form
 from ui.house import build
 from ui.markup import Handout
 
-PUBLIC = {"generate", "train_start", "train_status", "train_stop", "list_runs", "export_run"}
+PUBLIC = {
+    "generate",
+    "generate_stack",
+    "train_start",
+    "train_status",
+    "train_stop",
+    "list_runs",
+    "export_run",
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,7 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 6, "playground and first page by button and key, Compare, the API"
+    assert len(shared) == 8, "playground and first page by button and key, blocks, Compare, the API's two"
 
 
 def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:
