@@ -122,16 +122,18 @@ class Conductor:
         captions = self.run.read_json("captions.json") or {}
         texts = tuple(str(captions.get(path.name, "")) for path in paths)
         names = tuple(path.name for path in paths)
+        repeats = self.run.read_json("repeats.json") or {}
+        times = tuple(int(repeats.get(name, 1)) for name in names)
         cached = self.run.file("moments.safetensors")
         if cached.is_file():
-            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names)
+            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names, repeats=times)
         pictures = [
             Photo(name=path.name, image=image, caption=text, crop=(0, 0, image.width))
             for path, image, text in zip(paths, self.photos, texts, strict=True)
         ]
         encoded = encode(self.base, pictures)
         save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
-        return encoded
+        return replace(encoded, repeats=times)
 
     def _class_moments(self) -> Moments | None:
         if not self.config.prior_preservation:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipelines.captions import checked_repeats
 from pipelines.checkpoints import EMBEDDED, describe_base, read_header
 from pipelines.compare import Cell, Row, compare
 from pipelines.config import (
@@ -101,12 +102,14 @@ class Studio:
         base: str | None = None,
         crops: dict[str, tuple[float, float]] | None = None,
         captions: Mapping[str, str] | None = None,
+        repeats: Mapping[str, int] | None = None,
         name: str = "",
     ) -> str:
         """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
 
-        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too. Raises
-        ValueError, in one sentence, for whatever the user can mend.
+        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too, and so are
+        ``repeats``: how often a photo is shown while the others are shown once. Raises ValueError, in one sentence, for
+        whatever the user can mend.
         """
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
@@ -115,6 +118,7 @@ class Studio:
         facts = describe_base(base or self.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
+        shown_often = checked_repeats(repeats)
         self.store.check_space(self.cost(method, checked, len(photo_paths), base=base)["disk_mb"] + 50)
         photos = self._read_photos(
             photo_paths, size_px=checked.size_px or SIZES[facts["family"]].side_px, crops=crops
@@ -123,12 +127,15 @@ class Studio:
         title = clean_text(name) or f"{checked.identifier} {checked.class_noun}".strip()
         with self.store.draft(method, to_dict(checked), about, name=title) as run:
             (run.path / "photos").mkdir()
-            texts = {}
+            texts, times = {}, {}
             for index, photo in enumerate(photos):
                 place = f"{index:02d}.png"
                 photo.image.save(run.path / "photos" / place)
                 texts[place] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
+                times[place] = shown_often.get(photo.name, 1)
             run.write_json("captions.json", texts)
+            if set(times.values()) != {1}:
+                run.write_json("repeats.json", times)
             run.append("created", method=method, base=about, config=run.config, photos=len(photos))
         self.trainings.begin(run)
         return run.id
@@ -512,6 +519,39 @@ class Studio:
         for index, photo in enumerate(photos):
             photo.image.save(folder / f"{index:02d}.png")
         return sorted(folder.iterdir())
+
+    def tags(
+        self,
+        paths: Sequence[Path],
+        *,
+        kind: str = "",
+        with_subject: bool = False,
+        crops: dict[str, tuple[float, float]] | None = None,
+        base: str | None = None,
+    ) -> dict[str, list[str]]:
+        """Return what CLIP sees in each photograph, by name: tags for its caption, to be corrected by hand.
+
+        ``kind`` is the class word. Without ``with_subject`` what belongs to the subject is left to its rare word. Waits
+        for its turn; ValueError where there is no CLIP for this base's family.
+        """
+        family = describe_base(base or self.base)["family"]
+        photos = self._read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
+
+        def work(job: Job) -> dict[str, list[str]]:
+            from pipelines.tagger import tag_pictures, vocabulary
+
+            encoders = self._workshop(job).encoders(family)
+            if encoders is None:
+                raise ValueError(
+                    "There is no CLIP here that could read photographs; write the captions by hand."
+                )
+            images = [photo.image for photo in photos]
+            told = tag_pictures(
+                images, encoders.clip, vocabulary(family), kind=kind, with_subject=with_subject
+            )
+            return {photo.name: tags for photo, tags in zip(photos, told, strict=True)}
+
+        return self._soon("tags", work)
 
     # Facts
 

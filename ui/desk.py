@@ -196,6 +196,7 @@ class Desk:
             base=base,
             crops=source["crops"] or None,
             captions=source["captions"] or None,
+            repeats=source.get("repeats") or None,
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]

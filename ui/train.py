@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.config import METHOD_CONFIGS, SubjectConfig
-from ui import form, panels, playground, plots
+from ui import form, panels, playground, plots, tagging
 from ui.desk import EMPTY_FRAME, Desk, card
 from ui.markup import Html, element
 from ui.page import QUIET, WATCHED, WATCHING, Page, bound
@@ -179,6 +179,8 @@ def _crops(page: Page) -> None:
                 info="Used for this photograph instead of the photo prompt.",
                 max_lines=2,
             )
+            named["photo_repeats"] = tagging.lay_out_repeats()
+        named |= tagging.lay_out()
 
 
 def _stage(page: Page, *, first: RunView | None) -> None:
@@ -286,6 +288,7 @@ def _wire_subject(page: Page) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
+    tagging.wire(page)
     for axis in ("across", "down"):
         page.on(
             named[axis].release,

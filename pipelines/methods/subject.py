@@ -55,9 +55,11 @@ def batches(
     table = base.token_ids(prompts) if config.text_encoder else base.encode_prompts(prompts)
     count = config.batch_size * config.accumulation
     scaling = base.scaling_factor
+    deck = photos.deck
 
     def draw(index: int, generator: torch.Generator) -> Batch:
-        chosen = _deal(len(photos.moments), start=index * count, count=count, seed=config.seed)
+        dealt = _deal(len(deck), start=index * count, count=count, seed=config.seed)
+        chosen = [deck[place] for place in dealt]
         latents = photos.moments.sample(generator, chosen)
         groups = {"instance": slice(0, count)}
         if class_moments is not None:

@@ -144,8 +144,10 @@ class FakeStudio(FakeShelf):
         base: str | None = None,
         crops: dict[str, tuple[float, float]] | None = None,
         captions: dict[str, str] | None = None,
+        repeats: dict[str, int] | None = None,
         name: str = "",
     ) -> str:
+        self.calls.append(("captions", (captions, repeats)))
         if not photo_paths:
             raise ValueError("There is no photograph yet; choose an example or add between 1 and 20.")
         self.calls.append(("start", (method, config, [path.name for path in photo_paths], crops)))
@@ -301,6 +303,18 @@ class FakeStudio(FakeShelf):
             for index in range(config.count):
                 paths.append(self.draw(replace(config, seed=config.seed + index, count=1), layers=used))
         return paths
+
+    def tags(
+        self,
+        paths: Sequence[Path],
+        *,
+        kind: str = "",
+        with_subject: bool = False,
+        crops: dict[str, tuple[float, float]] | None = None,
+        base: str | None = None,
+    ) -> dict[str, list[str]]:
+        own = ["fluffy fur"] if with_subject else []
+        return {path.name: [*own, "beach", f"{kind} {index}"] for index, path in enumerate(paths)}
 
     def contributions(
         self, run_id: str, config: SampleConfig, *, progress: Callable[[int, int], None] | None = None
