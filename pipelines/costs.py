@@ -14,7 +14,15 @@ from statistics import median
 from typing import Any
 
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, DreamBoothConfig, SubjectConfig, from_dict, method_config
+from pipelines.config import (
+    ASSETS,
+    SPECTRAL_SUBSETS,
+    DreamBoothConfig,
+    SubjectConfig,
+    SVDiffConfig,
+    from_dict,
+    method_config,
+)
 from pipelines.runs import Run, write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
@@ -40,6 +48,9 @@ class Size:
     unet_values: float
     rank_values: dict[str, float]  # per rank, by targets
     text_rank_values: float  # per rank
+    shifts: dict[str, int]  # spectral shifts of the UNet, by subset
+    text_shifts: int
+    factors_mb: float  # singular vectors of all weights, float32
 
 
 GUESSES = {
@@ -56,6 +67,15 @@ SIZES = {
         unet_values=4.3,
         rank_values={"attention": 0.0175, "attention+conv": 0.0809},
         text_rank_values=0.0031,
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (24_772, 3_840, 1_920, 7_472, 11_200, 6_100, 14_048, 8_416, 2_080, 2_112, 1_408, 320),
+                strict=True,
+            )
+        ),
+        text_shifts=3_368,
+        factors_mb=25,
     ),
     "sd1": Size(
         side_px=512,
@@ -64,6 +84,28 @@ SIZES = {
         unet_values=859.5,
         rank_values={"attention": 0.1993, "attention+conv": 1.0508},
         text_rank_values=0.0737,
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (
+                    322_856,
+                    43_776,
+                    18_816,
+                    100_160,
+                    140_416,
+                    82_280,
+                    181_568,
+                    107_072,
+                    32_256,
+                    23_808,
+                    15_872,
+                    4_096,
+                ),
+                strict=True,
+            )
+        ),
+        text_shifts=75_341,
+        factors_mb=4_700,
     ),
 }
 CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
@@ -104,7 +146,9 @@ class Costs:
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
     def estimate(self, config: SubjectConfig, *, spec: str, family: str) -> dict[str, float]:
-        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
+        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``, of which
+        ``file_mb`` are the adapter's float32 values.
+        """
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
         rows = 1 + -(-config.steps // sample_every(config))
@@ -123,6 +167,7 @@ class Costs:
             "class_seconds": round(class_seconds, 1),
             "memory_mb": round(_memory_mb(config, size=SIZES[family])),
             "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
+            "file_mb": round(4 * trained_values(config, size=SIZES[family]), 4),
         }
 
     def seconds_left(self, run: Run, events: list[dict[str, Any]]) -> float:
@@ -169,8 +214,13 @@ def _dreambooth_values(config: DreamBoothConfig, size: Size) -> float:
     return config.rank * size.rank_values[config.targets] + text
 
 
+def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
+    return (size.shifts[config.subset] + (size.text_shifts if config.text_encoder else 0)) / 1e6
+
+
 TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
     DreamBoothConfig: _dreambooth_values,
+    SVDiffConfig: _svdiff_values,
 }
 
 
@@ -178,9 +228,15 @@ def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
     """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
     pictures = config.batch_size * (2 if config.prior_preservation else 1)
     share = CHECKPOINTED if config.gradient_checkpointing else 1.0
-    return size.weights_mb + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
+    kept = size.weights_mb + _factors_mb(config, size=size)
+    return kept + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
 
 
 def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
-    return 2 + 16 * trained_values(config, size=size)
+    return 2 + 16 * trained_values(config, size=size) + _factors_mb(config, size=size)
+
+
+def _factors_mb(config: SubjectConfig, *, size: Size) -> float:
+    """Return what a base's singular vectors take, in memory and, once for each base, in the cache."""
+    return size.factors_mb if isinstance(config, SVDiffConfig) else 0.0

@@ -93,6 +93,7 @@ class Library:
                 "bytes": run.size(),
                 "seconds": seconds_at_work(events),
                 "trainable": trained_parameters(run),
+                "kind": kind_of(run),
             }
             known = self._facts[run.path] = (signature, facts)
         return dict(known[1])
@@ -138,6 +139,14 @@ def trained_parameters(run: Run) -> int | None:
     except (OSError, ValueError):
         return None
     return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def kind_of(run: Run) -> str:
+    """Return what a run's adapter is: "lora", "full" or "spectral"; "" before there is one."""
+    try:
+        return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def _signature(*paths: Path) -> Signature:

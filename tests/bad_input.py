@@ -228,7 +228,7 @@ BAD = (
     Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun=""),
         "Prior preservation needs a class word; type one, or switch prior preservation off."),
     Bad(SETTINGS, "a method that does not exist", lambda d: d.start(method="magic"),
-        "There is no method 'magic'; choose one of dreambooth."),
+        "There is no method 'magic'; choose one of ..."),
     Bad(SETTINGS, "settings of something else", lambda d: d.studio.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
         "The settings are not those of dreambooth; reset them to a preset."),
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
@@ -326,7 +326,7 @@ BAD = (
         "Downloads are off, so someone/rex was not asked for; start Atelier with ATELIER_HUB=1 to allow them, or download "
         "the .safetensors file yourself and import it."),
     Bad(FILES, "a format that is not written", lambda d: d.studio.export(d.run().id, "docx"),
-        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
     Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
 
@@ -369,7 +369,7 @@ BAD = (
     Bad(API, "train_start: an unknown method",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="magic",
                         preset_name="Quick", settings={}),
-        "There is no method 'magic'; choose one of dreambooth."),
+        "There is no method 'magic'; choose one of ..."),
     Bad(API, "generate: no prompt", lambda d: d.ask("generate", prompt="", run_id="", strength=1.0, settings={}),
         "The prompt is empty; say what the picture should show."),
     Bad(API, "generate: an unknown field",
@@ -385,7 +385,7 @@ BAD = (
     Bad(API, "train_stop: a run that is not at work", lambda d: d.ask("train_stop", run_id=d.run().id, keep=True),
         "The run 'Rex' is not at work, so there is nothing to stop."),
     Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
-        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
 )  # fmt: skip
 
 
