@@ -10,7 +10,7 @@ import shutil
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,11 @@ from pipelines.shifts import (
     inspect_shifts,
     nearness,
     read_shifts,
+    shifts_of,
 )
 
 if TYPE_CHECKING:
-    from pipelines.adapters.spectral import Spectral
-    from pipelines.base import Base
     from pipelines.formats import LoRAState
-    from pipelines.methods.core import View
     from pipelines.workshop import Workshop
 
 FORMATS = ("safetensors", "diffusers", "peft", "kohya", SHIFTS)
@@ -238,42 +236,6 @@ def write_copy(
         return target
     write = formats.write_diffusers if format == "diffusers" else formats.write_kohya
     return write(target.with_suffix(".safetensors"), state, metadata=facts)
-
-
-def shifts_of(run: Run, shop: Workshop) -> tuple[Spectral, Base]:
-    """Return a run's spectral shifts and its base. ValueError when it holds something else."""
-    from pipelines.adapters.spectral import Spectral
-
-    loaded = shop.base(run.base["spec"])
-    adapter = shop.adapter(run.file("adapter.safetensors"), loaded)
-    if not isinstance(adapter, Spectral):
-        raise ValueError(f"The run {run.name!r} holds no spectral shifts; export it as a LoRA.")
-    return adapter, loaded
-
-
-def shifted_layers(run: Run) -> list[str]:
-    """Return the layers whose singular values a run's adapter moves; [] when it holds no spectral shifts."""
-    if kind_of(run) != KIND:
-        return []
-    from pipelines.methods.spectral_views import matrices
-
-    return matrices([name for name in read_header(run.file("adapter.safetensors")) if name != "__metadata__"])
-
-
-def correlation_of(runs: Sequence[Run]) -> View:
-    """Return how alike the shifts of several runs are. ValueError unless they are two or more on one base."""
-    from pipelines.adapters.core import read_tensors
-    from pipelines.methods.spectral_views import likeness
-
-    for run in runs:
-        if kind_of(run) != KIND:
-            raise ValueError(f"The run {run.name!r} holds no spectral shifts; choose runs of SVDiff.")
-    if len(runs) < 2:
-        raise ValueError("One run alone has nothing to be like; choose at least two runs of SVDiff.")
-    told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
-    if len({header["base_hash"] for _, header in told}) > 1:
-        raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
-    return likeness([run.name for run in runs], [state for state, _ in told])
 
 
 def verify(run: Run, written: Path, *, format: str, shop: Workshop, rank: int = LOW_RANK) -> str:

@@ -80,6 +80,7 @@ class Library:
             "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
             "notes": run.note,
             "shipped": False,
+            "source": str(run.config.get("source", "")),
             **self._facts_of(run),
         }
 

@@ -8,20 +8,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints import locate, read_header, weights_file
+from pipelines.config import clean_text
+from pipelines.library import kind_of
 from pipelines.lora_names import check_entries, check_file
+from pipelines.runs import IMPORTED, Run, RunStore
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipelines.adapters.mixing import LowRank
     from pipelines.adapters.spectral import Spectral
     from pipelines.base import Base
     from pipelines.formats import LoRAState
+    from pipelines.methods.core import View
+    from pipelines.workshop import Workshop
 
 KIND = "spectral"
 FORMAT = "svdiff"
@@ -30,6 +37,14 @@ FILES = {"unet": UNET_FILE, "text_encoder": TEXT_FILE}
 THEIR_PREFIX = {"unet": "", "text_encoder": "text_model."}
 ENDING = ".delta"
 MAX_FILE_BYTES = 64 * 2**20
+MIXED = "mixed"
+MIXES = {
+    "add": (2, 8),
+    "interpolate": (2, 2),
+    "style": (2, 2),
+    "truncate": (1, 1),
+}  # how -> fewest, most runs
+RANKS = (1, 4, 16, 64, 256)  # of a truncation
 
 
 def holds_shifts(path: Path) -> bool:
@@ -212,3 +227,127 @@ def compare_shifts(adapter: Spectral, written: Path, base: Base) -> str:
     told = f"{len(mine)}/{len(mine)} shifts, largest difference {worst:.2g} in the matrices"
     share = (lost / whole) ** 0.5 if whole else 0.0
     return told + (f"; one value for each norm loses {share:.1%} of the norms' shifts" if share else "")
+
+
+# ---- shifts of finished runs ----------------------------------------------------------------------------------------
+
+
+def shifts_of(run: Run, shop: Workshop) -> tuple[Spectral, Base]:
+    """Return a run's spectral shifts and its base. ValueError when it holds something else."""
+    from pipelines.adapters.spectral import Spectral
+
+    loaded = shop.base(run.base["spec"])
+    adapter = shop.adapter(run.file("adapter.safetensors"), loaded)
+    if not isinstance(adapter, Spectral):
+        raise ValueError(f"The run {run.name!r} holds no spectral shifts; export it as a LoRA.")
+    return adapter, loaded
+
+
+def shifted_layers(run: Run) -> list[str]:
+    """Return the layers whose singular values a run's adapter moves; [] when it holds no spectral shifts."""
+    if kind_of(run) != KIND:
+        return []
+    from pipelines.methods.spectral_views import matrices
+
+    return matrices([name for name in read_header(run.file("adapter.safetensors")) if name != "__metadata__"])
+
+
+def correlation_of(runs: Sequence[Run]) -> View:
+    """Return how alike the shifts of several runs are. ValueError unless they are two or more on one base."""
+    from pipelines.adapters.core import read_tensors
+    from pipelines.methods.spectral_views import likeness
+
+    for run in runs:
+        if kind_of(run) != KIND:
+            raise ValueError(f"The run {run.name!r} holds no spectral shifts; choose runs of SVDiff.")
+    if len(runs) < 2:
+        raise ValueError("One run alone has nothing to be like; choose at least two runs of SVDiff.")
+    told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
+    if len({header["base_hash"] for _, header in told}) > 1:
+        raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
+    return likeness([run.name for run in runs], [state for state, _ in told])
+
+
+def combine(
+    runs: Sequence[Run], *, how: str, share: float, rank: int, name: str, shop: Workshop, store: RunStore
+) -> str:
+    """Make a finished run from the shifts of others and return its id.
+
+    ``how``: "add" two or more; "interpolate" two, ``share`` of the first; "style", the geometry of the first with the
+    appearance of the second; "truncate" one to its first ``rank`` singular values. Raises ValueError for what cannot
+    be combined.
+    """
+    from pipelines.adapters.core import save_adapter
+
+    check_mix(runs, how=how, share=share, rank=rank)
+    found = [shifts_of(run, shop) for run in runs]
+    if len({loaded.hash for _, loaded in found}) > 1:
+        raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
+    base, adapters = found[0][1], [adapter for adapter, _ in found]
+    with shop.aside(base):
+        mixed = _holding(_mixed(adapters, how=how, share=share, rank=rank), adapters, base)
+    words = [
+        str(run.config.get("identifier", "")) + " " + str(run.config.get("class_noun", "")) for run in runs
+    ]
+    config = {
+        "identifier": clean_text(" and ".join(word.strip() for word in words if word.strip())),
+        "class_noun": "",
+        "source": MIXED,
+        "file": clean_text(f"{how}: {', '.join(run.name for run in runs)}"),
+    }
+    title = clean_text(name) or f"{' + '.join(run.name for run in runs)} ({how})"
+    about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
+    with store.draft(IMPORTED, config, about, name=title) as run:
+        told = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
+        save_adapter(run.file("adapter.safetensors"), mixed, extra=told)
+        run.append("created", method=IMPORTED, base=about, config=config, photos=0)
+        run.append("state", state="done", message="")
+    return run.id
+
+
+def check_mix(runs: Sequence[Run], *, how: str, share: float, rank: int) -> None:
+    """Raise ValueError unless so many runs can be combined in this way."""
+    if how not in MIXES:
+        raise ValueError(f"Shifts are combined by {', '.join(MIXES)}, not by {str(how)[:40]!r}; choose one.")
+    fewest, most = MIXES[how]
+    if not fewest <= len(runs) <= most:
+        raise ValueError(
+            f"To {how} takes {fewest if fewest == most else f'{fewest} to {most}'} runs, not {len(runs)}."
+        )
+    if how == "interpolate" and not 0.0 <= share <= 1.0:
+        raise ValueError(f"The share of the first run is {share:g}; it must lie between 0 and 1.")
+    if how == "truncate" and rank < 1:
+        raise ValueError(f"The rank to keep is {rank}; it must be at least 1.")
+
+
+def _mixed(adapters: Sequence[Spectral], *, how: str, share: float, rank: int) -> dict[str, Tensor]:
+    from pipelines.adapters import mixing
+
+    states = [adapter.state_dict() for adapter in adapters]
+    if how == "add":
+        return mixing.added([(state, 1.0) for state in states])
+    if how == "interpolate":
+        return mixing.interpolated(states[0], states[1], share)
+    if how == "style":
+        return mixing.style_mixed(states[0], states[1])
+    norms = [f"{key}{ENDING}" for key, shift in adapters[0].shifts.items() if shift.factors is None]
+    return mixing.truncated(states[0], rank, norms=norms)
+
+
+def _holding(state: Mapping[str, Tensor], adapters: Sequence[Spectral], base: Base) -> Spectral:
+    """Return shifts that hold a state: of the one subset all come from, or of the whole UNet."""
+    from torch.nn.functional import pad
+
+    from pipelines.adapters.core import injected
+    from pipelines.adapters.spectral import Spectral
+
+    subsets = {adapter.subset for adapter in adapters}
+    whole = Spectral(
+        subset=subsets.pop() if len(subsets) == 1 else "UNet",
+        text_encoder=any(adapter.text_encoder for adapter in adapters),
+    )
+    with injected(whole, base):
+        own = whole.state_dict()
+        given = {name: pad(delta, (0, len(own[name]) - len(delta))) for name, delta in state.items()}
+        whole.load_state_dict({**own, **given})
+    return whole

@@ -35,10 +35,7 @@ from pipelines.exchange import (
     LOW_RANK,
     check_finished,
     check_format,
-    correlation_of,
     inspect_lora,
-    shifted_layers,
-    shifts_of,
     take_in,
     verify,
     write_copy,
@@ -50,7 +47,7 @@ from pipelines.lora_names import MAX_RANK
 from pipelines.recall import Layer, picture_facts, recall, save_png
 from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
 from pipelines.settings import read_settings, settings_of
-from pipelines.shifts import KIND
+from pipelines.shifts import KIND, check_mix, combine, correlation_of, shifted_layers, shifts_of
 from pipelines.trainings import OUT_OF_MEMORY, Trainings, ran_out_of_memory
 
 if TYPE_CHECKING:
@@ -159,6 +156,26 @@ class Studio:
             return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.store)
 
         return self._soon("import", work)
+
+    def combine(
+        self, run_ids: Sequence[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        """Make a finished run from the spectral shifts of others on one base, and return its id.
+
+        ``how``: "add" them; "interpolate" two, ``share`` of the first; "style", the geometry of the first and the
+        appearance of the second; "truncate" one to its first ``rank`` singular values.
+        """
+        runs = [self.library.find(run_id) for run_id in run_ids]
+        share, rank = real_number(share, label="The share"), whole_number(rank, label="The rank to keep")
+        check_mix(runs, how=how, share=share, rank=rank)
+        for run in runs:
+            check_finished(run)
+
+        def work(job: Job) -> str:
+            shop = self._workshop(job)
+            return combine(runs, how=how, share=share, rank=rank, name=name, shop=shop, store=self.store)
+
+        return self._soon("combine", work)
 
     def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.config import METHOD_CONFIGS
 from pipelines.runs import IMPORTED
 from pipelines.shifts import FORMAT as SHIFTS
+from pipelines.shifts import MIXED
 from ui.markup import Handout, Html, element
 from ui.panels import duration, size_of
 from ui.view import WORDS
@@ -20,6 +21,12 @@ EXPORT_FORMATS = (
     ("ComfyUI / kohya", "kohya"),
 )
 SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
+MIXES = (
+    ("Add", "add"),
+    ("Between the two", "interpolate"),
+    ("This one's geometry, the other's look", "style"),
+    ("This one, fewer singular values", "truncate"),
+)
 Row = Mapping[str, Any]
 
 
@@ -40,6 +47,8 @@ def day_of(moment: float) -> str:
 
 def method_of(row: Row) -> str:
     """Return the method of a run in words."""
+    if row.get("source") == MIXED:
+        return "Combined"
     return METHODS.get(row["method"], str(row["method"]))
 
 
@@ -56,7 +65,7 @@ def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str =
 
 
 def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
-    state = "example" if row.get("shipped") else WORDS.get(row["state"], row["state"])
+    state = "example" if row.get("shipped") else str(WORDS.get(row["state"], row["state"]))
     return element(
         "button",
         picture(row, handout=handout, side_px=256),

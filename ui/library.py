@@ -6,8 +6,9 @@ import gradio as gr
 
 from pipelines.exchange import LOW_RANK
 from pipelines.lora_names import MAX_RANK
+from pipelines.shifts import RANKS
 from ui import panels
-from ui.cards import EXPORT_FORMATS
+from ui.cards import EXPORT_FORMATS, MIXES
 from ui.page import QUIET, WATCHED, Page
 from ui.replay import SPEEDS
 
@@ -18,7 +19,7 @@ TO_THE_DETAIL = (
 )
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
-    "lib_format", "lib_rank", "moved", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
+    "lib_format", "lib_rank", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
 ]  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def _detail(page: Page) -> None:
             named["verified"] = gr.HTML("")
             named["lib_exported"] = gr.File(label="The adapter", visible=False, interactive=False)
         _moved(page)
+        _combine(page)
         with (
             gr.Column(visible=False) as named["settings_row"],
             gr.Accordion("Do it again elsewhere", open=False),
@@ -102,6 +104,19 @@ def _moved(page: Page) -> None:
             named["spectrum"] = gr.HTML("")
             named["alike"] = gr.Dropdown([], multiselect=True, label="How alike it is to the shifts of")
             named["likeness"] = gr.HTML("")
+
+
+def _combine(page: Page) -> None:
+    """Make a new run from the shifts of this one and of another."""
+    named = page.named
+    with gr.Accordion("Combine", open=False, visible=False) as named["combine_row"]:
+        named["mix_how"] = gr.Radio(list(MIXES), value=MIXES[0][1], label="How")
+        named["mix_with"] = gr.Dropdown([], label="The other run")
+        named["mix_share"] = gr.Slider(0, 1, value=0.5, step=0.05, label="Share of this run", visible=False)
+        named["mix_rank"] = gr.Dropdown(
+            list(RANKS), value=RANKS[2], label="Singular values to keep", visible=False
+        )
+        named["mix"] = gr.Button("Make a new run of them", size="md")
 
 
 def _bring_in(page: Page) -> None:
@@ -165,6 +180,7 @@ def wire(page: Page) -> None:
     comparing = ["chosen", "compared"]
     page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"], **QUIET)
     _wire_moved(page)
+    _wire_combine(page)
     _wire_in_and_out(page)
 
 
@@ -174,6 +190,13 @@ def _wire_moved(page: Page) -> None:
     page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened)
     page.on(named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"])
     page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"])
+
+
+def _wire_combine(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
+    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:], **QUIET)
+    page.on(named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL)
 
 
 def _wire_in_and_out(page: Page) -> None:

@@ -68,6 +68,8 @@ class Shelf:
             **dict.fromkeys(("views", "spectrum", "likeness"), Html("")),
             "moved": gr.update(open=False),
             "shift_row": gr.update(visible=False),
+            "combine_row": gr.update(visible=row.get("kind") == KIND, open=False),
+            "mix_with": gr.update(choices=self._others(chosen), value=None),
             "verified": Html(""),
             "lib_exported": gr.update(value=None, visible=False),
             "settings_row": gr.update(visible=settings is not None),
@@ -137,13 +139,12 @@ class Shelf:
     def moved(self, chosen: str) -> Values:
         """Show what the run's method knows about it, and offer its layers where singular values moved."""
         layers = self.studio.shifted_layers(chosen)
-        others = [row for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen]
         shown = views.drawn(self.studio.views(chosen))
         return {
             "views": shown or element("p", "Nothing is known about what moved in this run.", class_="hint"),
             "shift_row": gr.update(visible=bool(layers)),
             "layer": gr.update(choices=layers, value=None),
-            "alike": gr.update(choices=[(row["name"], row["id"]) for row in others], value=[]),
+            "alike": gr.update(choices=self._others(chosen), value=[]),
         }
 
     def spectrum(self, chosen: str, layer: str) -> Values:
@@ -153,6 +154,31 @@ class Shelf:
     def likeness(self, chosen: str, alike: list[str]) -> Values:
         """Draw how alike the shifts of this run and of others are."""
         return {"likeness": views.drawn([self.studio.correlation([chosen, *alike])]) if alike else Html("")}
+
+    def _others(self, chosen: str) -> list[tuple[str, str]]:
+        """The other runs that hold shifts, by name and id."""
+        return [
+            (row["name"], row["id"]) for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen
+        ]
+
+    # Combining
+
+    def mixing(self, mix_how: str) -> Values:
+        """Show what a way of combining asks for."""
+        return {
+            "mix_with": gr.update(visible=mix_how != "truncate"),
+            "mix_share": gr.update(visible=mix_how == "interpolate"),
+            "mix_rank": gr.update(visible=mix_how == "truncate"),
+        }
+
+    def combine(
+        self, chosen: str, search: str, mix_how: str, mix_with: str | None, mix_share: float, mix_rank: int
+    ) -> Values:
+        """Make a new run from the shifts of this one and another, and open it."""
+        others = [mix_with] if mix_with and mix_how != "truncate" else []
+        run_id = self.studio.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
+        gr.Info("The new run is in the Library; it draws and leaves like any other.", title="Combined")
+        return self.choose(run_id, search)
 
     # In and out
 

@@ -244,3 +244,41 @@ def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     with pytest.raises(ValueError, match="at least two"):
         studio.correlation([run_id])
     studio.delete(again)
+
+
+def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> None:
+    studio, run_id = trained
+
+    def state(one: str) -> dict[str, torch.Tensor]:
+        return load_adapter(studio.store.get(one).file("adapter.safetensors"), base).state_dict()
+
+    own = state(run_id)
+    made = {
+        "twice": studio.combine([run_id, run_id], how="add", name="twice"),
+        "between": studio.combine([run_id, run_id], how="interpolate", share=0.25),
+        "style": studio.combine([run_id, run_id], how="style"),
+        "cut": studio.combine([run_id], how="truncate", rank=4),
+    }
+    assert all(torch.equal(delta, 2 * own[name]) for name, delta in state(made["twice"]).items())
+    for name in ("between", "style"):
+        assert all(torch.allclose(delta, own[key]) for key, delta in state(made[name]).items())
+    cut = state(made["cut"])
+    assert all(torch.equal(delta[:4], own[name][:4]) for name, delta in cut.items())
+    assert not any(delta[4:].any() for delta in cut.values())
+    assert any(delta[4:].any() for delta in own.values())
+    (one,), (double,) = (studio.generate(PICTURE, run_id=which) for which in (run_id, made["twice"]))
+    (doubled,) = studio.generate(PICTURE, run_id=run_id, strength=2.0)
+    assert pixels(double) == pixels(doubled) != pixels(one)
+    card = next(row for row in studio.list_runs() if row["id"] == made["twice"])
+    assert (card["name"], card["source"], card["kind"]) == ("twice", "mixed", "spectral")
+    for how, count, sentence in (
+        ("add", 1, "takes 2 to 8 runs"),
+        ("blend", 2, "not by"),
+        ("truncate", 2, "takes 1"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            studio.combine([run_id] * count, how=how)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        studio.combine([run_id] * 2, how="interpolate", share=1.5)
+    for one in made.values():
+        studio.delete(one)

@@ -184,6 +184,14 @@ class FakeShelf:
         self.calls.append(("import_lora", (path.name, base)))
         return self._bring(name or path.stem, file=path.name)
 
+    def combine(
+        self, run_ids: list[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        self.calls.append(("combine", (run_ids, how, share, rank)))
+        if how != "truncate" and len(run_ids) < 2:
+            raise ValueError(f"To {how} takes 2 runs, not 1.")
+        return self._bring(name or how, file=how)
+
     def load_from_hub(self, repo_id: str) -> str:
         if "/" not in repo_id:
             raise ValueError(f"{repo_id!r} is no Hub id; it looks like someone/something.")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
 from ui import cards, panels
+from ui.cards import MIXES
 from ui.compare import Bench, parsed
 from ui.desk import Desk, suited_steps
 from ui.easel import Easel
@@ -284,6 +285,33 @@ def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, stage: Stage) -> 
     assert not plain["shift_row"]["visible"]
     for run in runs:
         studio.delete(run.id)
+
+
+def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+    runs = [
+        studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        for name in ("Rex", "Max")
+    ]
+    for run in runs:
+        run.append("state", state="done", message="")
+    assert not shelf.detail(example(stage))["combine_row"]["visible"]
+    shown = shelf.detail(runs[0].id)
+    assert shown["combine_row"]["visible"]
+    assert shown["mix_with"]["choices"] == [("Max", runs[1].id)]
+    asked = {how: shelf.mixing(how) for _, how in MIXES}
+    assert [how for how in asked if asked[how]["mix_share"]["visible"]] == ["interpolate"]
+    assert [how for how in asked if asked[how]["mix_rank"]["visible"]] == ["truncate"]
+    with pytest.raises(ValueError, match="takes 2 runs"):
+        shelf.combine(runs[0].id, "", "add", None, 0.5, 16)
+    made = [
+        shelf.combine(runs[0].id, "", "interpolate", runs[1].id, 0.25, 16)["chosen"],
+        shelf.combine(runs[0].id, "", "truncate", runs[1].id, 0.25, 4)["chosen"],
+    ]
+    both, alone = [call[1] for call in studio.calls if call[0] == "combine"][-2:]
+    assert both == ([runs[0].id, runs[1].id], "interpolate", 0.25, 16)
+    assert alone == ([runs[0].id], "truncate", 0.25, 4)
+    for run_id in (*made, *(run.id for run in runs)):
+        studio.delete(run_id)
 
 
 def test_settings_of_another_method_bring_its_fields(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
