@@ -77,13 +77,15 @@ class Conductor:
             photos = self._encode_photos()
             class_started = time.monotonic()
             class_moments = self._class_moments()
+            method = METHODS[self.run.method]
+            adapter = method.adapter(self.base, self.config, ())
+            if method.prepare is not None:
+                method.prepare(adapter, self.base, self._teller(method.preparing))
         except StoppedEarlyError:
             return
         now = time.monotonic()
         start_s = class_started - started
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
-        method = METHODS[self.run.method]
-        adapter = method.adapter(self.base, self.config, ())
         batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
         learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.workshop.training(learning):
@@ -139,10 +141,10 @@ class Conductor:
         if not self.config.prior_preservation:
             return None
 
-        def tell(done: int, total: int) -> None:
-            self._stage("Drawing class images", done=done, total=total)
+        return prior_moments(self.base, self.config, self.cache, self._teller("Drawing class images"))
 
-        return prior_moments(self.base, self.config, self.cache, tell)
+    def _teller(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._stage(name, done=done, total=total)
 
     def _learn(self, learning: Learning, *, batches: Batches, loss: Loss) -> int:
         """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""

@@ -368,6 +368,33 @@ class BlockLoRAConfig(SubjectConfig):
         return BlockPlan.of(self)
 
 
+SPECTRAL_SUBSETS = (
+    "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
+    "Up-Blocks", "Down-Blocks", "Mid-Block", "Up-CA", "Down-CA", "Mid-CA",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SVDiffConfig(SubjectConfig):
+    """SVDiff: only the singular values of the base's weights move."""
+
+    title: ClassVar[str] = "SVDiff"
+
+    subset: str = knob(
+        "UNet",
+        label="Which weights",
+        help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
+        choices=SPECTRAL_SUBSETS,
+    )
+    norm_learning_rate: float = knob(
+        1e-6,
+        label="Norm learning rate",
+        help="Of the norms' gains; taken as the nearest power of two times the learning rate.",
+        low=1e-9,
+        high=1e-1,
+    )
+
+
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
     """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
@@ -377,6 +404,7 @@ def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
 METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {
     "dreambooth": DreamBoothConfig,
     "block_lora": BlockLoRAConfig,
+    "svdiff": SVDiffConfig,
 }
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from pipelines.checkpoints import read_header
 from pipelines.config import (
     ASSETS,
+    SPECTRAL_SUBSETS,
     BlockLoRAConfig,
     DreamBoothConfig,
     SubjectConfig,
+    SVDiffConfig,
     from_dict,
     method_config,
 )
@@ -50,6 +52,9 @@ class Size:
     block_values: Mapping[
         str, tuple[float, float, float]
     ]  # per rank of each block, as BlockPlan.values takes them
+    shifts: dict[str, int]  # spectral shifts of the UNet, by subset
+    text_shifts: int
+    factors_mb: float  # singular vectors of all weights, float32
 
 
 GUESSES = {
@@ -77,6 +82,15 @@ SIZES = {
             "Out2": (6912e-6, 1136e-6, 6064e-6),
             "Out3": (3840e-6, 800e-6, 3072e-6),
         },
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (24_772, 3_840, 1_920, 7_472, 11_200, 6_100, 14_048, 8_416, 2_080, 2_112, 1_408, 320),
+                strict=True,
+            )
+        ),
+        text_shifts=3_368,
+        factors_mb=25,
     ),
     "sd1": Size(
         side_px=512,
@@ -96,6 +110,28 @@ SIZES = {
             "Out2": (66048e-6, 11840e-6, 64960e-6),
             "Out3": (35328e-6, 8000e-6, 30720e-6),
         },
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (
+                    322_856,
+                    43_776,
+                    18_816,
+                    100_160,
+                    140_416,
+                    82_280,
+                    181_568,
+                    107_072,
+                    32_256,
+                    23_808,
+                    15_872,
+                    4_096,
+                ),
+                strict=True,
+            )
+        ),
+        text_shifts=75_341,
+        factors_mb=4_700,
     ),
 }
 CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
@@ -136,7 +172,9 @@ class Costs:
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
     def estimate(self, config: SubjectConfig, *, spec: str, family: str) -> dict[str, float]:
-        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
+        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``, of which
+        ``file_mb`` are the adapter's float32 values.
+        """
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
         rows = 1 + -(-config.steps // sample_every(config))
@@ -155,6 +193,7 @@ class Costs:
             "class_seconds": round(class_seconds, 1),
             "memory_mb": round(_memory_mb(config, size=SIZES[family])),
             "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
+            "file_mb": round(4 * trained_values(config, size=SIZES[family]), 4),
         }
 
     def seconds_left(self, run: Run, events: list[dict[str, Any]]) -> float:
@@ -206,9 +245,14 @@ def _block_values(config: BlockLoRAConfig, size: Size) -> float:
     return config.plan.values(size.block_values) + text
 
 
+def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
+    return (size.shifts[config.subset] + (size.text_shifts if config.text_encoder else 0)) / 1e6
+
+
 TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
     DreamBoothConfig: _dreambooth_values,
     BlockLoRAConfig: _block_values,
+    SVDiffConfig: _svdiff_values,
 }
 
 
@@ -216,9 +260,15 @@ def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
     """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
     pictures = config.batch_size * (2 if config.prior_preservation else 1)
     share = CHECKPOINTED if config.gradient_checkpointing else 1.0
-    return size.weights_mb + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
+    kept = size.weights_mb + _factors_mb(config, size=size)
+    return kept + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
 
 
 def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
-    return 2 + 16 * trained_values(config, size=size)
+    return 2 + 16 * trained_values(config, size=size) + _factors_mb(config, size=size)
+
+
+def _factors_mb(config: SubjectConfig, *, size: Size) -> float:
+    """Return what a base's singular vectors take, in memory and, once for each base, in the cache."""
+    return size.factors_mb if isinstance(config, SVDiffConfig) else 0.0

@@ -26,6 +26,7 @@ from pipelines.config import (
     fill_words,
     from_dict,
     method_config,
+    real_number,
     to_dict,
     whole_number,
 )
@@ -33,13 +34,23 @@ from pipelines.contributions import FILE as CONTRIBUTIONS
 from pipelines.contributions import measure_blocks, touched_blocks
 from pipelines.costs import SIZES, Costs
 from pipelines.devices import Devices, device_names
-from pipelines.exchange import check_finished, check_format, inspect_lora, take_in, verify, write_copy
+from pipelines.exchange import (
+    LOW_RANK,
+    check_finished,
+    check_format,
+    inspect_lora,
+    take_in,
+    verify,
+    write_copy,
+)
 from pipelines.hub import fetch_lora
 from pipelines.jobs import Job, Worker
-from pipelines.library import EXAMPLE_PREFIX, Library
+from pipelines.library import EXAMPLE_PREFIX, Library, kind_of
+from pipelines.lora_names import MAX_RANK
 from pipelines.recall import Layer, picture_facts, recall, save_png
 from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
 from pipelines.settings import read_settings, settings_of
+from pipelines.shifts import KIND, check_mix, combine, correlation_of, shifted_layers, shifts_of
 from pipelines.stack import asked_stack, common_base
 from pipelines.trainings import OUT_OF_MEMORY, Trainings, ran_out_of_memory
 
@@ -155,6 +166,26 @@ class Studio:
             return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.store)
 
         return self._soon("import", work)
+
+    def combine(
+        self, run_ids: Sequence[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        """Make a finished run from the spectral shifts of others on one base, and return its id.
+
+        ``how``: "add" them; "interpolate" two, ``share`` of the first; "style", the geometry of the first and the
+        appearance of the second; "truncate" one to its first ``rank`` singular values.
+        """
+        runs = [self.library.find(run_id) for run_id in run_ids]
+        share, rank = real_number(share, label="The share"), whole_number(rank, label="The rank to keep")
+        check_mix(runs, how=how, share=share, rank=rank)
+        for run in runs:
+            check_finished(run)
+
+        def work(job: Job) -> str:
+            shop = self._workshop(job)
+            return combine(runs, how=how, share=share, rank=rank, name=name, shop=shop, store=self.store)
+
+        return self._soon("combine", work)
 
     def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
@@ -320,7 +351,7 @@ class Studio:
         """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
 
         ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
-        before there is an adapter), ``thumbnail`` the path of the best sample or None.
+        before there is an adapter), ``kind`` "lora", "full" or "spectral", ``thumbnail`` the path of the best sample or None.
         """
         return self.library.cards(shipped=shipped)
 
@@ -472,30 +503,43 @@ class Studio:
         for job in list(self._pictures):
             self.devices.cancel(job)
 
-    def export(self, run_id: str, format: str = "safetensors") -> Path:
-        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip) or kohya."""
-        written = self._write(run_id, format)
+    def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
+        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
+
+        Spectral shifts leave as svdiff-pytorch's two files (a zip), or as the nearest LoRA of a ``rank``.
+        """
+        written = self._write(run_id, format, rank=rank)
         return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written
 
-    def verify_export(self, run_id: str, format: str = "safetensors") -> str:
+    def verify_export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> str:
         """Write a run for another program, read the file back through that program's reader, and say what differs.
 
-        Returns for example "128/128 keys, largest difference 0"; raises ValueError when it did not come back whole.
+        Returns for example "128/128 keys, largest difference 0", and how near a LoRA comes to spectral
+        shifts; raises ValueError when it did not come back whole.
         """
-        run, written = self.library.find(run_id), self._write(run_id, format)
-        return self._soon("export check", lambda job: verify(run, written, format=format))
+        run, written = self.library.find(run_id), self._write(run_id, format, rank=rank)
 
-    def _write(self, run_id: str, format: str) -> Path:
+        def work(job: Job) -> str:
+            return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
+
+        return self._soon("export check", work)
+
+    def _write(self, run_id: str, format: str, *, rank: int) -> Path:
         check_format(format)
+        if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
+            raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
         run = self.library.find(run_id)
         check_finished(run)
         folder = self._outbox / secrets.token_hex(6)
         folder.mkdir()
         if format == "safetensors":
             return run.copy_out("adapter.safetensors", folder)
-        return self._soon(
-            "export", lambda job: write_copy(run, format=format, run_id=run_id, folder=folder), beside=run_id
-        )
+
+        def work(job: Job) -> Path:
+            shop = self._workshop(job)
+            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=shop)
+
+        return self._soon("export", work, beside=run_id)
 
     def inspect_lora(self, path: Path, *, base: str | None = None) -> dict[str, Any]:
         """Return what the header of a LoRA file says, before anything is loaded: rank, keys, base, metadata, ...
@@ -563,7 +607,7 @@ class Studio:
         *,
         base: str | None = None,
     ) -> dict[str, Any]:
-        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb."""
+        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.base)
@@ -573,11 +617,32 @@ class Studio:
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
-        from pipelines.methods import METHODS, dreambooth
+        from pipelines.methods import METHODS, dreambooth, svdiff
 
         run = self.library.find(run_id)
-        method = dreambooth.METHOD if run.method == IMPORTED else METHODS[run.method]  # a LoRA is a LoRA
+        imported = svdiff.METHOD if kind_of(run) == KIND else dreambooth.METHOD  # a LoRA is a LoRA
+        method = imported if run.method == IMPORTED else METHODS[run.method]
         return [asdict(view) for view in method.views(run)]
+
+    def shifted_layers(self, run_id: str) -> list[str]:
+        """Return the layers whose singular values a run moves, as "unet.<module>"; [] when it holds no shifts."""
+        return shifted_layers(self.library.find(run_id))
+
+    def spectrum(self, run_id: str, layer: str, *, strength: float = 1.0) -> dict[str, Any]:
+        """Return the view of one layer's singular values before and after a run, at a strength."""
+        run = self.library.find(run_id)
+        check_finished(run)
+
+        def work(job: Job) -> dict[str, Any]:
+            from pipelines.methods.spectral_views import spectrum
+
+            return asdict(spectrum(shifts_of(run, self._workshop(job))[0], layer, scale=strength))
+
+        return self._soon("spectrum", work, beside=run_id)
+
+    def correlation(self, run_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the view of how alike the spectral shifts of several runs on one base are."""
+        return asdict(correlation_of([self.library.find(run_id) for run_id in run_ids]))
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return rare words of the base's own vocabulary, the rarest first."""

@@ -15,15 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.adapters.core import base_parameter, injected, read_tensors
-from pipelines.adapters.spectral import NORM_RATE, Spectral, shift_size, shifted_weights
+from pipelines.adapters.spectral import Spectral, shift_size, shifted_weights
+from pipelines.shifts import ENDING, FILES, TEXT_FILE, THEIR_PREFIX, UNET_FILE
 
 if TYPE_CHECKING:
     from pipelines.base import Base
-
-UNET_FILE, TEXT_FILE = "spectral_shifts.safetensors", "spectral_shifts_te.safetensors"
-PARTS = {"unet": UNET_FILE, "text_encoder": TEXT_FILE}
-THEIR_PREFIX = {"unet": "", "text_encoder": "text_model."}
-ENDING = ".delta"
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ def write_svdiff(adapter: Spectral, base: "Base", folder: Path) -> Written:
     folder.mkdir(parents=True, exist_ok=True)
     lost, whole, files = 0.0, 0.0, []
     state = adapter.state_dict()
-    for prefix, name in PARTS.items():
+    for prefix, name in FILES.items():
         if prefix == "text_encoder" and not adapter.text_encoder:
             continue
         tensors = {}
@@ -47,11 +43,10 @@ def write_svdiff(adapter: Spectral, base: "Base", folder: Path) -> Written:
             key = f"{prefix}.{path}"
             delta = state.get(f"{key}{ENDING}", torch.zeros(1 if weight.dim() == 1 else shift_size(weight)))
             if weight.dim() == 1:
-                moved = NORM_RATE * delta
                 own = weight.detach().float().cpu()
-                one = (own @ moved.expand_as(own) / own.norm().clamp(min=1e-12)).view(1)
-                lost += float((moved - one * own / own.norm().clamp(min=1e-12)).square().sum())
-                whole += float(moved.square().sum())
+                one = (own @ delta.expand_as(own) / own.norm().clamp(min=1e-12)).view(1)
+                lost += float((delta - one * own / own.norm().clamp(min=1e-12)).square().sum())
+                whole += float(delta.square().sum())
                 delta = one
             else:
                 delta = torch.nn.functional.pad(delta, (0, shift_size(weight) - len(delta)))
@@ -76,7 +71,7 @@ def read_svdiff(folder: Path, base: "Base") -> Spectral:
     with injected(adapter, base):
         own = adapter.state_dict()
         theirs = {}
-        for prefix, name in PARTS.items():
+        for prefix, name in FILES.items():
             if (folder / name).is_file():
                 theirs |= _ours(read_tensors(folder / name)[0], prefix=prefix, base=base)
         unknown = sorted(theirs.keys() - own.keys())
@@ -100,6 +95,6 @@ def _ours(tensors: Mapping[str, Tensor], *, prefix: str, base: "Base") -> dict[s
         delta = delta.float()
         if weight.dim() == 1 and len(delta) == 1:
             norm = weight.norm().clamp(min=1e-12)
-            delta = (torch.relu(norm + delta) / norm - 1.0) * weight / NORM_RATE
+            delta = (torch.relu(norm + delta) / norm - 1.0) * weight
         found[f"{key}{ENDING}"] = delta
     return found

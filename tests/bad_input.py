@@ -336,7 +336,7 @@ BAD = (
         "Downloads are off, so someone/rex was not asked for; start Atelier with ATELIER_HUB=1 to allow them, or download "
         "the .safetensors file yourself and import it."),
     Bad(FILES, "a format that is not written", lambda d: d.studio.export(d.run().id, "docx"),
-        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
     Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
 
@@ -401,7 +401,7 @@ BAD = (
     Bad(API, "train_stop: a run that is not at work", lambda d: d.ask("train_stop", run_id=d.run().id, keep=True),
         "The run 'Rex' is not at work, so there is nothing to stop."),
     Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
-        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya."),
+        "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
 )  # fmt: skip
 
 

@@ -6,15 +6,9 @@ import gradio as gr
 
 from pipelines.config import SampleConfig
 from ui import form, panels, stacking
+from ui.cards import EXPORT_FORMATS
 from ui.easel import OWN_FIELDS
 from ui.page import QUIET, WATCHED, Page
-
-EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "safetensors"),
-    ("diffusers LoRA", "diffusers"),
-    ("PEFT folder", "peft"),
-    ("ComfyUI / kohya", "kohya"),
-)
 
 
 def lay_out(page: Page) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.adapters.spectral import NORM_RATE, Spectral
+from pipelines.adapters.spectral import Spectral
 
 GEOMETRY_LAYERS = (  # P+/XTI's (16, down, 1) to (8, down, 0): these give the geometry, all others the appearance
     "unet.down_blocks.2.attentions.1.",
@@ -88,7 +88,7 @@ class LowRank:
 
     factors: dict[str, tuple[Tensor, Tensor]]
     error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
-    left_out: float  # share of ‖ΔW‖² that lies in norm gains, which no LoRA can hold
+    left_out: float  # share of ‖ΔW‖² that lies in norm gains and embeddings, which no LoRA file can hold
 
 
 def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
@@ -97,9 +97,12 @@ def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
     kept, lost, gains = 0.0, 0.0, 0.0
     for key, shift in adapter.shifts.items():
         if shift.factors is None:
-            gains += float((NORM_RATE * scale * shift.parameter.detach()).square().sum())
+            gains += float((adapter.norm_rate * scale * shift.parameter.detach()).square().sum())
             continue
         gain = shift.change_of_values(scale)
+        if shift.form == "rows":
+            gains += float(gain.square().sum())
+            continue
         order = gain.abs().argsort(descending=True)[:rank]
         chosen = gain[order]
         kept += float(chosen.square().sum())

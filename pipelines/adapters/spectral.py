@@ -5,6 +5,7 @@ any dtype, where a plain rebuild would be off by its rounding. Norm gains move e
 author's code; biases never.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -107,19 +108,29 @@ class Spectral:
     """Shifts of the UNet's singular values, in one of the twelve ``SUBSETS``, and of the text encoder's on request.
 
     ``rank`` trains the first so many singular values of every matrix, 0 all of them. ``batch`` (items per forward)
-    only decides which form each layer takes; the result is the same.
+    only decides which form each layer takes; the result is the same. ``norm_rate`` is the learning rate of norm gains
+    over that of matrices, taken as the nearest power of two, so that a state read back is the state written.
     """
 
     kind = "spectral"
 
     def __init__(
-        self, *, subset: str = "UNet", text_encoder: bool = False, rank: int = 0, batch: int = 2
+        self,
+        *,
+        subset: str = "UNet",
+        text_encoder: bool = False,
+        rank: int = 0,
+        batch: int = 2,
+        norm_rate: float = NORM_RATE,
     ) -> None:
         if subset not in SUBSETS:
             raise ValueError(f"The subset must be one of {', '.join(SUBSETS)}, not {subset!r}.")
         if rank < 0:
             raise ValueError(f"The rank is how many singular values move, 0 for all; got {rank}.")
+        if not 0 < norm_rate < math.inf:
+            raise ValueError(f"The norms' learning rate must be above 0; got {norm_rate:g} of the matrices'.")
         self.subset, self.text_encoder, self.rank, self.batch = subset, text_encoder, rank, batch
+        self.norm_rate = 2.0 ** round(math.log2(norm_rate))
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._shifts: dict[str, Shift] = {}  # by "unet.<module>", sorted
@@ -133,6 +144,7 @@ class Spectral:
                 subset=header["subset"],
                 text_encoder=header["text_encoder"] == "True",
                 rank=int(header["rank"]),
+                norm_rate=float(header["norm_rate"]),
             )
         except (KeyError, ValueError) as error:
             raise ValueError(f"The file's header does not describe spectral shifts ({error!r}).") from error
@@ -142,7 +154,7 @@ class Spectral:
             "subset": self.subset,
             "text_encoder": str(self.text_encoder),
             "rank": str(self.rank),
-            "norm_rate": str(NORM_RATE),
+            "norm_rate": str(self.norm_rate),
         }
 
     @property
@@ -190,7 +202,7 @@ class Spectral:
                 shift.layer.__dict__["weight"] = weight.view(own.shape).to(own.dtype)
         for shifts in self._gains:
             own = torch.stack([_own_weight(shift.layer).detach().float() for shift in shifts])
-            moved = own + NORM_RATE * torch.stack([shift.parameter for shift in shifts])
+            moved = own + self.norm_rate * torch.stack([shift.parameter for shift in shifts])
             for shift, weight in zip(shifts, moved.unbind(0), strict=True):
                 shift.layer.__dict__["weight"] = weight.to(_own_weight(shift.layer).dtype)
         for shift in self._shifts.values():
@@ -201,8 +213,9 @@ class Spectral:
                 shift.gain = gain / shift.factors.values if one_sided else gain
 
     def state_dict(self) -> dict[str, Tensor]:
+        """ "unet.<module>.delta" to δ: of singular values for a matrix, of gains for a norm."""
         return {
-            f"{key}.delta": shift.parameter.detach().to("cpu", copy=True)
+            f"{key}.delta": (self._unit(shift) * shift.parameter.detach()).to("cpu")
             for key, shift in self._shifts.items()
         }
 
@@ -210,7 +223,11 @@ class Spectral:
         check_state(state, {f"{key}.delta": shift.parameter.shape for key, shift in self._shifts.items()})
         with torch.no_grad():
             for key, shift in self._shifts.items():
-                shift.parameter.copy_(state[f"{key}.delta"])
+                shift.parameter.copy_(state[f"{key}.delta"].to(shift.parameter.device) / self._unit(shift))
+
+    def _unit(self, shift: Shift) -> float:
+        """δ for each unit of a parameter."""
+        return self.norm_rate if shift.form == "gain" else 1.0
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
@@ -220,18 +237,24 @@ class Spectral:
             if not at:
                 continue
             if shift.factors is None:
-                yield f"{key}.weight", NORM_RATE * at * shift.parameter.detach()
+                yield f"{key}.weight", self.norm_rate * at * shift.parameter.detach()
                 continue
             change = (shift.factors.left * shift.change_of_values(at)) @ shift.factors.right
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
+    def weights(self, base: "Base") -> dict[str, Tensor]:
+        """Return the base's weights that move, by "unet.<module>", sorted; live wrappers are looked through."""
+        parts = {"text_encoder": "UNet"} if self.text_encoder else {}
+        return {
+            f"{prefix}.{path}": weight
+            for prefix, subset in (parts | {"unet": self.subset}).items()
+            for path, weight in _bare_weights(base.module(prefix), subset).items()
+        }
+
     def _build(self, base: "Base") -> None:
         spectra = Spectra(base, cache_folder())
-        for prefix, subset in (("text_encoder", "UNet"), ("unet", self.subset)):
-            if prefix == "text_encoder" and not self.text_encoder:
-                continue
-            for path, weight in _bare_weights(base.module(prefix), subset).items():
-                self._shifts[f"{prefix}.{path}"] = self._shift(base, f"{prefix}.{path}", weight, spectra)
+        for key, weight in self.weights(base).items():
+            self._shifts[key] = self._shift(base, key, weight, spectra)
         self._pack()
 
     def _shift(self, base: "Base", key: str, weight: Tensor, spectra: Spectra) -> Shift:

@@ -5,6 +5,7 @@ A convolution (c_out, c_in, kh, kw) is read as the matrix (c_out, c_in·kh·kw),
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PROGRESS_EVERY = 16  # weights between two words of progress
 MATRICES = (nn.Linear, nn.Conv2d, nn.Embedding)
 NORMS = (nn.GroupNorm, nn.LayerNorm)
 
@@ -52,6 +54,17 @@ class Spectra:
     def __init__(self, base: "Base", folder: Path | None) -> None:
         self.base = base
         self.folder = folder / base.hash[:24] if folder is not None else None
+
+    def prepare(self, keys: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
+        """Decompose what is not kept yet. ``on_progress(done, total)`` may raise to stop; nothing done is lost."""
+        assert self.folder is not None, "without a folder nothing is kept"
+        missing = [key for key in keys if not (self.folder / f"{key}.safetensors").is_file()]
+        for done, key in enumerate(missing):
+            if done % PROGRESS_EVERY == 0:
+                on_progress(done, len(missing))
+            self.factors(key)
+        if missing:
+            on_progress(len(missing), len(missing))
 
     def factors(self, key: str) -> Factors:
         """Return the factors of "unet.<module>", from the cache when they are there and fit."""

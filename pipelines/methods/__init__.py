@@ -1,8 +1,10 @@
 """How adapters are learned: one module per method, each a row of ``METHODS``."""
 
-from pipelines.methods import block_lora, dreambooth
+from pipelines.methods import block_lora, dreambooth, svdiff
 from pipelines.methods.core import Method, View
 
 __all__ = ["METHODS", "Method", "View"]
 
-METHODS: dict[str, Method] = {method.name: method for method in (dreambooth.METHOD, block_lora.METHOD)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (dreambooth.METHOD, block_lora.METHOD, svdiff.METHOD)
+}

@@ -352,14 +352,14 @@ class FakeStudio(FakeShelf):
         picture.save(path, pnginfo=told)
         return path
 
-    def export(self, run_id: str, format: str) -> Path:
+    def export(self, run_id: str, format: str, *, rank: int = 16) -> Path:
         run = self._run(run_id)
         path = self.root / f"{run.id}-{format}.safetensors"
         path.write_bytes(b"fake")
         return path
 
     def cost(self, method: str, config: Any, n_photos: int, *, base: str | None = None) -> dict[str, float]:
-        return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4}
+        return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4, "file_mb": 1.3}
 
     def warm(self) -> None:
         self.calls.append(("warm", None))
