@@ -395,6 +395,37 @@ class SVDiffConfig(SubjectConfig):
     )
 
 
+@dataclass(frozen=True)
+class TextualInversionConfig(SubjectConfig):
+    """Textual inversion: the embedding of the rare word is all that learns."""
+
+    title: ClassVar[str] = "Textual inversion"
+
+    text_encoder: bool = knob(
+        True, label="Train the text encoder", help="Lets the words change their meaning, too."
+    )
+    prior_preservation: bool = knob(
+        False, label="Prior preservation", help="Keeps the class from turning into your subject."
+    )
+    initializer: str = knob(
+        "",
+        label="Begins as",
+        help="The word whose meaning the rare word has at first; empty is the class word.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.identifier:
+            raise ValueError("Textual inversion needs a rare word that can learn; type one.")
+        if self.prior_preservation:
+            raise ValueError(
+                "Textual inversion leaves the class as it is, so it needs no class images; switch prior "
+                "preservation off."
+            )
+        if not self.text_encoder:
+            raise ValueError("Textual inversion learns through the text encoder; leave that switched on.")
+
+
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
     """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
@@ -405,6 +436,7 @@ METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {
     "dreambooth": DreamBoothConfig,
     "block_lora": BlockLoRAConfig,
     "svdiff": SVDiffConfig,
+    "textual_inversion": TextualInversionConfig,
 }
 
 

@@ -21,6 +21,7 @@ from pipelines.config import (
     DreamBoothConfig,
     SubjectConfig,
     SVDiffConfig,
+    TextualInversionConfig,
     from_dict,
     method_config,
 )
@@ -49,6 +50,7 @@ class Size:
     unet_values: float
     rank_values: dict[str, float]  # per rank, by targets
     text_rank_values: float  # per rank
+    word_values: float  # per token
     block_values: Mapping[
         str, tuple[float, float, float]
     ]  # per rank of each block, as BlockPlan.values takes them
@@ -71,6 +73,7 @@ SIZES = {
         unet_values=4.3,
         rank_values={"attention": 0.0175, "attention+conv": 0.0809},
         text_rank_values=0.0031,
+        word_values=128e-6,
         block_values={
             "In0": (2560e-6, 320e-6, 1600e-6),
             "In1": (4608e-6, 480e-6, 2912e-6),
@@ -99,6 +102,7 @@ SIZES = {
         unet_values=859.5,
         rank_values={"attention": 0.1993, "attention+conv": 1.0508},
         text_rank_values=0.0737,
+        word_values=768e-6,
         block_values={
             "In0": (23552e-6, 3200e-6, 16000e-6),
             "In1": (44032e-6, 4800e-6, 29120e-6),
@@ -249,10 +253,15 @@ def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
     return (size.shifts[config.subset] + (size.text_shifts if config.text_encoder else 0)) / 1e6
 
 
+def _word_values(config: TextualInversionConfig, size: Size) -> float:
+    return len(config.identifier.split()) * size.word_values
+
+
 TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
     DreamBoothConfig: _dreambooth_values,
     BlockLoRAConfig: _block_values,
     SVDiffConfig: _svdiff_values,
+    TextualInversionConfig: _word_values,
 }
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints import MAX_HEADER_BYTES, locate, parse_header, read_header, weights_file
 from pipelines.config import MAX_TEXT, clean_text
+from pipelines.embeddings import KIND as WORDS
+from pipelines.embeddings import compare_embedding, write_embedding
 from pipelines.library import kind_of
 from pipelines.lora_names import PARTS, PEFT_FILES, check_entries, check_file, sort_keys
 from pipelines.runs import IMPORTED, Run, RunStore
@@ -219,6 +221,8 @@ def write_copy(
     from pipelines.conduct import file_facts
 
     facts, target = file_facts(run), folder / f"{run_id}-{format}"
+    if kind_of(run) == WORDS:
+        return write_embedding(run, target, format=format, facts=facts, shop=shop)
     if format == SHIFTS:
         from pipelines.svdiff_files import write_svdiff
 
@@ -250,6 +254,8 @@ def verify(run: Run, written: Path, *, format: str, shop: Workshop, rank: int = 
     original = run.file("adapter.safetensors")
     if format == "safetensors":
         return _same_tensors(read_tensors(original)[0], read_tensors(written)[0], name=written.name)
+    if kind_of(run) == WORDS:
+        return compare_embedding(run, written, format=format, shop=shop)
     if format == SHIFTS:
         adapter, loaded = shifts_of(run, shop)
         with shop.aside(loaded):

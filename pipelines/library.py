@@ -143,7 +143,7 @@ def trained_parameters(run: Run) -> int | None:
 
 
 def kind_of(run: Run) -> str:
-    """Return what a run's adapter is: "lora", "full" or "spectral"; "" before there is one."""
+    """Return what a run's adapter is: "lora", "full", "spectral" or "words"; "" before there is one."""
     try:
         return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
     except (OSError, ValueError):

@@ -104,6 +104,7 @@ def wire(page: Page) -> None:
         ],
     )  # fmt: skip
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
+    page.on(named["shown"].change, layers.clear, gives=["unet_map"], **QUIET)
     page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
     page.on(
         named["ask_blocks"].click,

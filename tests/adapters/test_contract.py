@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.adapters import Full, LoRA, Spectral
+from pipelines.adapters import Full, LoRA, Spectral, Words
 from pipelines.adapters.core import (
     Adapter,
     base_parameter,
@@ -32,6 +32,7 @@ ROWS: dict[str, Callable[[], Adapter]] = {
     "full-text": lambda: Full(text_encoder=True),
     "spectral": lambda: Spectral(),
     "spectral-text": lambda: Spectral(text_encoder=True),
+    "words": lambda: Words(words="dog cat"),
     "spectral-part": lambda: Spectral(subset="UNet-2D", rank=4),
 }
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
