@@ -235,7 +235,9 @@ class Spectral:
             if shift.factors is None:
                 yield f"{key}.weight", self.norm_rate * scale * shift.parameter.detach()
                 continue
-            change = (shift.factors.left * shift.change_of_values(scale)) @ shift.factors.right
+            gain = shift.change_of_values(scale)
+            factors = shift.factors.on(gain.device)
+            change = (factors.left * gain) @ factors.right
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def weights(self, base: "Base") -> dict[str, Tensor]:
@@ -251,6 +253,7 @@ class Spectral:
         spectra = Spectra(base, cache_folder())
         for key, weight in self.weights(base).items():
             self._shifts[key] = self._shift(base, key, weight, spectra)
+        spectra.keep()
         self._pack()
 
     def _shift(self, base: "Base", key: str, weight: Tensor, spectra: Spectra) -> Shift:
@@ -264,7 +267,9 @@ class Spectral:
             return Shift(layer, parameter, "gain")
         factors = spectra.factors(key)
         tokens = self.batch * token_count(key, base)
-        return Shift(layer, parameter, chosen_form(layer, weight, factors, tokens=tokens), factors)
+        form = chosen_form(layer, weight, factors, tokens=tokens)
+        needed = factors.on(weight.device, left=form != "input", right=form != "output")
+        return Shift(layer, parameter, form, needed)
 
     def _pack(self) -> None:
         by_shape: dict[tuple[int, ...], list[Shift]] = {}
