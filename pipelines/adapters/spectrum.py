@@ -3,18 +3,19 @@
 A convolution (c_out, c_in, kh, kw) is read as the matrix (c_out, c_in·kh·kw), as SVDiff does (2303.11305, sec. 3.2).
 """
 
+import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, save_tensors
+from pipelines.adapters.core import save_tensors
+from pipelines.checkpoints import MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
     from pipelines.base import Base
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 16  # weights between two words of progress
+BLOCK = re.compile(r"unet\.(?:(?:down|up)_blocks\.\d+|mid_block)(?=\.)")
 PARTS = ("left", "values", "right")
 MATRICES = (nn.Linear, nn.Conv2d, nn.Embedding)
 NORMS = (nn.GroupNorm, nn.LayerNorm)
@@ -65,21 +67,21 @@ class Spectra:
     def __init__(self, base: "Base", folder: Path | None) -> None:
         self.base = base
         self.folder = folder / base.hash[:24] if folder is not None else None
-        self._open: dict[str, Any] = {}  # shard -> its open file, or None
+        self._open: dict[str, dict[str, Tensor]] = {}  # shard -> what its file holds
         self._fresh: dict[str, dict[str, Factors]] = {}  # shard -> what is not kept yet
 
-    def factors(self, key: str) -> Factors:
+    def factors(self, key: str, weight: Tensor) -> Factors:
         """Return the factors of "unet.<module>", those that are kept if they fit; :meth:`keep` writes the others."""
-        weight = base_parameter(self.base, f"{key}.weight")
         if (kept := self._kept(key, weight)) is not None:
             return kept
         found = decompose(weight).on(torch.device("cpu"))
         self._fresh.setdefault(shard_of(key), {})[key] = found
         return found
 
-    def prepare(self, keys: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
-        """Decompose and keep what is not kept yet. ``on_progress(done, total)`` may raise to stop; nothing done is lost."""
-        missing = [key for key in keys if self._kept(key, base_parameter(self.base, f"{key}.weight")) is None]
+    def prepare(self, weights: Mapping[str, Tensor], on_progress: Callable[[int, int], None]) -> None:
+        """Decompose the matrices and keep what is not kept yet. ``on_progress(done, total)`` may raise to stop; nothing done is lost."""
+        matrices = {key: weight for key, weight in weights.items() if weight.dim() > 1}
+        missing = [key for key, weight in matrices.items() if self._kept(key, weight) is None]
         missing.sort(key=shard_of)
         try:
             for done, key in enumerate(missing):
@@ -87,7 +89,7 @@ class Spectra:
                     self.keep()
                 if done % PROGRESS_EVERY == 0:
                     on_progress(done, len(missing))
-                self.factors(key)
+                self.factors(key, matrices[key])
         finally:
             self.keep()
         if missing:
@@ -98,8 +100,7 @@ class Spectra:
         for shard, found in self._fresh.items() if self.folder is not None else ():
             path = self._path(shard)
             path.parent.mkdir(parents=True, exist_ok=True)
-            known = self._file(shard)
-            tensors = {name: known.get_tensor(name) for name in known.keys()} if known else {}  # noqa: SIM118
+            tensors = dict(self._file(shard))
             for key, parts in found.items():
                 tensors |= {f"{key}.{part}": getattr(parts, part) for part in PARTS}
             try:
@@ -113,18 +114,18 @@ class Spectra:
         assert self.folder is not None
         return self.folder / f"{shard}.safetensors"
 
-    def _file(self, shard: str) -> Any:
-        """Return a block's open file, or None; a damaged one counts as absent."""
+    def _file(self, shard: str) -> dict[str, Tensor]:
+        """Return what a block's file holds; a damaged one counts as empty."""
         if self.folder is not None and shard not in self._open:
             path = self._path(shard)
             try:
-                self._open[shard] = safe_open(path, framework="pt") if path.is_file() else None
-            except (SafetensorError, OSError) as error:
+                self._open[shard] = mapped(path) if path.is_file() else {}
+            except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
                 logger.warning("%s is decomposed again: %s", shard, error)
-                self._open[shard] = None
-        return self._open.get(shard)
+                self._open[shard] = {}
+        return self._open.get(shard, {})
 
-    def _kept(self, key: str, weight: nn.Parameter) -> Factors | None:
+    def _kept(self, key: str, weight: Tensor) -> Factors | None:
         """Return a kept decomposition; one of another shape counts as absent."""
         shard = shard_of(key)
         if key in self._fresh.get(shard, {}):
@@ -132,11 +133,10 @@ class Spectra:
         file = self._file(shard)
         rows, columns = matrix(weight).shape
         size = min(rows, columns)
-        try:
-            left, values, right = [file.get_tensor(f"{key}.{part}") for part in PARTS] if file else [None] * 3
-        except SafetensorError:  # the file has other weights of the block
+        left, values, right = (file.get(f"{key}.{part}") for part in PARTS)
+        if left is None or values is None or right is None:
             return None
-        if left is None or (left.shape, values.shape, right.shape) != (
+        if (left.shape, values.shape, right.shape) != (
             (rows, size),
             (size,),
             (size, columns),
@@ -145,9 +145,31 @@ class Spectra:
         return Factors(left, values, right)
 
 
+def mapped(path: Path) -> dict[str, Tensor]:
+    """Return the float32 tensors of a safetensors file as views of one mapping, of which nothing is read yet.
+
+    safetensors' own reader takes as long to hand out a small tensor as its decomposition would take.
+    """
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(stream.read(length))
+    start, size = 8 + length, path.stat().st_size
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    whole = torch.from_file(str(path), shared=False, size=size // 4, dtype=torch.float32)
+    found = {}
+    for name, entry in entries.items():
+        first, last = ((start + offset) // 4 for offset in entry["data_offsets"])
+        if entry["dtype"] != "F32" or start % 4 or last > len(whole):
+            raise ValueError(f"{name} is not as it was written")
+        found[name] = whole[first:last].view(entry["shape"])
+    return found
+
+
 def shard_of(key: str) -> str:
     """Return the file that a weight's decomposition lies in: one for each block of the UNet, one for each other part."""
-    block = re.match(r"unet\.(?:(?:down|up)_blocks\.\d+|mid_block)(?=\.)", key)
+    block = BLOCK.match(key)
     return block[0] if block else key.partition(".")[0]
 
 

@@ -156,15 +156,15 @@ def test_a_truncated_rank_moves_only_the_first_values(base):
 
 def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     key = "unet.mid_block.resnets.0.conv1"
-    spectra = Spectra(base, tmp_path)
-    first = spectra.factors(key)
+    spectra, weight = Spectra(base, tmp_path), base_parameter(base, f"{key}.weight")
+    first = spectra.factors(key, weight)
     spectra.keep()
     other = Spectra(base, tmp_path)
-    other.factors("unet.mid_block.resnets.0.conv2")
+    other.factors("unet.mid_block.resnets.0.conv2", base.unet.mid_block.resnets[0].conv2.weight)
     other.keep()
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["unet.mid_block.safetensors"]
     monkeypatch.setattr("pipelines.adapters.spectrum.decompose", lambda weight: pytest.fail("was kept"))
-    again = Spectra(base, tmp_path).factors(key)
+    again = Spectra(base, tmp_path).factors(key, weight)
     assert torch.equal(first.left, again.left)
     assert torch.equal(first.values, again.values)
     assert again.right.data_ptr() != first.right.data_ptr()
@@ -176,6 +176,7 @@ def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_agai
         for block in ("mid_block", "up_blocks.3")
         for name in ("conv1", "conv2")
     ]
+    weights = {key: base_parameter(base, f"{key}.weight") for key in keys}
     done = []
 
     def stop(at: int):
@@ -189,12 +190,12 @@ def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_agai
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.adapters.spectrum.PROGRESS_EVERY", 1)
         with pytest.raises(KeyboardInterrupt):
-            Spectra(base, tmp_path).prepare(keys, stop(3))
-        Spectra(base, tmp_path).prepare(keys, stop(-1))
+            Spectra(base, tmp_path).prepare(weights, stop(3))
+        Spectra(base, tmp_path).prepare(weights, stop(-1))
     assert done == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 1), (1, 1)]
     (tmp_path / base.hash[:24] / "unet.up_blocks.3.safetensors").write_bytes(b"torn")
     again = []
-    Spectra(base, tmp_path).prepare(keys, lambda step, total: again.append((step, total)))
+    Spectra(base, tmp_path).prepare(weights, lambda step, total: again.append((step, total)))
     assert again == [(0, 2), (2, 2)]
     assert {shard_of(key) for key in (*keys, "unet.conv_in", "text_encoder.final_layer_norm")} == {
         "unet.mid_block", "unet.up_blocks.3", "unet", "text_encoder"
