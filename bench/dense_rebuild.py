@@ -61,9 +61,11 @@ class DenseRebuild:
         spectra = Spectra(base, cache_folder())
         for key, weight in {} if self.shifts else Spectral(subset=self.subset).weights(base).items():
             layer = base.unet.get_submodule(key.removeprefix("unet."))
-            factors = spectra.factors(key) if weight.dim() > 1 else decompose(weight[None])
+            found = spectra.factors(key, weight) if weight.dim() > 1 else decompose(weight[None])
+            factors = found.on(weight.device)
             delta = nn.Parameter(torch.zeros_like(factors.values))
             self.shifts[key] = (layer, partial(forward, layer, factors, delta), delta)
+        spectra.keep()
         for layer, own, _ in self.shifts.values():
             layer.__dict__["forward"] = own
         self.base, self.base_hash = base, base.hash

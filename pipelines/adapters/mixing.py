@@ -100,6 +100,7 @@ def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
             gains += float((adapter.norm_rate * scale * shift.parameter.detach()).square().sum())
             continue
         gain = shift.change_of_values(scale)
+        vectors = shift.factors.on(gain.device)
         if shift.form == "rows":
             gains += float(gain.square().sum())
             continue
@@ -108,8 +109,8 @@ def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
         kept += float(chosen.square().sum())
         lost += float(gain.square().sum() - chosen.square().sum())
         root = chosen.abs().sqrt()
-        up = shift.factors.left[:, order] * root * chosen.sign()
-        down = root[:, None] * shift.factors.right[order]
+        up = vectors.left[:, order] * root * chosen.sign()
+        down = root[:, None] * vectors.right[order]
         factors[key] = (down.cpu(), up.cpu())
     whole = kept + lost
     return LowRank(

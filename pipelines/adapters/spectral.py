@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, check_state, seat, unwrapped
+from pipelines.adapters.core import base_parameter, check_state, unwrapped
 from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
 from pipelines.blocks import Strength, strength_at
 
@@ -239,36 +239,45 @@ class Spectral:
             if shift.factors is None:
                 yield f"{key}.weight", self.norm_rate * at * shift.parameter.detach()
                 continue
-            change = (shift.factors.left * shift.change_of_values(at)) @ shift.factors.right
+            gain = shift.change_of_values(at)
+            factors = shift.factors.on(gain.device)
+            change = (factors.left * gain) @ factors.right
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def weights(self, base: "Base") -> dict[str, Tensor]:
         """Return the base's weights that move, by "unet.<module>", sorted; live wrappers are looked through."""
+        return {key: _own_weight(layer) for key, layer in self._layers(base).items()}
+
+    def _layers(self, base: "Base") -> dict[str, nn.Module]:
         parts = {"text_encoder": "UNet"} if self.text_encoder else {}
         return {
-            f"{prefix}.{path}": weight
+            f"{prefix}.{path}": layer
             for prefix, subset in (parts | {"unet": self.subset}).items()
-            for path, weight in _bare_weights(base.module(prefix), subset).items()
+            for path, layer in _bare_layers(base.module(prefix), subset).items()
         }
 
     def _build(self, base: "Base") -> None:
         spectra = Spectra(base, cache_folder())
-        for key, weight in self.weights(base).items():
-            self._shifts[key] = self._shift(base, key, weight, spectra)
+        for key, layer in self._layers(base).items():
+            self._shifts[key] = self._shift(base, key, layer, spectra)
+        spectra.keep()
         self._pack()
 
-    def _shift(self, base: "Base", key: str, weight: Tensor, spectra: Spectra) -> Shift:
-        parent, name = seat(base, key)
-        layer = unwrapped(parent.get_submodule(name))
+    def _shift(self, base: "Base", key: str, layer: nn.Module, spectra: Spectra) -> Shift:
+        weight = _own_weight(layer)
         size = shift_size(weight)
         if weight.dim() > 1 and self.rank:
             size = min(size, self.rank)
         parameter = nn.Parameter(torch.zeros(size, device=weight.device))
         if weight.dim() == 1:
             return Shift(layer, parameter, "gain")
-        factors = spectra.factors(key)
-        tokens = self.batch * token_count(key, base)
-        return Shift(layer, parameter, chosen_form(layer, weight, factors, tokens=tokens), factors)
+        factors = spectra.factors(key, weight)
+        if narrow(layer):
+            form = "rebuild"
+        else:
+            form = chosen_form(layer, weight, factors, tokens=self.batch * token_count(key, base))
+        needed = factors.on(weight.device, left=form != "input", right=form != "output")
+        return Shift(layer, parameter, form, needed)
 
     def _pack(self) -> None:
         by_shape: dict[tuple[int, ...], list[Shift]] = {}
@@ -309,16 +318,16 @@ def _own_weight(layer: nn.Module) -> nn.Parameter:
     return weight
 
 
-def _bare_weights(module: nn.Module, subset: str) -> dict[str, Tensor]:
-    """:func:`shifted_weights` of a module in which other adapters may be live: their wrappers are looked through."""
+def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
+    """The layers of :func:`shifted_weights`, where other adapters may be live: their wrappers are looked through."""
     wanted = SUBSETS[subset]
 
-    def walk(current: nn.Module, path: str) -> Iterator[tuple[str, Tensor]]:
+    def walk(current: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         layer = unwrapped(current)
         if isinstance(layer, (*MATRICES, *NORMS)):
             weight = layer._parameters["weight"]
             if weight is not None and wanted(path, weight):
-                yield path, weight
+                yield path, layer
             return
         for name, child in layer.named_children():
             yield from walk(child, f"{path}.{name}" if path else name)
@@ -344,6 +353,12 @@ def token_count(key: str, base: "Base") -> int:
     return max(side >> depth, 1) ** 2
 
 
+def narrow(layer: nn.Module) -> bool:
+    """Whether a matrix is so small that, on a CPU, it is rebuilt together with all of its shape."""
+    weight = _own_weight(layer)
+    return weight.device.type == "cpu" and weight.numel() <= NARROW and not isinstance(layer, nn.Embedding)
+
+
 def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: int) -> str:
     """Return the cheapest exact form for a layer that works on ``tokens`` places, by its products (METHODS' counts).
 
@@ -354,8 +369,6 @@ def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: i
         return "rows"
     rows, columns = matrix(weight).shape
     size = min(rows, columns)
-    if weight.device.type == "cpu" and weight.numel() <= NARROW:
-        return "rebuild"
     costs = {
         "rebuild": 4 * size * rows * columns + 2 * tokens * rows * columns,
         "branch": 4 * tokens * size * (rows + columns),

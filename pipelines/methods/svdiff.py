@@ -27,8 +27,7 @@ def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:
 
 def prepare(adapter: Spectral, base: "Base", on_progress: Callable[[int, int], None]) -> None:
     """Decompose the base's weights, once for each base; ``on_progress`` may raise to stop between two of them."""
-    matrices = [key for key, weight in adapter.weights(base).items() if weight.dim() > 1]
-    Spectra(base, cache_folder()).prepare(matrices, on_progress)
+    Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
 
 
 def views(run: Any) -> list[View]:

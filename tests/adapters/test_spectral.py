@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters import mixing, spectral
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
 from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
-from pipelines.adapters.spectrum import Spectra, decompose, matrix
+from pipelines.adapters.spectrum import Spectra, decompose, matrix, shard_of
 from pipelines.config import ASSETS
 from pipelines.svdiff_files import read_svdiff, write_svdiff
 from tests.tolerances import assert_close
@@ -156,12 +156,50 @@ def test_a_truncated_rank_moves_only_the_first_values(base):
 
 def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     key = "unet.mid_block.resnets.0.conv1"
-    first = Spectra(base, tmp_path).factors(key)
-    monkeypatch.setattr(spectral, "decompose", None, raising=False)
+    spectra, weight = Spectra(base, tmp_path), base_parameter(base, f"{key}.weight")
+    first = spectra.factors(key, weight)
+    spectra.keep()
+    other = Spectra(base, tmp_path)
+    other.factors("unet.mid_block.resnets.0.conv2", base.unet.mid_block.resnets[0].conv2.weight)
+    other.keep()
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["unet.mid_block.safetensors"]
     monkeypatch.setattr("pipelines.adapters.spectrum.decompose", lambda weight: pytest.fail("was kept"))
-    again = Spectra(base, tmp_path).factors(key)
+    again = Spectra(base, tmp_path).factors(key, weight)
     assert torch.equal(first.left, again.left)
     assert torch.equal(first.values, again.values)
+    assert again.right.data_ptr() != first.right.data_ptr()
+
+
+def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_again(base, tmp_path):
+    keys = [
+        f"unet.{block}.resnets.0.{name}"
+        for block in ("mid_block", "up_blocks.3")
+        for name in ("conv1", "conv2")
+    ]
+    weights = {key: base_parameter(base, f"{key}.weight") for key in keys}
+    done = []
+
+    def stop(at: int):
+        def tell(step: int, total: int) -> None:
+            done.append((step, total))
+            if step == at:
+                raise KeyboardInterrupt
+
+        return tell
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.adapters.spectrum.PROGRESS_EVERY", 1)
+        with pytest.raises(KeyboardInterrupt):
+            Spectra(base, tmp_path).prepare(weights, stop(3))
+        Spectra(base, tmp_path).prepare(weights, stop(-1))
+    assert done == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 1), (1, 1)]
+    (tmp_path / base.hash[:24] / "unet.up_blocks.3.safetensors").write_bytes(b"torn")
+    again = []
+    Spectra(base, tmp_path).prepare(weights, lambda step, total: again.append((step, total)))
+    assert again == [(0, 2), (2, 2)]
+    assert {shard_of(key) for key in (*keys, "unet.conv_in", "text_encoder.final_layer_norm")} == {
+        "unet.mid_block", "unet.up_blocks.3", "unet", "text_encoder"
+    }  # fmt: skip
 
 
 @torch.no_grad()
