@@ -38,7 +38,8 @@ def main() -> int:
         return 1
     testing = sys.argv[1:2] == ["test"]
     set_up(HERE / ("requirements-dev.txt" if testing else "requirements.txt"))
-    what = ["-m", "pytest", *sys.argv[2:]] if testing else [HERE / "app.py", *sys.argv[1:]]
+    apart = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]  # a test file stays in one process
+    what = ["-m", "pytest", *apart, *sys.argv[2:]] if testing else [HERE / "app.py", *sys.argv[1:]]
     try:
         return subprocess.run([PYTHON, *what], cwd=HERE, check=False).returncode
     except KeyboardInterrupt:

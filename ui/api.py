@@ -17,12 +17,16 @@ MOST_PHOTOS = 20
 
 
 def add(studio: "Studio", handout: Handout) -> None:
-    """Add the endpoints generate, generate_stack, train_start, train_status, train_stop, list_runs, export_run to the Blocks."""
+    """Add the endpoints to the Blocks: generate, generate_stack, train_start, train_status, train_stop, list_runs,
+    export_run, compare, recall.
+    """
     _add_generate(studio, handout)
     _add_generate_stack(studio, handout)
     _add_train_start(studio)
     _add_watching(studio)
     _add_export(studio, handout)
+    _add_compare(studio, handout)
+    _add_recall(studio)
 
 
 def _add_generate(studio: "Studio", handout: Handout) -> None:
@@ -133,4 +137,45 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
         ],
         outputs=gr.File(visible=False, label="file"),
         api_name="export_run",
+    )
+
+
+def _add_compare(studio: "Studio", handout: Handout) -> None:
+    def compare(
+        runs: list[str | None], across: str, values: list[Any], settings: dict[str, Any] | None
+    ) -> tuple[str, str]:
+        """Draw runs (null: the untouched base) across "prompts", "seeds" or "strengths"; a labelled PNG and its JSON.
+
+        ``settings`` are fields of SampleConfig, such as prompt, seed or steps.
+        """
+        config = from_dict(SampleConfig, settings or {})
+        found = studio.compare([run or None for run in runs], across=across, values=values, config=config)
+        return str(handout.copy(found["grid"])), str(handout.copy(found["json"]))
+
+    gr.Button(visible=False).click(
+        told_in_the_page(compare),
+        inputs=[
+            gr.JSON([None], visible=False, label="runs"),
+            gr.Textbox("seeds", visible=False, label="across"),
+            gr.JSON([0], visible=False, label="values"),
+            gr.JSON({}, visible=False, label="settings"),
+        ],
+        outputs=[gr.File(visible=False, label="grid"), gr.File(visible=False, label="table")],
+        api_name="compare",
+        concurrency_id="pictures",
+    )
+
+
+def _add_recall(studio: "Studio") -> None:
+    def recall(picture: str | None) -> dict:
+        """Return what a PNG drawn by Atelier was made with: sample settings, runs and strengths, base."""
+        if not picture:
+            raise ValueError("There is no picture; send a PNG that Atelier drew.")
+        return studio.recall(Path(picture))
+
+    gr.Button(visible=False).click(
+        told_in_the_page(recall),
+        inputs=[gr.File(visible=False, type="filepath", label="picture")],
+        outputs=gr.JSON(visible=False, label="settings"),
+        api_name="recall",
     )

@@ -63,6 +63,7 @@ class Desk:
         example = self.examples[name]
         return {
             "source": self.source_of(name),
+            "told": None,
             "class_noun": example["class_noun"],
             "identifier": example["identifier"],
             "upload": None,
@@ -76,13 +77,19 @@ class Desk:
         """Click 1 goes on: show the result that ships with the example."""
         return self.stage.show_run(self.examples[name]["run"])
 
-    def choose_files(self, upload: list[str] | None, source: Values | None, base: str) -> Values:
-        """Take photographs of the visitor's own and show their square crops; an example's words go with it."""
-        words = {"class_noun": "", "identifier": ""} if source and source["title"] else {}
+    def choose_files(
+        self, upload: list[str] | None, source: Values | None, base: str, told: Values | None = None
+    ) -> Values:
+        """Take photographs of the visitor's own and show their square crops; an example's words go with it.
+
+        ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
+        """
+        words = {"class_noun": "", "identifier": ""} if source and source["title"] and not told else {}
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             return {"source": None, "crops_row": gr.update(visible=False), "guide": panels.guide(1)}
-        source = {"title": "", "files": list(upload), "crops": {}, "captions": {}}
+        kept = {what: told_captions(told, upload, what=what) for what in ("captions", "repeats")}
+        source = {"title": "", "files": list(upload), "crops": {}, **kept}
         cleared = {
             "source": source,
             "nudge_row": gr.update(visible=False),
@@ -148,6 +155,10 @@ class Desk:
             "plan": gr.update(choices=plans, value=plans[0][1]),
             "needs": panels.base_needs(self.bases[base]),
         }
+
+    def suit(self, plan: str, base: str, source: Values | None, told: Values | None) -> Values:
+        """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
+        return {} if told else self.choose_plan(plan, base, source)
 
     def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
         """Fill the advanced fields from a preset, its steps suited to the number of photographs."""
@@ -248,6 +259,17 @@ def suited_steps(steps: int, *, photos: int) -> int:
 def own_fields(method: str) -> Values:
     """Show the fields that are a method's own and hide those of the others."""
     return {f"own_{name}": gr.update(visible=name == method) for name in METHOD_CONFIGS}
+
+
+def told_captions(told: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
+    """Return the captions (or repeats) by file name that settings hold for photographs: by name, else by place in the
+    run."""
+    captions = told.get(what, {}) if told else {}
+    names = [Path(file).name for file in files]
+    if any(name in captions for name in names):
+        return {name: captions[name] for name in names if name in captions}
+    placed = {name: captions.get(f"{place:02d}.png", "") for place, name in enumerate(names)}
+    return {name: text for name, text in placed.items() if text}
 
 
 def card(chosen: bool) -> list[str]:

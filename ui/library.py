@@ -157,6 +157,7 @@ def wire(page: Page) -> None:
     shelf, named = page.shelf, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
     page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
+    page.on(named["seen"].change, shelf.browse, **browsing, **QUIET)
     page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
     page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, told="value", **QUIET)
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
@@ -215,6 +216,13 @@ def _wire_in_and_out(page: Page) -> None:
     page.on(
         named["settings_in"].upload,
         shelf.read_settings,
-        takes=["settings_in", "base"],
-        gives=["settings_in", "tabs", "plan", *dict.fromkeys((*page.training, *page.advanced))],
+        takes=["settings_in", "base", "source"],
+        gives=[
+            "settings_in",
+            "source",
+            "told",
+            "tabs",
+            "plan",
+            *dict.fromkeys((*page.training, *page.advanced)),
+        ],
     )

@@ -10,7 +10,7 @@ from pipelines.config import method_config, preset_names
 from pipelines.shifts import KIND
 from ui import cards, form, views
 from ui.cards import EXPORT_FORMATS, SHIFT_FORMATS
-from ui.desk import own_fields
+from ui.desk import own_fields, told_captions
 from ui.easel import Easel
 from ui.markup import Html, element
 from ui.stage import Stage, Values
@@ -215,8 +215,8 @@ class Shelf:
         run_id = self.studio.load_from_hub(hub_id.strip())
         return self.choose(run_id, search) | {"hub_id": ""}
 
-    def read_settings(self, settings_in: str, base: str) -> Values:
-        """Fill the form of the page Train from the settings of another run."""
+    def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
+        """Fill the form of the page Train from the settings of another run; its captions go to the photographs."""
         content = Path(settings_in).read_bytes()
         try:
             text = content.decode("utf-8")
@@ -228,7 +228,11 @@ class Shelf:
         family = next(facts["family"] for facts in self.studio.bases() if facts["spec"] == base)
         plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
-        moved = {"settings_in": None, "tabs": gr.Tabs(selected="train"), "plan": plan}
+        held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
+        moved = {"settings_in": None, "told": held, "tabs": gr.Tabs(selected="train"), "plan": plan}
+        if source and not source["title"]:
+            kept = {what: told_captions(held, source["files"], what=what) for what in held}
+            moved["source"] = source | kept
         return form.filled(method, config) | own_fields(method) | moved
 
 

@@ -101,6 +101,8 @@ class Stage:
         same_run = drawn.get("run") == view.id
         changed = {part for part in now if not same_run or drawn.get(part) != now[part]}
         values: Values = {"drawn": now} if changed else {}
+        if changed & {"state", "queue"}:
+            values["seen"] = [view.id, view.state, *[row[:2] for row in line]]
         if "progress" in changed:
             values["progress"] = panels.progress(view)
         if "curves" in changed:

@@ -124,7 +124,7 @@ def wire(page: Page) -> None:
         click = page.on(
             named[f"first_example_{name}"].click,
             bound(desk.choose_example, name),
-            gives=["upload", "prompt", "seed", *subject],
+            gives=["upload", "prompt", "seed", "told", *subject],
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
@@ -165,12 +165,12 @@ def wire(page: Page) -> None:
 def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
     desk = page.desk
 
-    def choose(first_upload: list[str] | None, source: Any, base: str) -> dict[str, Any]:
-        return desk.choose_files(first_upload, source, base)
+    def choose(first_upload: list[str] | None, **known: Any) -> dict[str, Any]:
+        return desk.choose_files(first_upload, **known)
 
-    taken = page.on(event, choose, takes=["first_upload", "source", "base"], gives=gives)
+    taken = page.on(event, choose, takes=["first_upload", "source", "base", "told"], gives=gives)
     page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    page.on(taken.success, desk.choose_plan, takes=["plan", "base", "source"], gives=page.advanced, **QUIET)
+    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=page.advanced, **QUIET)
 
 
 def _wire_play(page: Page) -> None:

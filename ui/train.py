@@ -251,6 +251,7 @@ def _wire_subject(page: Page) -> None:
             bound(desk.choose_example, name),
             gives=[
                 "source",
+                "told",
                 "class_noun",
                 "identifier",
                 "upload",
@@ -266,10 +267,14 @@ def _wire_subject(page: Page) -> None:
     crops = ["source", "crops_row", "crops"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
-        taken = page.on(event, desk.choose_files, takes=["upload", "source", "base"], gives=changed)
+        taken = page.on(event, desk.choose_files, takes=["upload", "source", "base", "told"], gives=changed)
         page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
         page.on(
-            taken.success, desk.choose_plan, takes=["plan", "base", "source"], gives=page.advanced, **QUIET
+            taken.success,
+            desk.suit,
+            takes=["plan", "base", "source", "told"],
+            gives=page.advanced,
+            **QUIET,
         )
 
     page.on(

@@ -81,7 +81,8 @@ class FakeShelf:
             "method": told["method"],
             "config": to_dict(config),
             "base": "embedded",
-            "captions": {},
+            "captions": told.get("captions", {}),
+            "repeats": told.get("repeats", {}),
             "name": "",
         }
 

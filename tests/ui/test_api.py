@@ -101,3 +101,24 @@ def test_the_upload_of_a_text_is_refused(client: Client, tmp_path: Path) -> None
     note.write_text("not a picture")
     with pytest.raises(AppError):
         start(client, [note], steps=5)
+
+
+def test_runs_are_compared_and_a_picture_is_recalled(client: Client, served: Served) -> None:
+    example = served.studio.examples()[0]["run"]
+    grid, table = client.predict(
+        runs=[None, example], across="seeds", values=[3, 4], settings={"prompt": "a dog"}, api_name="/compare"
+    )
+    assert Path(grid).read_bytes().startswith(b"\x89PNG")
+    assert Path(table).suffix == ".json"
+    runs, across, values, config = next(
+        facts for name, facts in reversed(served.studio.calls) if name == "compare"
+    )
+    assert (runs, across, values, config.prompt) == ((None, example), "seeds", (3, 4), "a dog")
+    drawn = client.predict(
+        prompt="a cat", run_id=example, strength=1.0, settings={"seed": 9}, api_name="/generate"
+    )
+    picture = drawn[0]["image"] if isinstance(drawn[0], dict) else drawn[0][0]
+    told = client.predict(picture=handle_file(picture), api_name="/recall")
+    assert (told["sample"]["prompt"], told["sample"]["seed"]) == ("a cat", 9)
+    with pytest.raises(AppError, match="carries no settings"):
+        client.predict(picture=handle_file(grid), api_name="/recall")

@@ -358,6 +358,37 @@ def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path)
         shelf.read_settings(str(path), "embedded")
 
 
+def test_settings_that_were_read_in_outlive_the_photographs_added_next(
+    shelf: Shelf, stage: Stage, tmp_path: Path
+) -> None:
+    desk, own = Desk(stage), example(stage)
+    photos = stage.studio.examples()[0]["photos"]
+    told = stage.studio.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(told))
+    values = shelf.read_settings(str(path), "embedded", None)
+    held = values["told"]
+    assert "source" not in values
+    assert held["captions"] == {"01.png": "a zwx dog asleep"}
+    files = [str(photo) for photo in photos[:2]]
+    example_before = desk.source_of(next(iter(desk.examples)))
+    values = desk.choose_files(files, example_before, "embedded", held)
+    assert "class_noun" not in values, "the words of the settings stay"
+    assert values["source"]["captions"] == {photos[1].name: "a zwx dog asleep"}, "the second photograph's"
+    assert desk.suit("dreambooth/Quick", "embedded", values["source"], held) == {}
+    assert desk.suit("dreambooth/Quick", "embedded", values["source"], None)["steps"] > 0
+    uploaded = {"title": "", "files": files, "crops": {}, "captions": {}}
+    values = shelf.read_settings(str(path), "embedded", uploaded)
+    assert values["source"]["captions"] == {photos[1].name: "a zwx dog asleep"}
+    assert desk.choose_example(next(iter(desk.examples)))["told"] is None
+
+
+def test_the_shelf_is_drawn_anew_when_a_run_changes_its_state(stage: Stage, own: str) -> None:
+    values = stage.show_run(own)
+    assert values["seen"][:2] == [own, "done"]
+    assert "seen" not in stage.watch(own, values["drawn"]), "nothing has changed"
+
+
 def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -> None:
     with pytest.raises(ValueError, match="someone/something"):
         shelf.from_hub("  ", "")

@@ -19,6 +19,8 @@ PUBLIC = {
     "train_stop",
     "list_runs",
     "export_run",
+    "compare",
+    "recall",
 }
 
 
@@ -38,7 +40,7 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 8, "playground and first page by button and key, blocks, Compare, the API's two"
+    assert len(shared) == 9, "playground and first page by button and key, blocks, Compare, the API's three"
 
 
 def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:

@@ -67,3 +67,9 @@ def test_repeats_and_captions_reach_the_run(stage: Stage, studio: FakeStudio, so
     while studio.status(values["shown"])["state"] in ("queued", "running"):
         pass
     studio.delete(values["shown"])
+
+
+def test_repeats_that_were_read_in_go_to_the_photographs(stage: Stage, photographs: list[Path]) -> None:
+    held = {"captions": {}, "repeats": {"01.png": 4}}
+    chosen = Desk(stage).choose_files([str(path) for path in photographs], None, "embedded", held)
+    assert chosen["source"]["repeats"] == {photographs[1].name: 4}
