@@ -65,6 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
             told["config"],
             _files(wanted.photos),
             captions=told["captions"],
+            repeats=told["repeats"],
             name=wanted.name or told["name"],
         )
         state = follow(studio, run_id, screen=sys.stderr)

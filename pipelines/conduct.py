@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
 from pipelines.checkpoints import EMBEDDED
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, method_config
+from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
 from pipelines.jobs import Job
 from pipelines.methods import METHODS
-from pipelines.methods.dreambooth import prior_moments
+from pipelines.methods.subject import prior_moments
 from pipelines.metrics import Similarity, measure
 from pipelines.recall import Layer, picture_facts, save_png
 from pipelines.runs import Run, read_run, write_atomic
@@ -54,7 +54,7 @@ class Conductor:
     serve: Callable[[], None]
     cache: Path
     costs: Costs
-    config: DreamBoothConfig = field(init=False)
+    config: SubjectConfig = field(init=False)
     base: Base = field(init=False)
     photos: list[Image.Image] = field(init=False)
     similarity: Similarity | None = None
@@ -77,13 +77,15 @@ class Conductor:
             photos = self._encode_photos()
             class_started = time.monotonic()
             class_moments = self._class_moments()
+            method = METHODS[self.run.method]
+            adapter = method.adapter(self.base, self.config, ())
+            if method.prepare is not None:
+                method.prepare(adapter, self.base, self._teller(method.preparing))
         except StoppedEarlyError:
             return
         now = time.monotonic()
         start_s = class_started - started
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
-        method = METHODS[self.run.method]
-        adapter = method.adapter(self.base, self.config, ())
         batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
         learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.workshop.training(learning):
@@ -122,25 +124,27 @@ class Conductor:
         captions = self.run.read_json("captions.json") or {}
         texts = tuple(str(captions.get(path.name, "")) for path in paths)
         names = tuple(path.name for path in paths)
+        repeats = self.run.read_json("repeats.json") or {}
+        times = tuple(int(repeats.get(name, 1)) for name in names)
         cached = self.run.file("moments.safetensors")
         if cached.is_file():
-            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names)
+            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names, repeats=times)
         pictures = [
             Photo(name=path.name, image=image, caption=text, crop=(0, 0, image.width))
             for path, image, text in zip(paths, self.photos, texts, strict=True)
         ]
         encoded = encode(self.base, pictures)
         save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
-        return encoded
+        return replace(encoded, repeats=times)
 
     def _class_moments(self) -> Moments | None:
         if not self.config.prior_preservation:
             return None
 
-        def tell(done: int, total: int) -> None:
-            self._stage("Drawing class images", done=done, total=total)
+        return prior_moments(self.base, self.config, self.cache, self._teller("Drawing class images"))
 
-        return prior_moments(self.base, self.config, self.cache, tell)
+    def _teller(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._stage(name, done=done, total=total)
 
     def _learn(self, learning: Learning, *, batches: Batches, loss: Loss) -> int:
         """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""

@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+from pipelines.blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_TEXT = 300  # characters of anything a user types
@@ -201,8 +203,10 @@ class LoopConfig(Checked):
 
 
 @dataclass(frozen=True)
-class DreamBoothConfig(LoopConfig):
-    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+class SubjectConfig(LoopConfig):
+    """What every method that learns one subject has: its words, prompts, class images and samples."""
+
+    title: ClassVar[str]  # what the page calls the method
 
     identifier: str = knob(
         "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
@@ -218,25 +222,8 @@ class DreamBoothConfig(LoopConfig):
     class_prompt: str = knob(
         "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
     )
-    weights: str = knob(
-        "lora",
-        label="What is trained",
-        help="A small LoRA, or every weight of the UNet.",
-        choices=("lora", "full"),
-    )
-    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
-    alpha: float = knob(
-        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
-    )
-    targets: str = knob(
-        "attention",
-        label="LoRA targets",
-        help="Which layers get a LoRA.",
-        choices=("attention", "attention+conv"),
-    )
-    text_encoder: bool = knob(False, label="Train the text encoder", help="Adds a LoRA to the text encoder.")
-    text_encoder_rank: int = knob(
-        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    text_encoder: bool = knob(
+        False, label="Train the text encoder", help="Lets the words change their meaning, too."
     )
     prior_preservation: bool = knob(
         True, label="Prior preservation", help="Keeps the class from turning into your subject."
@@ -279,7 +266,6 @@ class DreamBoothConfig(LoopConfig):
     sample_steps: int = knob(
         20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
     )
-
     measure: bool = knob(
         True, label="Measure the result", help="Scores likeness, wording and variety at the end."
     )
@@ -303,13 +289,155 @@ class DreamBoothConfig(LoopConfig):
         return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
 
 
+@dataclass(frozen=True)
+class DreamBoothConfig(SubjectConfig):
+    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+
+    title: ClassVar[str] = "DreamBooth"
+
+    weights: str = knob(
+        "lora",
+        label="What is trained",
+        help="A small LoRA, or every weight of the UNet.",
+        choices=("lora", "full"),
+    )
+    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
+    alpha: float = knob(
+        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
+    )
+    targets: str = knob(
+        "attention",
+        label="LoRA targets",
+        help="Which layers get a LoRA.",
+        choices=("attention", "attention+conv"),
+    )
+    text_encoder_rank: int = knob(
+        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    )
+
+
+@dataclass(frozen=True)
+class BlockLoRAConfig(SubjectConfig):
+    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or is left as it is."""
+
+    title: ClassVar[str] = "Block LoRA"
+
+    part: str = knob(
+        "all",
+        label="Blocks",
+        help="upper: In0 and Out3, middle: In1 and Out2, bottom: In2 and Out1.",
+        choices=tuple(PARTS),
+    )
+    rank: int = knob(
+        8,
+        label="Rank in these blocks",
+        help="Of linear layers and 1x1 convolutions; 0 is none.",
+        low=0,
+        high=MAX_BLOCK_RANK,
+        step=1,
+    )
+    conv_rank: int = knob(
+        4,
+        label="Convolution rank in these blocks",
+        help="Of 3x3 convolutions (LoCon); 0 is a LoRA of the attention alone.",
+        low=0,
+        high=MAX_BLOCK_RANK,
+        step=1,
+    )
+    ranks: str = knob(
+        "",
+        label="Rank of each block",
+        help="Nine numbers, In0 to In3, Mid, Out0 to Out3, instead of the two above; empty leaves those.",
+    )
+    conv_ranks: str = knob(
+        "", label="Convolution rank of each block", help="Nine numbers in the same order; empty leaves those."
+    )
+    text_encoder_rank: int = knob(
+        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        plan = self.plan
+        if not any(plan.ranks) and not any(plan.conv_ranks) and not self.text_encoder:
+            raise ValueError("Every block has rank 0, so nothing would be learned; give one of them a rank.")
+
+    @property
+    def plan(self) -> BlockPlan:
+        """The rank and the convolution rank of every block."""
+        return BlockPlan.of(self)
+
+
+SPECTRAL_SUBSETS = (
+    "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
+    "Up-Blocks", "Down-Blocks", "Mid-Block", "Up-CA", "Down-CA", "Mid-CA",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SVDiffConfig(SubjectConfig):
+    """SVDiff: only the singular values of the base's weights move."""
+
+    title: ClassVar[str] = "SVDiff"
+
+    subset: str = knob(
+        "UNet",
+        label="Which weights",
+        help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
+        choices=SPECTRAL_SUBSETS,
+    )
+    norm_learning_rate: float = knob(
+        1e-6,
+        label="Norm learning rate",
+        help="Of the norms' gains; taken as the nearest power of two times the learning rate.",
+        low=1e-9,
+        high=1e-1,
+    )
+
+
+@dataclass(frozen=True)
+class TextualInversionConfig(SubjectConfig):
+    """Textual inversion: the embedding of the rare word is all that learns."""
+
+    title: ClassVar[str] = "Textual inversion"
+
+    text_encoder: bool = knob(
+        True, label="Train the text encoder", help="Lets the words change their meaning, too."
+    )
+    prior_preservation: bool = knob(
+        False, label="Prior preservation", help="Keeps the class from turning into your subject."
+    )
+    initializer: str = knob(
+        "",
+        label="Begins as",
+        help="The word whose meaning the rare word has at first; empty is the class word.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.identifier:
+            raise ValueError("Textual inversion needs a rare word that can learn; type one.")
+        if self.prior_preservation:
+            raise ValueError(
+                "Textual inversion leaves the class as it is, so it needs no class images; switch prior "
+                "preservation off."
+            )
+        if not self.text_encoder:
+            raise ValueError("Textual inversion learns through the text encoder; leave that switched on.")
+
+
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
     """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
     return " ".join(filled.split())
 
 
-METHOD_CONFIGS: Mapping[str, type[DreamBoothConfig]] = {"dreambooth": DreamBoothConfig}
+METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {
+    "dreambooth": DreamBoothConfig,
+    "block_lora": BlockLoRAConfig,
+    "svdiff": SVDiffConfig,
+    "textual_inversion": TextualInversionConfig,
+}
 
 
 def to_dict(config: Checked) -> dict[str, Any]:
@@ -329,7 +457,7 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
     return cls(**data)
 
 
-def method_config(method: str) -> type[DreamBoothConfig]:
+def method_config(method: str) -> type[SubjectConfig]:
     """Return the config class of a method. Raises ValueError naming the methods there are."""
     if method not in METHOD_CONFIGS:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(METHOD_CONFIGS)}.")
@@ -341,7 +469,7 @@ def preset_names(method: str, family: str) -> list[str]:
     return list(_presets(method, family))
 
 
-def preset(method: str, family: str, name: str = "Quick") -> DreamBoothConfig:
+def preset(method: str, family: str, name: str = "Quick") -> SubjectConfig:
     """Return a shipped preset. Raises ValueError naming the presets there are."""
     presets = _presets(method, family)
     if name not in presets:

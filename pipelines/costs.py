@@ -6,6 +6,7 @@ stand in. Nothing here needs torch.
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,17 @@ from statistics import median
 from typing import Any
 
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, DreamBoothConfig, from_dict, method_config
+from pipelines.config import (
+    ASSETS,
+    SPECTRAL_SUBSETS,
+    BlockLoRAConfig,
+    DreamBoothConfig,
+    SubjectConfig,
+    SVDiffConfig,
+    TextualInversionConfig,
+    from_dict,
+    method_config,
+)
 from pipelines.runs import Run, write_json
 
 SMOOTHING = 0.5  # how much the newest measurement counts
@@ -39,6 +50,13 @@ class Size:
     unet_values: float
     rank_values: dict[str, float]  # per rank, by targets
     text_rank_values: float  # per rank
+    word_values: float  # per token
+    block_values: Mapping[
+        str, tuple[float, float, float]
+    ]  # per rank of each block, as BlockPlan.values takes them
+    shifts: dict[str, int]  # spectral shifts of the UNet, by subset
+    text_shifts: int
+    factors_mb: float  # singular vectors of all weights, float32
 
 
 GUESSES = {
@@ -55,6 +73,27 @@ SIZES = {
         unet_values=4.3,
         rank_values={"attention": 0.0175, "attention+conv": 0.0809},
         text_rank_values=0.0031,
+        word_values=128e-6,
+        block_values={
+            "In0": (2560e-6, 320e-6, 1600e-6),
+            "In1": (4608e-6, 480e-6, 2912e-6),
+            "In2": (5632e-6, 560e-6, 3856e-6),
+            "In3": (0.0, 416e-6, 3200e-6),
+            "Mid": (2816e-6, 416e-6, 3200e-6),
+            "Out0": (0.0, 1344e-6, 7760e-6),
+            "Out1": (8448e-6, 1328e-6, 7616e-6),
+            "Out2": (6912e-6, 1136e-6, 6064e-6),
+            "Out3": (3840e-6, 800e-6, 3072e-6),
+        },
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (24_772, 3_840, 1_920, 7_472, 11_200, 6_100, 14_048, 8_416, 2_080, 2_112, 1_408, 320),
+                strict=True,
+            )
+        ),
+        text_shifts=3_368,
+        factors_mb=25,
     ),
     "sd1": Size(
         side_px=512,
@@ -63,6 +102,40 @@ SIZES = {
         unet_values=859.5,
         rank_values={"attention": 0.1993, "attention+conv": 1.0508},
         text_rank_values=0.0737,
+        word_values=768e-6,
+        block_values={
+            "In0": (23552e-6, 3200e-6, 16000e-6),
+            "In1": (44032e-6, 4800e-6, 29120e-6),
+            "In2": (84992e-6, 7040e-6, 58240e-6),
+            "In3": (0.0, 5120e-6, 51200e-6),
+            "Mid": (42496e-6, 5120e-6, 51200e-6),
+            "Out0": (0.0, 19200e-6, 124160e-6),
+            "Out1": (127488e-6, 18560e-6, 118400e-6),
+            "Out2": (66048e-6, 11840e-6, 64960e-6),
+            "Out3": (35328e-6, 8000e-6, 30720e-6),
+        },
+        shifts=dict(
+            zip(
+                SPECTRAL_SUBSETS,
+                (
+                    322_856,
+                    43_776,
+                    18_816,
+                    100_160,
+                    140_416,
+                    82_280,
+                    181_568,
+                    107_072,
+                    32_256,
+                    23_808,
+                    15_872,
+                    4_096,
+                ),
+                strict=True,
+            )
+        ),
+        text_shifts=75_341,
+        factors_mb=4_700,
     ),
 }
 CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
@@ -73,7 +146,7 @@ def likely_device() -> str:
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
-def sample_every(config: DreamBoothConfig) -> int:
+def sample_every(config: SubjectConfig) -> int:
     """Return the steps between two sample rows: the config's own, or a quarter of the run."""
     return config.sample_every or max(1, -(-config.steps // 4))
 
@@ -102,8 +175,10 @@ class Costs:
         }
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
-    def estimate(self, config: DreamBoothConfig, *, spec: str, family: str) -> dict[str, float]:
-        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``."""
+    def estimate(self, config: SubjectConfig, *, spec: str, family: str) -> dict[str, float]:
+        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``, of which
+        ``file_mb`` are the adapter's float32 values.
+        """
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
         rows = 1 + -(-config.steps // sample_every(config))
@@ -122,6 +197,7 @@ class Costs:
             "class_seconds": round(class_seconds, 1),
             "memory_mb": round(_memory_mb(config, size=SIZES[family])),
             "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
+            "file_mb": round(4 * trained_values(config, size=SIZES[family]), 4),
         }
 
     def seconds_left(self, run: Run, events: list[dict[str, Any]]) -> float:
@@ -139,7 +215,7 @@ class Costs:
         learning = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
         return round(learning + (pictures_left * median(pictures[-6:]) if pictures else 0.0), 1)
 
-    def _class_images_ready(self, config: DreamBoothConfig, *, side_px: int) -> bool:
+    def _class_images_ready(self, config: SubjectConfig, *, side_px: int) -> bool:
         """Whether class images of this prompt and size are at hand, as the headers of their files tell."""
         wanted = (config.words(config.class_prompt), config.size_px or side_px)
         for folder in self.class_folders:
@@ -156,21 +232,52 @@ class Costs:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
 
 
-def trained_values(config: DreamBoothConfig, *, size: Size) -> float:
+def trained_values(config: SubjectConfig, *, size: Size) -> float:
     """Return the millions of values that a run trains."""
+    return TRAINED_VALUES[type(config)](config, size)
+
+
+def _dreambooth_values(config: DreamBoothConfig, size: Size) -> float:
     if config.weights == "full":
         return size.unet_values
     text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
     return config.rank * size.rank_values[config.targets] + text
 
 
-def _memory_mb(config: DreamBoothConfig, *, size: Size) -> float:
+def _block_values(config: BlockLoRAConfig, size: Size) -> float:
+    text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
+    return config.plan.values(size.block_values) + text
+
+
+def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
+    return (size.shifts[config.subset] + (size.text_shifts if config.text_encoder else 0)) / 1e6
+
+
+def _word_values(config: TextualInversionConfig, size: Size) -> float:
+    return len(config.identifier.split()) * size.word_values
+
+
+TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
+    DreamBoothConfig: _dreambooth_values,
+    BlockLoRAConfig: _block_values,
+    SVDiffConfig: _svdiff_values,
+    TextualInversionConfig: _word_values,
+}
+
+
+def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
     """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
     pictures = config.batch_size * (2 if config.prior_preservation else 1)
     share = CHECKPOINTED if config.gradient_checkpointing else 1.0
-    return size.weights_mb + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
+    kept = size.weights_mb + _factors_mb(config, size=size)
+    return kept + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
 
 
-def _disk_mb(config: DreamBoothConfig, *, size: Size) -> float:
+def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
-    return 2 + 16 * trained_values(config, size=size)
+    return 2 + 16 * trained_values(config, size=size) + _factors_mb(config, size=size)
+
+
+def _factors_mb(config: SubjectConfig, *, size: Size) -> float:
+    """Return what a base's singular vectors take, in memory and, once for each base, in the cache."""
+    return size.factors_mb if isinstance(config, SVDiffConfig) else 0.0

@@ -80,11 +80,21 @@ class Moments:
 
 @dataclass
 class Photos:
-    """A set of photographs ready for training: the VAE has been asked once and is not needed again."""
+    """A set of photographs ready for training: the VAE has been asked once and is not needed again.
+
+    ``repeats`` says how often each is dealt in a round, () once each.
+    """
 
     moments: Moments
     captions: tuple[str, ...]
     names: tuple[str, ...]
+    repeats: tuple[int, ...] = ()
+
+    @property
+    def deck(self) -> list[int]:
+        """The photographs of one round, each as often as it is repeated."""
+        times = self.repeats or (1,) * len(self.names)
+        return [index for index, count in enumerate(times) for _ in range(count)]
 
 
 def encode(base: Base, photos: Sequence[Photo]) -> Photos:

@@ -17,14 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints import MAX_HEADER_BYTES, locate, parse_header, read_header, weights_file
 from pipelines.config import MAX_TEXT, clean_text
+from pipelines.embeddings import KIND as WORDS
+from pipelines.embeddings import compare_embedding, write_embedding
+from pipelines.library import kind_of
 from pipelines.lora_names import PARTS, PEFT_FILES, check_entries, check_file, sort_keys
 from pipelines.runs import IMPORTED, Run, RunStore
+from pipelines.shifts import FORMAT as SHIFTS
+from pipelines.shifts import (
+    KIND,
+    as_lora,
+    compare_shifts,
+    holds_shifts,
+    inspect_shifts,
+    nearness,
+    read_shifts,
+    shifts_of,
+)
 
 if TYPE_CHECKING:
     from pipelines.formats import LoRAState
     from pipelines.workshop import Workshop
 
-FORMATS = ("safetensors", "diffusers", "peft", "kohya")
+FORMATS = ("safetensors", "diffusers", "peft", "kohya", SHIFTS)
+LOW_RANK = 16  # of the LoRA that stands for spectral shifts, where nobody asks for another
 MAX_METADATA = 40  # entries shown of a header
 MAX_SHOWN = 200  # characters shown of one
 OWN_KIND = "lora"
@@ -38,6 +53,8 @@ def inspect_lora(path: Path, *, base: str) -> dict[str, Any]:
     all), ``parameters``, ``base``, ``trigger``, ``metadata`` (shortened), and ``problem``: "" or why it does not fit the
     base of spec ``base``, as far as headers tell. Raises ValueError for what is no LoRA.
     """
+    if holds_shifts(path):
+        return inspect_shifts(path, base=base)
     name = path.name
     headers = _headers(path)
     entries = {key: entry for header in headers for key, entry in header.items() if key != "__metadata__"}
@@ -46,7 +63,8 @@ def inspect_lora(path: Path, *, base: str) -> dict[str, Any]:
         modules, format = {}, "atelier"
     else:
         modules, format = sort_keys(name, entries), _format(entries, metadata)
-    ranks = [entries[parts["down"]]["shape"][0] for parts in modules.values() if "down" in parts]
+    stored = [parts.get("down") or parts.get("hada_w1_b") for parts in modules.values()]
+    ranks = [entries[key]["shape"][0] for key in stored if key and entries[key]["shape"]]
     return {
         "format": format,
         "keys": len(entries),
@@ -156,10 +174,10 @@ def take_in(path: Path, *, spec: str, name: str, shop: Workshop, store: RunStore
     from pipelines import formats
     from pipelines.adapters.core import save_adapter
 
-    state = formats.read_lora(path)
+    state = formats.LoRAState({}, source=SHIFTS) if holds_shifts(path) else formats.read_lora(path)
     loaded = shop.base(spec)
     with shop.aside(loaded):
-        adapter = formats.adopt(state, loaded)
+        adapter = read_shifts(path, loaded) if holds_shifts(path) else formats.adopt(state, loaded)
     about = {"spec": loaded.spec, "family": loaded.family, "hash": loaded.hash, "name": loaded.name}
     config = {
         "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT]),
@@ -192,13 +210,30 @@ def check_finished(run: Run) -> None:
         )
 
 
-def write_copy(run: Run, *, format: str, run_id: str, folder: Path) -> Path:
-    """Write a run's adapter as another program's file below ``folder``; peft as a folder, which is returned."""
+def write_copy(
+    run: Run, *, format: str, run_id: str, folder: Path, shop: Workshop, rank: int = LOW_RANK
+) -> Path:
+    """Write a run's adapter as another program's file below ``folder``; peft and svdiff as a folder.
+
+    Spectral shifts become svdiff-pytorch's files, or the nearest LoRA of a ``rank``.
+    """
     from pipelines import formats
     from pipelines.conduct import file_facts
 
-    state, facts = formats.read_lora(run.file("adapter.safetensors")), file_facts(run)
-    target = folder / f"{run_id}-{format}"
+    facts, target = file_facts(run), folder / f"{run_id}-{format}"
+    if kind_of(run) == WORDS:
+        return write_embedding(run, target, format=format, facts=facts, shop=shop)
+    if format == SHIFTS:
+        from pipelines.svdiff_files import write_svdiff
+
+        adapter, loaded = shifts_of(run, shop)
+        write_svdiff(adapter, loaded, target)
+        return target
+    if kind_of(run) == KIND:
+        state, near = as_lora(*shifts_of(run, shop), rank=rank)
+        facts["modelspec.description"] += f" It stands for spectral shifts: {nearness(near, rank=rank)}."
+    else:
+        state = formats.read_lora(run.file("adapter.safetensors"))
     if format == "peft":
         formats.write_peft(target, state, base=facts["ss_sd_model_name"], metadata=facts)
         if run.file("card.md").is_file():
@@ -208,7 +243,7 @@ def write_copy(run: Run, *, format: str, run_id: str, folder: Path) -> Path:
     return write(target.with_suffix(".safetensors"), state, metadata=facts)
 
 
-def verify(run: Run, written: Path, *, format: str) -> str:
+def verify(run: Run, written: Path, *, format: str, shop: Workshop, rank: int = LOW_RANK) -> str:
     """Read a written file through the reader of the program it is for, and say how it differs from the run.
 
     diffusers' own converter reads diffusers and kohya files, PEFT's loader its folders. Returns a sentence such as
@@ -219,9 +254,21 @@ def verify(run: Run, written: Path, *, format: str) -> str:
     original = run.file("adapter.safetensors")
     if format == "safetensors":
         return _same_tensors(read_tensors(original)[0], read_tensors(written)[0], name=written.name)
+    if kind_of(run) == WORDS:
+        return compare_embedding(run, written, format=format, shop=shop)
+    if format == SHIFTS:
+        adapter, loaded = shifts_of(run, shop)
+        with shop.aside(loaded):
+            return compare_shifts(adapter, written, loaded)
     from pipelines import formats
 
-    expected, found = formats.read_lora(original), _read_back(written, format=format)
+    told = ""
+    if kind_of(run) == KIND:
+        expected, near = as_lora(*shifts_of(run, shop), rank=rank)
+        told = f"; {nearness(near, rank=rank)}"
+    else:
+        expected = formats.read_lora(original)
+    found = _read_back(written, format=format)
     whole = [
         name for name in expected.modules if name in found.ranks and found.ranks[name] == expected.ranks[name]
     ]
@@ -239,7 +286,7 @@ def verify(run: Run, written: Path, *, format: str) -> str:
         raise ValueError(
             f"{written.name} differs by {worst:.2g} of at most {largest:.2g}; export it in our own format."
         )
-    return f"{total}/{total} keys, largest difference {worst:.2g}" + _rounded(worst, format=format)
+    return f"{total}/{total} keys, largest difference {worst:.2g}" + _rounded(worst, format=format) + told
 
 
 def _rounded(worst: float, *, format: str) -> str:

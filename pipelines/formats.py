@@ -3,8 +3,8 @@
 One file of another program becomes one `LoRAState`: keys `unet.<module>.lora_A.weight` (r, in[, kh, kw]) and
 `.lora_B.weight` (out, r[, 1, 1]), likewise `text_encoder.<module>`, float32, with the scale alpha/r folded into
 lora_B, so that the change of a weight is simply B @ A. Read: diffusers (its three generations of names), PEFT folders
-and kohya / ComfyUI (with Tucker kernels). Written: diffusers, PEFT and kohya, with alpha = rank, so that a reader that
-ignores alpha is right too.
+and kohya / ComfyUI (with Tucker kernels and LyCORIS's LoHa). Written: diffusers, PEFT and kohya, with alpha = rank, so
+that a reader that ignores alpha is right too.
 """
 
 import json
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
 from pipelines.adapters.lora import LoRA
-from pipelines.lora_names import MAX_RANK, PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
+from pipelines.lora_names import PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
+from pipelines.lycoris import plain_factors
 from pipelines.runs import write_json
 
 if TYPE_CHECKING:
@@ -197,12 +198,8 @@ def fold(
     """
     folded: dict[str, Tensor] = {}
     for module, parts in sorted(_group(name, tensors).items()):
-        if not {"down", "up"} <= parts.keys():
-            raise ValueError(
-                f"{name} has only one half of the change of {module}; the file is incomplete: get it again."
-            )
-        down, up = _plain_factors(name, module, parts)
-        scale = _scale(module, rank=down.shape[0], alpha=parts.get("alpha"), config=config)
+        down, up, rank = plain_factors(name, module, parts)
+        scale = _scale(module, rank=rank, alpha=parts.get("alpha"), config=config)
         folded[f"{module}.lora_A.weight"] = down
         folded[f"{module}.lora_B.weight"] = up * scale
     for key, tensor in folded.items():
@@ -214,37 +211,9 @@ def fold(
 
 
 def _group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """{our module: {"down" | "up" | "mid" | "alpha": tensor}}."""
+    """{our module: {"down" | "up" | "mid" | "alpha" | "hada_...": tensor}}."""
     places = sort_keys(name, tensors)
     return {module: {part: tensors[key] for part, key in parts.items()} for module, parts in places.items()}
-
-
-def _plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(A, B) in float32; a Tucker kernel is contracted into A, which is exact: the rank stays the same."""
-    down, up = parts["down"].float(), parts["up"].float()
-    if (
-        "mid" in parts
-        and parts["mid"].dim() == 4
-        and down.dim() == 4
-        and parts["mid"].shape[1] == down.shape[0]
-    ):
-        down = torch.einsum("pqhw,qi->pihw", parts["mid"].float(), down.flatten(1))
-    fits = (
-        down.dim() == up.dim()
-        and down.dim() in (2, 4)
-        and up.shape[1] == down.shape[0]
-        and up.shape[2:].numel() == 1
-    )
-    if not fits:
-        shapes = f"{tuple(parts['down'].shape)} and {tuple(parts['up'].shape)}"
-        raise ValueError(
-            f"{name} has factors of shapes {shapes} for {module}, which do not fit together; choose another."
-        )
-    if not 1 <= down.shape[0] <= MAX_RANK:
-        raise ValueError(
-            f"{name} has rank {down.shape[0]} for {module}; ranks from 1 to {MAX_RANK} can be read."
-        )
-    return down, up
 
 
 def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:

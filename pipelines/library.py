@@ -80,6 +80,7 @@ class Library:
             "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
             "notes": run.note,
             "shipped": False,
+            "source": str(run.config.get("source", "")),
             **self._facts_of(run),
         }
 
@@ -93,6 +94,7 @@ class Library:
                 "bytes": run.size(),
                 "seconds": seconds_at_work(events),
                 "trainable": trained_parameters(run),
+                "kind": kind_of(run),
             }
             known = self._facts[run.path] = (signature, facts)
         return dict(known[1])
@@ -138,6 +140,14 @@ def trained_parameters(run: Run) -> int | None:
     except (OSError, ValueError):
         return None
     return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def kind_of(run: Run) -> str:
+    """Return what a run's adapter is: "lora", "full", "spectral" or "words"; "" before there is one."""
+    try:
+        return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def _signature(*paths: Path) -> Signature:

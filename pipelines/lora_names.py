@@ -10,14 +10,13 @@ from pipelines.checkpoints import PICKLE_SUFFIXES, pickle_sentence, read_header
 
 DTYPES = ("F16", "BF16", "F32", "F64")
 MAX_TENSORS = 8192
-MAX_RANK = 1024
+MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; no change of a weight needs more
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 PARTS = ("unet", "text_encoder")
 
 # What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
 OTHER_KINDS = {
     "model.diffusion_model.": "a full Stable Diffusion checkpoint",
-    "hada_": "a LoHa (LyCORIS)",
     "lokr_": "a LoKr (LyCORIS)",
     "oft_": "an OFT",
     ".on_input": "an IA3",
@@ -114,11 +113,12 @@ OLD_SPELLINGS = (
     (re.compile(r"\.lora_B(\.\w+)?\.weight$"), r".up.weight"),
     (re.compile(r"\.lora_(down|up|mid)\.weight$"), r".\1.weight"),
 )
-PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha)")
+PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha|hada_w[12]_[ab]|hada_t[12])")
 
 
 def parse_key(key: str) -> tuple[str, str]:
-    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha"); ("", "") if it is not of a LoRA for SD 1.x."""
+    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha" | "hada_..."); ("", "") if it is not of a LoRA
+    for SD 1.x."""
     spelled = key.removeprefix("base_model.model.")
     for old, new in OLD_SPELLINGS:
         spelled = old.sub(new, spelled)
@@ -131,7 +131,7 @@ def parse_key(key: str) -> tuple[str, str]:
 
 
 def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return {our module: {"down" | "up" | "mid" | "alpha": the file's key}}.
+    """Return {our module: {"down" | "up" | "mid" | "alpha" | "hada_...": the file's key}}.
 
     Raises ValueError naming what else the file is, or the first key that belongs to no LoRA for SD 1.x.
     """

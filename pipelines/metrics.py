@@ -36,6 +36,7 @@ class Encoder(Protocol):
     """Pictures, and for some encoders texts, to unit vectors of one space."""
 
     name: str
+    scale: float  # what cosines are multiplied with before a softmax over texts; 1 where there are no texts
 
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """(N, D) float32 unit rows."""
@@ -95,6 +96,7 @@ class InstrumentClip:
 
     def __init__(self, instruments: Instruments) -> None:
         self.instruments = instruments
+        self.scale = float(instruments.clip.log_scale.exp())
 
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return torch.cat([self.instruments.clip_image(pixels) for pixels in _instrument_batches(images)])
@@ -110,6 +112,7 @@ class InstrumentIdentity:
     """The embedded base's identity encoder."""
 
     name = "Atelier's identity encoder"
+    scale = 1.0
 
     def __init__(self, instruments: Instruments) -> None:
         self.instruments = instruments
@@ -144,6 +147,7 @@ class HubClip:
         self.model = _from_hub(CLIPModel, repository, revision, use_safetensors=True).to(device).eval()
         self.tokenizer = _from_hub(CLIPTokenizer, repository, revision)
         self.size_px = self.model.config.vision_config.image_size
+        self.scale = float(self.model.logit_scale.exp())
 
     def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return _standardised(
@@ -182,6 +186,7 @@ class HubDino:
     """DINO's ViT-S/16 and its CLS token (384 numbers); ``repository`` may also be a folder."""
 
     name = "DINO ViT-S/16"
+    scale = 1.0
 
     def __init__(self, repository: str, revision: str | None, *, device: str = "cpu") -> None:
         from transformers import ViTModel

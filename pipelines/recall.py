@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from PIL import Image, PngImagePlugin
 
+from pipelines.blocks import BlockStrengths, Strength
 from pipelines.checkpoints import EMBEDDED, locate
 from pipelines.config import SampleConfig, from_dict, to_dict
 from pipelines.runs import Run, write_atomic
@@ -32,17 +33,27 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One run's adapter in a picture; ``step`` is set where the adapter was not finished."""
+    """One run's adapter in a picture; ``step`` is set where the adapter was not finished.
+
+    ``blocks`` is a list of 26 block weights on top of the strength, "" for the whole adapter.
+    """
 
     run: str
     name: str
     strength: float
     step: int | None = None
+    blocks: str = ""
+
+    @property
+    def applied(self) -> Strength:
+        """How strongly the adapter's layers are changed."""
+        return BlockStrengths.parse(self.blocks).times(self.strength) if self.blocks else self.strength
 
     def told(self) -> dict[str, Any]:
         """Return it as the text chunk and pages have it."""
         step = {} if self.step is None else {"step": self.step}
-        return {"run": self.run, "name": self.name, "strength": self.strength, **step}
+        blocks = {"blocks": self.blocks} if self.blocks else {}
+        return {"run": self.run, "name": self.name, "strength": self.strength, **blocks, **step}
 
 
 class GoneError(ValueError):
@@ -161,6 +172,12 @@ def _stack(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"run": told["run"], "name": "", "strength": told.get("strength", 1.0), **step}]
 
 
+def whole_list(blocks: str) -> str:
+    """Return a list of block weights of any length as one of 26 values, "" where all of them are 1."""
+    strengths = BlockStrengths.parse(blocks)
+    return "" if strengths == BlockStrengths() else strengths.format(26)
+
+
 def _layer(entry: Mapping[str, Any]) -> Layer:
     strength = float(entry["strength"])
     if not 0.0 <= strength <= 2.0:
@@ -171,6 +188,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         name=str(entry.get("name", ""))[:300],
         strength=strength,
         step=None if step is None else int(step),
+        blocks=whole_list(str(entry.get("blocks", ""))),
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.adapters.core import Adapter, merged
 from pipelines.base import Base
+from pipelines.blocks import Strength
 from pipelines.config import SampleConfig
 from pipelines.data import to_images
 
@@ -33,14 +34,14 @@ class Samples:
 @torch.no_grad()
 def sample(
     base: Base,
-    stack: Sequence[tuple[Adapter, float]],
+    stack: Sequence[tuple[Adapter, Strength]],
     config: SampleConfig,
     *,
     on_preview: Preview | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Samples:
-    """Make ``config.count`` pictures with the adapters of ``stack`` at their strengths; the base stays as it
-    was.
+    """Make ``config.count`` pictures with the adapters of ``stack`` at their strengths, of the whole adapter or of
+    each block; the base stays as it was.
 
     On a processor the pictures are made one after the other, so that picture i is the same to the bit however
     many are asked for. ``on_preview`` is called after every step of all pictures together, ``stop`` is asked

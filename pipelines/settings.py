@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.captions import checked_repeats
 from pipelines.config import MAX_TEXT, clean_text, from_dict, method_config, to_dict
 from pipelines.recall import portable_spec
 from pipelines.runs import IMPORTED, Run
@@ -12,7 +13,7 @@ from pipelines.runs import IMPORTED, Run
 FORMAT = 1
 MAX_CHARACTERS = 200_000
 NEEDED = ("atelier", "method", "config")
-OPTIONAL = ("base", "name", "photos", "captions", "command")
+OPTIONAL = ("base", "name", "photos", "captions", "repeats", "command")
 MODULE = "pipelines.command"
 
 
@@ -26,6 +27,7 @@ def settings_of(run: Run) -> dict[str, Any]:
             f"{run.name!r} was loaded from a file, so it has no settings; choose a run made here."
         )
     captions = run.read_json("captions.json") or {}
+    repeats = run.read_json("repeats.json") or {}
     photos = sorted(path.name for path in (run.path / "photos").glob("*.png"))
     base = portable_spec(run.base["spec"])
     command = ["python", "-m", MODULE, "--settings", "run.json"]
@@ -37,12 +39,14 @@ def settings_of(run: Run) -> dict[str, Any]:
         "name": run.name,
         "photos": photos,
         "captions": {name: text for name, text in captions.items() if text},
+        "repeats": {name: times for name, times in repeats.items() if times != 1},
         "command": shlex.join([*command, *([] if base else ["--base", "BASE"]), *photos]),
     }
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """Return ``method`` and ``config`` (checked), ``base``, ``name`` and ``captions`` ("" and {} where not told).
+    """Return ``method`` and ``config`` (checked), ``base``, ``name``, ``captions`` and ``repeats`` ("" and {} where not
+    told).
 
     ``text`` is what :func:`settings_of` gave, as JSON. Raises ValueError, in one sentence, for anything else.
     """
@@ -77,6 +81,7 @@ def read_settings(text: str) -> dict[str, Any]:
         "base": _text(told, "base"),
         "name": _text(told, "name"),
         "captions": _captions(told.get("captions", {})),
+        "repeats": _repeats(told.get("repeats", {})),
     }
 
 
@@ -91,3 +96,9 @@ def _captions(told: Any) -> dict[str, str]:
     if not isinstance(told, Mapping) or not all(isinstance(text, str) for text in told.values()):
         raise ValueError("In these settings, captions must be a table of texts by file name; mend it.")
     return {str(name)[:MAX_TEXT]: clean_text(text) for name, text in told.items()}
+
+
+def _repeats(told: Any) -> dict[str, int]:
+    if not isinstance(told, Mapping):
+        raise ValueError("In these settings, repeats must be a table of numbers by file name; mend it.")
+    return checked_repeats(told)

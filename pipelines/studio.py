@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipelines.captions import checked_repeats
 from pipelines.checkpoints import EMBEDDED, describe_base, read_header
 from pipelines.compare import Cell, Row, compare
 from pipelines.config import (
-    DreamBoothConfig,
     SampleConfig,
+    SubjectConfig,
     clean_text,
     fill_words,
     from_dict,
@@ -29,15 +30,28 @@ from pipelines.config import (
     to_dict,
     whole_number,
 )
+from pipelines.contributions import FILE as CONTRIBUTIONS
+from pipelines.contributions import measure_blocks, touched_blocks
 from pipelines.costs import SIZES, Costs
 from pipelines.devices import Devices, device_names
-from pipelines.exchange import check_finished, check_format, inspect_lora, take_in, verify, write_copy
+from pipelines.exchange import (
+    LOW_RANK,
+    check_finished,
+    check_format,
+    inspect_lora,
+    take_in,
+    verify,
+    write_copy,
+)
 from pipelines.hub import fetch_lora
 from pipelines.jobs import Job, Worker
-from pipelines.library import EXAMPLE_PREFIX, Library
+from pipelines.library import EXAMPLE_PREFIX, Library, kind_of
+from pipelines.lora_names import MAX_RANK
 from pipelines.recall import Layer, picture_facts, recall, save_png
 from pipelines.runs import IMPORTED, LIVE_STATES, Run, RunStore, data_root
 from pipelines.settings import read_settings, settings_of
+from pipelines.shifts import KIND, check_mix, combine, correlation_of, shifted_layers, shifts_of
+from pipelines.stack import asked_stack, common_base
 from pipelines.trainings import OUT_OF_MEMORY, Trainings, ran_out_of_memory
 
 if TYPE_CHECKING:
@@ -93,18 +107,20 @@ class Studio:
     def start(
         self,
         method: str,
-        config: DreamBoothConfig | Mapping[str, Any],
+        config: SubjectConfig | Mapping[str, Any],
         photo_paths: Sequence[Path],
         *,
         base: str | None = None,
         crops: dict[str, tuple[float, float]] | None = None,
         captions: Mapping[str, str] | None = None,
+        repeats: Mapping[str, int] | None = None,
         name: str = "",
     ) -> str:
         """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
 
-        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too. Raises
-        ValueError, in one sentence, for whatever the user can mend.
+        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too, and so are
+        ``repeats``: how often a photo is shown while the others are shown once. Raises ValueError, in one sentence, for
+        whatever the user can mend.
         """
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
@@ -113,6 +129,7 @@ class Studio:
         facts = describe_base(base or self.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
+        shown_often = checked_repeats(repeats)
         self.store.check_space(self.cost(method, checked, len(photo_paths), base=base)["disk_mb"] + 50)
         photos = self._read_photos(
             photo_paths, size_px=checked.size_px or SIZES[facts["family"]].side_px, crops=crops
@@ -121,12 +138,15 @@ class Studio:
         title = clean_text(name) or f"{checked.identifier} {checked.class_noun}".strip()
         with self.store.draft(method, to_dict(checked), about, name=title) as run:
             (run.path / "photos").mkdir()
-            texts = {}
+            texts, times = {}, {}
             for index, photo in enumerate(photos):
                 place = f"{index:02d}.png"
                 photo.image.save(run.path / "photos" / place)
                 texts[place] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
+                times[place] = shown_often.get(photo.name, 1)
             run.write_json("captions.json", texts)
+            if set(times.values()) != {1}:
+                run.write_json("repeats.json", times)
             run.append("created", method=method, base=about, config=run.config, photos=len(photos))
         self.trainings.begin(run)
         return run.id
@@ -146,6 +166,26 @@ class Studio:
             return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.store)
 
         return self._soon("import", work)
+
+    def combine(
+        self, run_ids: Sequence[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        """Make a finished run from the spectral shifts of others on one base, and return its id.
+
+        ``how``: "add" them; "interpolate" two, ``share`` of the first; "style", the geometry of the first and the
+        appearance of the second; "truncate" one to its first ``rank`` singular values.
+        """
+        runs = [self.library.find(run_id) for run_id in run_ids]
+        share, rank = real_number(share, label="The share"), whole_number(rank, label="The rank to keep")
+        check_mix(runs, how=how, share=share, rank=rank)
+        for run in runs:
+            check_finished(run)
+
+        def work(job: Job) -> str:
+            shop = self._workshop(job)
+            return combine(runs, how=how, share=share, rank=rank, name=name, shop=shop, store=self.store)
+
+        return self._soon("combine", work)
 
     def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
@@ -311,7 +351,7 @@ class Studio:
         """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
 
         ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
-        before there is an adapter), ``thumbnail`` the path of the best sample or None.
+        before there is an adapter), ``kind`` "lora", "full" or "spectral", ``thumbnail`` the path of the best sample or None.
         """
         return self.library.cards(shipped=shipped)
 
@@ -360,35 +400,37 @@ class Studio:
         *,
         run_id: str | None = None,
         strength: float = 1.0,
+        stack: Sequence[Mapping[str, Any]] | None = None,
         before_after: bool = False,
         base: str | None = None,
         on_preview: Callable[..., None] | None = None,
     ) -> list[Path]:
         """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
 
-        With ``before_after`` the pictures without the adapter come first, from the same seeds. ``strength`` scales
-        the adapter, 0..2. Waits for its turn: at once, or between two steps of the run that trains.
+        ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
+        entries {"run", "strength", "blocks"} as :func:`pipelines.stack.asked_stack` reads them. With ``before_after``
+        the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
+        steps of the run that trains.
         """
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture should show.")
-        strength = real_number(strength, label="Strength")
-        if not 0.0 <= strength <= 2.0:
-            raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
-        run = self.library.find(run_id) if run_id else None
-        spec = run.base["spec"] if run else base or self.base
+        wanted = asked_stack(stack, run_id=run_id, strength=strength)
+        runs = [self.library.find(layer.run) for layer in wanted]
+        spec = common_base(runs) or base or self.base
         asked = config
-        if run is not None:
-            words = {name: str(run.config.get(name, "")) for name in ("identifier", "class_noun")}
+        if runs:
+            words = {name: str(runs[0].config.get(name, "")) for name in ("identifier", "class_noun")}
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
             shop = self._workshop(job)
             loaded = shop.base(spec)
-            stack = [(self._adapter(run, run_id or "", shop=shop), strength)] if run else []
-            layers = [self._layer(run, run_id or "", strength=strength, shop=shop)] if run else []
+            pairs = list(zip(runs, wanted, strict=True))
+            adapters = [(self._adapter(run, layer.run, shop=shop), layer.applied) for run, layer in pairs]
+            layers = [self._layer(run, layer, shop=shop) for run, layer in pairs]
             paths = []
             for label, used in (
-                (("before", []), ("after", stack)) if before_after and stack else (("picture", stack),)
+                (("before", []), ("after", adapters)) if before_after and runs else (("picture", adapters),)
             ):
                 drawn = shop.draw(loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested)
                 if drawn.interrupted and (before_after or not drawn.images):
@@ -400,7 +442,9 @@ class Studio:
                     paths.append(path)
             return paths
 
-        return self._soon("picture", work, among=self._pictures, beside=run_id)
+        at_work = (layer.run for layer in wanted if self.trainings.alive(layer.run))
+        beside = next(at_work, wanted[0].run if wanted else None)
+        return self._soon("picture", work, among=self._pictures, beside=beside)
 
     def compare(
         self,
@@ -428,35 +472,74 @@ class Studio:
             rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
         )
 
+    def contributions(
+        self,
+        run_id: str,
+        config: SampleConfig,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Draw one picture with a run, then the same with each block of its adapter silenced, and say what changed.
+
+        Returns ``values`` (for In0 to Out3 the mean change of a pixel, 0 to 1), ``prompt``, ``seed`` and ``pictures``
+        (copies as PNG files; "" is the whole adapter). Kept with the run, for its views; a shipped example keeps none.
+        """
+        run = self.library.find(run_id)
+        check_finished(run)
+        single = replace(config, count=1)
+
+        def draw(blocks: str) -> Path:
+            return self.generate(single, stack=[{"run": run_id, "blocks": blocks}])[0]
+
+        touched = touched_blocks(run.file("adapter.safetensors"))
+        found = measure_blocks(touched, draw=draw, progress=progress)
+        told = found.told(prompt=single.prompt, seed=single.seed)
+        if not run_id.startswith(EXAMPLE_PREFIX):
+            run.write_json(CONTRIBUTIONS, told)
+        return told | {"pictures": found.pictures}
+
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""
         for job in list(self._pictures):
             self.devices.cancel(job)
 
-    def export(self, run_id: str, format: str = "safetensors") -> Path:
-        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip) or kohya."""
-        written = self._write(run_id, format)
+    def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
+        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
+
+        Spectral shifts leave as svdiff-pytorch's two files (a zip), or as the nearest LoRA of a ``rank``.
+        """
+        written = self._write(run_id, format, rank=rank)
         return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written
 
-    def verify_export(self, run_id: str, format: str = "safetensors") -> str:
+    def verify_export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> str:
         """Write a run for another program, read the file back through that program's reader, and say what differs.
 
-        Returns for example "128/128 keys, largest difference 0"; raises ValueError when it did not come back whole.
+        Returns for example "128/128 keys, largest difference 0", and how near a LoRA comes to spectral
+        shifts; raises ValueError when it did not come back whole.
         """
-        run, written = self.library.find(run_id), self._write(run_id, format)
-        return self._soon("export check", lambda job: verify(run, written, format=format))
+        run, written = self.library.find(run_id), self._write(run_id, format, rank=rank)
 
-    def _write(self, run_id: str, format: str) -> Path:
+        def work(job: Job) -> str:
+            return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
+
+        return self._soon("export check", work)
+
+    def _write(self, run_id: str, format: str, *, rank: int) -> Path:
         check_format(format)
+        if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
+            raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
         run = self.library.find(run_id)
         check_finished(run)
         folder = self._outbox / secrets.token_hex(6)
         folder.mkdir()
         if format == "safetensors":
             return run.copy_out("adapter.safetensors", folder)
-        return self._soon(
-            "export", lambda job: write_copy(run, format=format, run_id=run_id, folder=folder), beside=run_id
-        )
+
+        def work(job: Job) -> Path:
+            shop = self._workshop(job)
+            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=shop)
+
+        return self._soon("export", work, beside=run_id)
 
     def inspect_lora(self, path: Path, *, base: str | None = None) -> dict[str, Any]:
         """Return what the header of a LoRA file says, before anything is loaded: rank, keys, base, metadata, ...
@@ -481,17 +564,50 @@ class Studio:
             photo.image.save(folder / f"{index:02d}.png")
         return sorted(folder.iterdir())
 
+    def tags(
+        self,
+        paths: Sequence[Path],
+        *,
+        kind: str = "",
+        with_subject: bool = False,
+        crops: dict[str, tuple[float, float]] | None = None,
+        base: str | None = None,
+    ) -> dict[str, list[str]]:
+        """Return what CLIP sees in each photograph, by name: tags for its caption, to be corrected by hand.
+
+        ``kind`` is the class word. Without ``with_subject`` what belongs to the subject is left to its rare word. Waits
+        for its turn; ValueError where there is no CLIP for this base's family.
+        """
+        family = describe_base(base or self.base)["family"]
+        photos = self._read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
+
+        def work(job: Job) -> dict[str, list[str]]:
+            from pipelines.tagger import tag_pictures, vocabulary
+
+            encoders = self._workshop(job).encoders(family)
+            if encoders is None:
+                raise ValueError(
+                    "There is no CLIP here that could read photographs; write the captions by hand."
+                )
+            images = [photo.image for photo in photos]
+            told = tag_pictures(
+                images, encoders.clip, vocabulary(family), kind=kind, with_subject=with_subject
+            )
+            return {photo.name: tags for photo, tags in zip(photos, told, strict=True)}
+
+        return self._soon("tags", work)
+
     # Facts
 
     def cost(
         self,
         method: str,
-        config: DreamBoothConfig | Mapping[str, Any],
+        config: SubjectConfig | Mapping[str, Any],
         n_photos: int,
         *,
         base: str | None = None,
     ) -> dict[str, Any]:
-        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb."""
+        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.base)
@@ -501,11 +617,32 @@ class Studio:
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
-        from pipelines.methods import METHODS, dreambooth
+        from pipelines.methods import METHODS, dreambooth, svdiff
 
         run = self.library.find(run_id)
-        method = dreambooth.METHOD if run.method == IMPORTED else METHODS[run.method]  # a LoRA is a LoRA
+        imported = svdiff.METHOD if kind_of(run) == KIND else dreambooth.METHOD  # a LoRA is a LoRA
+        method = imported if run.method == IMPORTED else METHODS[run.method]
         return [asdict(view) for view in method.views(run)]
+
+    def shifted_layers(self, run_id: str) -> list[str]:
+        """Return the layers whose singular values a run moves, as "unet.<module>"; [] when it holds no shifts."""
+        return shifted_layers(self.library.find(run_id))
+
+    def spectrum(self, run_id: str, layer: str, *, strength: float = 1.0) -> dict[str, Any]:
+        """Return the view of one layer's singular values before and after a run, at a strength."""
+        run = self.library.find(run_id)
+        check_finished(run)
+
+        def work(job: Job) -> dict[str, Any]:
+            from pipelines.methods.spectral_views import spectrum
+
+            return asdict(spectrum(shifts_of(run, self._workshop(job))[0], layer, scale=strength))
+
+        return self._soon("spectrum", work, beside=run_id)
+
+    def correlation(self, run_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the view of how alike the spectral shifts of several runs on one base are."""
+        return asdict(correlation_of([self.library.find(run_id) for run_id in run_ids]))
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return rare words of the base's own vocabulary, the rarest first."""
@@ -564,13 +701,13 @@ class Studio:
             )
         return shop.adapter(path, shop.base(run.base["spec"]))
 
-    def _layer(self, run: Run, run_id: str, *, strength: float, shop: Workshop) -> Layer:
+    def _layer(self, run: Run, layer: Layer, *, shop: Workshop) -> Layer:
         """What a picture tells of the adapter that :meth:`_adapter` gives."""
         learning = shop.learning
         step = None
-        if learning is not None and learning.run_id == run_id:
+        if learning is not None and learning.run_id == layer.run:
             step = learning.step.index if learning.step is not None else 0
-        return Layer(run=run_id, name=run.name, strength=strength, step=step)
+        return replace(layer, name=run.name, step=step)
 
     def _read_photos(
         self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None

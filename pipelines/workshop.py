@@ -15,6 +15,7 @@ import torch
 
 from pipelines.adapters.core import Adapter, load_adapter, suspended
 from pipelines.base import Base, load_base
+from pipelines.blocks import Strength
 from pipelines.config import SampleConfig
 from pipelines.gate import Gate
 from pipelines.metrics import Encoders, load_encoders
@@ -110,7 +111,7 @@ class Workshop:
             yield
 
     def draw(
-        self, base: Base, stack: list[tuple[Adapter, float]], config: SampleConfig, **watch: object
+        self, base: Base, stack: list[tuple[Adapter, Strength]], config: SampleConfig, **watch: object
     ) -> Samples:
         """Draw pictures with a stack of adapters; ``watch`` is the sampler's ``on_preview`` and ``stop``."""
         with self.aside(base):

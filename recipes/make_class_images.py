@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pipelines.base import load_base
 from pipelines.config import preset, preset_names
-from pipelines.methods.dreambooth import SHIPPED_CLASS_MOMENTS, prior_moments
+from pipelines.methods.subject import SHIPPED_CLASS_MOMENTS, prior_moments
 from recipes.world import KINDS
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ class ThumbnailEncoder:
     """A picture is its 4x4 thumbnail; a text is the mean thumbnail of the scene that it names."""
 
     name = "thumbnails"
+    scale = 1.0
 
     def __init__(self) -> None:
         self.scenes = {}

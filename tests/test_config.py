@@ -12,11 +12,13 @@ from pipelines.config import (
     Knob,
     LoopConfig,
     SampleConfig,
+    SubjectConfig,
     from_dict,
     preset,
     preset_names,
     to_dict,
 )
+from pipelines.costs import TRAINED_VALUES
 
 ALL_CONFIGS = [SampleConfig, LoopConfig, *METHOD_CONFIGS.values()]
 
@@ -99,3 +101,13 @@ def test_unknown_preset_method_and_family_are_named() -> None:
         preset("magic", "embedded")
     with pytest.raises(ValueError, match="base family 'sd9'"):
         preset("dreambooth", "sd9")
+
+
+def test_every_method_shares_what_single_subjects_have_and_says_its_title() -> None:
+    for cls in METHOD_CONFIGS.values():
+        assert issubclass(cls, SubjectConfig)
+        assert cls.title
+        assert cls in TRAINED_VALUES, "its cost can be told"
+    shared = {item.name for item in fields(SubjectConfig)}
+    own = {item.name for item in fields(DreamBoothConfig)} - shared
+    assert own == {"weights", "rank", "alpha", "targets", "text_encoder_rank"}

@@ -408,20 +408,6 @@ def test_kohya_ranks_and_alphas_may_differ(tmp_path: Path) -> None:
     assert [state.change(module)[0, 0].item() for module in state.modules] == [1.0, 16.0]
 
 
-def test_tucker_kernels_are_contracted(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(2)
-    down, mid, up = (
-        torch.randn(shape, generator=generator) for shape in ((3, 6, 1, 1), (3, 3, 3, 3), (5, 3, 1, 1))
-    )
-    flat = "lora_unet_mid_block_resnets_0_conv1"
-    tensors = {f"{flat}.lora_down.weight": down, f"{flat}.lora_mid.weight": mid, f"{flat}.lora_up.weight": up}
-    save_file(tensors | {f"{flat}.alpha": torch.tensor(1.5)}, tmp_path / "k.safetensors")
-    state = read_lora(tmp_path / "k.safetensors")
-    dense = 0.5 * torch.einsum("op,pqhw,qi->oihw", up[:, :, 0, 0], mid, down[:, :, 0, 0])
-    assert_close(state.change("unet.mid_block.resnets.0.conv1"), dense)
-    assert state.ranks == {"unet.mid_block.resnets.0.conv1": 3}
-
-
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
@@ -495,7 +481,7 @@ REFUSED = {
     "integers": (attention_pair(A=torch.ones(2, 3, dtype=torch.int32)), "'I32'"),
     "unknown": (attention_pair() | {"unet.attic.lora_A.weight": torch.ones(1)}, r"1 of its keys.*unet\.attic"),
     "empty": ({}, "it is empty"),
-    "loha": ({f"{FLAT}.hada_w1_a": torch.ones(1)}, "LoHa"),
+    "half a loha": ({f"{FLAT}.hada_w1_a": torch.ones(1)}, "only one half"),
     "lokr": ({f"{FLAT}.lokr_w1": torch.ones(1)}, "LoKr"),
     "dora": (attention_pair() | {f"{FLAT}.dora_scale": torch.ones(1)}, "DoRA"),
     "full": ({f"{FLAT}.diff": torch.ones(1)}, "full weight differences"),

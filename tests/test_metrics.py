@@ -43,6 +43,7 @@ class ColourEncoder:
     """Mean colour of a picture and of the colour words in a text, as unit vectors: every score is known by hand."""
 
     name = "colours"
+    scale = 1.0
 
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return F.normalize(torch.stack([depth.mean(1) for depth in self._places(images)]), dim=-1)

@@ -17,10 +17,11 @@ MOST_PHOTOS = 20
 
 
 def add(studio: "Studio", handout: Handout) -> None:
-    """Add the endpoints to the Blocks: generate, train_start, train_status, train_stop, list_runs, export_run,
-    compare, recall.
+    """Add the endpoints to the Blocks: generate, generate_stack, train_start, train_status, train_stop, list_runs,
+    export_run, compare, recall.
     """
     _add_generate(studio, handout)
+    _add_generate_stack(studio, handout)
     _add_train_start(studio)
     _add_watching(studio)
     _add_export(studio, handout)
@@ -47,6 +48,29 @@ def _add_generate(studio: "Studio", handout: Handout) -> None:
         ],
         outputs=gr.Gallery(visible=False, format="png", label="pictures"),
         api_name="generate",
+        concurrency_id="pictures",
+    )
+
+
+def _add_generate_stack(studio: "Studio", handout: Handout) -> None:
+    def generate_stack(
+        prompt: str, stack: list[dict[str, Any]] | None, settings: dict[str, Any] | None
+    ) -> list[tuple[str, str]]:
+        """Draw with several runs at once. An entry of ``stack`` is {"run": id, "strength": 1, "blocks": ""}, where blocks
+        is a list of 9, 17, 25 or 26 block weights; ``settings`` are further fields of SampleConfig."""
+        config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
+        paths = studio.generate(config, stack=stack or [])
+        return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
+
+    gr.Button(visible=False).click(
+        told_in_the_page(generate_stack),
+        inputs=[
+            gr.Textbox("", visible=False, label="prompt"),
+            gr.JSON([], visible=False, label="stack"),
+            gr.JSON({}, visible=False, label="settings"),
+        ],
+        outputs=gr.Gallery(visible=False, format="png", label="pictures"),
+        api_name="generate_stack",
         concurrency_id="pictures",
     )
 

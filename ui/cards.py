@@ -5,23 +5,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import METHOD_CONFIGS
+from pipelines.runs import IMPORTED
+from pipelines.shifts import FORMAT as SHIFTS
+from pipelines.shifts import MIXED
 from ui.markup import Handout, Html, element
-from ui.panels import duration
+from ui.panels import duration, size_of
 from ui.view import WORDS
 
-METHODS = {"dreambooth": "DreamBooth", "import": "From a file"}
+METHODS = {name: cls.title for name, cls in METHOD_CONFIGS.items()} | {IMPORTED: "From a file"}
+EXPORT_FORMATS = (
+    ("Atelier (.safetensors)", "safetensors"),
+    ("diffusers LoRA", "diffusers"),
+    ("PEFT folder", "peft"),
+    ("ComfyUI / kohya", "kohya"),
+)
+SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
+MIXES = (
+    ("Add", "add"),
+    ("Between the two", "interpolate"),
+    ("This one's geometry, the other's look", "style"),
+    ("This one, fewer singular values", "truncate"),
+)
 Row = Mapping[str, Any]
-
-
-def size_of(count: float | None) -> str:
-    """Return bytes as a person reads them: "3.2 MB"."""
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def count_of(count: int | None) -> str:
@@ -41,6 +47,8 @@ def day_of(moment: float) -> str:
 
 def method_of(row: Row) -> str:
     """Return the method of a run in words."""
+    if row.get("source") == MIXED:
+        return "Combined"
     return METHODS.get(row["method"], str(row["method"]))
 
 
@@ -57,7 +65,7 @@ def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str =
 
 
 def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
-    state = "example" if row.get("shipped") else WORDS.get(row["state"], row["state"])
+    state = "example" if row.get("shipped") else str(WORDS.get(row["state"], row["state"]))
     return element(
         "button",
         picture(row, handout=handout, side_px=256),
@@ -115,7 +123,7 @@ def header_of(told: Row, *, name: str) -> Html:
     rows = [
         ("Format", told["format"]),
         ("Keys", told["keys"]),
-        ("Rank", told["rank"]),
+        *([("Rank", told["rank"])] if told["rank"] else []),
         ("Base", told.get("base") or "not told"),
         ("Parameters", count_of(told.get("parameters"))),
         ("Trigger", told.get("trigger") or "not told"),

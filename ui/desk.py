@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import method_config, preset, preset_names
+from pipelines.config import METHOD_CONFIGS, preset, preset_names
 from ui import form, panels
 from ui.markup import Html
 from ui.stage import Stage, Values
@@ -45,7 +45,11 @@ class Desk:
     def plans(self, spec: str) -> list[tuple[str, str]]:
         """Return the (label, value) choices of method and preset for a base."""
         family = self.bases[spec]["family"]
-        return [(f"DreamBooth · {name}", f"dreambooth/{name}") for name in preset_names("dreambooth", family)]
+        return [
+            (f"{cls.title} · {name}", f"{method}/{name}")
+            for method, cls in METHOD_CONFIGS.items()
+            for name in preset_names(method, family)
+        ]
 
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
         """Return the method and the config that a plan such as "dreambooth/Quick" names on a base."""
@@ -84,7 +88,8 @@ class Desk:
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             return {"source": None, "crops_row": gr.update(visible=False), "guide": panels.guide(1)}
-        source = {"title": "", "files": list(upload), "crops": {}, "captions": told_captions(told, upload)}
+        kept = {what: told_captions(told, upload, what=what) for what in ("captions", "repeats")}
+        source = {"title": "", "files": list(upload), "crops": {}, **kept}
         cleared = {
             "source": source,
             "nudge_row": gr.update(visible=False),
@@ -157,17 +162,18 @@ class Desk:
 
     def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
         """Fill the advanced fields from a preset, its steps suited to the number of photographs."""
-        _, config = self.chosen_preset(plan, base)
+        method, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
-        values = form.shown(config) | {"steps": suited_steps(config.steps, photos=photos)}
-        return {name: values[name] for name in form.field_names(type(config), advanced=True)}
+        values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
+        words = form.field_names(type(config), advanced=False)
+        return {name: value for name, value in values.items() if name not in words} | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         """Say before the click how long it takes and what it needs."""
         photos = len(source["files"]) if source else 0
         method = plan.partition("/")[0]
         try:
-            config = form.parse(method_config(method), fields)
+            config = form.parse_method(method, fields)
         except ValueError as error:
             return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
         facts = self.studio.cost(method, config, photos, base=base) if photos else {}
@@ -191,7 +197,7 @@ class Desk:
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
         method = plan.partition("/")[0]
-        config = form.parse(method_config(method), fields)
+        config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)
         run_id = self.studio.start(
@@ -201,6 +207,7 @@ class Desk:
             base=base,
             crops=source["crops"] or None,
             captions=source["captions"] or None,
+            repeats=source.get("repeats") or None,
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]
@@ -249,9 +256,15 @@ def suited_steps(steps: int, *, photos: int) -> int:
     return max(1, round(steps * min(max(share, 0.75), 2.0)))
 
 
-def told_captions(told: Values | None, files: list[str]) -> dict[str, str]:
-    """Return the captions by file name that settings hold for photographs: by name, else by place in the run."""
-    captions = told["captions"] if told else {}
+def own_fields(method: str) -> Values:
+    """Show the fields that are a method's own and hide those of the others."""
+    return {f"own_{name}": gr.update(visible=name == method) for name in METHOD_CONFIGS}
+
+
+def told_captions(told: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
+    """Return the captions (or repeats) by file name that settings hold for photographs: by name, else by place in the
+    run."""
+    captions = told.get(what, {}) if told else {}
     names = [Path(file).name for file in files]
     if any(name in captions for name in names):
         return {name: captions[name] for name in names if name in captions}

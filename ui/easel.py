@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig, from_dict
-from ui import form, panels
+from ui import form, panels, stacking
 from ui.stage import Stage, Values
 
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
@@ -47,6 +47,7 @@ class Easel:
         fields = form.shown(from_dict(SampleConfig, found["sample"]))
         values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}
         stack = found["stack"]
+        values |= stacking.recalled(stack)
         if stack:
             values |= {"strength": stack[0]["strength"]} | self.stage.show_run(stack[0]["run"])
         else:
@@ -54,20 +55,40 @@ class Easel:
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
         return values | {"recall": None, "recalled": told}
 
-    def generate(self, shown: str, strength: float, **fields: Any) -> Values:
-        """Draw with and without what was learned, from the same seed."""
+    def generate(
+        self,
+        shown: str,
+        strength: float,
+        *,
+        blocks: str,
+        second: str | None,
+        second_strength: float,
+        second_blocks: str,
+        **fields: Any,
+    ) -> Values:
+        """Draw with and without what was learned, and with a second run on request, from the same seed."""
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
         config = form.parse(SampleConfig, fields)
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture shows.")
-        paths = self.studio.generate(config, run_id=shown, strength=float(strength), before_after=True)
+        layers = stacking.stack(
+            shown,
+            strength,
+            blocks=blocks,
+            second=second,
+            second_strength=second_strength,
+            second_blocks=second_blocks,
+        )
+        paths = self.studio.generate(config, stack=layers, before_after=True)
         before, after = paths[: config.count], paths[config.count :]
         copies = [str(self.handout.copy(path)) for path in after]
         facts = [
             ("Strength", f"{strength:g}"),
             ("Steps", str(config.steps)),
             ("Guidance", f"{config.guidance_scale:g}"),
+            *([("Block weights", blocks)] if blocks else []),
+            *([("With", f"{self.studio.status(second)['name']} at {second_strength:g}")] if second else []),
         ]
         return {
             "result": panels.compare(

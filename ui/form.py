@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.config import Checked, Knob, from_dict
+from pipelines.config import Checked, Knob, SubjectConfig, from_dict, method_config
 
 MOST_SLIDER_STOPS = 320
 ConfigT = TypeVar("ConfigT", bound=Checked)
@@ -16,6 +16,25 @@ ConfigT = TypeVar("ConfigT", bound=Checked)
 def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str]:
     """Return the names of a config's fields; ``advanced`` picks those behind, or before, "Advanced"."""
     return [item.name for item in fields(cls) if advanced is None or _knob(item).advanced == advanced]
+
+
+def own_names(method: str) -> dict[str, str]:
+    """Return the fields that a method has beside those of every method, and the names of their widgets."""
+    shared = set(field_names(SubjectConfig))
+    return {name: f"{method}_{name}" for name in field_names(method_config(method)) if name not in shared}
+
+
+def filled(method: str, config: Checked) -> dict[str, Any]:
+    """Return the values of a method's config under the names of their widgets."""
+    own = own_names(method)
+    return {own.get(name, name): value for name, value in shown(config).items()}
+
+
+def parse_method(method: str, values: Mapping[str, Any]) -> Any:
+    """Build a method's config from the widgets of all methods; :func:`parse` says what is refused."""
+    cls, own = method_config(method), own_names(method)
+    by_field = {name: own.get(name, name) for name in field_names(cls)}
+    return parse(cls, {name: values[widget] for name, widget in by_field.items() if widget in values})
 
 
 def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:

@@ -4,9 +4,12 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.exchange import LOW_RANK
+from pipelines.lora_names import MAX_RANK
+from pipelines.shifts import RANKS
 from ui import panels
+from ui.cards import EXPORT_FORMATS, MIXES
 from ui.page import QUIET, WATCHED, Page
-from ui.playground import EXPORT_FORMATS
 from ui.replay import SPEEDS
 
 # On a narrow screen the opened run lies below the cards, so the page goes there.
@@ -16,7 +19,7 @@ TO_THE_DETAIL = (
 )
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
-    "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
+    "lib_format", "lib_rank", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
 ]  # fmt: skip
 
 
@@ -68,9 +71,19 @@ def _detail(page: Page) -> None:
             named["lib_format"] = gr.Dropdown(
                 list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
             )
+            named["lib_rank"] = gr.Slider(
+                1,
+                MAX_RANK,
+                value=LOW_RANK,
+                step=1,
+                label="Rank of the LoRA that stands for the shifts",
+                visible=False,
+            )
             named["lib_export"] = gr.Button("Write the file and read it back", size="md")
             named["verified"] = gr.HTML("")
             named["lib_exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+        _moved(page)
+        _combine(page)
         with (
             gr.Column(visible=False) as named["settings_row"],
             gr.Accordion("Do it again elsewhere", open=False),
@@ -81,12 +94,37 @@ def _detail(page: Page) -> None:
             named["settings_out"] = gr.DownloadButton("Download the settings (run.json)", size="md")
 
 
+def _moved(page: Page) -> None:
+    """What the run's method shows about it, computed when it is opened."""
+    named = page.named
+    with gr.Accordion("What moved", open=False) as named["moved"]:
+        named["views"] = gr.HTML("")
+        with gr.Column(visible=False) as named["shift_row"]:
+            named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
+            named["spectrum"] = gr.HTML("")
+            named["alike"] = gr.Dropdown([], multiselect=True, label="How alike it is to the shifts of")
+            named["likeness"] = gr.HTML("")
+
+
+def _combine(page: Page) -> None:
+    """Make a new run from the shifts of this one and of another."""
+    named = page.named
+    with gr.Accordion("Combine", open=False, visible=False) as named["combine_row"]:
+        named["mix_how"] = gr.Radio(list(MIXES), value=MIXES[0][1], label="How")
+        named["mix_with"] = gr.Dropdown([], label="The other run")
+        named["mix_share"] = gr.Slider(0, 1, value=0.5, step=0.05, label="Share of this run", visible=False)
+        named["mix_rank"] = gr.Dropdown(
+            list(RANKS), value=RANKS[2], label="Singular values to keep", visible=False
+        )
+        named["mix"] = gr.Button("Make a new run of them", size="md")
+
+
 def _bring_in(page: Page) -> None:
     """Take something from elsewhere. Any file may be dropped, so that a pickle is refused with its reason."""
     named = page.named
     with gr.Accordion("Bring one in", open=True, elem_id="load-lora", elem_classes="card"):
         named["lora"] = gr.File(
-            label="A LoRA of diffusers, kohya, ComfyUI or Atelier (.safetensors), or a zipped PEFT folder",
+            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch (.safetensors), or a zipped folder",
             type="filepath",
             height=58,
             elem_id="import",
@@ -142,13 +180,32 @@ def wire(page: Page) -> None:
     page.on(named["lib_replay"].click, replay, takes=["chosen"], gives=["tabs", *WATCHED], **QUIET)
     comparing = ["chosen", "compared"]
     page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"], **QUIET)
+    _wire_moved(page)
+    _wire_combine(page)
     _wire_in_and_out(page)
+
+
+def _wire_moved(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    opened = ["views", "shift_row", "layer", "alike"]
+    page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened)
+    page.on(named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"])
+    page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"])
+
+
+def _wire_combine(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
+    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:], **QUIET)
+    page.on(named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL)
 
 
 def _wire_in_and_out(page: Page) -> None:
     shelf, named = page.shelf, page.named
     exported = ["lib_exported", "verified"]
-    page.on(named["lib_export"].click, shelf.export, takes=["chosen", "lib_format"], gives=exported)
+    page.on(
+        named["lib_export"].click, shelf.export, takes=["chosen", "lib_format", "lib_rank"], gives=exported
+    )
     inspected = ["lora_facts", "add_row"]
     for event in (named["lora"].upload, named["lora"].clear):
         page.on(event, shelf.inspect, takes=["lora"], gives=inspected)
@@ -159,6 +216,13 @@ def _wire_in_and_out(page: Page) -> None:
     page.on(
         named["settings_in"].upload,
         shelf.read_settings,
-        takes=["settings_in", "source"],
-        gives=["settings_in", "source", "told", "tabs", *page.training],
+        takes=["settings_in", "base", "source"],
+        gives=[
+            "settings_in",
+            "source",
+            "told",
+            "tabs",
+            "plan",
+            *dict.fromkeys((*page.training, *page.advanced)),
+        ],
     )

@@ -26,7 +26,7 @@ WATCHED = [
 class Page:
     """Every widget under the name that handlers use for it.
 
-    ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
+    ``training`` are the fields of all methods, ``advanced`` what a preset fills and shows of them. ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
     """
 
     stage: Stage
@@ -36,6 +36,7 @@ class Page:
     named: dict[str, Any] = field(default_factory=dict)
     mirrors: dict[str, str] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)
+    advanced: list[str] = field(default_factory=list)
     sampling: list[str] = field(default_factory=list)
 
     def on(

@@ -205,7 +205,11 @@ def advice(view: RunView) -> Html:
 def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
     """Return what a recalled picture was made with, in one line."""
     made = (
-        ", ".join(f"{entry['name']} at strength {entry['strength']:g}" for entry in stack)
+        " and ".join(
+            f"{entry['name']} at strength {entry['strength']:g}"
+            + (" and with block weights" if entry.get("blocks") else "")
+            for entry in stack
+        )
         or "the untouched base"
     )
     told = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."
@@ -307,6 +311,17 @@ def _figures(view: RunView) -> list[Html]:
     return [element("div", element("dt", name), element("dd", value)) for name, value in figures]
 
 
+def size_of(count: float | None) -> str:
+    """Return bytes as a person reads them: "3.2 MB"."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
 def duration(seconds: float) -> str:
     """Return a time a person can read: "40 s", "3 min 20 s", "2 h 5 min"."""
     whole = max(0, round(seconds))
@@ -370,7 +385,7 @@ def _cell(sample: Sample | None, *, handout: Handout) -> Html:
 
 
 def cost(facts: dict[str, Any], *, photos: int) -> Html:
-    """Return what the click will take; the keys are ``seconds``, ``memory_mb`` and ``disk_mb``."""
+    """Return what the click will take; the keys are ``seconds``, ``memory_mb``, ``disk_mb`` and ``file_mb``."""
     if not photos:
         return element("p", "Choose an example or add your own photographs first.", class_="cost")
     memory = facts["memory_mb"]
@@ -378,6 +393,7 @@ def cost(facts: dict[str, Any], *, photos: int) -> Html:
         f"about {duration(facts['seconds'])}",
         f"{memory / 1024:.1f} GB memory" if memory >= 1000 else f"{memory:.0f} MB memory",
         f"{facts['disk_mb']:.0f} MB disk" if facts["disk_mb"] >= 1 else "under 1 MB disk",
+        f"a file of {size_of(1e6 * facts['file_mb'])}",
     ]
     return element("p", *[element("span", part) for part in parts], class_="cost")
 

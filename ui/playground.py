@@ -5,16 +5,10 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig
-from ui import form, panels
+from ui import form, panels, stacking
+from ui.cards import EXPORT_FORMATS
 from ui.easel import OWN_FIELDS
-from ui.page import WATCHED, Page
-
-EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "safetensors"),
-    ("diffusers LoRA", "diffusers"),
-    ("PEFT folder", "peft"),
-    ("ComfyUI / kohya", "kohya"),
-)
+from ui.page import QUIET, WATCHED, Page
 
 
 def lay_out(page: Page) -> None:
@@ -51,6 +45,7 @@ def lay_out(page: Page) -> None:
                     named |= {
                         f"play_{name}": widget for name, widget in form.widgets(sampling, hidden).items()
                     }
+                named |= stacking.lay_out()
                 named["generate"] = gr.Button("Make a picture", variant="primary")
                 with gr.Accordion("Take it with you", open=False):
                     named["format"] = gr.Dropdown(
@@ -77,7 +72,7 @@ def lay_out(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets."""
-    easel, named = page.easel, page.named
+    easel, named, layers = page.easel, page.named, stacking.Layers(page.stage)
     results = ["result", "result_caption", "gallery", "download"]
 
     def generate(shown: str, strength: float, **fields: Any) -> dict[str, Any]:
@@ -85,11 +80,15 @@ def wire(page: Page) -> None:
             shown, strength, **{name.removeprefix("play_"): value for name, value in fields.items()}
         )
 
+    def contributions(shown: str, progress: Any, **fields: Any) -> dict[str, Any]:
+        own = {name.removeprefix("play_"): value for name, value in fields.items()}
+        return layers.contributions(shown, progress, **own)
+
     for event in (named["generate"].click, named["prompt"].submit):
         page.on(
             event,
             generate,
-            takes=["shown", "strength", *page.sampling],
+            takes=["shown", "strength", *stacking.FIELDS, *page.sampling],
             gives=results,
             concurrency_id="pictures",
             concurrency_limit=4,
@@ -100,5 +99,19 @@ def wire(page: Page) -> None:
         named["recall"].upload,
         easel.recall,
         takes=["recall"],
-        gives=["recall", "recalled", "strength", *page.sampling, *WATCHED],
+        gives=[
+            "recall", "recalled", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,
+        ],
+    )  # fmt: skip
+    page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
+    page.on(named["shown"].change, layers.clear, gives=["unet_map"], **QUIET)
+    page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
+    page.on(
+        named["ask_blocks"].click,
+        contributions,
+        takes=["shown", *page.sampling],
+        gives=["unet_map"],
+        shows_progress=True,
+        concurrency_id="pictures",
+        show_progress_on=named["unet_map"],
     )

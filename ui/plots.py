@@ -80,6 +80,7 @@ def chart(
     floor: float | None = None,
     ceiling: float | None = None,
     band: list[tuple[float, float, float]] | None = None,
+    axis: str = "step",
 ) -> Html:
     """Return a titled chart with legend, or the sentence ``empty`` while there is nothing to draw."""
     drawn = [line for line in lines if line.points]
@@ -103,10 +104,10 @@ def chart(
         element(
             "div",
             _drawing(drawn, frame=frame, band=band or []),
-            *_axis_words(frame),
+            *_axis_words(frame, axis=axis),
             class_="chart-field",
             role="img",
-            aria_label=f"{title} over the steps, latest: {last}",
+            aria_label=f"{title}, over the {axis}s, latest: {last}",
         ),
         class_="chart",
     )
@@ -135,11 +136,11 @@ def _drawing(lines: list[Line], *, frame: _Frame, band: list[tuple[float, float,
     return element("svg", *marks, viewBox="0 0 1000 1000", preserveAspectRatio="none", aria_hidden="true")
 
 
-def _axis_words(frame: _Frame) -> list[Html]:
+def _axis_words(frame: _Frame, *, axis: str) -> list[Html]:
     return [
         element("span", f"{frame.high:.2g}", class_="tick top"),
         element("span", f"{frame.low:.2g}", class_="tick bottom"),
-        element("span", "step 0", class_="tick left"),
+        element("span", f"{axis} 0", class_="tick left"),
         element("span", f"{frame.x_max:g}", class_="tick right"),
     ]
 

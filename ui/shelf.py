@@ -6,11 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import method_config
-from ui import cards, form
-from ui.desk import told_captions
+from pipelines.config import method_config, preset_names
+from pipelines.shifts import KIND
+from ui import cards, form, views
+from ui.cards import EXPORT_FORMATS, SHIFT_FORMATS
+from ui.desk import own_fields, told_captions
 from ui.easel import Easel
-from ui.markup import Html
+from ui.markup import Html, element
 from ui.stage import Stage, Values
 from ui.view import LIVE
 
@@ -48,6 +50,7 @@ class Shelf:
         row = self._row(chosen)
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
+        formats = SHIFT_FORMATS if row.get("kind") == KIND else EXPORT_FORMATS
         settings = self.studio.settings(chosen) if row["method"] != "import" else None
         return {
             "chosen": chosen,
@@ -60,6 +63,13 @@ class Shelf:
             "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
             "lib_replay": gr.update(visible=idle and row["method"] != "import"),
             "confirm_row": gr.update(visible=False),
+            "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
+            "lib_rank": gr.update(visible=formats is SHIFT_FORMATS),
+            **dict.fromkeys(("views", "spectrum", "likeness"), Html("")),
+            "moved": gr.update(open=False),
+            "shift_row": gr.update(visible=False),
+            "combine_row": gr.update(visible=row.get("kind") == KIND, open=False),
+            "mix_with": gr.update(choices=self._others(chosen), value=None),
             "verified": Html(""),
             "lib_exported": gr.update(value=None, visible=False),
             "settings_row": gr.update(visible=settings is not None),
@@ -124,12 +134,58 @@ class Shelf:
         usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
         return {"": "Untouched base"} | {row["id"]: row["name"] for row in usable}
 
+    # What moved
+
+    def moved(self, chosen: str) -> Values:
+        """Show what the run's method knows about it, and offer its layers where singular values moved."""
+        layers = self.studio.shifted_layers(chosen)
+        shown = views.drawn(self.studio.views(chosen))
+        return {
+            "views": shown or element("p", "Nothing is known about what moved in this run.", class_="hint"),
+            "shift_row": gr.update(visible=bool(layers)),
+            "layer": gr.update(choices=layers, value=None),
+            "alike": gr.update(choices=self._others(chosen), value=[]),
+        }
+
+    def spectrum(self, chosen: str, layer: str) -> Values:
+        """Draw the singular values of one layer before and after."""
+        return {"spectrum": views.drawn([self.studio.spectrum(chosen, layer)]) if layer else Html("")}
+
+    def likeness(self, chosen: str, alike: list[str]) -> Values:
+        """Draw how alike the shifts of this run and of others are."""
+        return {"likeness": views.drawn([self.studio.correlation([chosen, *alike])]) if alike else Html("")}
+
+    def _others(self, chosen: str) -> list[tuple[str, str]]:
+        """The other runs that hold shifts, by name and id."""
+        return [
+            (row["name"], row["id"]) for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen
+        ]
+
+    # Combining
+
+    def mixing(self, mix_how: str) -> Values:
+        """Show what a way of combining asks for."""
+        return {
+            "mix_with": gr.update(visible=mix_how != "truncate"),
+            "mix_share": gr.update(visible=mix_how == "interpolate"),
+            "mix_rank": gr.update(visible=mix_how == "truncate"),
+        }
+
+    def combine(
+        self, chosen: str, search: str, mix_how: str, mix_with: str | None, mix_share: float, mix_rank: int
+    ) -> Values:
+        """Make a new run from the shifts of this one and another, and open it."""
+        others = [mix_with] if mix_with and mix_how != "truncate" else []
+        run_id = self.studio.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
+        gr.Info("The new run is in the Library; it draws and leaves like any other.", title="Combined")
+        return self.choose(run_id, search)
+
     # In and out
 
-    def export(self, chosen: str, lib_format: str) -> Values:
+    def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Write the adapter for another program, read it back, and say what came of that."""
-        path = self.handout.copy(self.studio.export(chosen, lib_format))
-        told = self.studio.verify_export(chosen, lib_format)
+        path = self.handout.copy(self.studio.export(chosen, lib_format, rank=int(lib_rank)))
+        told = self.studio.verify_export(chosen, lib_format, rank=int(lib_rank))
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
@@ -159,7 +215,7 @@ class Shelf:
         run_id = self.studio.load_from_hub(hub_id.strip())
         return self.choose(run_id, search) | {"hub_id": ""}
 
-    def read_settings(self, settings_in: str, source: Values | None = None) -> Values:
+    def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
         """Fill the form of the page Train from the settings of another run; its captions go to the photographs."""
         content = Path(settings_in).read_bytes()
         try:
@@ -167,14 +223,17 @@ class Shelf:
         except UnicodeDecodeError:
             raise ValueError("This is no text; choose a run.json saved from the Library.") from None
         told = self.studio.read_settings(text)
-        cls = method_config(told["method"])
+        method, cls = told["method"], method_config(told["method"])
         config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
+        family = next(facts["family"] for facts in self.studio.bases() if facts["spec"] == base)
+        plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
-        held = {"captions": told["captions"]}
-        values = form.shown(config) | {"settings_in": None, "told": held, "tabs": gr.Tabs(selected="train")}
+        held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
+        moved = {"settings_in": None, "told": held, "tabs": gr.Tabs(selected="train"), "plan": plan}
         if source and not source["title"]:
-            values["source"] = source | {"captions": told_captions(held, source["files"])}
-        return values
+            kept = {what: told_captions(held, source["files"], what=what) for what in held}
+            moved["source"] = source | kept
+        return form.filled(method, config) | own_fields(method) | moved
 
 
 def _text(row: dict[str, Any]) -> str:

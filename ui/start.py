@@ -170,8 +170,7 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
 
     taken = page.on(event, choose, takes=["first_upload", "source", "base", "told"], gives=gives)
     page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    advanced = [name for name in page.training if name not in ("class_noun", "identifier")]
-    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=advanced, **QUIET)
+    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=page.advanced, **QUIET)
 
 
 def _wire_play(page: Page) -> None:

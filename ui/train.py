@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ui import form, panels, playground, plots
+from pipelines.config import METHOD_CONFIGS, SubjectConfig
+from ui import form, panels, playground, plots, tagging
 from ui.desk import EMPTY_FRAME, Desk, card
 from ui.markup import Html, element
 from ui.page import QUIET, WATCHED, WATCHING, Page, bound
@@ -61,10 +62,7 @@ def _inputs(page: Page) -> None:
                 [(facts["name"], spec) for spec, facts in desk.bases.items()], value=base, label="Base model"
             )
             named["needs"] = gr.HTML(panels.base_needs(desk.bases[base]))
-            advanced = form.field_names(type(config), advanced=True)
-            with gr.Row(elem_classes="knobs"):
-                named |= form.widgets(config, advanced)
-        page.training = form.field_names(type(config))
+            _knobs(page, config=config, method=plans[0][1].partition("/")[0])
         with gr.Column(elem_classes="action"):
             named["cost"] = gr.HTML(opening_cost(desk))
             with gr.Row() as named["start_row"]:
@@ -80,6 +78,23 @@ def _inputs(page: Page) -> None:
                     named["save_now"] = gr.Button("Save now", min_width=80, size="sm")
                     named["stop_later"] = gr.Button("Stop at the checkpoint", min_width=100, size="sm")
                     named["start_next"] = gr.Button("Queue this, too", min_width=100, size="sm")
+
+
+def _knobs(page: Page, *, config: Any, method: str) -> None:
+    """Create the advanced fields: each method's own, of which the chosen one's are seen, then those of all."""
+    shared = form.field_names(SubjectConfig)
+    for name, cls in METHOD_CONFIGS.items():
+        own = form.own_names(name)
+        with gr.Row(elem_classes="knobs", visible=name == method) as page.named[f"own_{name}"]:
+            made = form.widgets(config if name == method else cls(), own)
+        page.named |= {own[field]: widget for field, widget in made.items()}
+        page.training += own.values()
+        page.advanced += [f"own_{name}", *own.values()]
+    behind = form.field_names(SubjectConfig, advanced=True)
+    with gr.Row(elem_classes="knobs"):
+        page.named |= form.widgets(config, behind)
+    page.training += shared
+    page.advanced += behind
 
 
 def opening_config(desk: Desk) -> Any:
@@ -115,7 +130,9 @@ def opening_cost(desk: Desk) -> Html:
     opening = next(iter(desk.examples), None)
     base = next(iter(desk.bases))
     source = desk.source_of(opening) if opening else None
-    return desk.cost(source, desk.plans(base)[0][1], base, **form.shown(opening_config(desk)))["cost"]
+    plan = desk.plans(base)[0][1]
+    method = plan.partition("/")[0]
+    return desk.cost(source, plan, base, **form.filled(method, opening_config(desk)))["cost"]
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -162,6 +179,8 @@ def _crops(page: Page) -> None:
                 info="Used for this photograph instead of the photo prompt.",
                 max_lines=2,
             )
+            named["photo_repeats"] = tagging.lay_out_repeats()
+        named |= tagging.lay_out()
 
 
 def _stage(page: Page, *, first: RunView | None) -> None:
@@ -245,13 +264,18 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
-    advanced = [name for name in page.training if name not in ("class_noun", "identifier")]
     crops = ["source", "crops_row", "crops"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(event, desk.choose_files, takes=["upload", "source", "base", "told"], gives=changed)
         page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-        page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=advanced, **QUIET)
+        page.on(
+            taken.success,
+            desk.suit,
+            takes=["plan", "base", "source", "told"],
+            gives=page.advanced,
+            **QUIET,
+        )
 
     page.on(
         named["crops"].select,
@@ -269,6 +293,7 @@ def _wire_subject(page: Page) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
+    tagging.wire(page)
     for axis in ("across", "down"):
         page.on(
             named[axis].release,
@@ -277,8 +302,9 @@ def _wire_subject(page: Page) -> None:
             gives=crops,
             **QUIET,
         )
-    page.on(named["base"].input, desk.choose_base, takes=["base"], gives=["plan", "needs"], **QUIET)
-    page.on(named["plan"].change, desk.choose_plan, takes=["plan", "base", "source"], gives=advanced, **QUIET)
+    chosen = page.on(named["base"].input, desk.choose_base, takes=["base"], gives=["plan", "needs"], **QUIET)
+    for event in (chosen.success, named["plan"].input):
+        page.on(event, desk.choose_plan, takes=["plan", "base", "source"], gives=page.advanced, **QUIET)
 
 
 def _wire_run(page: Page) -> None:

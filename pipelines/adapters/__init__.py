@@ -3,5 +3,7 @@
 from pipelines.adapters.core import Adapter
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
+from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.words import Words
 
-KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full}
+KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spectral, "words": Words}

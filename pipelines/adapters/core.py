@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipelines.blocks import Strength
+
 if TYPE_CHECKING:
     from pipelines.base import Base
 
@@ -61,8 +63,11 @@ class Adapter(Protocol):
         """Strict: raises ValueError naming the first missing, unexpected or misshapen tensor."""
         ...
 
-    def changes(self, base: "Base") -> Iterable[tuple[str, Tensor]]:
-        """("unet.<module>.weight", float32 change of the original weight), live or not."""
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterable[tuple[str, Tensor]]:
+        """("unet.<module>.weight", float32 change of the original weight at strength ``scale``), live or not.
+
+        Layers whose strength is 0 are left out: their weights stay the very tensors they were.
+        """
         ...
 
     def header(self) -> dict[str, str]:
@@ -137,8 +142,9 @@ def suspended(adapter: Adapter) -> Iterator["Base"]:
 
 
 @contextmanager
-def merged(base: "Base", stack: Iterable[tuple[Adapter, float]]) -> Iterator[None]:
-    """Add the sum of scale * change to the base's weights for the length of the block.
+def merged(base: "Base", stack: Iterable[tuple[Adapter, Strength]]) -> Iterator[None]:
+    """Add the sum of the changes, each at its strength (one, or one for each block of the UNet), to the base's weights
+    for the length of the block.
 
     The sum is taken in float32 and rounded once, so the order of the stack does not matter. On exit, also by an
     exception, every weight is the very tensor it was.
@@ -146,8 +152,8 @@ def merged(base: "Base", stack: Iterable[tuple[Adapter, float]]) -> Iterator[Non
     sums: dict[str, Tensor] = {}
     for adapter, scale in stack:
         assert adapter.base is None, "a live adapter would count twice; suspend it first"
-        for key, change in adapter.changes(base) if scale else ():
-            sums[key] = sums[key].add_(change, alpha=scale) if key in sums else change * scale
+        for key, change in adapter.changes(base, scale) if scale else ():
+            sums[key] = sums[key].add_(change) if key in sums else change
     originals: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for key in list(sums):

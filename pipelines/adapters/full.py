@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, unwrapped
+from pipelines.blocks import Strength, strength_at
 
 if TYPE_CHECKING:
     from pipelines.base import Base
@@ -78,9 +79,10 @@ class Full:
                 master.copy_(state[key])
 
     @torch.no_grad()
-    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         for key, master in self._masters.items():
-            yield key, master.detach() - base_parameter(base, key).data.float()
+            if at := strength_at(scale, key):
+                yield key, (master.detach() - base_parameter(base, key).data.float()) * at
 
     def _places(self, base: "Base") -> Iterator["Place"]:
         for prefix in ("unet", "text_encoder") if self.text_encoder else ("unet",):

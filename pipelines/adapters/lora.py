@@ -15,6 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from pipelines.adapters.core import check_state, seat, unwrapped
+from pipelines.blocks import Strength, strength_at
 
 if TYPE_CHECKING:
     from pipelines.base import Base
@@ -27,32 +28,40 @@ TARGETS = {  # full-match patterns on the UNet's module names
     "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # what LoCon reaches: all 278 layers inside SD 1.x's blocks
 }
 TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
-MAX_RANK = 1024
+MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x
 NARROW = (
     2**17
 )  # weights of a layer below which, on a CPU, W + s·B·A is cheaper than a branch beside W (bench.step)
 LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
 
 
-@dataclass(frozen=True)
+@dataclass
 class Branch:
-    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1)."""
+    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1).
+
+    ``scale`` is s = alpha / rank, ``live_scale`` what the layer multiplies with while live: s times its strength.
+    """
 
     wrapper: nn.Module
     down: nn.Parameter
     up: nn.Parameter
+    scale: float
 
     @property
-    def scale(self) -> float:
-        """s = alpha / rank."""
+    def live_scale(self) -> float:
         return cast("dict[str, float]", self.wrapper.scaling)[LIVE]
+
+    @live_scale.setter
+    def live_scale(self, value: float) -> None:
+        cast("dict[str, float]", self.wrapper.scaling)[LIVE] = value
 
 
 class LoRA:
     """A low-rank change of the UNet and, when ``text_encoder_rank`` is not 0, of the text encoder.
 
     ``alpha`` 0 means alpha = rank, a scale of 1. ``ranks`` ("unet.<module>" to rank), when given, names every
-    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read.
+    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read. No layer at all
+    is the base itself.
     """
 
     kind = "lora"
@@ -137,20 +146,37 @@ class LoRA:
                 value.copy_(state[name])
 
     @torch.no_grad()
-    def changes(self, base: "Base") -> Iterator[tuple[str, Tensor]]:
-        """ΔW = s·B·A; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
+        """ΔW = s·B·A, times ``scale``; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
         if not self._branches:
             self.inject(base).remove()
         for key, branch in self._branches.items():
-            change = branch.scale * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
-            yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
+            if at := strength_at(scale, key) * branch.scale:
+                change = at * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
+                yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
+
+    @contextmanager
+    def at_strength(self, strength: Strength) -> Iterator[Self]:
+        """Have the live layers work at a strength, or one for each block, for the length of the block.
+
+        Every layer is reached through our map of blocks: diffusers' ``set_adapters`` leaves the blocks without
+        attention and the resnets in the middle at 1. No parameter starts or stops to be trained by it.
+        """
+        before = {key: branch.live_scale for key, branch in self._branches.items()}
+        try:
+            for key, branch in self._branches.items():
+                branch.live_scale = branch.scale * strength_at(strength, key)
+            yield self
+        finally:
+            for key, branch in self._branches.items():
+                branch.live_scale = before[key]
 
     def scales(self) -> dict[str, float]:
         """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
         return {key: branch.scale for key, branch in self._branches.items()}
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
-        assert self._branches, "a LoRA has its tensors from the first inject on"
+        assert self._branches or self.ranks == {}, "a LoRA has its tensors from the first inject on"
         named: dict[str, nn.Parameter] = {}
         for key, branch in self._branches.items():
             named |= {f"{key}.lora_A.weight": branch.down, f"{key}.lora_B.weight": branch.up}
@@ -168,6 +194,8 @@ class LoRA:
             branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
             parent, name = seat(base, key)
             _quicken(branches[key], unwrapped(parent.get_submodule(name)))
+        if self.ranks is not None:
+            _check_meant(self.ranks, {key: len(branch.down) for key, branch in branches.items()})
         return branches
 
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
@@ -191,6 +219,19 @@ class LoRA:
             rank_pattern = {f"({'|'.join(paths)})": rank for rank, paths in by_rank.items()}
             plan[prefix] = ("|".join(map(re.escape, ranks)), max(by_rank), rank_pattern)
         return plan
+
+
+def _check_meant(meant: Mapping[str, int], found: Mapping[str, int]) -> None:
+    """Raise ValueError unless exactly the layers that were meant have the ranks that were meant.
+
+    PEFT says nothing of a pattern that matches no layer, or another one.
+    """
+    wrong = sorted(key for key in meant.keys() | found.keys() if meant.get(key) != found.get(key))
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]} should get rank {meant.get(wrong[0], 0)} and gets {found.get(wrong[0], 0)} on this base "
+            f"({len(wrong)} layers differ); load the base that the LoRA was made for."
+        )
 
 
 def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, nn.Module]:
@@ -237,8 +278,9 @@ def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator
     rank = len(down)
     down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
     up.data.zero_()
-    cast("dict[str, float]", wrapper.scaling)[LIVE] = alpha / rank if alpha else 1.0
-    return Branch(wrapper=wrapper, down=down, up=up)
+    branch = Branch(wrapper=wrapper, down=down, up=up, scale=alpha / rank if alpha else 1.0)
+    branch.live_scale = branch.scale
+    return branch
 
 
 def _quicken(branch: Branch, base_layer: nn.Module) -> None:
@@ -252,13 +294,15 @@ def _quicken(branch: Branch, base_layer: nn.Module) -> None:
 def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
 
-    Only right on top of the base's own layer; over another adapter's wrapper PEFT's sum is taken.
+    Only right on top of the base's own layer; over another adapter's wrapper or forward PEFT's sum is taken.
     """
     base_layer = branch.wrapper.base_layer
-    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)):
+    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)) or "forward" in base_layer.__dict__:
         return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
-    changed = torch.addmm(weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.scale)
+    changed = torch.addmm(
+        weight.flatten(1), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.live_scale
+    )
     if isinstance(base_layer, nn.Linear):
         return nn.functional.linear(x, changed, base_layer.bias)
     return base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.adapters import Full, LoRA
+from pipelines.adapters import Full, LoRA, Spectral, Words
 from pipelines.adapters.core import (
     Adapter,
     base_parameter,
@@ -30,6 +30,10 @@ ROWS: dict[str, Callable[[], Adapter]] = {
     ),
     "full": lambda: Full(),
     "full-text": lambda: Full(text_encoder=True),
+    "spectral": lambda: Spectral(),
+    "spectral-text": lambda: Spectral(text_encoder=True),
+    "words": lambda: Words(words="dog cat"),
+    "spectral-part": lambda: Spectral(subset="UNet-2D", rank=4),
 }
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 TIMESTEPS = torch.tensor([40, 700])
@@ -99,7 +103,9 @@ def test_merged_equals_live(make, base, untouched):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("make", [ROWS["lora"], ROWS["full"]], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    "make", [ROWS[name] for name in ("lora", "full", "spectral-text")], ids=["lora", "full", "spectral"]
+)
 @torch.no_grad()
 def test_half_precision_keeps_the_promises(make, dtype):
     base = load_base("embedded", device="cpu", dtype=dtype)

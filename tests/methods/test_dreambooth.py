@@ -10,7 +10,7 @@ from pipelines.adapters import Full, LoRA
 from pipelines.adapters.core import injected, save_adapter
 from pipelines.config import DreamBoothConfig
 from pipelines.data import Moments, Photos
-from pipelines.methods import METHODS, dreambooth
+from pipelines.methods import METHODS, subject
 from pipelines.train import Denoising, train
 
 CONFIG = DreamBoothConfig(
@@ -76,9 +76,9 @@ def test_without_prior_preservation_there_is_only_the_instance_term(base):
 
 
 def test_captions_replace_the_prompt_where_there_is_one():
-    assert dreambooth.photo_prompts(PHOTOS, CONFIG) == ["a photo of a sks dog"] * 3
+    assert subject.photo_prompts(PHOTOS, CONFIG) == ["a photo of a sks dog"] * 3
     config = dataclasses.replace(CONFIG, use_captions=True)
-    assert dreambooth.photo_prompts(PHOTOS, config)[1] == "a sks dog asleep"
+    assert subject.photo_prompts(PHOTOS, config)[1] == "a sks dog asleep"
 
 
 def test_token_ids_are_kept_while_the_text_encoder_trains(base):
@@ -126,21 +126,21 @@ def test_it_trains_through_the_loop(base):
 
 @pytest.fixture
 def quick_class_images(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dreambooth, "CLASS_STEPS", 1)
-    monkeypatch.setattr(dreambooth, "CLASS_BATCH", 2)
-    monkeypatch.setattr(dreambooth, "SHIPPED_CLASS_MOMENTS", tmp_path / "shipped")
+    monkeypatch.setattr(subject, "CLASS_STEPS", 1)
+    monkeypatch.setattr(subject, "CLASS_BATCH", 2)
+    monkeypatch.setattr(subject, "SHIPPED_CLASS_MOMENTS", tmp_path / "shipped")
 
 
 @pytest.mark.usefixtures("quick_class_images")
 def test_class_images_are_drawn_once_and_only_what_is_missing(base, tmp_path: Path):
     told: list[tuple[int, int]] = []
-    first = dreambooth.prior_moments(
+    first = subject.prior_moments(
         base, CONFIG, tmp_path / "cache", lambda done, total: told.append((done, total))
     )
     assert told == [(0, 3), (2, 3), (3, 3)]
     assert first.mean.shape == (3, 4, 8, 8)
     told.clear()
-    again = dreambooth.prior_moments(
+    again = subject.prior_moments(
         base, CONFIG, tmp_path / "cache", lambda done, total: told.append((done, total))
     )
     assert told == [(3, 3)]
@@ -148,7 +148,7 @@ def test_class_images_are_drawn_once_and_only_what_is_missing(base, tmp_path: Pa
     assert torch.equal(again.logvar, first.logvar)
     told.clear()
     more = dataclasses.replace(CONFIG, class_images=4)
-    further = dreambooth.prior_moments(
+    further = subject.prior_moments(
         base, more, tmp_path / "cache", lambda done, total: told.append((done, total))
     )
     assert told == [(3, 4), (4, 4)]
@@ -166,13 +166,13 @@ def test_class_images_survive_a_stop_and_a_torn_file(base, tmp_path: Path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        dreambooth.prior_moments(base, CONFIG, tmp_path, stop)
+        subject.prior_moments(base, CONFIG, tmp_path, stop)
     (file,) = tmp_path.glob("*.safetensors")
     told: list[int] = []
-    whole = dreambooth.prior_moments(base, CONFIG, tmp_path, lambda done, total: told.append(done))
+    whole = subject.prior_moments(base, CONFIG, tmp_path, lambda done, total: told.append(done))
     assert told == [2, 3]
     file.write_bytes(b"torn")
-    assert torch.equal(dreambooth.prior_moments(base, CONFIG, tmp_path).mean, whole.mean)
+    assert torch.equal(subject.prior_moments(base, CONFIG, tmp_path).mean, whole.mean)
 
 
 @pytest.mark.usefixtures("quick_class_images")
@@ -183,25 +183,25 @@ def test_class_images_that_overflowed_are_not_kept(base, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(base, "encode_images", overflow)
     with pytest.raises(ValueError, match="load the base in float32"):
-        dreambooth.prior_moments(base, CONFIG, tmp_path)
+        subject.prior_moments(base, CONFIG, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("quick_class_images")
 def test_class_images_of_another_class_or_base_are_other_files(base, tmp_path: Path):
     one = dataclasses.replace(CONFIG, class_images=1)
-    dreambooth.prior_moments(base, one, tmp_path)
-    dreambooth.prior_moments(base, dataclasses.replace(one, class_noun="cat"), tmp_path)
-    dreambooth.prior_moments(dataclasses.replace(base, hash="0" * 64), one, tmp_path)
-    dreambooth.prior_moments(base, dataclasses.replace(one, identifier="other", seed=1), tmp_path)
+    subject.prior_moments(base, one, tmp_path)
+    subject.prior_moments(base, dataclasses.replace(one, class_noun="cat"), tmp_path)
+    subject.prior_moments(dataclasses.replace(base, hash="0" * 64), one, tmp_path)
+    subject.prior_moments(base, dataclasses.replace(one, identifier="other", seed=1), tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
 @pytest.mark.usefixtures("quick_class_images")
 def test_shipped_class_images_are_found_first(base, tmp_path: Path):
-    shipped = dreambooth.prior_moments(base, CONFIG, tmp_path / "shipped")
+    shipped = subject.prior_moments(base, CONFIG, tmp_path / "shipped")
     cache = tmp_path / "cache"
-    assert torch.equal(dreambooth.prior_moments(base, CONFIG, cache).mean, shipped.mean)
+    assert torch.equal(subject.prior_moments(base, CONFIG, cache).mean, shipped.mean)
     assert not cache.exists()
 
 

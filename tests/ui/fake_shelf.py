@@ -40,7 +40,7 @@ class FakeShelf:
             "trigger": f"{config.get('identifier', '')} {config.get('class_noun', '')}".strip(),
             "base_name": "Embedded base", "notes": run.note, "note": run.note, "seconds": 24.0,
             "identifier": config.get("identifier", ""), "class_noun": config.get("class_noun", ""),
-            "trainable": 797_184, "shipped": run.id in self._shipped(),
+            "trainable": 797_184, "kind": "spectral" if run.method == "svdiff" else "lora", "shipped": run.id in self._shipped(),
         }  # fmt: skip
 
     def _mine(self, run_id: str) -> Run:
@@ -82,6 +82,7 @@ class FakeShelf:
             "config": to_dict(config),
             "base": "embedded",
             "captions": told.get("captions", {}),
+            "repeats": told.get("repeats", {}),
             "name": "",
         }
 
@@ -132,9 +133,43 @@ class FakeShelf:
     def draw(self, config: SampleConfig, *, run_id: str | None, strength: float) -> Path:
         raise NotImplementedError
 
-    def verify_export(self, run_id: str, format: str) -> str:
-        self._run(run_id)
-        return "128/128 keys, largest difference 0"
+    def verify_export(self, run_id: str, format: str, *, rank: int = 16) -> str:
+        near = f"; a LoRA of rank {rank}, off by 3.0%" if self._run(run_id).method == "svdiff" else ""
+        return f"128/128 keys, largest difference 0{near}"
+
+    def views(self, run_id: str) -> list[dict[str, Any]]:
+        """As the real Studio tells them: a heat map and bars for shifts, bars for a LoRA."""
+        bars = {
+            "title": "Where the weights moved",
+            "kind": "bars",
+            "help": "Length.",
+            "values": {"In0": 0.25, "Mid": 1},
+        }
+        if self._run(run_id).method != "svdiff":
+            return [bars]
+        cells = [[0.125, None], [0.5, 0.25]]
+        return [
+            bars | {"kind": "heat", "rows": ["In0", "<b>Mid</b>"], "columns": ["0 %", "50 %"], "cells": cells}, bars
+        ]  # fmt: skip
+
+    def shifted_layers(self, run_id: str) -> list[str]:
+        return ["unet.conv_in"] if self._run(run_id).method == "svdiff" else []
+
+    def spectrum(self, run_id: str, layer: str, *, strength: float = 1.0) -> dict[str, Any]:
+        lines = {"before": [3.0, 2.0, 1.0], "after": [3.5, 2.0, 0.0]}
+        return {"title": layer, "kind": "curves", "help": "σ", "lines": lines, "axis": "singular value"}
+
+    def correlation(self, run_ids: list[str]) -> dict[str, Any]:
+        names = [self._run(run_id).name for run_id in run_ids]
+        cells = [[1.0 if one == other else 0.25 for other in names] for one in names]
+        return {
+            "title": "Alike",
+            "kind": "heat",
+            "help": "Cosine.",
+            "rows": names,
+            "columns": names,
+            "cells": cells,
+        }
 
     def inspect_lora(self, path: Path) -> dict[str, Any]:
         if path.suffix != ".safetensors":
@@ -149,6 +184,14 @@ class FakeShelf:
             raise ValueError(f"{path.name} is a pickle, which can run any program on this machine.")
         self.calls.append(("import_lora", (path.name, base)))
         return self._bring(name or path.stem, file=path.name)
+
+    def combine(
+        self, run_ids: list[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        self.calls.append(("combine", (run_ids, how, share, rank)))
+        if how != "truncate" and len(run_ids) < 2:
+            raise ValueError(f"To {how} takes 2 runs, not 1.")
+        return self._bring(name or how, file=how)
 
     def load_from_hub(self, repo_id: str) -> str:
         if "/" not in repo_id:

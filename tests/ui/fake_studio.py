@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,11 @@ import numpy as np
 from fake_shelf import FakeShelf
 from PIL import Image, PngImagePlugin
 
+from pipelines.blocks import BLOCKS
 from pipelines.config import SampleConfig, to_dict
+from pipelines.recall import Layer
 from pipelines.runs import Run, RunStore, read_run
+from pipelines.stack import asked_stack
 from recipes import world
 
 BASE = {"spec": "embedded", "family": "embedded", "hash": "fake"}
@@ -140,8 +144,10 @@ class FakeStudio(FakeShelf):
         base: str | None = None,
         crops: dict[str, tuple[float, float]] | None = None,
         captions: dict[str, str] | None = None,
+        repeats: dict[str, int] | None = None,
         name: str = "",
     ) -> str:
+        self.calls.append(("captions", (captions, repeats)))
         if not photo_paths:
             raise ValueError("There is no photograph yet; choose an example or add between 1 and 20.")
         self.calls.append(("start", (method, config, [path.name for path in photo_paths], crops)))
@@ -281,24 +287,62 @@ class FakeStudio(FakeShelf):
         *,
         run_id: str | None = None,
         strength: float = 1.0,
+        stack: Sequence[Mapping[str, Any]] | None = None,
         before_after: bool = False,
     ) -> list[Path]:
-        self.calls.append(("generate", (config, run_id, strength, before_after)))
+        layers = asked_stack(stack, run_id=run_id, strength=strength)
+        first = layers[0] if layers else None
+        self.calls.append(
+            ("generate", (config, first and first.run, first.strength if first else strength, before_after))
+        )
+        self.calls.append(("stack", layers))
+        for layer in layers:
+            self._run(layer.run)
         paths = []
-        for share in (0.0, strength) if before_after else (strength,):
+        for used in ([], layers) if before_after else (layers,):
             for index in range(config.count):
-                asked = replace(config, seed=config.seed + index, count=1)
-                paths.append(self.draw(asked, run_id=run_id, strength=share))
+                paths.append(self.draw(replace(config, seed=config.seed + index, count=1), layers=used))
         return paths
 
-    def draw(self, config: SampleConfig, *, run_id: str | None, strength: float) -> Path:
-        run = self._run(run_id) if run_id else None
+    def tags(
+        self,
+        paths: Sequence[Path],
+        *,
+        kind: str = "",
+        with_subject: bool = False,
+        crops: dict[str, tuple[float, float]] | None = None,
+        base: str | None = None,
+    ) -> dict[str, list[str]]:
+        own = ["fluffy fur"] if with_subject else []
+        return {path.name: [*own, "beach", f"{kind} {index}"] for index, path in enumerate(paths)}
+
+    def contributions(
+        self, run_id: str, config: SampleConfig, *, progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:
+        self._run(run_id)
+        self.calls.append(("contributions", (run_id, config)))
+        if progress is not None:
+            progress(1, 1)
+        values = {name: round(0.01 * index, 3) for index, name in enumerate(BLOCKS)}
+        return {"values": values, "prompt": config.prompt, "seed": config.seed, "pictures": {}}
+
+    def draw(
+        self,
+        config: SampleConfig,
+        *,
+        run_id: str | None = None,
+        strength: float = 0.0,
+        layers: Sequence[Layer] | None = None,
+    ) -> Path:
+        layers = asked_stack(None, run_id=run_id, strength=strength) if layers is None else layers
+        run = self._run(layers[0].run) if layers else None
+        strength = layers[0].strength if layers else 0.0
         noun = (run.config["class_noun"] if run else "") or "person"
         subject_seed = next((e[4] for e in EXAMPLES if e[2] == noun), 11)
         scene = next((scene for scene in world.SCENES if scene.split()[0] in config.prompt), None)
         share = min(0.95 * strength, 1.0) if run else 0.0
         picture = learned(noun, share=share, subject_seed=subject_seed, seed=config.seed, scene=scene)
-        stack = [{"run": run_id, "name": run.name, "strength": strength}] if run and strength else []
+        stack = [replace(layer, name=self._run(layer.run).name).told() for layer in layers if layer.strength]
         facts = {"sample": to_dict(config), "stack": stack, "base": "embedded", "base_name": "Embedded base"}
         told = PngImagePlugin.PngInfo()
         told.add_itxt("atelier", json.dumps(facts))
@@ -308,14 +352,14 @@ class FakeStudio(FakeShelf):
         picture.save(path, pnginfo=told)
         return path
 
-    def export(self, run_id: str, format: str) -> Path:
+    def export(self, run_id: str, format: str, *, rank: int = 16) -> Path:
         run = self._run(run_id)
         path = self.root / f"{run.id}-{format}.safetensors"
         path.write_bytes(b"fake")
         return path
 
     def cost(self, method: str, config: Any, n_photos: int, *, base: str | None = None) -> dict[str, float]:
-        return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4}
+        return {"seconds": 0.12 * config.steps + 4, "memory_mb": 900.0, "disk_mb": 1.4, "file_mb": 1.3}
 
     def warm(self) -> None:
         self.calls.append(("warm", None))

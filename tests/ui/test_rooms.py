@@ -9,8 +9,9 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig
+from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
 from ui import cards, panels
+from ui.cards import MIXES
 from ui.compare import Bench, parsed
 from ui.desk import Desk, suited_steps
 from ui.easel import Easel
@@ -245,9 +246,99 @@ def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> Non
 
 
 def test_an_export_is_read_back(shelf: Shelf, stage: Stage) -> None:
-    values = shelf.export(example(stage), "kohya")
+    values = shelf.export(example(stage), "kohya", 16)
     assert "128/128 keys, largest difference 0" in values["verified"]
     assert Path(values["lib_exported"]["value"]).is_file()
+
+
+def test_shifts_leave_as_a_lora_of_a_chosen_rank(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+    run = studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
+    run.append("state", state="done", message="")
+    shown = shelf.detail(run.id)
+    assert shown["lib_rank"]["visible"]
+    assert "svdiff" in [value for _, value in shown["lib_format"]["choices"]]
+    assert "rank 5" in shelf.export(run.id, "kohya", 5)["verified"]
+    plain = shelf.detail(example(stage))
+    assert not plain["lib_rank"]["visible"]
+    assert "svdiff" not in [value for _, value in plain["lib_format"]["choices"]]
+    studio.delete(run.id)
+
+
+def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+    runs = []
+    for name in ("Rex", "Max"):
+        runs.append(studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name))
+        runs[-1].append("state", state="done", message="")
+    values = shelf.moved(runs[0].id)
+    assert values["shift_row"]["visible"]
+    assert values["layer"]["choices"] == ["unet.conv_in"]
+    assert values["alike"]["choices"] == [("Max", runs[1].id)]
+    assert "&lt;b&gt;Mid" in values["views"], "escaped"
+    assert values["views"].count("<td") == 5, "two by two cells and the corner"
+    assert "0.125" in values["views"]
+    assert "0.25" in values["views"], "bars have their numbers, too"
+    assert "polyline" in shelf.spectrum(runs[0].id, "unet.conv_in")["spectrum"]
+    assert shelf.spectrum(runs[0].id, "")["spectrum"] == ""
+    alike = shelf.likeness(runs[0].id, [runs[1].id])["likeness"]
+    assert (alike.count("Rex"), alike.count("0.25</td>")) == (2, 2)
+    plain = shelf.moved(example(stage))
+    assert not plain["shift_row"]["visible"]
+    for run in runs:
+        studio.delete(run.id)
+
+
+def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+    runs = [
+        studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        for name in ("Rex", "Max")
+    ]
+    for run in runs:
+        run.append("state", state="done", message="")
+    assert not shelf.detail(example(stage))["combine_row"]["visible"]
+    shown = shelf.detail(runs[0].id)
+    assert shown["combine_row"]["visible"]
+    assert shown["mix_with"]["choices"] == [("Max", runs[1].id)]
+    asked = {how: shelf.mixing(how) for _, how in MIXES}
+    assert [how for how in asked if asked[how]["mix_share"]["visible"]] == ["interpolate"]
+    assert [how for how in asked if asked[how]["mix_rank"]["visible"]] == ["truncate"]
+    with pytest.raises(ValueError, match="takes 2 runs"):
+        shelf.combine(runs[0].id, "", "add", None, 0.5, 16)
+    made = [
+        shelf.combine(runs[0].id, "", "interpolate", runs[1].id, 0.25, 16)["chosen"],
+        shelf.combine(runs[0].id, "", "truncate", runs[1].id, 0.25, 4)["chosen"],
+    ]
+    both, alone = [call[1] for call in studio.calls if call[0] == "combine"][-2:]
+    assert both == ([runs[0].id, runs[1].id], "interpolate", 0.25, 16)
+    assert alone == ([runs[0].id], "truncate", 0.25, 4)
+    for run_id in (*made, *(run.id for run in runs)):
+        studio.delete(run_id)
+
+
+def test_settings_of_another_method_bring_its_fields(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    told = {"atelier": 1, "method": "svdiff", "config": to_dict(SVDiffConfig(subset="UNet-CA"))}
+    path.write_text(json.dumps(told))
+    values = shelf.read_settings(str(path), "embedded")
+    assert (values["svdiff_subset"], values["plan"]) == ("UNet-CA", "svdiff/Quick")
+    assert (values["own_svdiff"]["visible"], values["own_dreambooth"]["visible"]) == (True, False)
+
+
+def test_a_plan_shows_the_fields_of_its_method(stage: Stage, photographs: list[Path]) -> None:
+    desk = Desk(stage)
+    values = desk.choose_plan("svdiff/Quick", "embedded", None)
+    assert values["own_svdiff"]["visible"]
+    assert values["svdiff_subset"] == preset("svdiff", "embedded").subset
+    source = {"title": "", "files": [str(photographs[0])], "crops": {}, "captions": {}}
+    fields = {"class_noun": "dog", "identifier": "zul"} | {
+        name: value for name, value in values.items() if not name.startswith("own_")
+    }
+    told = desk.cost(source, "svdiff/Quick", "embedded", **fields)["cost"]
+    assert "a file of" in told
+    values = desk.start(source, "svdiff/Quick", "embedded", **fields | {"steps": 1, "warmup_steps": 0})
+    config = stage.studio.status(values["shown"])["config"]
+    assert config["subset"] == "UNet"
+    wait_until_idle(stage.studio)
+    stage.studio.delete(values["shown"])
 
 
 def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
@@ -257,14 +348,14 @@ def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path)
     told = json.loads(saved.read_text())
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told | {"config": told["config"] | {"steps": 77}}))
-    values = shelf.read_settings(str(path))
+    values = shelf.read_settings(str(path), "embedded")
     assert (values["steps"], values["tabs"].selected) == (77, "train")
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="no text"):
-        shelf.read_settings(str(path))
+        shelf.read_settings(str(path), "embedded")
     path.write_text("[]")
     with pytest.raises(ValueError, match="not the settings"):
-        shelf.read_settings(str(path))
+        shelf.read_settings(str(path), "embedded")
 
 
 def test_settings_that_were_read_in_outlive_the_photographs_added_next(
@@ -275,7 +366,7 @@ def test_settings_that_were_read_in_outlive_the_photographs_added_next(
     told = stage.studio.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told))
-    values = shelf.read_settings(str(path), None)
+    values = shelf.read_settings(str(path), "embedded", None)
     held = values["told"]
     assert "source" not in values
     assert held["captions"] == {"01.png": "a zwx dog asleep"}
@@ -287,7 +378,7 @@ def test_settings_that_were_read_in_outlive_the_photographs_added_next(
     assert desk.suit("dreambooth/Quick", "embedded", values["source"], held) == {}
     assert desk.suit("dreambooth/Quick", "embedded", values["source"], None)["steps"] > 0
     uploaded = {"title": "", "files": files, "crops": {}, "captions": {}}
-    values = shelf.read_settings(str(path), uploaded)
+    values = shelf.read_settings(str(path), "embedded", uploaded)
     assert values["source"]["captions"] == {photos[1].name: "a zwx dog asleep"}
     assert desk.choose_example(next(iter(desk.examples)))["told"] is None
 

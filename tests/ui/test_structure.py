@@ -1,15 +1,27 @@
 """What the page is made of, without a server."""
 
+from dataclasses import replace
+
 import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from pipelines.config import METHOD_CONFIGS, SampleConfig, preset
+from pipelines.config import METHOD_CONFIGS, SampleConfig, preset, preset_names
 from ui import form
 from ui.house import build
 from ui.markup import Handout
 
-PUBLIC = {"generate", "train_start", "train_status", "train_stop", "list_runs", "export_run"}
+PUBLIC = {
+    "generate",
+    "generate_stack",
+    "train_start",
+    "train_status",
+    "train_stop",
+    "list_runs",
+    "export_run",
+    "compare",
+    "recall",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +40,7 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 6, "playground and first page by button and key, Compare, the API"
+    assert len(shared) == 9, "playground and first page by button and key, blocks, Compare, the API's three"
 
 
 def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:
@@ -112,3 +124,22 @@ def test_a_form_names_what_is_wrong() -> None:
         form.parse(SampleConfig, {"steps": None})
     with pytest.raises(ValueError, match="Pictures is 99"):
         form.parse(SampleConfig, {"count": 99})
+
+
+@pytest.mark.parametrize("method", METHOD_CONFIGS)
+def test_a_form_of_all_methods_gives_back_the_config_of_each(method: str) -> None:
+    config = replace(METHOD_CONFIGS[method](), class_noun="teapot", steps=77)
+    values = {name: None for other in METHOD_CONFIGS for name in form.own_names(other).values()}
+    assert form.parse_method(method, values | form.filled(method, config)) == config
+
+
+def test_every_preset_of_every_method_is_a_plan(blocks: gr.Blocks, studio: FakeStudio) -> None:
+    plans = next(
+        component["props"]["choices"]
+        for component in blocks.get_config_file()["components"]
+        if component["props"].get("label") == "Method and preset"
+    )
+    offered = [value for _, value in plans]
+    assert offered == [
+        f"{method}/{name}" for method in METHOD_CONFIGS for name in preset_names(method, "embedded")
+    ]

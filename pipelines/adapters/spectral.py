@@ -1,0 +1,457 @@
+"""Spectral shifts (SVDiff, Han et al. 2023, 2303.11305): only the singular values of the base's weights move.
+
+W_δ = U diag(ReLU(σ + δ)) Vᵀ, written as W + U diag(ReLU(σ + δ) − σ) Vᵀ: at δ = 0 the correction is exactly zero, in
+any dtype, where a plain rebuild would be off by its rounding. Norm gains move element by element, w + δ, as in the
+author's code; biases never.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.adapters.core import base_parameter, check_state, unwrapped
+from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
+from pipelines.blocks import Strength, strength_at
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+NARROW = (
+    2**17
+)  # weights of a layer below which, on a CPU, rebuilding it with all its like is cheaper than a branch
+LEAST_RATIO = 1e-3  # smallest σ_min / σ_max for the one-sided form, which divides by σ
+NORM_RATE = (
+    2.0**-10
+)  # learning rate of norm gains over that of matrices: 1e-6 / 1e-3, as a power of two (exact)
+
+CROSS = ".attn2.to_"
+KEY_VALUE = (".attn2.to_k", ".attn2.to_v")
+SUBSETS: dict[
+    str, Callable[[str, Tensor], bool]
+] = {  # the paper's ablation: (module path, weight) -> in or out
+    "UNet": lambda path, weight: True,
+    "UNet-CA": lambda path, weight: CROSS in path,
+    "UNet-CA-KV": lambda path, weight: path.endswith(KEY_VALUE),
+    "UNet-1D": lambda path, weight: weight.dim() == 1,
+    "UNet-2D": lambda path, weight: weight.dim() == 2,
+    "UNet-4D": lambda path, weight: weight.dim() == 4,
+    "Up-Blocks": lambda path, weight: path.startswith("up_blocks."),
+    "Down-Blocks": lambda path, weight: path.startswith("down_blocks."),
+    "Mid-Block": lambda path, weight: path.startswith("mid_block."),
+    "Up-CA": lambda path, weight: path.startswith("up_blocks.") and CROSS in path,
+    "Down-CA": lambda path, weight: path.startswith("down_blocks.") and CROSS in path,
+    "Mid-CA": lambda path, weight: path.startswith("mid_block.") and CROSS in path,
+}
+
+
+def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor]:
+    """Return the weights that a subset moves, by module path, sorted; biases are not among them."""
+    wanted = SUBSETS[subset]
+    found = {}
+    for path, layer in module.named_modules():
+        if isinstance(layer, (*MATRICES, *NORMS)) and "base_layer" not in path.rpartition(".")[2]:
+            weight = layer._parameters["weight"]
+            if weight is not None and wanted(path, weight):
+                found[path] = weight
+    return dict(sorted(found.items()))
+
+
+def shift_size(weight: Tensor) -> int:
+    """Return how many values move: min(M, N) singular values of a matrix, every gain of a norm."""
+    return min(matrix(weight).shape) if weight.dim() > 1 else len(weight)
+
+
+def float_count(module: nn.Module, subset: str = "UNet") -> int:
+    """Return how many values a subset stores for a module; needs shapes only (the meta device will do)."""
+    return sum(shift_size(weight) for weight in shifted_weights(module, subset).values())
+
+
+@dataclass
+class Shift:
+    """One moved weight: its layer, its δ, and how the layer computes with it while live.
+
+    ``form`` is "gain" (norms), "rebuild" (W_δ itself, together with all weights of its shape), "output" and "input"
+    (the one-sided forms on the small side), "branch" (two-sided) or "rows" (an embedding, row by row).
+    """
+
+    layer: nn.Module
+    parameter: nn.Parameter
+    form: str
+    factors: Factors | None = None
+    gain: Tensor | None = None  # ReLU(σ + δ) − σ, or ρ for the one-sided forms; made by ``materialise``
+
+    @torch.no_grad()
+    def change_of_values(self, scale: float = 1.0) -> Tensor:
+        """ReLU(σ + sδ) − σ of a matrix, (k,): the signed singular values of its change."""
+        assert self.factors is not None, "a norm has no singular values"
+        return _gain(self.factors.values, scale * self.parameter.detach())
+
+
+@dataclass(frozen=True)
+class Pack:
+    """All "rebuild" weights of one shape, stacked: one batched product makes them all."""
+
+    shifts: list[Shift]
+    weights: Tensor  # (L, M, N)
+    left: Tensor  # (L, M, k)
+    values: Tensor  # (L, k)
+    right: Tensor  # (L, k, N)
+
+
+class Spectral:
+    """Shifts of the UNet's singular values, in one of the twelve ``SUBSETS``, and of the text encoder's on request.
+
+    ``rank`` trains the first so many singular values of every matrix, 0 all of them. ``batch`` (items per forward)
+    only decides which form each layer takes; the result is the same. ``norm_rate`` is the learning rate of norm gains
+    over that of matrices, taken as the nearest power of two, so that a state read back is the state written.
+    """
+
+    kind = "spectral"
+
+    def __init__(
+        self,
+        *,
+        subset: str = "UNet",
+        text_encoder: bool = False,
+        rank: int = 0,
+        batch: int = 2,
+        norm_rate: float = NORM_RATE,
+    ) -> None:
+        if subset not in SUBSETS:
+            raise ValueError(f"The subset must be one of {', '.join(SUBSETS)}, not {subset!r}.")
+        if rank < 0:
+            raise ValueError(f"The rank is how many singular values move, 0 for all; got {rank}.")
+        if not 0 < norm_rate < math.inf:
+            raise ValueError(f"The norms' learning rate must be above 0; got {norm_rate:g} of the matrices'.")
+        self.subset, self.text_encoder, self.rank, self.batch = subset, text_encoder, rank, batch
+        self.norm_rate = 2.0 ** round(math.log2(norm_rate))
+        self.base: Base | None = None
+        self.base_hash = self.note = ""
+        self._shifts: dict[str, Shift] = {}  # by "unet.<module>", sorted
+        self._packs: list[Pack] = []
+        self._gains: list[list[Shift]] = []  # norms of one width together
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        try:
+            return cls(
+                subset=header["subset"],
+                text_encoder=header["text_encoder"] == "True",
+                rank=int(header["rank"]),
+                norm_rate=float(header["norm_rate"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"The file's header does not describe spectral shifts ({error!r}).") from error
+
+    def header(self) -> dict[str, str]:
+        return {
+            "subset": self.subset,
+            "text_encoder": str(self.text_encoder),
+            "rank": str(self.rank),
+            "norm_rate": str(self.norm_rate),
+        }
+
+    @property
+    def shifts(self) -> Mapping[str, Shift]:
+        """Every moved weight by "unet.<module>", sorted; empty before the first inject."""
+        return self._shifts
+
+    def inject(self, base: "Base") -> Self:
+        assert self.base is None, "these shifts are live already"
+        if not self._shifts:
+            self._build(base)
+            self.base_hash = base.hash
+        for shift in self._shifts.values():
+            if "weight" in shift.layer.__dict__ or "forward" in shift.layer.__dict__:
+                raise ValueError(
+                    "Spectral shifts cannot be live beside a fully trained model or other spectral shifts; "
+                    "merge them, or take the other out first."
+                )
+        for shift in self._shifts.values():
+            if forward := FORWARDS.get(shift.form):
+                shift.layer.__dict__["forward"] = partial(forward, shift)
+        self.base = base
+        self.materialise()
+        return self
+
+    def remove(self) -> None:
+        assert self.base is not None, "these shifts are not live"
+        for shift in self._shifts.values():
+            shift.layer.__dict__.pop("weight", None)
+            shift.layer.__dict__.pop("forward", None)
+            shift.gain = None
+        self.base = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [shift.parameter for shift in self._shifts.values()]
+
+    def materialise(self) -> None:
+        """Make the live weights, and the factors of those that are never built, from the shifts."""
+        for pack in self._packs:
+            delta = torch.stack([shift.parameter for shift in pack.shifts])
+            gain = _gain(pack.values, delta)
+            built = pack.weights + (pack.left * gain[:, None]) @ pack.right
+            for shift, weight in zip(pack.shifts, built.unbind(0), strict=True):
+                own = _own_weight(shift.layer)
+                shift.layer.__dict__["weight"] = weight.view(own.shape).to(own.dtype)
+        for shifts in self._gains:
+            own = torch.stack([_own_weight(shift.layer).detach().float() for shift in shifts])
+            moved = own + self.norm_rate * torch.stack([shift.parameter for shift in shifts])
+            for shift, weight in zip(shifts, moved.unbind(0), strict=True):
+                shift.layer.__dict__["weight"] = weight.to(_own_weight(shift.layer).dtype)
+        for shift in self._shifts.values():
+            if shift.form in FORWARDS:
+                assert shift.factors is not None
+                gain = _gain(shift.factors.values, shift.parameter)
+                one_sided = shift.form in ("output", "input")
+                shift.gain = gain / shift.factors.values if one_sided else gain
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """ "unet.<module>.delta" to δ: of singular values for a matrix, of gains for a norm."""
+        return {
+            f"{key}.delta": (self._unit(shift) * shift.parameter.detach()).to("cpu")
+            for key, shift in self._shifts.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        check_state(state, {f"{key}.delta": shift.parameter.shape for key, shift in self._shifts.items()})
+        with torch.no_grad():
+            for key, shift in self._shifts.items():
+                shift.parameter.copy_(state[f"{key}.delta"].to(shift.parameter.device) / self._unit(shift))
+
+    def _unit(self, shift: Shift) -> float:
+        """δ for each unit of a parameter."""
+        return self.norm_rate if shift.form == "gain" else 1.0
+
+    @torch.no_grad()
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
+        """U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix, sδ for every norm gain; s = ``scale``."""
+        for key, shift in self._shifts.items():
+            at = strength_at(scale, key)
+            if not at:
+                continue
+            if shift.factors is None:
+                yield f"{key}.weight", self.norm_rate * at * shift.parameter.detach()
+                continue
+            gain = shift.change_of_values(at)
+            factors = shift.factors.on(gain.device)
+            change = (factors.left * gain) @ factors.right
+            yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
+
+    def weights(self, base: "Base") -> dict[str, Tensor]:
+        """Return the base's weights that move, by "unet.<module>", sorted; live wrappers are looked through."""
+        return {key: _own_weight(layer) for key, layer in self._layers(base).items()}
+
+    def _layers(self, base: "Base") -> dict[str, nn.Module]:
+        parts = {"text_encoder": "UNet"} if self.text_encoder else {}
+        return {
+            f"{prefix}.{path}": layer
+            for prefix, subset in (parts | {"unet": self.subset}).items()
+            for path, layer in _bare_layers(base.module(prefix), subset).items()
+        }
+
+    def _build(self, base: "Base") -> None:
+        spectra = Spectra(base, cache_folder())
+        for key, layer in self._layers(base).items():
+            self._shifts[key] = self._shift(base, key, layer, spectra)
+        spectra.keep()
+        self._pack()
+
+    def _shift(self, base: "Base", key: str, layer: nn.Module, spectra: Spectra) -> Shift:
+        weight = _own_weight(layer)
+        size = shift_size(weight)
+        if weight.dim() > 1 and self.rank:
+            size = min(size, self.rank)
+        parameter = nn.Parameter(torch.zeros(size, device=weight.device))
+        if weight.dim() == 1:
+            return Shift(layer, parameter, "gain")
+        factors = spectra.factors(key, weight)
+        if narrow(layer):
+            form = "rebuild"
+        else:
+            form = chosen_form(layer, weight, factors, tokens=self.batch * token_count(key, base))
+        needed = factors.on(weight.device, left=form != "input", right=form != "output")
+        return Shift(layer, parameter, form, needed)
+
+    def _pack(self) -> None:
+        by_shape: dict[tuple[int, ...], list[Shift]] = {}
+        by_width: dict[int, list[Shift]] = {}
+        for shift in self._shifts.values():
+            if shift.form == "gain":
+                by_width.setdefault(len(shift.parameter), []).append(shift)
+            elif shift.form == "rebuild":
+                by_shape.setdefault(tuple(matrix(_own_weight(shift.layer)).shape), []).append(shift)
+        self._gains = list(by_width.values())
+        self._packs = []
+        for shifts in by_shape.values():
+            factors = [shift.factors for shift in shifts if shift.factors is not None]
+            self._packs.append(
+                Pack(
+                    shifts,
+                    torch.stack([matrix(_own_weight(shift.layer).detach()).float() for shift in shifts]),
+                    torch.stack([each.left for each in factors]),
+                    torch.stack([each.values for each in factors]),
+                    torch.stack([each.right for each in factors]),
+                )
+            )
+            pack = self._packs[-1]
+            for index, shift in enumerate(shifts):  # views of the stacks, not copies
+                shift.factors = Factors(pack.left[index], pack.values[index], pack.right[index])
+
+
+def _gain(values: Tensor, delta: Tensor) -> Tensor:
+    """ReLU(σ + δ) − σ over the last dimension; δ may be shorter than σ (a truncated rank), the rest stays 0."""
+    moved = values[..., : delta.shape[-1]]
+    gain = F.relu(moved + delta) - moved
+    return F.pad(gain, (0, values.shape[-1] - delta.shape[-1]))
+
+
+def _own_weight(layer: nn.Module) -> nn.Parameter:
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return weight
+
+
+def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
+    """The layers of :func:`shifted_weights`, where other adapters may be live: their wrappers are looked through."""
+    wanted = SUBSETS[subset]
+
+    def walk(current: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+        layer = unwrapped(current)
+        if isinstance(layer, (*MATRICES, *NORMS)):
+            weight = layer._parameters["weight"]
+            if weight is not None and wanted(path, weight):
+                yield path, layer
+            return
+        for name, child in layer.named_children():
+            yield from walk(child, f"{path}.{name}" if path else name)
+
+    return dict(sorted(walk(module, "")))
+
+
+# ---- which form a layer takes ---------------------------------------------------------------------------------------
+
+
+def token_count(key: str, base: "Base") -> int:
+    """Return over how many places a layer works for one item: latent cells of its level, or tokens of the prompt."""
+    prefix, _, path = key.partition(".")
+    if prefix == "text_encoder" or path.endswith(KEY_VALUE):
+        return base.context
+    if path.startswith("time_embedding") or path.endswith("time_emb_proj"):
+        return 1
+    side = base.size_px // base.vae_factor
+    block, _, rest = path.partition(".")
+    level = int(rest.partition(".")[0]) if block in ("down_blocks", "up_blocks") else 0
+    depth = {"down_blocks": level, "mid_block": 3, "up_blocks": 3 - level}.get(block, 0)
+    depth += {"downsamplers": 1, "upsamplers": -1}.get(rest.split(".")[1] if "." in rest else "", 0)
+    return max(side >> depth, 1) ** 2
+
+
+def narrow(layer: nn.Module) -> bool:
+    """Whether a matrix is so small that, on a CPU, it is rebuilt together with all of its shape."""
+    weight = _own_weight(layer)
+    return weight.device.type == "cpu" and weight.numel() <= NARROW and not isinstance(layer, nn.Embedding)
+
+
+def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: int) -> str:
+    """Return the cheapest exact form for a layer that works on ``tokens`` places, by its products (METHODS' counts).
+
+    With k = min(M, N), forward and backward: rebuild 4kMN + 2TMN (the gradient of the whole weight), two-sided
+    4Tk(M+N), one-sided 8Tk². The one-sided form divides by σ, so it needs a well-conditioned weight.
+    """
+    if isinstance(layer, nn.Embedding):
+        return "rows"
+    rows, columns = matrix(weight).shape
+    size = min(rows, columns)
+    costs = {
+        "rebuild": 4 * size * rows * columns + 2 * tokens * rows * columns,
+        "branch": 4 * tokens * size * (rows + columns),
+    }
+    pointwise = not isinstance(layer, nn.Conv2d) or layer.kernel_size == (1, 1)
+    if float(factors.values[-1]) > LEAST_RATIO * float(factors.values[0]):
+        if rows <= columns:
+            costs["output"] = 8 * tokens * size * size
+        elif pointwise:
+            costs["input"] = 8 * tokens * size * size
+    return min(costs, key=costs.__getitem__)
+
+
+# ---- forwards of layers whose weight is never built -----------------------------------------------------------------
+
+
+def _own_forward(layer: nn.Module, x: Tensor) -> Tensor:
+    """What the untouched layer computes, bias and all."""
+    return type(layer).forward(layer, x)
+
+
+def _channels(x: Tensor, factor: Tensor, *, convolution: bool) -> Tensor:
+    """Multiply the channels of x by a matrix (out, in)."""
+    return F.conv2d(x, factor[:, :, None, None]) if convolution else F.linear(x, factor)
+
+
+def _each(values: Tensor, *, convolution: bool) -> Tensor:
+    """One value for each channel, to be multiplied with or added to a layer's output."""
+    return values[:, None, None] if convolution else values
+
+
+def _live(shift: Shift) -> tuple[Factors, Tensor, bool]:
+    assert shift.factors is not None
+    assert shift.gain is not None, "materialise comes before the forward"
+    return shift.factors, shift.gain, isinstance(shift.layer, nn.Conv2d)
+
+
+def _output_forward(shift: Shift, x: Tensor) -> Tensor:
+    """y + U(ρ ∘ Uᵀy) with y = W x and ρ = ReLU(σ + δ)/σ − 1: exact for M ≤ N, because W = U diag(σ) Vᵀ."""
+    factors, gain, convolution = _live(shift)
+    answer = _own_forward(shift.layer, x)
+    bias = shift.layer._parameters["bias"]
+    product = (
+        answer.float() if bias is None else answer.float() - _each(bias.float(), convolution=convolution)
+    )
+    inner = _channels(product, factors.left.T, convolution=convolution) * _each(gain, convolution=convolution)
+    return answer + _channels(inner, factors.left, convolution=convolution).to(answer.dtype)
+
+
+def _input_forward(shift: Shift, x: Tensor) -> Tensor:
+    """W (x + V(ρ ∘ Vᵀx)): exact for M > N, on layers that look at one place at a time."""
+    factors, gain, convolution = _live(shift)
+    inner = _channels(x.float(), factors.right, convolution=convolution) * _each(
+        gain, convolution=convolution
+    )
+    return _own_forward(
+        shift.layer, x + _channels(inner, factors.right.T, convolution=convolution).to(x.dtype)
+    )
+
+
+def _branch_forward(shift: Shift, x: Tensor) -> Tensor:
+    """W x + U(g ∘ Vᵀx) with g = ReLU(σ + δ) − σ: two thin products beside the base's own."""
+    factors, gain, convolution = _live(shift)
+    answer = _own_forward(shift.layer, x)
+    if isinstance(shift.layer, nn.Conv2d):
+        kernel = factors.right.view(-1, *_own_weight(shift.layer).shape[1:])
+        inner = shift.layer._conv_forward(x.float(), kernel, None)
+    else:
+        inner = F.linear(x.float(), factors.right)
+    inner = inner * _each(gain, convolution=convolution)
+    return answer + _channels(inner, factors.left, convolution=convolution).to(answer.dtype)
+
+
+def _rows_forward(shift: Shift, ids: Tensor) -> Tensor:
+    """An embedding: the rows asked for are gathered from U first, so the table is never rebuilt."""
+    factors, gain, _ = _live(shift)
+    rows = _own_forward(shift.layer, ids)
+    return rows + ((F.embedding(ids, factors.left) * gain) @ factors.right).to(rows.dtype)
+
+
+FORWARDS: dict[str, Callable[[Shift, Tensor], Tensor]] = {
+    "output": _output_forward,
+    "input": _input_forward,
+    "branch": _branch_forward,
+    "rows": _rows_forward,
+}

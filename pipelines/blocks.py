@@ -1,0 +1,250 @@
+"""The blocks of Stable Diffusion 1.x's UNet: which layer lies where, and strings of block weights; needs no torch.
+
+Nine blocks (In0 to In3, Mid, Out0 to Out3: diffusers' down_blocks, mid_block, up_blocks) hold 25 positions, IN00 to
+OUT11, which kohya's scripts and A1111's "LoRA block weight" count; A1111 puts BASE, the text encoder, before them.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+BLOCKS = ("In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3")
+PARTS = {  # Block-wise LoRA (2403.07500): the thirds of the UNet between which a style and a subject can be divided
+    "all": BLOCKS,
+    "upper": ("In0", "Out3"),
+    "middle": ("In1", "Out2"),
+    "bottom": ("In2", "Out1"),
+}
+TEXT = "BASE"
+POSITIONS = (*(f"IN{i:02d}" for i in range(12)), "M00", *(f"OUT{i:02d}" for i in range(12)))
+WITHOUT_ATTENTION = {"IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"}
+PLACE = re.compile(r"(down|up)_blocks\.([0-3])\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.")
+THREE_BY_THREE = re.compile(r"(.+\.)?(conv1|conv2|conv|conv_in|conv_out)")
+ONE_BY_ONE = re.compile(r".+\.(proj_in|proj_out|conv_shortcut)")
+MAX_BLOCK_RANK = 128
+MOST = 2.0  # the largest strength of a block, either way
+LISTS = {  # how many values -> what they stand for
+    9: BLOCKS,
+    17: (TEXT, *(each for each in POSITIONS if each not in WITHOUT_ATTENTION)),
+    25: POSITIONS,
+    26: (TEXT, *POSITIONS),
+}
+XL_LISTS = (12, 20)
+
+
+def position(key: str) -> str:
+    """Return BASE, or IN00 to OUT11, for a layer such as "unet.down_blocks.0.resnets.0.conv1" or its weight.
+
+    The layers outside the blocks go with their neighbours, conv_in and the time embedding with IN00, conv_out with
+    OUT11, so that every layer has a position and a list of zeros is the base itself.
+    """
+    prefix, _, name = key.partition(".")
+    if prefix == "text_encoder":
+        return TEXT
+    name = f"{name if prefix == 'unet' else key}."
+    if name.startswith("mid_block."):
+        return "M00"
+    if place := PLACE.match(name):
+        side, block, kind, index = place[1], int(place[2]), place[3], int(place[4])
+        within = 2 if kind.endswith("samplers") else index  # an upsampler shares the place of resnet 2
+        return f"{'IN' if side == 'down' else 'OUT'}{3 * block + within + (side == 'down'):02d}"
+    if name.startswith(("conv_in.", "time_embedding.")):
+        return "IN00"
+    if name.startswith(("conv_norm_out.", "conv_out.")):
+        return "OUT11"
+    raise ValueError(f"{key} is no layer of Stable Diffusion 1.x; choose an adapter that was made for it.")
+
+
+def block(key: str) -> str:
+    """Return In0 to Out3 for a layer, or "" for one outside the blocks (and for the text encoder)."""
+    bare = key.removeprefix("unet.")
+    if not bare.startswith(("down_blocks.", "mid_block.", "up_blocks.")):
+        return ""
+    return block_of(position(bare))
+
+
+def block_of(place: str) -> str:
+    """Return the block in which one of the 25 positions lies; "" for IN00, which lies before them."""
+    if place == "M00":
+        return "Mid"
+    if place.startswith("IN"):
+        return f"In{(int(place[2:]) - 1) // 3}" if place != "IN00" else ""
+    return f"Out{int(place[3:]) // 3}"
+
+
+def kernel(module: str) -> int:
+    """Return the side of a layer's kernel: 3 or 1 for a convolution, 0 for a linear layer (of the UNet or the text)."""
+    if THREE_BY_THREE.fullmatch(module):
+        return 3
+    return 1 if ONE_BY_ONE.fullmatch(module) else 0
+
+
+@dataclass(frozen=True)
+class BlockStrengths:
+    """How strongly an adapter is applied at BASE and each of the 25 positions; ``values`` are 26 numbers."""
+
+    values: tuple[float, ...] = (1.0,) * 26
+
+    def __post_init__(self) -> None:
+        assert len(self.values) == 26
+
+    @classmethod
+    def of_blocks(cls, strengths: dict[str, float], *, text: float = 1.0) -> Self:
+        """One strength for each named block, 1 for the others; the layers outside the blocks stay at 1."""
+        unknown = sorted(set(strengths) - set(BLOCKS))
+        if unknown:
+            raise ValueError(f"There is no block {unknown[0]!r}; the blocks are {', '.join(BLOCKS)}.")
+        return cls((text, *(strengths.get(block_of(place), 1.0) for place in POSITIONS)))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a comma-separated list of 9 (our blocks), 17 or 26 (A1111) or 25 (kohya) values; "" is all ones.
+
+        A list of 17 names only the positions with attention; as in A1111's extension all others are then 0, which a
+        plain LoRA does not notice. Lists of 9 and 25 leave the text encoder at 1.
+        """
+        numbers = [_number(entry) for entry in text.split(",")] if text.strip() else [1.0] * 26
+        if len(numbers) in XL_LISTS:
+            raise ValueError(
+                f"A list of {len(numbers)} block weights is one for SDXL; for this base write 9, 17, 25 or 26 values."
+            )
+        if len(numbers) not in LISTS:
+            raise ValueError(
+                f"{len(numbers)} block weights fit no list; write 9 (In0 to Out3), 17 or 26 (A1111) or 25 (kohya) values."
+            )
+        told = dict(zip(LISTS[len(numbers)], numbers, strict=True))
+        if len(numbers) == 9:
+            return cls.of_blocks(told)
+        rest = 0.0 if len(numbers) == 17 else 1.0
+        return cls(tuple(told.get(place, rest) for place in (TEXT, *POSITIONS)))
+
+    def format(self, count: int = 26) -> str:
+        """Write the list of ``count`` values. ValueError when a list of that length cannot say it."""
+        if count not in LISTS:
+            raise ValueError(f"There is no list of {count} block weights; choose 9, 17, 25 or 26.")
+        mine = dict(zip((TEXT, *POSITIONS), self.values, strict=True))
+        by_block = {block_of(place): mine[place] for place in POSITIONS}
+        text = ",".join(f"{(mine | by_block)[place]:g}" for place in LISTS[count])
+        if type(self).parse(text).values != self.values:
+            raise ValueError(
+                f"{count} values cannot say these block weights (a list of 26 can); write the longer list."
+            )
+        return text
+
+    def times(self, strength: float) -> Self:
+        """Return the strengths with another over all of them."""
+        return type(self)(tuple(value * strength for value in self.values))
+
+    def at(self, key: str) -> float:
+        """Return the strength of a layer such as "unet.mid_block.resnets.0.conv1"."""
+        place = position(key)
+        return self.values[0 if place == TEXT else 1 + POSITIONS.index(place)]
+
+
+class BlockSettings(Protocol):
+    """What a person says of the ranks: those of a part of the UNet, or nine of one's own in their place."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def conv_rank(self) -> int: ...
+    @property
+    def ranks(self) -> str: ...
+    @property
+    def conv_ranks(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """A rank and a convolution rank for each block, In0 to Out3; 0 means that nothing is trained there.
+
+    As in kohya's scripts ``ranks`` is for linear layers and 1x1 convolutions, ``conv_ranks`` for 3x3 ones. A block
+    with a convolution rank is LoCon: its resnets' linear layers and shortcuts take part, too.
+    """
+
+    ranks: tuple[int, ...]
+    conv_ranks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.ranks) == len(self.conv_ranks) == len(BLOCKS)
+
+    @classmethod
+    def of(cls, settings: BlockSettings) -> Self:
+        """Return the plan of a method's settings. ValueError for lists that are not nine ranks."""
+        plan = cls.of_part(settings.part, rank=settings.rank, conv_rank=settings.conv_rank)
+        own, own_conv = settings.ranks, settings.conv_ranks
+        return cls(
+            ranks=parse_ranks(own, label="Rank of each block") if own else plan.ranks,
+            conv_ranks=parse_ranks(own_conv, label="Convolution rank of each block")
+            if own_conv
+            else plan.conv_ranks,
+        )
+
+    @classmethod
+    def of_part(cls, part: str, *, rank: int, conv_rank: int) -> Self:
+        """The same ranks in every block of a part of the UNet, nothing in the others."""
+        if part not in PARTS:
+            raise ValueError(f"There is no part {part!r} of the UNet; choose one of {', '.join(PARTS)}.")
+        inside = [name in PARTS[part] for name in BLOCKS]
+        return cls(tuple(rank * each for each in inside), tuple(conv_rank * each for each in inside))
+
+    def values(self, per_rank: Mapping[str, tuple[float, float, float]]) -> float:
+        """Return how many values are trained, from those per rank of each block: (attention, resnets' linear layers and
+        shortcuts, 3x3 kernels)."""
+        return sum(
+            rank * (attention + (resnets if conv_rank else 0)) + conv_rank * kernels
+            for (attention, resnets, kernels), rank, conv_rank in zip(
+                (per_rank[name] for name in BLOCKS), self.ranks, self.conv_ranks, strict=True
+            )
+        )
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank of a layer such as "mid_block.resnets.0.conv1"; 0 for one that stays as it is."""
+        name = block(module)
+        if not name:
+            return 0
+        rank, conv_rank = (ranks[BLOCKS.index(name)] for ranks in (self.ranks, self.conv_ranks))
+        if kernel(module) == 3:
+            return conv_rank
+        return rank if ".attentions." in module or conv_rank else 0
+
+
+def parse_ranks(text: str, *, label: str) -> tuple[int, ...]:
+    """Read nine comma-separated ranks, In0 to Out3. ValueError says what is wrong with them."""
+    entries = [entry.strip() for entry in text.split(",")]
+    if len(entries) != len(BLOCKS):
+        raise ValueError(f"{label} has {len(entries)} values; write nine, for {', '.join(BLOCKS)}.")
+    wrong = [
+        entry
+        for entry in entries
+        if not (entry.isascii() and entry.isdigit() and int(entry) <= MAX_BLOCK_RANK)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{label} holds {wrong[0][:20]!r}; ranks are whole numbers from 0 to {MAX_BLOCK_RANK}."
+        )
+    return tuple(map(int, entries))
+
+
+Strength = float | BlockStrengths
+
+
+def strength_at(strength: Strength, key: str) -> float:
+    """Return how strongly a layer is changed, by a strength for all or one for each block."""
+    return strength.at(key) if isinstance(strength, BlockStrengths) else strength
+
+
+def _number(entry: str) -> float:
+    try:
+        value = float(entry)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= MOST:
+        raise ValueError(
+            f"The block weight {entry.strip()[:20]!r} is no number between -{MOST:g} and {MOST:g}; mend it."
+        )
+    return value

@@ -1,0 +1,36 @@
+"""Block-wise LoRA and LoCon (Li et al. 2024, 2403.07500): the blocks that carry a style, or a subject, learn alone.
+
+No new loss: DreamBooth's, with the class images as its regularisation.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.adapters.block_lora import block_lora
+from pipelines.adapters.core import Adapter
+from pipelines.config import BlockLoRAConfig
+from pipelines.methods.core import Method
+from pipelines.methods.dreambooth import views
+from pipelines.methods.subject import batches, loss
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+
+def adapter(base: "Base", config: BlockLoRAConfig, runs: Any = None) -> Adapter:
+    """Return a LoRA with the ranks of the config's plan; blocks of rank 0 have no module."""
+    return block_lora(
+        base,
+        config.plan,
+        text_encoder_rank=config.text_encoder_rank if config.text_encoder else 0,
+        seed=config.seed,
+    )
+
+
+METHOD = Method(
+    name="block_lora",
+    config=BlockLoRAConfig,
+    adapter=adapter,
+    batches=batches,
+    loss=loss,
+    views=views,
+)

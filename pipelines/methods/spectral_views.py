@@ -1,0 +1,116 @@
+"""What spectral shifts show: where they moved, the spectrum of a layer before and after, how alike runs are."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pipelines.adapters.mixing import correlation
+from pipelines.adapters.spectral import Spectral
+from pipelines.methods.core import View
+
+BINS = 12
+ENDING = ".delta"
+PLACES = {
+    **{f"unet.down_blocks.{index}.": f"In{index}" for index in range(4)},
+    "unet.mid_block.": "Mid",
+    **{f"unet.up_blocks.{index}.": f"Out{index}" for index in range(4)},
+    "text_encoder.": "Text encoder",
+    "unet.": "Ends and time",  # conv_in, conv_out, time_embedding
+}
+PARTS = {
+    ".attn1.": "self-attention",
+    ".attn2.": "cross-attention",
+    ".self_attn.": "attention",
+    ".ff.": "feed-forward",
+    ".mlp.": "feed-forward",
+    ".proj_": "projections",
+    ".embeddings.": "embeddings",
+}
+
+
+def group_of(key: str) -> str:
+    """Return the group of layers that "unet.<module>" belongs to, such as "Mid, cross-attention"."""
+    place = next(label for start, label in PLACES.items() if key.startswith(start))
+    part = next((label for mark, label in PARTS.items() if mark in key), "convolutions")
+    return place if place == "Ends and time" else f"{place}, {part}"
+
+
+def is_norm(key: str) -> bool:
+    """Return whether "unet.<module>" is a norm, whose shifts have no order."""
+    return "norm" in key.rpartition(".")[2]
+
+
+def matrices(names: Sequence[str]) -> list[str]:
+    """Return "unet.<module>" of every matrix among the names of a state."""
+    return [key for key in (name.removesuffix(ENDING) for name in names) if not is_norm(key)]
+
+
+def heat_map(state: Mapping[str, Tensor]) -> View:
+    """Return the mean |δ| over the groups of layers (rows) and over the index of the singular value, from the largest
+    to the smallest, in ``BINS`` equal shares (columns); SVDiff's heat map with its layers taken together."""
+    found: dict[str, list[Tensor]] = {}
+    for key in matrices(list(state)):
+        found.setdefault(group_of(key), []).append(_binned(state[f"{key}{ENDING}"].abs()))
+    order = {label: place for place, label in enumerate(dict.fromkeys((*PLACES.values(),)))}
+    rows = sorted(found, key=lambda group: (order[group.partition(",")[0]], group))
+    cells = [torch.stack(found[group]).nanmean(dim=0).tolist() for group in rows]
+    return View(
+        title="Which singular values moved",
+        kind="heat",
+        help="Mean size of the shifts, |δ|, of the layers of a kind; the largest singular values on the left.",
+        rows=rows,
+        columns=[f"{100 * bin // BINS} %" for bin in range(BINS)],
+        cells=[[None if value != value else value for value in row] for row in cells],
+    )
+
+
+def _binned(values: Tensor) -> Tensor:
+    """Means over ``BINS`` equal shares of the index; NaN where a short spectrum has nothing."""
+    shares = (torch.arange(len(values)) * BINS) // len(values)
+    sums = torch.zeros(BINS).index_add_(0, shares, values.float())
+    counts = torch.zeros(BINS).index_add_(0, shares, torch.ones(len(values)))
+    return torch.where(counts > 0, sums / counts.clamp(min=1), torch.nan)
+
+
+def by_group(state: Mapping[str, Tensor]) -> View:
+    """Return the root mean square shift of each part of the model, matrices and norms apart."""
+    squares: dict[str, list[Tensor]] = {}
+    for name, delta in state.items():
+        key = name.removesuffix(ENDING)
+        place = group_of(key).partition(",")[0]
+        squares.setdefault(f"{place}, norms" if is_norm(key) else place, []).append(delta.float().square())
+    return View(
+        title="How far they moved",
+        kind="bars",
+        help="Root mean square of the shifts in each part of the model, of its matrices and of its norms.",
+        values={label: float(torch.cat(parts).mean().sqrt()) for label, parts in squares.items()},
+    )
+
+
+def spectrum(adapter: Spectral, layer: str, *, scale: float = 1.0) -> View:
+    """Return σ and ReLU(σ + sδ) of one layer, "unet.<module>". ValueError when it has none."""
+    shift = adapter.shifts.get(layer)
+    if shift is None or shift.factors is None:
+        raise ValueError(f"{layer!r} has no singular values that moved; choose another layer.")
+    before = shift.factors.values.detach().cpu()
+    after = before + shift.change_of_values(scale).cpu()
+    return View(
+        title=f"Spectrum of {layer}",
+        kind="curves",
+        help=f"Singular values of the base, and with the shifts at strength {scale:g}.",
+        lines={"before": before.tolist(), "after": after.tolist()},
+        axis="singular value",
+    )
+
+
+def likeness(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> View:
+    """Return the paper's correlation matrix: the cosine between two runs' δ, averaged over the layers."""
+    return View(
+        title="How alike the runs are",
+        kind="heat",
+        help="Cosine between the shifts of two runs, averaged over their layers; 1 on the diagonal.",
+        rows=list(names),
+        columns=list(names),
+        cells=[[float(value) for value in row] for row in correlation([dict(state) for state in states])],
+    )

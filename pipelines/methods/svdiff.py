@@ -1,0 +1,51 @@
+"""SVDiff (Han et al. 2023, 2303.11305): the singular values of the base's weights learn one subject."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pipelines.adapters.core import Adapter, read_tensors
+from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.spectrum import Spectra, cache_folder
+from pipelines.config import SVDiffConfig
+from pipelines.methods.core import Method, View
+from pipelines.methods.spectral_views import by_group, heat_map
+from pipelines.methods.subject import batches, loss
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+
+def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:
+    """Return the shifts of the chosen subset, and of the text encoder on request; not live."""
+    return Spectral(
+        subset=config.subset,
+        text_encoder=config.text_encoder,
+        batch=config.batch_size * (2 if config.prior_preservation else 1),
+        norm_rate=config.norm_learning_rate / config.learning_rate,
+    )
+
+
+def prepare(adapter: Spectral, base: "Base", on_progress: Callable[[int, int], None]) -> None:
+    """Decompose the base's weights, once for each base; ``on_progress`` may raise to stop between two of them."""
+    Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
+
+
+def views(run: Any) -> list[View]:
+    """Return what the run's shifts show: which singular values moved, and how far each part of the model went."""
+    path = run.file("adapter.safetensors")
+    if not path.is_file():
+        return []
+    state, header = read_tensors(path)
+    return [heat_map(state), by_group(state)] if header.get("kind") == Spectral.kind else []
+
+
+METHOD = Method(
+    name="svdiff",
+    config=SVDiffConfig,
+    adapter=adapter,
+    batches=batches,
+    loss=loss,
+    views=views,
+    prepare=prepare,
+    preparing="Taking the weights apart",
+)

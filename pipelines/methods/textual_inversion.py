@@ -1,0 +1,31 @@
+"""Textual inversion (Gal et al. 2022, 2208.01618): the rare word's embedding is all that learns.
+
+The classic comparison: same photographs, same loss, no prior term, for a class that does not contain the word cannot
+drift. The word begins as its class word.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.adapters.core import Adapter
+from pipelines.adapters.words import Words
+from pipelines.config import TextualInversionConfig
+from pipelines.methods.core import Method
+from pipelines.methods.subject import batches, loss
+
+if TYPE_CHECKING:
+    from pipelines.base import Base
+
+
+def adapter(base: "Base", config: TextualInversionConfig, runs: Any = None) -> Adapter:
+    """Return the rare word's embedding, begun at the config's initializer, or else at the class word."""
+    return Words(words=config.identifier, initializer=config.initializer or config.class_noun)
+
+
+METHOD = Method(
+    name="textual_inversion",
+    config=TextualInversionConfig,
+    adapter=adapter,
+    batches=batches,
+    loss=loss,
+    views=lambda run: [],
+)

@@ -1,0 +1,302 @@
+"""Spectral shifts: the paper's counts on SD 1.5, every form equal to the dense formula, exact zeros, exact limits."""
+
+import json
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from pipelines.adapters import mixing, spectral
+from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
+from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
+from pipelines.adapters.spectrum import Spectra, decompose, matrix, shard_of
+from pipelines.config import ASSETS
+from pipelines.svdiff_files import read_svdiff, write_svdiff
+from tests.tolerances import assert_close
+
+PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets
+    "UNet": (391, 322_856),
+    "UNet-CA": (64, 43_776),
+    "UNet-CA-KV": (32, 18_816),
+    "UNet-1D": (109, 100_160),
+    "UNet-2D": (184, 140_416),
+    "UNet-4D": (98, 82_280),
+    "Up-Blocks": (219, 181_568),
+    "Down-Blocks": (141, 107_072),
+    "Mid-Block": (26, 32_256),
+    "Up-CA": (36, 23_808),
+    "Down-CA": (24, 15_872),
+    "Mid-CA": (4, 4_096),
+}
+
+
+@pytest.fixture(scope="module")
+def sd15_unet() -> nn.Module:
+    config = json.loads((ASSETS / "sd1_config" / "unet" / "config.json").read_text())
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(config)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_the_papers_counts_on_sd15(sd15_unet, subset):
+    found = shifted_weights(sd15_unet, subset)
+    assert (len(found), float_count(sd15_unet, subset)) == PAPER[subset]
+
+
+def test_the_text_encoders_count_on_sd15():
+    with torch.device("meta"):
+        text_encoder = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+                                                    num_attention_heads=12, vocab_size=49_408))  # fmt: skip
+    assert float_count(text_encoder) == 75_341
+
+
+def layers() -> dict[str, tuple[nn.Module, torch.Tensor, tuple[str, ...]]]:
+    """A layer, an input, and the forms that are exact for it."""
+    generator = torch.Generator().manual_seed(3)
+    wide, tall = nn.Linear(24, 10), nn.Linear(10, 24, bias=False)
+    kernel, pointwise, strided = nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(12, 5, 1), nn.Conv2d(4, 6, 3, 2, 1)
+    tokens = torch.randn(2, 7, 24, generator=generator)
+    return {
+        "wide": (wide, tokens, ("output", "branch")),
+        "tall": (tall, tokens[..., :10], ("input", "branch")),
+        "kernel": (kernel, torch.randn(2, 6, 5, 5, generator=generator), ("output", "branch")),
+        "pointwise": (pointwise, torch.randn(2, 12, 4, 4, generator=generator), ("output", "branch")),
+        "strided": (strided, torch.randn(2, 4, 6, 6, generator=generator), ("output", "branch")),
+        "rows": (nn.Embedding(30, 9), torch.tensor([[1, 5, 5], [29, 0, 3]]), ("rows",)),
+    }
+
+
+def shift_of(layer: nn.Module, form: str, delta: torch.Tensor) -> Shift:
+    factors = decompose(layer.get_parameter("weight"))
+    found = Shift(layer, nn.Parameter(delta), form, factors)
+    gain = spectral._gain(factors.values, found.parameter)
+    found.gain = gain / factors.values if form in ("output", "input") else gain
+    return found
+
+
+@pytest.mark.parametrize("name", layers())
+def test_every_form_is_the_dense_formula_with_the_same_gradient(name):
+    layer, x, forms = layers()[name]
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    weight = layer.get_parameter("weight")
+    factors = decompose(weight)
+    delta = torch.randn(len(factors.values), generator=torch.Generator().manual_seed(1))
+    dense_delta = nn.Parameter(delta.clone())
+    built = (factors.left * torch.relu(factors.values + dense_delta)) @ factors.right
+    state = dict(layer.named_parameters()) | {"weight": built.view(weight.shape)}
+    expected = torch.func.functional_call(layer, state, (x,))
+    expected.square().sum().backward()
+    for form in forms:
+        shift = shift_of(layer, form, delta.clone())
+        actual = spectral.FORWARDS[form](shift, x)
+        assert_close(actual, expected.detach())
+        actual.square().sum().backward()
+        assert_close(shift.parameter.grad, dense_delta.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", layers())
+@torch.no_grad()
+def test_zero_shift_is_the_layer_itself_bit_for_bit(name, dtype):
+    layer, x, forms = layers()[name]
+    layer.to(dtype)
+    x = x.to(dtype) if x.is_floating_point() else x
+    expected = layer(x)
+    for form in forms:
+        shift = shift_of(layer, form, torch.zeros(min(matrix(layer.get_parameter("weight")).shape)))
+        actual = spectral.FORWARDS[form](shift, x)
+        assert torch.equal(actual, expected)
+        assert not shift.gain.any()
+
+
+@torch.no_grad()
+def test_limits_of_the_shift(base):
+    key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    adapter = Spectral(subset="UNet-2D")
+    with injected(adapter, base):
+        shift = adapter.shifts[key]
+        values = shift.factors.values
+        own = shift.layer._parameters["weight"]
+        shift.parameter.copy_(-values)
+        adapter.materialise()
+        assert shift.layer.weight.abs().max() < 1e-5
+        gone = shift.layer.weight.clone()
+        shift.parameter.copy_(-3 * values)
+        adapter.materialise()
+        assert torch.equal(shift.layer.weight, gone)
+        shift.parameter.copy_(0.5 * values)
+        adapter.materialise()
+        assert_close(shift.layer.weight, 1.5 * own)
+    assert "weight" not in shift.layer.__dict__
+
+
+@torch.no_grad()
+def test_strength_scales_the_shift_inside_the_relu(base):
+    adapter = Spectral(subset="Mid-CA")
+    with injected(adapter, base):
+        for shift in adapter.shifts.values():
+            shift.parameter.copy_(-2 * shift.factors.values)
+    key = next(iter(adapter.shifts))
+    factors = adapter.shifts[key].factors
+    half = dict(adapter.changes(base, 0.25))[f"{key}.weight"]
+    assert_close(half, -0.5 * (factors.left * factors.values) @ factors.right)
+    full = dict(adapter.changes(base, 1.0))[f"{key}.weight"]
+    assert_close(full, -((factors.left * factors.values) @ factors.right))
+
+
+def test_a_truncated_rank_moves_only_the_first_values(base):
+    adapter = Spectral(subset="UNet-4D", rank=3)
+    with injected(adapter, base):
+        assert {len(parameter) for parameter in adapter.parameters()} <= {3}
+
+
+def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
+    key = "unet.mid_block.resnets.0.conv1"
+    spectra, weight = Spectra(base, tmp_path), base_parameter(base, f"{key}.weight")
+    first = spectra.factors(key, weight)
+    spectra.keep()
+    other = Spectra(base, tmp_path)
+    other.factors("unet.mid_block.resnets.0.conv2", base.unet.mid_block.resnets[0].conv2.weight)
+    other.keep()
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["unet.mid_block.safetensors"]
+    monkeypatch.setattr("pipelines.adapters.spectrum.decompose", lambda weight: pytest.fail("was kept"))
+    again = Spectra(base, tmp_path).factors(key, weight)
+    assert torch.equal(first.left, again.left)
+    assert torch.equal(first.values, again.values)
+    assert again.right.data_ptr() != first.right.data_ptr()
+
+
+def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_again(base, tmp_path):
+    keys = [
+        f"unet.{block}.resnets.0.{name}"
+        for block in ("mid_block", "up_blocks.3")
+        for name in ("conv1", "conv2")
+    ]
+    weights = {key: base_parameter(base, f"{key}.weight") for key in keys}
+    done = []
+
+    def stop(at: int):
+        def tell(step: int, total: int) -> None:
+            done.append((step, total))
+            if step == at:
+                raise KeyboardInterrupt
+
+        return tell
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.adapters.spectrum.PROGRESS_EVERY", 1)
+        with pytest.raises(KeyboardInterrupt):
+            Spectra(base, tmp_path).prepare(weights, stop(3))
+        Spectra(base, tmp_path).prepare(weights, stop(-1))
+    assert done == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 1), (1, 1)]
+    (tmp_path / base.hash[:24] / "unet.up_blocks.3.safetensors").write_bytes(b"torn")
+    again = []
+    Spectra(base, tmp_path).prepare(weights, lambda step, total: again.append((step, total)))
+    assert again == [(0, 2), (2, 2)]
+    assert {shard_of(key) for key in (*keys, "unet.conv_in", "text_encoder.final_layer_norm")} == {
+        "unet.mid_block", "unet.up_blocks.3", "unet", "text_encoder"
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def test_a_spectral_run_and_a_lora_together_equal_their_merged_sum(base):
+    from tests.adapters.test_contract import ROWS, predict, trained
+
+    shifts, low = trained(ROWS["spectral"], base, seed=1), trained(ROWS["lora-conv-text"], base, seed=2)
+    with injected(low, base), injected(shifts, base):
+        live = predict(base)
+    with injected(shifts, base), injected(low, base):
+        assert_close(predict(base), live)
+    with merged(base, [(shifts, 1.0), (low, 1.0)]):
+        assert_close(predict(base), live)
+
+
+def filled(base, *, seed: int, **options) -> Spectral:
+    """A spectral adapter with random shifts, not live."""
+    adapter = Spectral(**options)
+    generator = torch.Generator().manual_seed(seed)
+    with injected(adapter, base), torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
+def test_combining_is_the_papers_arithmetic(base):
+    first = filled(base, seed=1, subset="Mid-CA").state_dict()
+    second = filled(base, seed=2, subset="Mid-CA").state_dict()
+    one_way, other_way = (
+        mixing.added([(first, 1.0), (second, 0.5)]),
+        mixing.added([(second, 0.5), (first, 1.0)]),
+    )
+    assert all(torch.equal(one_way[name], other_way[name]) for name in one_way)
+    for share, expected in ((1.0, first), (0.0, second)):
+        found = mixing.interpolated(first, second, share)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    cut = mixing.truncated(first, 3)
+    assert all(int(delta.count_nonzero()) == 3 for delta in cut.values())
+    matrix_ = mixing.correlation([first, second, first])
+    assert torch.equal(matrix_, matrix_.T)
+    assert_close(matrix_[0, 2], torch.tensor(1.0))
+    assert abs(matrix_[0, 1]) < 0.5
+
+
+def test_style_mixing_takes_the_geometry_layers_from_one_run(base):
+    geometry = filled(base, seed=1, subset="UNet-2D").state_dict()
+    appearance = filled(base, seed=2, subset="UNet-2D").state_dict()
+    found = mixing.style_mixed(geometry, appearance)
+    assert found.keys() == geometry.keys()
+    taken = {name for name in found if torch.equal(found[name], geometry[name])}
+    assert taken
+    assert all(name.startswith(mixing.GEOMETRY_LAYERS) for name in taken)
+    assert all(torch.equal(found[name], appearance[name]) for name in found.keys() - taken)
+
+
+@torch.no_grad()
+def test_the_low_rank_export_states_its_error(base):
+    adapter = filled(base, seed=4, subset="UNet-2D")
+    changes = {name.removesuffix(".weight"): change for name, change in adapter.changes(base)}
+    for rank in (4, 1000):
+        found = mixing.low_rank(adapter, rank)
+        gap = sum(
+            float((changes[key] - up @ down).square().sum()) for key, (down, up) in found.factors.items()
+        )
+        whole = sum(float(change.square().sum()) for change in changes.values())
+        assert abs((gap / whole) ** 0.5 - found.error) < 1e-3
+    assert found.error == 0.0
+
+
+@torch.no_grad()
+def test_svdiff_pytorchs_files_come_back(base, tmp_path):
+    adapter = filled(base, seed=5, text_encoder=True)
+    written = write_svdiff(adapter, base, tmp_path)
+    assert [path.name for path in written.files] == [
+        "spectral_shifts.safetensors",
+        "spectral_shifts_te.safetensors",
+    ]
+    assert 0 < written.norm_error <= 1
+    unet, _ = read_tensors(written.files[0])
+    assert unet.keys() == {f"{path}.delta" for path in shifted_weights(base.unet)}
+    assert len(unet["conv_norm_out.delta"]) == 1
+    text, _ = read_tensors(written.files[1])
+    assert all(name.startswith("text_model.") for name in text)
+    again = read_svdiff(tmp_path, base)
+    mine, theirs = adapter.state_dict(), again.state_dict()
+    for name, delta in mine.items():
+        if base_parameter(base, name.replace(".delta", ".weight")).dim() > 1:
+            assert torch.equal(delta, theirs[name])
+    twice = write_svdiff(again, base, tmp_path / "twice")
+    assert twice.norm_error < 1e-3
+    assert_close(read_tensors(twice.files[0])[0]["conv_norm_out.delta"], unet["conv_norm_out.delta"])
+
+
+def test_svdiff_pytorchs_sizes_on_sd15(sd15_unet, tmp_path):
+    sizes = {
+        f"{path}.delta": torch.zeros(1 if weight.dim() == 1 else spectral.shift_size(weight))
+        for path, weight in shifted_weights(sd15_unet).items()
+    }
+    save_file(sizes, tmp_path / "spectral_shifts.safetensors")
+    assert (tmp_path / "spectral_shifts.safetensors").stat().st_size == 935_484

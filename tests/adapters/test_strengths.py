@@ -1,0 +1,125 @@
+"""A strength for each block: live equals merged, and what diffusers' own ``set_adapters`` leaves out is reached."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft.tuners.lora import LoraLayer
+
+from pipelines.adapters import Full, LoRA, Spectral
+from pipelines.adapters.block_lora import block_lora
+from pipelines.adapters.core import base_parameter, injected, merged
+from pipelines.base import Base
+from pipelines.blocks import BLOCKS, BlockPlan, BlockStrengths, block
+from pipelines.config import ASSETS
+from pipelines.formats import write_diffusers
+from tests.adapters.test_contract import disturb, predict, trained
+from tests.tolerances import assert_close
+
+MIXED = BlockStrengths.of_blocks(dict(zip(BLOCKS, (0, 0.5, 1, 2, 0, 1.5, 0.25, 0, 1), strict=True)), text=0.5)
+NOTHING = BlockStrengths.parse(",".join(["0"] * 26))
+EVERYTHING = BlockStrengths.parse(",".join(["1"] * 26))
+
+
+def locon() -> LoRA:
+    return LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1)
+
+
+@pytest.mark.parametrize(
+    "make", [locon, lambda: Full(), lambda: Spectral(subset="UNet-4D")], ids=["lora", "full", "spectral"]
+)
+@torch.no_grad()
+def test_each_layer_is_changed_by_its_blocks_strength(base: Base, make):
+    adapter = trained(make, base)
+    whole = {key: change.clone() for key, change in adapter.changes(base)}
+    found = dict(adapter.changes(base, MIXED))
+    assert found.keys() == {key for key in whole if MIXED.at(key)}
+    assert {block(key) for key in found} >= {"In1", "In3", "Out0", "Out3"}
+    if adapter.kind != "spectral":  # there ReLU(σ + sδ) is not linear in s
+        for key, change in found.items():
+            assert_close(change, MIXED.at(key) * whole[key])
+    ones = dict(adapter.changes(base, EVERYTHING))
+    assert all(torch.equal(ones[key], change) for key, change in whole.items())
+    with merged(base, [(adapter, NOTHING)]):
+        assert not list(adapter.changes(base, NOTHING))
+    before = base_parameter(base, "unet.mid_block.resnets.0.conv1.weight").detach()
+    with merged(base, [(adapter, MIXED)]):
+        assert torch.equal(base_parameter(base, "unet.mid_block.resnets.0.conv1.weight"), before)
+        assert not torch.equal(
+            base_parameter(base, "unet.up_blocks.0.resnets.0.conv1.weight"),
+            base_parameter(base, "unet.up_blocks.0.resnets.1.conv1.weight"),
+        )
+
+
+@torch.no_grad()
+def test_live_strengths_equal_merged_ones_in_a_stack(base: Base):
+    first, second = trained(locon, base, seed=1), trained(lambda: LoRA(rank=3, seed=2), base, seed=2)
+    untouched = predict(base)
+    with injected(first, base), injected(second, base):
+        whole = predict(base)
+        with first.at_strength(MIXED), second.at_strength(0.5):
+            live = predict(base)
+        with first.at_strength(NOTHING), second.at_strength(NOTHING):
+            assert torch.equal(predict(base), untouched)
+        with pytest.raises(RuntimeError), first.at_strength(0.0):
+            raise RuntimeError("inside")
+        assert torch.equal(predict(base), whole)
+    with merged(base, [(first, MIXED), (second, 0.5)]):
+        assert_close(predict(base), live)
+    assert not torch.allclose(live, whole)
+
+
+def test_a_strength_starts_and_stops_no_training(base: Base):
+    """PEFT's set_adapter, which diffusers calls for every new strength, lets frozen adapters learn again."""
+    frozen, learning = trained(locon, base), block_lora(base, BlockPlan.of_part("upper", rank=1, conv_rank=1))
+    with injected(frozen, base), injected(learning, base):
+        disturb(learning)
+        for parameter in frozen.parameters():
+            parameter.requires_grad_(False)
+        with frozen.at_strength(MIXED), learning.at_strength(0.5):
+            predict(base).square().mean().backward()
+        assert all(parameter.grad is not None for parameter in learning.parameters())
+        assert all(
+            parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters()
+        )
+        for layer in [each for each in base.unet.modules() if isinstance(each, LoraLayer)]:
+            layer.set_adapter("default")
+        assert any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def diffusers_strengths(unet: torch.nn.Module) -> dict[str, float]:
+    return {
+        f"unet.{name}": layer.scaling["locon"]
+        for name, layer in unet.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
+
+
+def test_diffusers_leaves_blocks_at_one_that_our_map_reaches(base: Base, tmp_path: Path):
+    """Its dict of strengths is right where there is attention: our oracle there, and the reason for our map elsewhere."""
+    adapter = trained(lambda: LoRA(rank=2, targets="attention+conv"), base)
+    write_diffusers(tmp_path / "locon.safetensors", adapter)
+    pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
+    pipe.load_lora_weights(tmp_path, weight_name="locon.safetensors", adapter_name="locon")
+    chosen = {"In0": 0.25, "In1": 0.5, "In2": 0.75, "Mid": 0.5, "Out1": 0.5, "Out2": 0.25, "Out3": 0.0}
+    theirs = {
+        "down": {f"block_{index}": chosen[f"In{index}"] for index in range(3)},
+        "mid": chosen["Mid"],
+        "up": {f"block_{index}": chosen[f"Out{index}"] for index in range(1, 4)},
+    }
+    pipe.set_adapters("locon", {"unet": theirs})
+    ours = BlockStrengths.of_blocks(chosen | {"In3": 0.0, "Out0": 0.0})
+    found = diffusers_strengths(pipe.unet)
+    attention = [key for key in found if ".attentions." in key]
+    assert len(attention) == 192
+    assert {key: found[key] for key in attention} == {key: ours.at(key) for key in attention}
+    left = {key: found[key] for key in found if block(key) in ("In3", "Out0") or "mid_block.resnets" in key}
+    assert set(left.values()) == {1.0}
+    with injected(adapter, base), adapter.at_strength(ours):
+        live = {
+            f"unet.{name}": layer.scaling["default"]
+            for name, layer in base.unet.named_modules()
+            if isinstance(layer, LoraLayer)
+        }
+    assert live == {key: ours.at(key) for key in found}

@@ -1,0 +1,139 @@
+"""The playground with a second run and a weight for each block, on the pretended Studio, without a browser."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Served
+from fake_studio import FakeStudio
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from pipelines.blocks import BlockStrengths
+from pipelines.config import SampleConfig
+from pipelines.recall import Layer
+from ui import form, stacking
+from ui.easel import Easel
+from ui.markup import Handout
+from ui.stage import Stage
+from ui.unet import unet_map
+
+FIELDS = form.shown(SampleConfig(prompt="a photo", seed=3, steps=4))
+NINE = "0,1,1,1,1,1,1,1,0.5"
+
+
+@pytest.fixture
+def stage(studio: FakeStudio, handout: Handout) -> Stage:
+    return Stage(studio, handout)
+
+
+@pytest.fixture
+def layers(stage: Stage) -> stacking.Layers:
+    return stacking.Layers(stage)
+
+
+def runs(stage: Stage) -> list[str]:
+    return [example["run"] for example in stage.examples.values()]
+
+
+def stacked(studio: FakeStudio) -> list[Layer]:
+    return [facts for name, facts in studio.calls if name == "stack"][-1]
+
+
+def test_a_part_of_the_unet_fills_in_its_weights(layers: stacking.Layers) -> None:
+    assert layers.choose_part("upper") == {"blocks": "1,0,0,0,0,0,0,0,1"}
+    assert layers.choose_part("all") == {"blocks": ""}
+    assert layers.choose_part(stacking.OWN) == {}
+    for _, part in stacking.CHOICES:
+        BlockStrengths.parse(layers.choose_part(part).get("blocks", ""))
+
+
+def test_a_second_run_is_chosen_among_those_there_are(layers: stacking.Layers, stage: Stage) -> None:
+    offered = layers.open("a run that is gone")["second"]
+    assert next(run_id for _, run_id in offered["choices"]) == ""
+    assert set(runs(stage)) <= {run_id for _, run_id in offered["choices"]}
+    assert offered["value"] == ""
+    assert layers.open(runs(stage)[0])["second"]["value"] == runs(stage)[0]
+
+
+def test_a_picture_takes_both_runs_and_gives_them_back(stage: Stage, studio: FakeStudio) -> None:
+    first, second = runs(stage)[:2]
+    easel = Easel(stage)
+    values = easel.generate(
+        first, 0.75, blocks=NINE, second=second, second_strength=1.5, second_blocks="", **FIELDS
+    )
+    whole = BlockStrengths.parse(NINE).format(26)
+    assert stacked(studio) == [
+        Layer(run=first, name="", strength=0.75, blocks=whole),
+        Layer(run=second, name="", strength=1.5),
+    ]
+    for told in (NINE, f"{studio.status(second)['name']} at 1.5"):
+        assert told in values["result_caption"]
+    restored = easel.recall(values["download"]["value"])
+    assert (restored["shown"], restored["strength"], restored["blocks"]) == (first, 0.75, NINE)
+    assert (restored["second"]["value"], restored["second_strength"]) == (second, 1.5)
+    assert (restored["part"], restored["second_blocks"]) == (stacking.OWN, "")
+    assert "and with block weights and" in restored["recalled"]
+
+
+def test_a_picture_of_one_run_clears_what_a_stack_had(stage: Stage, studio: FakeStudio) -> None:
+    easel = Easel(stage)
+    values = easel.generate(
+        runs(stage)[0], 1.0, blocks="", second="", second_strength=1.0, second_blocks="", **FIELDS
+    )
+    assert stacked(studio) == [Layer(run=runs(stage)[0], name="", strength=1.0)]
+    restored = easel.recall(values["download"]["value"])
+    assert (restored["part"], restored["blocks"], restored["second"]["value"]) == ("all", "", "")
+    with pytest.raises(ValueError, match="2 block weights fit no list"):
+        easel.generate(
+            runs(stage)[0], 1.0, blocks="1,2", second=None, second_strength=1.0, second_blocks="", **FIELDS
+        )
+
+
+def test_a_list_that_nine_values_cannot_say_stays_whole() -> None:
+    one_position = BlockStrengths.parse("1,1,0.5" + ",1" * 23).format(26)
+    assert stacking.shortest(one_position) == one_position
+
+
+def test_the_blocks_are_asked_what_they_do(layers: stacking.Layers, stage: Stage, studio: FakeStudio) -> None:
+    told: list[tuple[int, int]] = []
+    values = layers.contributions(runs(stage)[0], lambda at, **words: told.append(at), **FIELDS)
+    assert told == [(1, 1)]
+    assert studio.calls[-1] == (
+        "contributions",
+        (runs(stage)[0], SampleConfig(prompt="a photo", seed=3, steps=4)),
+    )
+    assert "seed 3" in values["unet_map"]
+    with pytest.raises(ValueError, match="Choose an example"):
+        layers.contributions("", None, **FIELDS)
+
+
+def test_the_map_has_every_block_with_its_number_beside_its_colour() -> None:
+    values = dict.fromkeys(("In0", "In1", "In2", "In3", "Out0", "Out1", "Out2", "Out3"), 0.0)
+    drawn = unet_map(values | {"Mid": 0.25, "Out3": 0.5}, title="Blocks", told="<i>")
+    assert drawn.count('class="unet-block') == 9
+    order = re.findall(r'class="unet-name">(\w+)<', drawn)
+    assert order == ["In0", "Out3", "In1", "Out2", "In2", "Out1", "In3", "Out0", "Mid"]
+    assert "0.500" in drawn
+    assert drawn.count("--share:100%") == 1
+    assert drawn.count("--share:50%") == 1
+    assert "most in Out3" in drawn
+    assert "&lt;i&gt;" in drawn
+    assert "nothing in any block" in unet_map(values | {"Mid": 0.0}, title="Blocks", told="")
+
+
+def test_the_api_takes_a_stack(served: Served) -> None:
+    client = Client(served.url, verbose=False)
+    try:
+        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.examples()]
+        entries[0]["blocks"] = NINE
+        pictures = client.predict(
+            prompt="a photo", stack=entries, settings={"seed": 8, "count": 2}, api_name="/generate_stack"
+        )
+        assert [picture["caption"] for picture in pictures] == ["seed 8", "seed 9"]
+        assert all(Path(picture["image"]).exists() for picture in pictures)
+        assert [layer.run for layer in stacked(served.studio)] == [entry["run"] for entry in entries]
+        with pytest.raises(AppError, match="The same run is in the stack twice"):
+            client.predict(prompt="x", stack=[entries[0]] * 2, settings={}, api_name="/generate_stack")
+    finally:
+        client.close()
