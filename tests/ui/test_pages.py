@@ -114,30 +114,6 @@ def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: 
     assert b'"atelier": 1' in Path(coming.value.path()).read_bytes()
 
 
-def test_another_method_shows_its_own_settings_and_what_it_moved(visitor: Visitor, served: Served) -> None:
-    visitor.turn("train").page.locator("#advanced").get_by_role("button", name="Advanced").click()
-    visitor.see("label:has-text('LoRA targets')")
-    visitor.page.get_by_label("Method and preset").click()
-    visitor.page.get_by_role("option", name="SVDiff · Quick").click()
-    visitor.see("label:has-text('Which weights')")
-    visitor.page.wait_for_selector("#page-train label:has-text('LoRA targets')", state="hidden")
-    run = served.studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Shifted")
-    run.append("state", state="done", message="")
-    visitor.turn("library")
-    visitor.page.get_by_label("Search").fill("shifted")
-    visitor.page.locator(".shelf-card").filter(has_text="Shifted").first.click()
-    visitor.see("#detail .facts")
-    visitor.press("What moved")
-    visitor.see(".heat td[title='0.5']")
-    visitor.see(".bars dd")
-    visitor.page.get_by_label("Spectrum of a layer").click()
-    visitor.page.get_by_role("option", name="unet.conv_in").click()
-    visitor.see(".views svg polyline")
-    assert not visitor.errors
-    visitor.page.get_by_label("Search").fill("")
-    served.studio.delete(run.id)
-
-
 def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> None:
     visitor.turn("compare")
     visitor.press("Compare")
