@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.config import ASSETS, METHOD_CONFIGS, DreamBoothConfig, SampleConfig, preset
+from pipelines.config import ASSETS, METHOD_CONFIGS, SampleConfig, SubjectConfig, preset
 from pipelines.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
 from pipelines.studio import Studio
 from recipes import world
@@ -150,15 +150,11 @@ def with_article(words: str) -> str:
 # ---- runs and pictures ----------------------------------------------------------------------------------------------
 
 
-def method_of(config: DreamBoothConfig) -> str:
-    """The name of the method that a config belongs to."""
-    return next(name for name, cls in METHOD_CONFIGS.items() if cls is type(config))
-
-
-def train(studio: Studio, case: Case, config: DreamBoothConfig) -> Trained:
+def train(studio: Studio, case: Case, config: SubjectConfig) -> Trained:
     """Click, and wait for the finished run. Raises ValueError when it failed."""
     clicked = time.time()
-    run_id = studio.start(method_of(config), config, list(case.photos), name=case.name)
+    method = next(name for name, cls in METHOD_CONFIGS.items() if cls is type(config))
+    run_id = studio.start(method, config, list(case.photos), name=case.name)
     while (status := studio.status(run_id))["state"] not in ("done", "failed", "stopped", "interrupted"):
         time.sleep(0.25)
     if status["state"] != "done":
@@ -240,7 +236,7 @@ def scene_right(
 
 
 def prior_scores(
-    case: Case, config: DreamBoothConfig, run_id: str | None, ask: Asker, encoders: Encoders
+    case: Case, config: SubjectConfig, run_id: str | None, ask: Asker, encoders: Encoders
 ) -> dict[str, float]:
     """PRES and DIV of one run; run None: of the untouched base."""
     of_class = ask.one(config.words(config.class_prompt), run_id=run_id, count=CLASS_PICTURES)
@@ -256,7 +252,7 @@ def prior_scores(
 
 
 def bench_case(
-    case: Case, config: DreamBoothConfig, *, ask: Asker, encoders: Encoders, parts: Iterable[str]
+    case: Case, config: SubjectConfig, *, ask: Asker, encoders: Encoders, parts: Iterable[str]
 ) -> tuple[dict[str, Any], list[Image.Image]]:
     """Everything about one subject, and its row of the contact sheet."""
     own = replace(config, class_noun=case.subject.kind, measure=False)
@@ -286,7 +282,7 @@ def bench_case(
 
 
 def noun_scores(
-    case: Case, config: DreamBoothConfig, run_id: str, ask: Asker, encoders: Encoders
+    case: Case, config: SubjectConfig, run_id: str, ask: Asker, encoders: Encoders
 ) -> dict[str, dict[str, float]]:
     """The right class noun (the run given), a wrong one and none; all without prior preservation, to be alike."""
     found = {}
@@ -380,7 +376,7 @@ def options_for(description: str, *, subjects: int, seeds: int) -> argparse.Argu
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--method", choices=list(METHOD_CONFIGS), default="dreambooth")
+    parser.add_argument("--method", choices=METHOD_CONFIGS, default="dreambooth", help="how the runs learn")
     parser.add_argument("--preset", default="Quick", help="the shipped preset to start from")
     parser.add_argument("--subjects", type=int, default=subjects, help=f"how many of the {subjects}")
     parser.add_argument("--seeds", type=int, default=seeds, help="pictures per scene")

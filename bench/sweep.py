@@ -1,6 +1,7 @@
 """What the numbers of a preset should be: every candidate on the same held-out subjects, one row each.
 
     python -m bench.sweep --preset Quick --try learning_rate=0.001 --try rank=8,steps=300 --json sweep.json
+    python -m bench.sweep --method svdiff --try learning_rate=0.01 --try subset=UNet-CA
 
 The subjects are not those of ``bench.dreambooth``, so that the preset is not chosen on what it is judged by.
 """
@@ -13,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from bench.dreambooth import Asker, Case, asking, make_case, options_for, score, sheet, table, train
-from pipelines.config import DreamBoothConfig, preset
+from pipelines.config import SubjectConfig, preset
 from pipelines.metrics import Encoders, load_encoders
 
 SUBJECTS = (("person", 10_000_606), ("dog", 10_000_707), ("person", 10_000_808))
@@ -32,7 +33,7 @@ def candidate(text: str) -> dict[str, Any]:
 
 
 def judge(
-    config: DreamBoothConfig, cases: list[Case], *, ask: Asker, encoders: Encoders
+    config: SubjectConfig, cases: list[Case], *, ask: Asker, encoders: Encoders
 ) -> tuple[dict[str, float], list[list[Any]]]:
     """Means over the subjects, and a row of pictures for each."""
     rows, drawn_rows = [], []
@@ -71,7 +72,7 @@ def main() -> None:
             rows[text or "as shipped"], drawn = judge(config, cases, ask=ask, encoders=encoders)
             pictures += drawn
             print(json.dumps({text or "as shipped": rows[text or "as shipped"]}), flush=True)
-    print("\n" + table(f"{args.method} {args.preset}, {args.subjects} subjects, {args.seeds} seeds", rows))
+    print("\n" + table(f"{args.method}, {args.preset}, {args.subjects} subjects, {args.seeds} seeds", rows))
     if args.json:
         args.json.write_text(
             json.dumps({"method": args.method, "preset": args.preset, "rows": rows}, indent=1)

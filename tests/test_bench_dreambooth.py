@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench import dreambooth as bench
 from bench.sweep import candidate
-from pipelines.config import DreamBoothConfig, SampleConfig
+from pipelines.config import METHOD_CONFIGS, DreamBoothConfig, SampleConfig
 from pipelines.data import to_tensor
 from pipelines.metrics import Encoders
 from recipes import world
@@ -55,7 +55,7 @@ class ScriptedStudio:
         self.prompts: list[str] = []
 
     def start(self, method: str, config: DreamBoothConfig, photo_paths: list[Path], *, name: str = "") -> str:
-        assert method == "dreambooth"
+        assert type(config) is METHOD_CONFIGS[method]
         assert len(photo_paths) == bench.PHOTOS
         self.configs.append(config)
         return f"run-{len(self.configs)}"
