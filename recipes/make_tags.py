@@ -1,6 +1,6 @@
 """Write the vocabulary of automatic tags on the embedded base: ``python -m recipes.make_tags``.
 
-What a picture of the world can show, in the words of its captions, as sets of rivals: of each set one tag at most.
+What captions say of a picture of the world, as sets of rivals: of each set one tag at most.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from recipes.captions import LIGHT_TAGS, phrases_of
 from recipes.people import CLOTHING, EXPRESSIONS
-from recipes.picture import KINDS, NOT_WORTH_A_WORD, PARAMS
+from recipes.picture import KINDS, NOT_WORTH_A_WORD, PARAMS, TOLD
 from recipes.world import SCENES, TRAINING_STYLES, WEARABLES
 
 OUT = Path(__file__).resolve().parent.parent / "assets" / "tags" / "embedded.json"
@@ -31,7 +31,7 @@ def vocabulary() -> dict[str, Any]:
     for kind in KINDS:
         for param in PARAMS[kind]:
             words = [word for word in param.values if word not in NOT_WORTH_A_WORD]
-            if len(words) > 1:
+            if param.name in TOLD[kind] and len(words) > 1:
                 tags = [_bare(phrases_of(kind, param.name, word)[0]) for word in words]
                 maybe = {"maybe": True} if len(words) < len(param.values) else {}
                 rivals.append(
