@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
+from pipelines.blocks import Strength
 from pipelines.checkpoints import EMBEDDED
 from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
@@ -225,7 +226,7 @@ class Conductor:
         )
         of_class = replace(asked, prompt=self.config.words(self.config.class_prompt))
         of_subject = replace(asked, prompt=self.last_row.prompts[0])
-        stack = [(adapter, 1.0)]
+        stack: list[tuple[Adapter, Strength]] = [(adapter, 1.0)]
         scores = measure(
             encoders,
             photos=self.photos,

@@ -67,7 +67,7 @@ def contribution_views(run: Any) -> list[View]:
 
 def block_changes(state: dict[str, Tensor], *, alpha: float) -> dict[str, float]:
     """Return ‖ΔW‖_F per UNet block of a LoRA state, from ‖B A‖² = Σ (BᵀB) ∘ (AAᵀ), without forming B A."""
-    squares = dict.fromkeys(BLOCKS, 0.0)
+    squares: dict[str, float] = dict.fromkeys(BLOCKS, 0.0)
     for name, down in state.items():
         key, _, part = name.partition(".lora_A")
         if part and (place := block(key)):
