@@ -60,10 +60,10 @@ class Easel:
         shown: str,
         strength: float,
         *,
-        blocks: str,
-        second: str | None,
-        second_strength: float,
-        second_blocks: str,
+        blocks: str = "",
+        second: str | None = None,
+        second_strength: float = 1.0,
+        second_blocks: str = "",
         **fields: Any,
     ) -> Values:
         """Draw with and without what was learned, and with a second run on request, from the same seed."""

@@ -177,8 +177,8 @@ def _wire_play(page: Page) -> None:
     easel, named = page.easel, page.named
 
     def generate(shown: str, first_prompt: str, strength: float, **fields: Any) -> dict[str, Any]:
-        fields = {name.removeprefix("play_"): value for name, value in fields.items()}
-        return {"prompt": first_prompt} | easel.generate(shown, strength, **fields | {"prompt": first_prompt})
+        asked: dict[str, Any] = {name.removeprefix("play_"): value for name, value in fields.items()}
+        return {"prompt": first_prompt} | easel.generate(shown, strength, **{**asked, "prompt": first_prompt})
 
     for event in (named["first_generate"].click, named["first_prompt"].submit):
         page.on(

@@ -90,6 +90,12 @@ def test_a_picture_of_one_run_clears_what_a_stack_had(stage: Stage, studio: Fake
         )
 
 
+def test_the_first_page_asks_for_one_run_alone(stage: Stage, studio: FakeStudio) -> None:
+    values = Easel(stage).generate(runs(stage)[0], 0.5, **FIELDS)
+    assert stacked(studio) == [Layer(run=runs(stage)[0], name="", strength=0.5)]
+    assert "Block weights" not in values["result_caption"]
+
+
 def test_a_list_that_nine_values_cannot_say_stays_whole() -> None:
     one_position = BlockStrengths.parse("1,1,0.5" + ",1" * 23).format(26)
     assert stacking.shortest(one_position) == one_position
