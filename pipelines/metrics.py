@@ -96,7 +96,7 @@ class InstrumentClip:
 
     def __init__(self, instruments: Instruments) -> None:
         self.instruments = instruments
-        self.scale = float(instruments.clip.log_scale.exp())
+        self.scale = float(instruments.clip.log_scale.detach().exp())
 
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return torch.cat([self.instruments.clip_image(pixels) for pixels in _instrument_batches(images)])
@@ -147,7 +147,7 @@ class HubClip:
         self.model = _from_hub(CLIPModel, repository, revision, use_safetensors=True).to(device).eval()
         self.tokenizer = _from_hub(CLIPTokenizer, repository, revision)
         self.size_px = self.model.config.vision_config.image_size
-        self.scale = float(self.model.logit_scale.exp())
+        self.scale = float(self.model.logit_scale.detach().exp())
 
     def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return _standardised(

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,6 +264,8 @@ def test_absent_encoders_are_told_in_a_sentence() -> None:
 
 class RandomInstruments:
     """The instruments' four methods without their weights."""
+
+    clip = SimpleNamespace(log_scale=torch.tensor(0.0))
 
     def clip_image(self, pixels: torch.Tensor) -> torch.Tensor:
         assert pixels.shape[1:] == (3, 128, 128)

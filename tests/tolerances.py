@@ -3,8 +3,8 @@
 import torch
 
 TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
-    torch.float32: (1e-4, 1e-5),
-    torch.float16: (1e-2, 2e-3),
+    torch.float32: (1e-4, 5e-5),  # sums of a UNet taken in another order, two steps of a sampler
+    torch.float16: (1e-2, 5e-3),
     torch.bfloat16: (5e-2, 3e-2),  # 8 bits of mantissa, rounded once per layer of a UNet
 }
 

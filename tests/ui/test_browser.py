@@ -36,7 +36,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     pace(0.3)
     first = visit()
     first.page.get_by_label("Method and preset").click()
-    first.page.get_by_role("option", name="Quality").click()
+    first.page.get_by_role("option", name="DreamBooth · Quality").click()
     first.page.click("#personalize")
     first.wait_for_step(3)
     second = visit()
