@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-BLOCKS = ("In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3")
-PARTS = {  # Block-wise LoRA (2403.07500): the thirds of the UNet between which a style and a subject can be divided
+BLOCKS: tuple[str, ...] = ("In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3")
+# Block-wise LoRA (2403.07500): the thirds of the UNet between which a style and a subject can be divided
+PARTS: dict[str, tuple[str, ...]] = {
     "all": BLOCKS,
     "upper": ("In0", "Out3"),
     "middle": ("In1", "Out2"),
