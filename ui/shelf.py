@@ -28,17 +28,17 @@ class Shelf:
         self.studio = stage.studio
         self.handout = stage.handout
 
-    def rows(self, search: str = "") -> list[dict[str, Any]]:
+    def rows(self, search: str | None = "") -> list[dict[str, Any]]:
         """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
-        words = search.lower().split()
+        words = (search or "").lower().split()  # None before the page has been looked at
         return [
             row for row in self.studio.list_runs(shipped=True) if all(word in _text(row) for word in words)
         ]
 
-    def browse(self, search: str, chosen: str) -> Values:
+    def browse(self, search: str | None, chosen: str) -> Values:
         """Show the runs that match a search."""
         rows = self.rows(search)
-        shown = cards.shelf(rows, chosen=chosen, handout=self.handout, searched=search)
+        shown = cards.shelf(rows, chosen=chosen, handout=self.handout, searched=search or "")
         return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
 
     def choose(self, value: str, search: str) -> Values:

@@ -53,9 +53,7 @@ def test_any_file_may_be_dropped_so_that_its_refusal_is_read(easel: Easel) -> No
 
     blocks = build(easel.studio, easel.handout)
     (field,) = [
-        block
-        for block in blocks.blocks.values()
-        if isinstance(block, gr.File) and block.elem_id == "import"
+        block for block in blocks.blocks.values() if isinstance(block, gr.File) and block.elem_id == "import"
     ]
     assert field.file_types is None
 

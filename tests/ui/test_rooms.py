@@ -389,6 +389,10 @@ def test_the_shelf_is_drawn_anew_when_a_run_changes_its_state(stage: Stage, own:
     assert "seen" not in stage.watch(own, values["drawn"]), "nothing has changed"
 
 
+def test_the_shelf_is_drawn_before_anybody_has_searched(shelf: Shelf, own: str) -> None:
+    assert own in shelf.browse(None, "")["cards"], "a field on a page not opened yet holds nothing"
+
+
 def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -> None:
     with pytest.raises(ValueError, match="someone/something"):
         shelf.from_hub("  ", "")
