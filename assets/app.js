@@ -29,6 +29,11 @@
   }, true);
 
   document.addEventListener("click", (event) => {
+    const card = event.target.closest?.(".example-card, .shelf-card"); // seen at once; the server's answer says the same
+    if (card) {
+      const kind = card.classList.contains("example-card") ? ".example-card" : ".shelf-card";
+      page().querySelectorAll(kind).forEach((each) => each.classList.toggle("chosen", each === card));
+    }
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
     if (tab) {
       const address = new URL(location.href); // not "#…" alone, which the page's base would turn to another address
