@@ -154,7 +154,7 @@ def test_diffusers_draws_the_same_picture(pipe, tmp_path: Path, write, ranks: tu
     pipe.load_lora_weights(tmp_path, weight_name=path.name)
     theirs = picture(pipe)
     pipe.unload_lora_weights()
-    assert_close(ours, theirs)
+    assert_close(ours, theirs, times=5)  # a sampler's steps add up: one value of 64 is 2e-5 off
     assert (ours - plain).abs().max() > 0.1
     assert_same(state, read_lora(path))
 

@@ -104,10 +104,11 @@ def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
         if shift.form == "rows":
             gains += float(gain.square().sum())
             continue
-        order = gain.abs().argsort(descending=True)[:rank]
+        by_size = gain.abs().argsort(descending=True)
+        order = by_size[:rank]
         chosen = gain[order]
         kept += float(chosen.square().sum())
-        lost += float(gain.square().sum() - chosen.square().sum())
+        lost += float(gain[by_size[rank:]].square().sum())
         root = chosen.abs().sqrt()
         up = vectors.left[:, order] * root * chosen.sign()
         down = root[:, None] * vectors.right[order]
@@ -115,6 +116,6 @@ def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
     whole = kept + lost
     return LowRank(
         factors,
-        error=(max(lost, 0.0) / whole) ** 0.5 if whole else 0.0,
+        error=(lost / whole) ** 0.5 if whole else 0.0,
         left_out=gains / (whole + gains) if whole + gains else 0.0,
     )
