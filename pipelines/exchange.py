@@ -21,7 +21,7 @@ from pipelines.embeddings import KIND as WORDS
 from pipelines.embeddings import compare_embedding, write_embedding
 from pipelines.library import kind_of
 from pipelines.lora_names import PARTS, PEFT_FILES, check_entries, check_file, sort_keys
-from pipelines.runs import IMPORTED, Run, RunStore
+from pipelines.runs import Run, RunStore
 from pipelines.shifts import FORMAT as SHIFTS
 from pipelines.shifts import (
     KIND,
@@ -31,6 +31,7 @@ from pipelines.shifts import (
     inspect_shifts,
     nearness,
     read_shifts,
+    shelve,
     shifts_of,
 )
 
@@ -172,13 +173,11 @@ def _table(text: str) -> dict[str, Any]:
 def take_in(path: Path, *, spec: str, name: str, shop: Workshop, store: RunStore) -> str:
     """Make a finished run of a LoRA file and return its id. ValueError for what does not fit the base ``spec``."""
     from pipelines import formats
-    from pipelines.adapters.core import save_adapter
 
     state = formats.LoRAState({}, source=SHIFTS) if holds_shifts(path) else formats.read_lora(path)
     loaded = shop.base(spec)
     with shop.aside(loaded):
         adapter = read_shifts(path, loaded) if holds_shifts(path) else formats.adopt(state, loaded)
-    about = {"spec": loaded.spec, "family": loaded.family, "hash": loaded.hash, "name": loaded.name}
     config = {
         "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT]),
         "class_noun": "",
@@ -186,12 +185,7 @@ def take_in(path: Path, *, spec: str, name: str, shop: Workshop, store: RunStore
         "file": clean_text(path.name[:MAX_TEXT]),
     }
     title = name or state.metadata.get("modelspec.title", path.stem)[:MAX_TEXT]
-    with store.draft(IMPORTED, config, about, name=title) as run:
-        told = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
-        save_adapter(run.file("adapter.safetensors"), adapter, extra=told)
-        run.append("created", method=IMPORTED, base=about, config=config, photos=0)
-        run.append("state", state="done", message="")
-    return run.id
+    return shelve(adapter, loaded, config=config, name=title, store=store)
 
 
 def check_format(format: str) -> None:

@@ -23,6 +23,7 @@ from pipelines.runs import IMPORTED, Run, RunStore
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipelines.adapters.core import Adapter
     from pipelines.adapters.mixing import LowRank
     from pipelines.adapters.spectral import Spectral
     from pipelines.base import Base
@@ -277,8 +278,6 @@ def combine(
     appearance of the second; "truncate" one to its first ``rank`` singular values. Raises ValueError for what cannot
     be combined.
     """
-    from pipelines.adapters.core import save_adapter
-
     check_mix(runs, how=how, share=share, rank=rank)
     found = [shifts_of(run, shop) for run in runs]
     if len({loaded.hash for _, loaded in found}) > 1:
@@ -296,10 +295,17 @@ def combine(
         "file": clean_text(f"{how}: {', '.join(run.name for run in runs)}"),
     }
     title = clean_text(name) or f"{' + '.join(run.name for run in runs)} ({how})"
+    return shelve(mixed, base, config=config, name=title, store=store)
+
+
+def shelve(adapter: Adapter, base: Base, *, config: dict[str, Any], name: str, store: RunStore) -> str:
+    """Make a finished run of an adapter that no training here has made, and return its id."""
+    from pipelines.adapters.core import save_adapter
+
     about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
-    with store.draft(IMPORTED, config, about, name=title) as run:
+    with store.draft(IMPORTED, config, about, name=name) as run:
         told = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
-        save_adapter(run.file("adapter.safetensors"), mixed, extra=told)
+        save_adapter(run.file("adapter.safetensors"), adapter, extra=told)
         run.append("created", method=IMPORTED, base=about, config=config, photos=0)
         run.append("state", state="done", message="")
     return run.id
