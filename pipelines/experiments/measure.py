@@ -1,0 +1,228 @@
+"""Draws what a row of an experiment is asked for, and scores it; the one part of an experiment that needs torch.
+
+Every row is asked for the same prompts from the same noise. Pictures lie in the experiment's folder and tell, like any
+other, how they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from pipelines.config import SampleConfig, from_dict
+from pipelines.experiments import methods
+from pipelines.experiments.core import LAST, Experiment, PlannedRow
+from pipelines.experiments.settings import ExperimentConfig, config_class, filled
+from pipelines.experiments.style import StyleSpace
+from pipelines.library import seconds_at_work, trained_parameters
+from pipelines.metrics import Encoders, Interval, among, div, interval, normalised_score, pairwise, prompt_scores
+from pipelines.recall import Layer, picture_facts, save_png
+from pipelines.runs import Run
+from pipelines.workshop import Workshop
+
+CLASS_PICTURES = 4  # of the plain class, to see whether it has moved
+SNAPSHOTS = "snapshots"
+
+
+class CalledOffError(Exception):
+    """Somebody stopped the experiment while a row was measured."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What measuring takes: the workshop of this device, the runs, and ``pause``, called between two pictures."""
+
+    experiment: Experiment
+    shop: Workshop
+    find: Callable[[str], Run]
+    pause: Callable[[int, int], None]
+
+    @property
+    def config(self) -> ExperimentConfig:
+        return from_dict(config_class(self.experiment.kind), self.experiment.config)
+
+    @property
+    def encoders(self) -> Encoders:
+        """The measuring instruments. ValueError where they are not here."""
+        found = self.shop.encoders(self.experiment.base["family"])
+        if found is None:
+            raise ValueError(
+                "There are no measuring instruments for this base on this machine; connect once so that they can be stored."
+            )
+        return found
+
+    def photos(self, kind: str) -> list[Image.Image]:
+        return [_opened(path) for path in self.experiment.photos(kind)]
+
+
+def measure_row(bench: Bench, row: PlannedRow, step: int) -> None:
+    """Draw and score one row at one step, and write its scores. Raises ValueError for what stands in the way."""
+    drawn = _draw(bench, row, step)
+    measured = method_scores if bench.experiment.kind == "methods" else block_scores
+    found = measured(bench, row, step, drawn)
+    told = {
+        "step": step,
+        "pictures": [[path.relative_to(bench.experiment.path).as_posix() for path in line] for line in drawn],
+        "facts": _facts(bench, row) if step == LAST else {},
+        "encoders": bench.encoders.names,
+        **found,
+    }
+    bench.experiment.keep_scores(row.key, step, told)
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def _draw(bench: Bench, row: PlannedRow, step: int) -> list[list[Path]]:
+    """Draw every prompt with every seed; return the files, a list for each prompt."""
+    config, drawn = bench.config, []
+    for index, prompt in enumerate(config.prompts):
+        bench.pause(index, len(config.prompts))
+        words = filled(prompt, subject=row.subject, style=row.style)
+        drawn.append(_pictures(bench, row, step, words, count=config.seeds, name=f"{index}"))
+    return drawn
+
+
+def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: int, name: str) -> list[Path]:
+    """Draw one prompt ``count`` times with consecutive seeds and save the pictures."""
+    experiment, config = bench.experiment, bench.config
+    base = bench.shop.base(experiment.base["spec"])
+    asked = SampleConfig(
+        prompt=prompt, steps=config.sample_steps, guidance_scale=base.guidance_scale, seed=config.seed, count=count
+    )
+    stack, layers = [], []
+    for part in row.parts:
+        run = bench.find(experiment.run_of(part.run).run)
+        layer = Layer(run=run.id, name=run.name, strength=part.strength, step=step or None, blocks=part.blocks)
+        stack.append((bench.shop.adapter(adapter_file(run, step), base), layer.applied))
+        layers.append(layer)
+    folder = experiment.folder_of(row.key, step)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index, image in enumerate(bench.shop.draw(base, stack, asked).images):
+        files.append(folder / f"{name}-{asked.seed + index}.png")
+        save_png(image, files[-1], picture_facts(asked, index=index, stack=layers, base=base))
+    return files
+
+
+def adapter_file(run: Run, step: int) -> Path:
+    """Return the file of a run's adapter as it was after a step. ValueError where it is not there."""
+    path = run.file("adapter.safetensors" if step == LAST else f"{SNAPSHOTS}/{step:06d}.safetensors")
+    if not path.is_file():
+        when = "finished" if step == LAST else f"kept after step {step}"
+        raise ValueError(f"The run {run.name!r} has no adapter that was {when}; train it again.")
+    return path
+
+
+def _facts(bench: Bench, row: PlannedRow) -> dict[str, Any]:
+    """What the runs of a row cost: of all together, and the training steps of each set of photographs alone."""
+    told: dict[str, Any] = {}
+    for part in row.parts:
+        planned = bench.experiment.run_of(part.run)
+        run = bench.find(planned.run)
+        events = run.events()
+        steps = sum(event["seconds"] for event in events if event["kind"] == "step")
+        for name, value in (
+            ("trainable", trained_parameters(run) or 0),
+            ("bytes", run.file("adapter.safetensors").stat().st_size),
+            ("seconds", seconds_at_work(events)),
+            ("train_seconds", steps),
+            (f"{planned.photos}_seconds", steps),
+        ):
+            told[name] = round(told.get(name, 0) + value, 3)
+    return told
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+
+def _told(found: Interval | None) -> dict[str, float] | None:
+    return None if found is None else {name: round(value, 6) for name, value in asdict(found).items()}
+
+
+def _said(bench: Bench, row: PlannedRow) -> list[str]:
+    """The prompt of each picture in plain words."""
+    prompts = [filled(prompt, subject=row.said) for prompt in bench.config.prompts]
+    return [prompt for prompt in prompts for _ in range(bench.config.seeds)]
+
+
+def method_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
+    """Score a row of "which method"; PRES and DIV of its finished state alone."""
+    encoders, photos = bench.encoders, bench.photos(methods.PHOTOS)
+    groups = [[_opened(path) for path in line] for line in drawn]
+    flat = [picture for group in groups for picture in group]
+    scores = {
+        "dino": interval(_likeness(encoders.identity, flat, photos)),
+        "clip_i": interval(_likeness(encoders.clip, flat, photos)),
+        "clip_t": interval(prompt_scores(encoders, flat, _said(bench, row))),
+    }
+    if step != LAST:
+        return {"scores": {name: _told(found) for name, found in scores.items()}}
+    if bench.config.seeds > 1:
+        scores["div"] = interval(torch.tensor([div(encoders, group) for group in groups]))
+    class_files = _pictures(bench, row, step, f"a photo of a {row.said}", count=CLASS_PICTURES, name="class")
+    pres = _likeness(encoders.identity, [_opened(path) for path in class_files], photos)
+    base = bench.experiment.scores(methods.BASE) if row.parts else None
+    zero = torch.tensor(base["class_likeness"]) if base and "class_likeness" in base else pres
+    scores |= {"pres": interval(pres), "drift": interval(pres - zero)}
+    return {
+        "scores": {name: _told(found) for name, found in scores.items()},
+        "class_likeness": pres.tolist(),
+        "reference": _reference(encoders, photos),
+    }
+
+
+def _reference(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, Any]:
+    """What the photographs score against each other; nothing for one photograph."""
+    if len(photos) < 2:
+        return {}
+    return {
+        "dino": _told(interval(among(encoders.identity.image_features(photos)))),
+        "clip_i": _told(interval(among(encoders.clip.image_features(photos)))),
+    }
+
+
+def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
+    """Score a combination of character and style on the scales from the untouched base to the real pictures."""
+    encoders = bench.encoders
+    photos, style = bench.photos("character"), bench.photos("style")
+    flat = [_opened(path) for line in drawn for path in line]
+    base = flat if not row.parts else _base_pictures(bench)
+    space = StyleSpace(encoders.clip, style=style, base=base)
+    raw = {
+        "identity": (_likeness(encoders.identity, flat, photos), _likeness(encoders.identity, base, photos)),
+        "style": (space.scores(flat), space.scores(base)),
+    }
+    references = {
+        "identity": among(encoders.identity.image_features(photos)) if len(photos) > 1 else torch.ones(1),
+        "style": among(space.style) if len(style) > 1 else torch.ones(1),
+    }
+    scores: dict[str, Any] = {
+        name: _told(normalised_score(ours, base=zero, reference=references[name]))
+        for name, (ours, zero) in raw.items()
+    }
+    scores |= {f"{name}_raw": _told(interval(ours)) for name, (ours, _) in raw.items()}
+    scores["clip_t"] = _told(interval(prompt_scores(encoders, flat, _said(bench, row))))
+    return {"scores": {name: found for name, found in scores.items() if found is not None}}
+
+
+def _base_pictures(bench: Bench) -> list[Image.Image]:
+    found = bench.experiment.scores(methods.BASE)
+    if found is None or "pictures" not in found:
+        raise ValueError("The untouched base has not been measured, so there is no zero to count from; try again.")
+    return [_opened(bench.experiment.path / name) for line in found["pictures"] for name in line]
+
+
+def _likeness(encoder: Any, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]) -> torch.Tensor:
+    """(N,) mean cosine of each picture with the photographs."""
+    return pairwise(encoder.image_features(pictures), encoder.image_features(photos)).mean(1)
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")

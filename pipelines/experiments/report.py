@@ -1,0 +1,110 @@
+"""What the results of every kind of experiment are made of: columns, cells, a chart, and words about numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]  # of ``Experiments.status``: key, label, state, message, scores, facts, points, pictures
+DONE = "done"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table. ``unit`` "count", "bytes", "seconds" or "score"; ``better`` "high", "low" or ""."""
+
+    key: str
+    label: str
+    unit: str
+    better: str = ""
+    help: str = ""
+
+    def told(self) -> dict[str, str]:
+        """Return it ready for JSON."""
+        return {"key": self.key, "label": self.label, "unit": self.unit, "better": self.better, "help": self.help}
+
+
+def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, told: str = "") -> dict[str, Any]:
+    """Return one table, ready for JSON: a cell is {"value", "low", "high"}, bounds None where there are none."""
+    return {
+        "title": title,
+        "told": told,
+        "columns": [column.told() for column in columns],
+        "rows": [
+            {name: row[name] for name in ("key", "label", "state", "message")}
+            | {"cells": {column.key: cell(row, column.key) for column in columns}}
+            for row in rows
+        ],
+    }
+
+
+def cell(row: Row, key: str) -> dict[str, float | None] | None:
+    """Return the cell of a row under a score's or a fact's name; None where it has none."""
+    found = row["scores"].get(key, row["facts"].get(key))
+    if found is None:
+        return None
+    return dict(found) if isinstance(found, Mapping) else {"value": found, "low": None, "high": None}
+
+
+def number(row: Row, key: str) -> float | None:
+    """Return the value alone."""
+    found = cell(row, key)
+    return None if found is None else found["value"]
+
+
+def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str, Any]:
+    """Return a scatter, ready for JSON: a series for each row, its points by step, the last one its finished state."""
+    series = []
+    for row in rows:
+        points = [point for point in row["points"] if x.key in point["scores"] and y.key in point["scores"]]
+        found = [
+            {
+                "step": point["step"],
+                "last": point["last"],
+                "x": point["scores"][x.key],
+                "y": point["scores"][y.key],
+            }
+            for point in points
+        ]
+        if found:
+            series.append({"key": row["key"], "label": row["label"], "points": found})
+    return {"title": title, "x": x.label, "y": y.label, "series": series}
+
+
+def measured(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that have been measured."""
+    return [row for row in rows if row["state"] == DONE]
+
+
+def best(rows: Sequence[Row], of: Callable[[Row], float | None], *, lowest: bool = False) -> Row | None:
+    """Return the row whose number is largest (or lowest); None where none has that number."""
+    known = [(value, row) for row in rows if (value := of(row)) is not None]
+    if not known:
+        return None
+    return (min if lowest else max)(known, key=lambda entry: entry[0])[1]
+
+
+def rivals(row: Row, rows: Sequence[Row], key: str) -> list[str]:
+    """Return the labels of other rows whose interval of a score overlaps this row's: their order is not certain."""
+    mine = cell(row, key)
+    found = []
+    for other in rows:
+        theirs = cell(other, key)
+        if other is row or mine is None or theirs is None or None in (*mine.values(), *theirs.values()):
+            continue
+        if theirs["high"] >= mine["low"] and mine["high"] >= theirs["low"]:  # type: ignore[operator]  # no None here
+            found.append(str(other["label"]))
+    return found
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def size_words(count: float) -> str:
+    """Return bytes as a person reads them: "3.2 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
