@@ -28,7 +28,7 @@ from pipelines.methods import METHODS
 from pipelines.methods.subject import prior_moments
 from pipelines.metrics import Similarity, measure
 from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run, read_run, write_atomic
+from pipelines.runs import Run, read_run, snapshot_name, write_atomic
 from pipelines.train import Batches, Loss, Step, TrainState, train
 from pipelines.workshop import Learning, Workshop
 
@@ -155,7 +155,7 @@ class Conductor:
             self.run.append("resumed", step=finished)
         else:
             self._sample_row(learning, step=0, label="before")
-        every = sample_every(self.config)
+        every, kept_on_the_way = sample_every(self.config), self.config.snapshot_steps
         clock = CheckpointClock()
         steps = train(self.base, learning.adapter, batches, loss, self.config, resume=resume)
         with closing(cast("Generator[Step, None, None]", steps)):
@@ -163,6 +163,8 @@ class Conductor:
                 learning.step, finished = step, step.index
                 self._tell(step)
                 last = step.index == step.total
+                if step.index in kept_on_the_way:
+                    keep_snapshot(self.run, learning.adapter, step=step.index)
                 if last or step.index % every == 0:
                     self._sample_row(learning, step=step.index, label="after" if last else "")
                 if last or clock.due() or (self.job.stop_requested and self.job.keep):
@@ -272,8 +274,22 @@ def save_checkpoint(run: Run, step: Step) -> float:
 def keep(run: Run, adapter: Adapter, *, step: int) -> None:
     """Write the adapter with everything one must know to use it, and the run's card."""
     reread(run)
+    save_adapter(run.file("adapter.safetensors"), adapter, extra=adapter_facts(run, step=step))
+    write_atomic(run.file("card.md"), card(run, step=step).encode())
+
+
+def keep_snapshot(run: Run, adapter: Adapter, *, step: int) -> None:
+    """Write the adapter as it is after ``step``, beside the one that is still to come, and tell the run's events."""
+    name = snapshot_name(step)
+    run.file(name).parent.mkdir(exist_ok=True)
+    save_adapter(run.file(name), adapter, extra=adapter_facts(run, step=step))
+    run.append("snapshot", step=step, file=name)
+
+
+def adapter_facts(run: Run, *, step: int) -> dict[str, object]:
+    """Return what an adapter's file says about the run it is of."""
     config = from_dict(method_config(run.method), run.config)
-    facts = {
+    return {
         "run": run.id,
         "name": run.name,
         "method": run.method,
@@ -284,8 +300,6 @@ def keep(run: Run, adapter: Adapter, *, step: int) -> None:
         "versions": run.versions,
         "prompt": config.words(config.instance_prompt),
     }
-    save_adapter(run.file("adapter.safetensors"), adapter, extra=facts)
-    write_atomic(run.file("card.md"), card(run, step=step).encode())
 
 
 class CheckpointClock:

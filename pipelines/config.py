@@ -172,6 +172,14 @@ class SubjectConfig(LoopConfig):
     measure: bool = knob(
         True, label="Measure the result", help="Scores likeness, wording and variety at the end."
     )
+    snapshots: int = knob(
+        0,
+        label="Earlier states kept",
+        help="How many states of the adapter on the way are kept beside the last, evenly; 0 is none.",
+        low=0,
+        high=20,
+        step=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,6 +194,13 @@ class SubjectConfig(LoopConfig):
             raise ValueError(
                 "Prior preservation needs a class word; type one, or switch prior preservation off."
             )
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """The steps after which the adapter is kept as it is then, evenly before the last one."""
+        parts = self.snapshots + 1
+        between = {round(self.steps * part / parts) for part in range(1, parts)}
+        return tuple(sorted(between - {0, self.steps}))
 
     def words(self, template: str) -> str:
         """Return a prompt with this run's rare word and class word filled in, e.g. "a photo of a sks dog"."""

@@ -200,6 +200,10 @@ class Costs:
             "file_mb": round(4 * trained_values(config, size=SIZES[family]), 4),
         }
 
+    def seconds_per_picture(self, spec: str, family: str, *, steps: int) -> float:
+        """Return how long a picture of so many denoising steps takes."""
+        return steps * self.speed(spec, family=family, device=likely_device()).sample_s
+
     def seconds_left(self, run: Run, events: list[dict[str, Any]]) -> float:
         """Return what a run still takes: steps and sample rows at the speed of the latest, else the estimate."""
         config = from_dict(method_config(run.method), run.config)
@@ -275,7 +279,8 @@ def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
 
 def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
-    return 2 + 16 * trained_values(config, size=size) + _factors_mb(config, size=size)
+    kept = 16 + 4 * len(config.snapshot_steps)  # bytes per trained value
+    return 2 + kept * trained_values(config, size=size) + _factors_mb(config, size=size)
 
 
 def _factors_mb(config: SubjectConfig, *, size: Size) -> float:

@@ -7,7 +7,7 @@ given as (score - untouched base) / (real photographs - untouched base) with an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -105,7 +105,7 @@ class InstrumentClip:
         return self.instruments.clip_text(list(texts))
 
     def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        return InstrumentIdentity(self.instruments).layers(images)
+        return _trunk_layers(self.instruments.clip.image.trunk, images)
 
 
 class InstrumentIdentity:
@@ -124,8 +124,14 @@ class InstrumentIdentity:
         return None
 
     def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        batches = [self.instruments.features(pixels) for pixels in _instrument_batches(images)]
-        return [torch.cat(depth).flatten(2) for depth in zip(*batches, strict=True)]
+        return _trunk_layers(self.instruments.features, images)
+
+
+def _trunk_layers(
+    trunk: Callable[[torch.Tensor], list[torch.Tensor]], images: Sequence[Image.Image]
+) -> list[torch.Tensor]:
+    batches = [trunk(pixels) for pixels in _instrument_batches(images)]
+    return [torch.cat(depth).flatten(2) for depth in zip(*batches, strict=True)]
 
 
 def _instrument_batches(images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:

@@ -32,6 +32,7 @@ IMPORTED = "import"  # the method of a run that was not trained here but loaded 
 LIVE_STATES = ("queued", "running", "stopping")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 DEFAULT_QUOTA_MB = 20_000
+SNAPSHOTS = "snapshots"  # of a run: its adapter after earlier steps
 DRAFT = ".draft-"  # of a folder's name while a run is filled
 DELETED = ".deleted-"  # ... and while one is removed
 LEFTOVER_S = 24 * 3600.0  # after which either is taken for what a crash left
@@ -59,6 +60,11 @@ def data_root() -> Path:
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "Atelier"
     return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "atelier"
+
+
+def snapshot_name(step: int) -> str:
+    """Return the file, within a run's folder, of its adapter after an earlier step."""
+    return f"{SNAPSHOTS}/{step:06d}.safetensors"
 
 
 def write_atomic(path: Path, content: bytes) -> None:

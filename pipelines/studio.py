@@ -3,6 +3,7 @@
 Heavy libraries are imported when the first piece of work needs them, never when this module is.
 """
 
+from pipelines.rooms.experiments import Laboratory
 from pipelines.rooms.facts import Facts
 from pipelines.rooms.files import Files
 from pipelines.rooms.pictures import Pictures
@@ -10,7 +11,7 @@ from pipelines.rooms.shelf import Shelf
 from pipelines.rooms.training import Training
 
 
-class Studio(Training, Shelf, Files, Pictures, Facts):
+class Studio(Training, Shelf, Files, Pictures, Facts, Laboratory):
     """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread per device.
 
     ``devices`` are names such as "cuda:0" (default: every CUDA device, else the processor). ``workshop`` hands over

@@ -5,6 +5,7 @@ Nothing here needs torch before a run begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -33,6 +34,7 @@ class Trainings:
         self.devices = devices
         self.costs = costs
         self.jobs: dict[str, Job] = {}
+        self.ended: Callable[[str], None] | None = None  # told the id of every run that has ended
 
     def alive(self, run_id: str) -> Job | None:
         """Return the job of a run that waits or works, else None."""
@@ -41,9 +43,10 @@ class Trainings:
 
     def place(self, run_id: str) -> int | None:
         """Return 0 for a run at work, 1 for the next one, and so on; None for one that has ended."""
-        job, waiting = self.alive(run_id), self.devices.line.waiting()
+        job, runs = self.alive(run_id), set(self.jobs.values())
         if job is None:
             return None
+        waiting = [each for each in self.devices.line.waiting() if each in runs]
         return waiting.index(job) + 1 if job in waiting else 0
 
     def begin(self, run: Run, *, lock: TextIO | None = None) -> None:
@@ -71,6 +74,8 @@ class Trainings:
                 held.close()
             if not job.keep:
                 self.store.delete(run.id)
+            if self.ended is not None:
+                self.ended(run.id)
 
         try:
             self.jobs[run.id] = self.devices.submit(run.name, work, then=settle)

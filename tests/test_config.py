@@ -89,9 +89,10 @@ def test_words_are_filled_in_and_nothing_else_is() -> None:
 @pytest.mark.parametrize("family", ["embedded", "sd1"])
 def test_shipped_presets(family: str) -> None:
     names = preset_names("dreambooth", family)
-    assert names == ["Quick", "Balanced", "Quality"]
-    steps = [preset("dreambooth", family, name).steps for name in names]
+    assert names == ["Quick", "Balanced", "Quality", "Full"]
+    steps = [preset("dreambooth", family, name).steps for name in names[:3]]
     assert steps == sorted(steps)
+    assert preset("dreambooth", family, "Full").weights == "full"
 
 
 def test_unknown_preset_method_and_family_are_named() -> None:

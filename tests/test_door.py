@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.experiments.door import Experiments
 from pipelines.studio import Studio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,29 @@ def asked_of_a_studio(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", sorted((ROOT / "ui").glob("*.py")), ids=lambda path: path.name)
 def test_pages_ask_only_for_what_the_door_has(path: Path) -> None:
     assert asked_of_a_studio(path) <= PUBLIC
+
+
+def test_pages_ask_only_for_what_experiments_have() -> None:
+    asked = {
+        node.attr
+        for path in (ROOT / "ui").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "experiments"
+    }
+    assert asked
+    assert asked <= {name for name in dir(Experiments) if not name.startswith("_")}
+
+
+def test_the_pretended_experiments_take_what_the_real_ones_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "ui"))
+    from fake_lab import FakeExperiments
+
+    for name in ("start", "cost", "list", "status", "stop", "resume", "delete", "files"):
+        real, fake = (inspect.signature(getattr(cls, name)) for cls in (Experiments, FakeExperiments))
+        assert list(real.parameters) == list(fake.parameters), name
+    sys.modules.pop("fake_lab", None)
 
 
 def test_the_pretended_studio_takes_what_the_real_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def lay_out(page: Page) -> None:
     names = page.shelf.names()
     opening = list(names)[:3]
     sampling = SampleConfig()
-    with gr.Row(elem_classes="page", equal_height=False):
+    with gr.Row(elem_classes="page", equal_height=False) as named["side_by_side"]:
         with (
             gr.Column(scale=4, min_width=330, elem_classes="inputs"),
             gr.Column(elem_classes="card", elem_id="compare-form"),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from ui import api, compare, library, panels, playground, start, train
+from ui import api, api_experiments, compare, experiments, library, panels, playground, start, train
 from ui.desk import Desk
 from ui.easel import Easel
 from ui.markup import Handout, Html
@@ -38,14 +38,18 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
                 library.lay_out(page)
             with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
+                experiments.lay_out_switch(page)
                 compare.lay_out(page)
+                experiments.lay_out(page)
         start.wire(page)
         train.wire(page)
         playground.wire(page)
         library.wire(page)
         compare.wire(page)
+        experiments.wire(page)
         _wire_load(page, blocks)
         api.add(studio, handout)
+        api_experiments.add(studio, handout)
     return blocks
 
 

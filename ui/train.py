@@ -57,6 +57,9 @@ def _inputs(page: Page) -> None:
         gr.HTML(panels.heading("2", "Personalize it"))
         named |= _words(page, config=config)
         named["plan"] = gr.Dropdown(plans, value=plans[0][1], label="Method and preset")
+        named["which_method"] = gr.Button(
+            "Not sure which? Try every method on these photographs", size="sm", elem_classes="quiet"
+        )
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             named["base"] = gr.Dropdown(
                 [(facts["name"], spec) for spec, facts in desk.bases.items()], value=base, label="Base model"

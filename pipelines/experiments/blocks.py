@@ -47,7 +47,14 @@ TABLES = (
     (
         "Blocks at training, or chosen when drawing",
         "Chosen when drawing: the style was trained in all blocks, and the others are set to 0.",
-        ("all-upper", "all-chosen-upper", "all-middle", "all-chosen-middle", "all-bottom", "all-chosen-bottom"),
+        (
+            "all-upper",
+            "all-chosen-upper",
+            "all-middle",
+            "all-chosen-middle",
+            "all-bottom",
+            "all-chosen-bottom",
+        ),
     ),
 )
 
@@ -63,7 +70,8 @@ def run_config(
     return replace(
         start, part=part, ranks="", conv_ranks="", rank=config.rank, conv_rank=config.conv_rank,
         class_noun=class_noun, identifier=identifier, steps=steps, warmup_steps=min(start.warmup_steps, steps),
-        seed=config.seed, sample_seed=config.seed, sample_every=min(steps, 5_000), measure=False,
+        seed=config.seed, sample_seed=config.seed, sample_prompts=start.sample_prompts[:1],
+        sample_every=min(steps, 5_000), sample_steps=min(start.sample_steps, config.sample_steps), measure=False,
     )  # fmt: skip
 
 
@@ -116,7 +124,9 @@ def _rows(config: BlocksConfig, *, class_noun: str, subject: str, style: str) ->
             *([Part(f"{STYLE}-{of_style}", config.style_strength, blocks)] if of_style else []),
         )
 
-    def row(key: str, label: str, made: tuple[Part, ...], *, who: str = subject, how: str = asked) -> PlannedRow:
+    def row(
+        key: str, label: str, made: tuple[Part, ...], *, who: str = subject, how: str = asked
+    ) -> PlannedRow:
         return PlannedRow(key=key, label=label, parts=made, subject=who, said=class_noun, style=how)
 
     combined = [
@@ -156,7 +166,11 @@ def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "tables": tables,
-        "charts": [chart(STYLE_SCORE, IDENTITY, [row for row in rows if row["key"] != BASE], title="Identity and style")],
+        "charts": [
+            chart(
+                STYLE_SCORE, IDENTITY, [row for row in rows if row["key"] != BASE], title="Identity and style"
+            )
+        ],
         "sentences": [*_which_adapter(by_key), *_which_blocks(by_key), *_when(by_key), *_time(by_key)],
     }
 
@@ -181,7 +195,9 @@ def _within(row: Row, key: str) -> str:
 
 
 def _which_adapter(rows: dict[str, Row]) -> list[str]:
-    known = measured([rows[key] for key in ("all-all", "all-upper", "upper-all", "upper-upper") if key in rows])
+    known = measured(
+        [rows[key] for key in ("all-all", "all-upper", "upper-all", "upper-upper") if key in rows]
+    )
     found = best(known, _both)
     if len(known) < 4 or found is None:
         return []
@@ -192,7 +208,10 @@ def _which_adapter(rows: dict[str, Row]) -> list[str]:
 
 def _which_blocks(rows: dict[str, Row]) -> list[str]:
     known = measured([rows[key] for key in TABLES[1][2] if key in rows])
-    styled, alike = best(known, lambda row: number(row, "style")), best(known, lambda row: number(row, "identity"))
+    styled, alike = (
+        best(known, lambda row: number(row, "style")),
+        best(known, lambda row: number(row, "identity")),
+    )
     if len(known) < 4 or styled is None or alike is None:
         return []
     return [
@@ -206,7 +225,9 @@ def _when(rows: dict[str, Row]) -> list[str]:
     for part in STYLE_PARTS:
         trained, picked = rows.get(f"all-{part}"), rows.get(f"all-chosen-{part}")
         if trained and picked and len(measured([trained, picked])) == 2:
-            told.append(f"Style in the {part} blocks: trained there alone {_told(trained)}; chosen when drawing {_told(picked)}.")
+            told.append(
+                f"Style in the {part} blocks: trained there alone {_told(trained)}; chosen when drawing {_told(picked)}."
+            )
     return told
 
 

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 REPORTS = {"methods": methods.report, "blocks": blocks.report}
 GO_ON = ("interrupted", "stopped", "failed")  # states of a run from which an experiment goes on with it
 STYLE_WORDS = "{identifier} {class_noun}"
+RARE = ("sks", "qev")  # for a style that was given no rare word: the first that is not the character's
 Key = tuple[str, str, int]  # experiment, row, step
 
 
@@ -59,7 +60,7 @@ class Experiments:
         captions: Mapping[str, str] | None = None,
         style_paths: Sequence[Path] = (),
         style_captions: Mapping[str, str] | None = None,
-        style_word: str = "qev",
+        style_word: str = "",
         name: str = "",
     ) -> str:
         """Check everything, copy the photographs, start all runs, and return the experiment's id at once.
@@ -75,8 +76,16 @@ class Experiments:
         sets = {methods.PHOTOS: self._photos(photo_paths, facts, crops=crops, captions=captions)}
         if kind == "blocks":
             sets[blocks.STYLE] = self._style(style_paths, facts, captions=style_captions)
-        told = {label: {f"{place:02d}.png": text for place, (_, text) in enumerate(found)} for label, found in sets.items()}
-        words = {"class_noun": class_noun, "identifier": identifier, "style_word": style_word if kind == "blocks" else ""}
+        told = {
+            label: {f"{place:02d}.png": text for place, (_, text) in enumerate(found)}
+            for label, found in sets.items()
+        }
+        rare = style_word or next(word for word in RARE if word != identifier)
+        words = {
+            "class_noun": class_noun,
+            "identifier": identifier,
+            "style_word": rare if kind == "blocks" else "",
+        }
         captioned = {label: any(texts.values()) for label, texts in told.items()}
         runs, rows = planned(checked, family=facts["family"], words=words, captioned=captioned)
         self._check_space(runs, base=facts["spec"])
@@ -104,7 +113,9 @@ class Experiments:
         estimates = [self.studio.cost(run.method, run.config, 1, base=facts["spec"]) for run in runs]
         each = len(checked.prompts) * checked.seeds
         pictures = sum((1 + len(row.steps)) * each for row in rows)
-        picture_s = self.studio.costs.seconds_per_picture(facts["spec"], facts["family"], steps=checked.sample_steps)
+        picture_s = self.studio.costs.seconds_per_picture(
+            facts["spec"], facts["family"], steps=checked.sample_steps
+        )
         return {
             "runs": len(runs),
             "pictures": pictures,
@@ -182,7 +193,7 @@ class Experiments:
         """Write what is known so far and return the files: ``json``, ``pictures`` and ``chart`` (PNG)."""
         from pipelines.experiments.figures import write_files
 
-        folder = self.studio.outbox / secrets.token_hex(6)
+        folder = self.studio._outbox / secrets.token_hex(6)
         return write_files(self.status(experiment_id), folder)
 
     def run_ended(self, run_id: str) -> None:
@@ -195,13 +206,15 @@ class Experiments:
     # Inside
 
     def _photos(
-        self, paths: Sequence[Path], facts: Mapping[str, Any], *, crops: Any = None, captions: Mapping[str, str] | None
+        self,
+        paths: Sequence[Path],
+        facts: Mapping[str, Any],
+        *,
+        crops: Any = None,
+        captions: Mapping[str, str] | None,
     ) -> list[tuple[Any, str]]:
         """Return (square picture, caption) of photographs."""
-        from pipelines.data import read_photos
-
-        size_px = SIZES[facts["family"]].side_px
-        photos = read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
+        photos = self.studio._read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
         return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
 
     def _style(
@@ -209,7 +222,9 @@ class Experiments:
     ) -> list[tuple[Any, str]]:
         """Return (square picture, caption that ends in the style's words) of pictures in a style."""
         if not paths:
-            raise ValueError("There is no picture in the style yet; choose a style, or add between 1 and 20 pictures.")
+            raise ValueError(
+                "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."
+            )
         found = self._photos(paths, facts, captions=captions)
         seen: Mapping[str, Sequence[str]] = {}
         if not any(text for _, text in found):
@@ -267,7 +282,9 @@ class Experiments:
             if all(self._finished(experiment.run_of(part.run)) for part in row.parts):
                 try:
                     self._submit(experiment, row, step, place=place)
-                except ValueError as error:  # the program is shutting down; it goes on when it is started again
+                except (
+                    ValueError
+                ) as error:  # the program is shutting down; it goes on when it is started again
                     log.info("Not measured now: %s", error)
                     return
                 place += 1
@@ -345,7 +362,9 @@ def pictures_of(experiment: Experiment) -> dict[str, Any]:
     for row in experiment.rows:
         found = experiment.scores(row.key, LAST)
         if found and found.get("pictures"):
-            rows.append({"label": row.label, "files": [experiment.path / line[0] for line in found["pictures"]]})
+            rows.append(
+                {"label": row.label, "files": [experiment.path / line[0] for line in found["pictures"]]}
+            )
     return {"heads": list(experiment.config["prompts"]), "rows": rows}
 
 

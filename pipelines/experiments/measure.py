@@ -20,13 +20,21 @@ from pipelines.experiments.core import LAST, Experiment, PlannedRow
 from pipelines.experiments.settings import ExperimentConfig, config_class, filled
 from pipelines.experiments.style import StyleSpace
 from pipelines.library import seconds_at_work, trained_parameters
-from pipelines.metrics import Encoders, Interval, among, div, interval, normalised_score, pairwise, prompt_scores
+from pipelines.metrics import (
+    Encoders,
+    Interval,
+    among,
+    div,
+    interval,
+    normalised_score,
+    pairwise,
+    prompt_scores,
+)
 from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run
+from pipelines.runs import Run, snapshot_name
 from pipelines.workshop import Workshop
 
 CLASS_PICTURES = 4  # of the plain class, to see whether it has moved
-SNAPSHOTS = "snapshots"
 
 
 class CalledOffError(Exception):
@@ -93,12 +101,18 @@ def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: i
     experiment, config = bench.experiment, bench.config
     base = bench.shop.base(experiment.base["spec"])
     asked = SampleConfig(
-        prompt=prompt, steps=config.sample_steps, guidance_scale=base.guidance_scale, seed=config.seed, count=count
+        prompt=prompt,
+        steps=config.sample_steps,
+        guidance_scale=base.guidance_scale,
+        seed=config.seed,
+        count=count,
     )
     stack, layers = [], []
     for part in row.parts:
         run = bench.find(experiment.run_of(part.run).run)
-        layer = Layer(run=run.id, name=run.name, strength=part.strength, step=step or None, blocks=part.blocks)
+        layer = Layer(
+            run=run.id, name=run.name, strength=part.strength, step=step or None, blocks=part.blocks
+        )
         stack.append((bench.shop.adapter(adapter_file(run, step), base), layer.applied))
         layers.append(layer)
     folder = experiment.folder_of(row.key, step)
@@ -112,7 +126,7 @@ def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: i
 
 def adapter_file(run: Run, step: int) -> Path:
     """Return the file of a run's adapter as it was after a step. ValueError where it is not there."""
-    path = run.file("adapter.safetensors" if step == LAST else f"{SNAPSHOTS}/{step:06d}.safetensors")
+    path = run.file("adapter.safetensors" if step == LAST else snapshot_name(step))
     if not path.is_file():
         when = "finished" if step == LAST else f"kept after step {step}"
         raise ValueError(f"The run {run.name!r} has no adapter that was {when}; train it again.")
@@ -214,7 +228,9 @@ def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path
 def _base_pictures(bench: Bench) -> list[Image.Image]:
     found = bench.experiment.scores(methods.BASE)
     if found is None or "pictures" not in found:
-        raise ValueError("The untouched base has not been measured, so there is no zero to count from; try again.")
+        raise ValueError(
+            "The untouched base has not been measured, so there is no zero to count from; try again."
+        )
     return [_opened(bench.experiment.path / name) for line in found["pictures"] for name in line]
 
 

@@ -12,7 +12,18 @@ from typing import Any
 
 from pipelines.config import SubjectConfig, preset, preset_names, to_dict
 from pipelines.experiments.core import Part, PlannedRow, PlannedRun
-from pipelines.experiments.report import Column, Row, best, chart, listed, measured, number, rivals, size_words, table
+from pipelines.experiments.report import (
+    Column,
+    Row,
+    best,
+    chart,
+    listed,
+    measured,
+    number,
+    rivals,
+    size_words,
+    table,
+)
 from pipelines.experiments.settings import MethodsConfig
 
 BASE = "base"
@@ -47,7 +58,9 @@ COLUMNS = (
     Column("clip_i", "CLIP-I", "score", "high", "Likeness to the photographs, by CLIP."),
     CLIP_T,
     Column("div", "DIV", "score", "high", "Variety of the pictures of one prompt."),
-    Column("drift", "PRES drift", "score", "low", "How far the plain class has moved towards the photographs."),
+    Column(
+        "drift", "PRES drift", "score", "low", "How far the plain class has moved towards the photographs."
+    ),
 )
 
 
@@ -75,7 +88,9 @@ def run_config(
         warmup_steps=min(start.warmup_steps, steps),
         seed=config.seed,
         sample_seed=config.seed,
+        sample_prompts=start.sample_prompts[:1],
         sample_every=min(steps, 5_000),
+        sample_steps=min(start.sample_steps, config.sample_steps),
         snapshots=min(config.snapshots, steps - 1),
         measure=False,
     )
@@ -92,7 +107,9 @@ def plan(
         own = run_config(candidate, config, family=family, class_noun=class_noun, identifier=identifier)
         own = replace(own, use_captions=captioned)
         runs.append(
-            PlannedRun(key=key, label=candidate.label, method=candidate.method, config=to_dict(own), photos=PHOTOS)
+            PlannedRun(
+                key=key, label=candidate.label, method=candidate.method, config=to_dict(own), photos=PHOTOS
+            )
         )
         words = "{identifier} {class_noun}" if "{class_noun}" in own.instance_prompt else "{identifier}"
         rows.append(
@@ -127,7 +144,10 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
     known = measured(rows)
     if len(known) < 2:
         return []
-    nearest, obedient = best(known, lambda row: number(row, "dino")), best(known, lambda row: number(row, "clip_t"))
+    nearest, obedient = (
+        best(known, lambda row: number(row, "dino")),
+        best(known, lambda row: number(row, "clip_t")),
+    )
     smallest = best(known, lambda row: number(row, "bytes"), lowest=True)
     fastest = best(known, lambda row: number(row, "seconds"), lowest=True)
     told = []
@@ -148,7 +168,11 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
             f"{smallest['label']} has the smallest file ({size_words(size)}), "
             f"{fastest['label']} was the fastest ({seconds:.0f} s)."
         )
-    idle = [row["label"] for row in known if base is not None and row["label"] in rivals(base, [base, row], "dino")]
+    idle = [
+        row["label"]
+        for row in known
+        if base is not None and row["label"] in rivals(base, [base, row], "dino")
+    ]
     if idle:
         verb = "is" if len(idle) == 1 else "are"
         told.append(
@@ -163,5 +187,3 @@ def _unsure(row: Row, rows: Sequence[Row], key: str) -> str:
     if not others:
         return ""
     return f" Its interval overlaps that of {listed(others)}, so this order is not certain."
-
-

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]  # of ``Experiments.status``: key, label, state, message, scores, facts, points, pictures
+Row = Mapping[
+    str, Any
+]  # of ``Experiments.status``: key, label, state, message, scores, facts, points, pictures
 DONE = "done"
 
 
@@ -20,7 +22,13 @@ class Column:
 
     def told(self) -> dict[str, str]:
         """Return it ready for JSON."""
-        return {"key": self.key, "label": self.label, "unit": self.unit, "better": self.better, "help": self.help}
+        return {
+            "key": self.key,
+            "label": self.label,
+            "unit": self.unit,
+            "better": self.better,
+            "help": self.help,
+        }
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, told: str = "") -> dict[str, Any]:

@@ -30,7 +30,12 @@ class ExperimentConfig(Checked):
         2, label="Seeds per prompt", help="Pictures of each prompt; variety needs two.", low=1, high=8, step=1
     )
     seed: int = knob(
-        0, label="First seed", help="The same for all, in training and in drawing.", low=0, high=MAX_SEED, step=1
+        0,
+        label="First seed",
+        help="The same for all, in training and in drawing.",
+        low=0,
+        high=MAX_SEED,
+        step=1,
     )
     sample_steps: int = knob(
         20, label="Steps of a picture", help="Denoising steps of what is measured.", low=1, high=100, step=1
@@ -53,7 +58,11 @@ class MethodsConfig(ExperimentConfig):
     """Which method: every way to learn one subject, on the same photographs."""
 
     methods: tuple[str, ...] = knob(
-        (), label="Methods", help="Those that are compared; none chosen is all of them.", high=8, advanced=False
+        (),
+        label="Methods",
+        help="Those that are compared; none chosen is all of them.",
+        high=8,
+        advanced=False,
     )
     snapshots: int = knob(
         3,
@@ -70,7 +79,10 @@ class BlocksConfig(ExperimentConfig):
     """Which blocks: a character and a style, each in all blocks of the UNet or in some."""
 
     prompts: tuple[str, ...] = knob(
-        (f"a picture of a {SUBJECT}{STYLE}", *(f"a picture of a {SUBJECT} {scene}{STYLE}" for scene in SCENES)),
+        (
+            f"a picture of a {SUBJECT}{STYLE}",
+            *(f"a picture of a {SUBJECT} {scene}{STYLE}" for scene in SCENES),
+        ),
         label="Prompts",
         help="One per line; {subject} and {style} become each row's own words.",
         low=1,
@@ -78,7 +90,12 @@ class BlocksConfig(ExperimentConfig):
     )
     rank: int = knob(16, label="Rank", help="In the blocks that are trained.", low=1, high=128, step=1)
     conv_rank: int = knob(
-        8, label="Convolution rank", help="In the same blocks; 0 is a LoRA of the attention alone.", low=0, high=128, step=1
+        8,
+        label="Convolution rank",
+        help="In the same blocks; 0 is a LoRA of the attention alone.",
+        low=0,
+        high=128,
+        step=1,
     )
     character_strength: float = knob(
         1.0, label="Strength of the character", help="Where both are applied.", low=0, high=2, step=0.05

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from fake_lab import FakeExperiments
 from fake_shelf import FakeShelf
 from PIL import Image, PngImagePlugin
 
@@ -66,6 +67,7 @@ class FakeStudio(FakeShelf):
         self.line: list[tuple[Run, TextIO, int, int]] = []
         self.guard = threading.RLock()
         self.fail_at = -1
+        self.experiments = FakeExperiments(self)
         self._examples = [self._make_example(*example) for example in EXAMPLES[:examples]]
 
     def _make_example(

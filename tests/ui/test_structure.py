@@ -21,6 +21,11 @@ PUBLIC = {
     "export_run",
     "compare",
     "recall",
+    "experiment_start",
+    "experiment_status",
+    "experiment_stop",
+    "experiment_files",
+    "list_experiments",
 }
 
 
@@ -62,7 +67,7 @@ def test_every_control_has_a_label(blocks: gr.Blocks) -> None:
     assert unlabelled == []
 
 
-@pytest.mark.parametrize("place", ["first-inputs", "inputs", "play-form", "compare-form"])
+@pytest.mark.parametrize("place", ["first-inputs", "inputs", "play-form", "compare-form", "lab-form"])
 def test_at_most_four_controls_before_advanced(blocks: gr.Blocks, place: str) -> None:
     """Photographs, class word, rare word, method and preset; or what each other form asks first."""
     seen = []

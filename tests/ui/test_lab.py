@@ -1,0 +1,238 @@
+"""The experiments on the page Compare: handlers, results as HTML, the API, and one visit in a real browser."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Served
+from fake_studio import FakeStudio
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from pipelines.experiments.core import LAST
+from pipelines.experiments.methods import CANDIDATES
+from pipelines.experiments.settings import CONFIGS
+from ui import form, results
+from ui.easel import Easel
+from ui.lab import FROM_TRAIN, METHODS, OWN_STYLE, Lab, fields_of
+from ui.markup import Handout
+from ui.shelf import Shelf
+from ui.stage import Stage
+
+ALL = [key for _, key in METHODS]
+FIELDS = {
+    widget: form.shown(cls())[name]
+    for kind, cls in CONFIGS.items()
+    for name, widget in fields_of(kind).items()
+}
+
+
+@pytest.fixture
+def lab(studio: FakeStudio, handout: Handout) -> Lab:
+    stage = Stage(studio, handout)
+    return Lab(Shelf(stage, Easel(stage)))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(studio: FakeStudio) -> Iterator[None]:
+    yield
+    studio.experiments.broken = ""
+    for row in studio.experiments.list():
+        studio.experiments.delete(row["id"])
+
+
+def start(lab: Lab, mode: str = "methods", **asked: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "lab_mode": mode, "lab_subject": next(iter(lab.stage.examples)), "lab_methods": ALL,
+        "lab_style": "pixel mosaic", "lab_style_files": None, "source": None, "class_noun": "", "identifier": "",
+        "base": "embedded",
+    }  # fmt: skip
+    return lab.start(**(given | FIELDS | asked))
+
+
+def finish(lab: Lab, made: str) -> dict[str, Any]:
+    """Let the pretended experiment come to its end at once."""
+    lab.studio.experiments.began[made] -= 1e6
+    status = lab.studio.experiments.status(made)
+    assert status["state"] == "done"
+    return status
+
+
+def asked(lab: Lab) -> Any:
+    return [facts for name, facts in lab.studio.calls if name == "experiment"][-1]
+
+
+def test_one_click_starts_every_method_on_an_example(lab: Lab) -> None:
+    values = start(lab, methods_seeds=3, methods_prompts="a {subject}\na {subject} in snow")
+    kind, config, noun, word, photos, *_ = asked(lab)
+    example = next(iter(lab.stage.examples.values()))
+    assert (kind, noun, word, photos) == ("methods", example["class_noun"], example["identifier"], 4)
+    assert (config.seeds, config.prompts, config.methods) == (
+        3,
+        ("a {subject}", "a {subject} in snow"),
+        tuple(ALL),
+    )
+    assert "At work" in values["lab_results"]
+    assert values["lab_stop"]["visible"] is True
+    made = values["lab_shown"]["value"]
+    assert lab.watch(made, values["lab_drawn"], "side") == {}, "what is not looked at is not drawn"
+    finish(lab, made)
+    over = lab.watch(made, values["lab_drawn"], "methods")
+    assert lab.watch(made, over["lab_drawn"], "methods") == {}
+    for label, _ in METHODS:
+        assert label in over["lab_results"]
+    assert "comes nearest to the photographs" in over["lab_results"]
+    told = json.loads(Path(over["lab_json"]["value"]).read_text())
+    assert [row["key"] for row in told["rows"]] == ["base", *CANDIDATES]
+    for name in ("lab_pictures", "lab_chart"):
+        assert Path(over[name]["value"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_photographs_of_the_page_train_are_taken(lab: Lab, photographs: list[Path]) -> None:
+    source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
+    start(
+        lab,
+        lab_subject=FROM_TRAIN,
+        source=source,
+        class_noun="teapot",
+        identifier="wib",
+        lab_methods=["svdiff"],
+    )
+    _, config, noun, word, photos, *_ = asked(lab)
+    assert (noun, word, photos, config.methods) == ("teapot", "wib", 3, ("svdiff",))
+    with pytest.raises(ValueError, match="No photograph is chosen on the page Train"):
+        start(lab, lab_subject=FROM_TRAIN)
+    with pytest.raises(ValueError, match="No method is chosen"):
+        start(lab, lab_methods=[])
+    turned = lab.from_train()
+    assert (turned["lab_mode"], turned["lab_subject"]["value"]) == ("methods", FROM_TRAIN)
+
+
+def test_a_style_is_drawn_for_the_occasion_or_ones_own(lab: Lab, photographs: list[Path]) -> None:
+    values = start(lab, "blocks")
+    *_, styled, captions = asked(lab)
+    assert styled == len(captions) == 12
+    assert all(text.startswith("a picture of a ") and "mosaic" not in text for text in captions.values())
+    finish(lab, values["lab_shown"]["value"])
+    drawn = lab.show(values["lab_shown"]["value"])["lab_results"]
+    for told in (
+        "Which adapter is block-wise",
+        "Which blocks for the style",
+        "Blocks at training, or chosen",
+    ):
+        assert told in drawn
+    start(lab, "blocks", lab_style=OWN_STYLE, lab_style_files=[str(path) for path in photographs])
+    assert asked(lab)[5:] == (3, {})
+    with pytest.raises(ValueError, match="no picture yet"):
+        start(lab, "blocks", lab_style=OWN_STYLE)
+    assert lab.choose_style(OWN_STYLE)["lab_style_files"]["visible"] is True
+
+
+def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(lab: Lab) -> None:
+    lab.studio.experiments.broken = "svdiff"
+    made = start(lab)["lab_shown"]["value"]
+    finish(lab, made)
+    values = lab.watch(made, {}, "methods")
+    assert "failed: The device ran out of memory; train fewer blocks." in values["lab_results"]
+    assert values["lab_resume"]["visible"] is True
+    lab.studio.experiments.broken = ""
+    assert "At work" in lab.resume(made)["lab_results"]
+    finish(lab, made)
+    assert "failed:" not in lab.watch(made, {}, "methods")["lab_results"]
+    stopped = start(lab)["lab_shown"]["value"]
+    assert "Not finished" in lab.stop(stopped)["lab_results"]
+
+
+def test_experiments_are_kept_and_deleted(lab: Lab) -> None:
+    made = start(lab)["lab_shown"]["value"]
+    finish(lab, made)
+    turned = lab.choose_mode("methods", made)
+    assert turned["lab_shown"]["value"] == made
+    assert [each for _, each in turned["lab_shown"]["choices"]] == [made]
+    assert lab.choose_mode("blocks", made)["lab_shown"]["choices"] == []
+    assert lab.choose_mode("side", made)["lab"]["visible"] is False
+    assert "runs stay in the Library" in lab.ask_delete()["lab_question"]
+    gone = lab.delete(made, "methods")
+    assert gone["lab_shown"]["choices"] == []
+    assert lab.watch(made, {}, "methods")["lab_files"]["visible"] is False
+
+
+def test_the_price_is_told_before_the_click(lab: Lab) -> None:
+    told = lab.cost("methods", ALL, "embedded", **FIELDS)["lab_cost"]
+    assert f"{len(ALL)} runs" in told
+    assert (
+        "Seeds per prompt is 99"
+        in lab.cost("methods", ALL, "embedded", **FIELDS | {"methods_seeds": 99})["lab_cost"]
+    )
+    assert lab.cost("side", ALL, "embedded", **FIELDS) == {}
+
+
+def test_what_people_typed_is_text_and_the_best_says_so(lab: Lab) -> None:
+    made = start(lab)["lab_shown"]["value"]
+    finish(lab, made)
+    experiment = lab.studio.experiments.store.get(made)
+    experiment.name = "<img src=x onerror=alert(1)>"
+    experiment.save()
+    shown = results.shown(lab.studio.experiments.status(made), handout=lab.handout)
+    assert "<img src=x" not in shown
+    best = experiment.scores(
+        max(CANDIDATES, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
+    )
+    assert best is not None
+    assert f'title="the best of this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
+    marks = re.findall(r"<title>([^<]+), step (\d+), CLIP-T", shown)
+    assert len(marks) == 2 * 4 * len(CANDIDATES), (
+        "each method's three earlier states and its last, wide and narrow"
+    )
+
+
+@pytest.mark.browser
+def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served, pace: Any) -> None:
+    pace(0.002)
+    visitor = visit(tab="compare")
+    visitor.page.get_by_text("Which method?", exact=True).click()
+    visitor.see("#lab-form")
+    visitor.see("#lab-form .cost:has-text('5 runs')")
+    visitor.press("Run the experiment")
+    visitor.see("#lab-card .run-title:has-text('Finished')")
+    visitor.see("#lab-card .verdict:has-text('comes nearest to the photographs')")
+    visitor.see("#lab-card .scatter svg.wide")
+    assert visitor.page.locator("#lab-card .pictures td img").count() == 6 * 4
+    with visitor.page.expect_download() as coming:
+        visitor.press("Download the chart (PNG)")
+    assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    visitor.page.reload()
+    visitor.page.get_by_text("Which method?", exact=True).click()
+    visitor.page.get_by_label("Experiments so far").click()
+    visitor.page.get_by_role("option", name="finished").first.click()
+    visitor.see("#lab-card .table tbody tr >> nth=6")
+    assert not visitor.errors
+
+
+def test_programs_start_and_read_experiments(served: Served, photographs: list[Path]) -> None:
+    client = Client(served.url, verbose=False)
+    try:
+        photos = [handle_file(str(path)) for path in photographs]
+        asked: dict[str, Any] = {
+            "photos": photos,
+            "class_noun": "dog",
+            "identifier": "qev",
+            "style_photos": [],
+        }
+        settings = {"seeds": 1, "methods": ["svdiff"]}
+        made = client.predict(kind="methods", settings=settings, **asked, api_name="/experiment_start")
+        served.studio.experiments.began[made] -= 1e6
+        status = client.predict(experiment_id=made, api_name="/experiment_status")
+        assert (status["state"], [row["key"] for row in status["rows"]]) == ("done", ["base", "svdiff"])
+        assert "pictures" not in status
+        files = client.predict(experiment_id=made, api_name="/experiment_files")
+        assert [Path(path).suffix for path in files] == [".json", ".png", ".png"]
+        assert made in [row["id"] for row in client.predict(api_name="/list_experiments")]
+        assert client.predict(experiment_id=made, api_name="/experiment_stop")["id"] == made
+        with pytest.raises(AppError, match="no experiment 'magic'"):
+            client.predict(kind="magic", settings={}, **asked, api_name="/experiment_start")
+    finally:
+        client.close()
