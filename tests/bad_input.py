@@ -90,6 +90,15 @@ class Door:
         save_png(Image.new("RGB", (8, 8)), self.folder / name, told)
         return self.folder / name
 
+    def experiment(
+        self, kind: str = "methods", *, photos: list[Path] | None = None, config: Any = None, **more: Any
+    ) -> str:
+        """Start an experiment with a good photograph unless others are given."""
+        paths = [self.photo()] if photos is None else photos
+        return self.studio.experiments.start(
+            kind, config or {}, paths, class_noun="dog", identifier="zwx", **more
+        )
+
     def ask(self, endpoint: str, **values: Any) -> Any:
         """Call a named endpoint as a program does."""
         return self.client.predict(**values, api_name=f"/{endpoint}")
@@ -167,6 +176,7 @@ PICTURES = "Pictures"
 FILES = "LoRA files"
 MOVED = "Settings from elsewhere"
 TABLE = "Comparisons"
+EXPERIMENTS = "Experiments"
 API = "Over the API"
 EXAMPLE = "example-ada"
 
@@ -363,6 +373,28 @@ BAD = (
         "A prompt to compare is ' '; give each column some words."),
     Bad(TABLE, "a kind of column that does not exist", lambda d: d.studio.compare([None], across="moods", values=[1], config=PICTURE),
         "There is no comparison across 'moods'; choose prompts, seeds, strengths."),
+
+    Bad(EXPERIMENTS, "a kind that does not exist", lambda d: d.experiment("magic"),
+        "There is no experiment 'magic'; choose one of methods, blocks."),
+    Bad(EXPERIMENTS, "an unknown setting", lambda d: d.experiment(config={"speed": 1}),
+        "Unknown setting 'speed'; known ones are ..."),
+    Bad(EXPERIMENTS, "a method that does not exist", lambda d: d.experiment(config={"methods": ["hypernetwork"]}),
+        "There is no method 'hypernetwork'; choose among ..."),
+    Bad(EXPERIMENTS, "a prompt without its subject", lambda d: d.experiment(config={"prompts": ["a dog on the beach"]}),
+        "The prompt 'a dog on the beach' has no {subject} in it, so it could not show the subject; put it in."),
+    Bad(EXPERIMENTS, "no photograph", lambda d: d.experiment(photos=[]),
+        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+    Bad(EXPERIMENTS, "no picture in the style", lambda d: d.experiment("blocks"),
+        "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."),
+    Bad(EXPERIMENTS, "one rare word for character and style",
+        lambda d: d.experiment("blocks", style_paths=[d.photo("style.png")], style_captions={"style.png": "a"}, style_word="zwx"),
+        "Character and style have the same rare word, 'zwx'; give the style another one."),
+    Bad(EXPERIMENTS, "an unfinished run to stand in", lambda d: d.experiment(runs={"svdiff": d.run().id}),
+        "The run 'Rex' cannot stand in for 'svdiff'; give a finished run on the same base, under one of ..."),
+    Bad(EXPERIMENTS, "an experiment that does not exist", lambda d: d.studio.experiments.status(NO_RUN),
+        f"There is no experiment '{NO_RUN}'; it may have been deleted."),
+    Bad(EXPERIMENTS, "a path in the place of an experiment", lambda d: d.studio.experiments.delete("../../etc"),
+        "There is no experiment '../../etc'; it may have been deleted."),
 
     Bad(API, "train_start: a setting out of bounds",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",

@@ -70,11 +70,12 @@ def progress(status: Status) -> Html:
 
 def words_of(status: Status) -> str:
     """Return what all rows had in common: "4 prompts, 2 seeds, 20 steps"."""
-    asked = status["config"]
+    asked, encoders = status["config"], status["encoders"]
+    by = f"; likeness by {encoders['identity']}, words by {encoders['clip']}" if encoders else ""
     prompts, seeds = len(asked["prompts"]), asked["seeds"]
     return (
         f"each from {prompts} {'prompt' if prompts == 1 else 'prompts'} and {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'} of {asked['sample_steps']} steps"
+        f"{'seed' if seeds == 1 else 'seeds'} of {asked['sample_steps']} steps{by}"
     )
 
 

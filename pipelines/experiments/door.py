@@ -61,13 +61,15 @@ class Experiments:
         style_paths: Sequence[Path] = (),
         style_captions: Mapping[str, str] | None = None,
         style_word: str = "",
+        runs: Mapping[str, str] | None = None,
         name: str = "",
     ) -> str:
         """Check everything, copy the photographs, start all runs, and return the experiment's id at once.
 
         ``kind``: "methods" (which method) or "blocks" (character and style; ``style_paths`` are pictures in the style,
-        captioned with what CLIP sees unless ``style_captions`` says it). Captions and crops are by file name. Raises
-        ValueError, in one sentence, for whatever the user can mend.
+        captioned with what CLIP sees unless ``style_captions`` says it). Captions and crops are by file name. ``runs``
+        are finished runs, by the keys of those that they stand in for. Raises ValueError, in one sentence, for whatever
+        the user can mend.
         """
         checked = checked_config(kind, config)
         facts = describe_base(base or self.studio.base)
@@ -87,11 +89,12 @@ class Experiments:
             "style_word": rare if kind == "blocks" else "",
         }
         captioned = {label: any(texts.values()) for label, texts in told.items()}
-        runs, rows = planned(checked, family=facts["family"], words=words, captioned=captioned)
-        self._check_space(runs, base=facts["spec"])
+        plan, rows = planned(checked, family=facts["family"], words=words, captioned=captioned)
+        self._take(runs or {}, plan, spec=facts["spec"])
+        self._check_space(plan, base=facts["spec"])
         with self.store.draft(
             kind, name=name or f"{identifier} {class_noun}".strip(), config=to_dict(checked),
-            base={"spec": facts["spec"], "family": facts["family"]}, words=words, runs=runs, rows=rows,
+            base={"spec": facts["spec"], "family": facts["family"]}, words=words, runs=plan, rows=rows,
         ) as made:  # fmt: skip
             made.captions = {label: texts for label, texts in told.items() if captioned[label]}
             for label, found in sets.items():
@@ -146,7 +149,7 @@ class Experiments:
         experiment = self.store.get(experiment_id)
         doing = self._doing(experiment)
         rows = rows_of(experiment, find=self.studio.library.find, measuring=doing)
-        reference = (experiment.scores(methods.BASE) or {}).get("reference", {})
+        base = experiment.scores(methods.BASE) or {}
         points = list(experiment.points())
         return {
             "id": experiment.id,
@@ -161,8 +164,9 @@ class Experiments:
             "total": len(points),
             "doing": next((row["doing"] for row in rows if row["doing"]), ""),
             "rows": rows,
+            "encoders": base.get("encoders", {}),
             "pictures": pictures_of(experiment),
-            **REPORTS[experiment.kind](rows, reference),
+            **REPORTS[experiment.kind](rows, base.get("reference", {})),
         }
 
     def stop(self, experiment_id: str) -> None:
@@ -239,8 +243,22 @@ class Experiments:
             told.append((image, f"{said}, {STYLE_WORDS}" if said and "{identifier}" not in said else said))
         return told
 
+    def _take(self, ready: Mapping[str, str], runs: Sequence[PlannedRun], *, spec: str) -> None:
+        """Let finished runs stand in for planned ones. ValueError for one that does not fit."""
+        by_key = {each.key: each for each in runs}
+        for key, run_id in ready.items():
+            run = self.studio.library.find(run_id)
+            if key not in by_key or run.state != "done" or run.base["spec"] != spec:
+                raise ValueError(
+                    f"The run {run.name!r} cannot stand in for {key!r}; give a finished run on the same base, under one "
+                    f"of {', '.join(by_key)}."
+                )
+            by_key[key].run = run_id
+
     def _check_space(self, runs: Sequence[PlannedRun], *, base: str) -> None:
-        needed = sum(self.studio.cost(run.method, run.config, 1, base=base)["disk_mb"] for run in runs)
+        needed = sum(
+            self.studio.cost(run.method, run.config, 1, base=base)["disk_mb"] for run in runs if not run.run
+        )
         self.studio.store.check_space(needed + 50)
 
     def _launch(self, experiment: Experiment) -> None:
@@ -316,16 +334,16 @@ class Experiments:
                 return
 
         def settle(job: Job) -> None:
-            if job.exception is not None and experiment.path.is_dir():
-                experiment.keep_scores(row.key, step, {"step": step, "error": sentence_of(job), "scores": {}})
-            self._told.pop(key, None)
-            self._measuring.pop(key, None)
+            with self._guard:  # which whoever submits it holds until it is noted
+                if job.exception is not None and experiment.path.is_dir():
+                    failed = {"step": step, "error": sentence_of(job), "scores": {}}
+                    experiment.keep_scores(row.key, step, failed)
+                self._told.pop(key, None)
+                self._measuring.pop(key, None)
 
         job = devices.submit(f"measure {row.label}", work, then=settle)
         self._measuring[key] = job
         devices.line.move(job, place)
-        if job.wait(0):  # it was quicker than this line
-            self._measuring.pop(key, None)
 
     def _doing(self, experiment: Experiment) -> dict[tuple[str, int], tuple[int, int] | None]:
         """What is measured or waits for that: (row, step) -> prompts drawn and to draw, None while it waits."""

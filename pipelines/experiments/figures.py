@@ -10,10 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.compare import INK, PAPER, grid_picture
 from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
 from pipelines.experiments.settings import filled
+from pipelines.recall import portable_spec
 from pipelines.runs import write_atomic, write_json
 
 CHART_PX = (880, 620)
 FINER = 2  # drawn so many times as large and reduced, for smooth edges
+TOLD = (
+    "id", "name", "kind", "created", "state", "words", "config", "encoders", "tables", "charts", "sentences", "rows",
+)  # fmt: skip
 GREY, PALE = "#8a8178", "#e4ded6"
 COLOURS = ("#c2552d", "#2b7a78", "#6b4fa3", "#b8860b", "#3366aa", "#7a7a2a")
 SHAPES = ("circle", "square", "diamond", "triangle", "circle", "square")
@@ -21,24 +25,10 @@ SHAPES = ("circle", "square", "diamond", "triangle", "circle", "square")
 
 def write_files(status: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     """Write the files of an experiment, as ``Experiments.status`` tells it; pictures and chart once there are any."""
-    told = {
-        name: status[name]
-        for name in (
-            "id",
-            "name",
-            "kind",
-            "created",
-            "state",
-            "base",
-            "words",
-            "config",
-            "tables",
-            "charts",
-            "sentences",
-        )
-    }
+    told = {name: status[name] for name in TOLD}
+    base = status["base"] | {"spec": portable_spec(status["base"]["spec"])}  # no folder of this machine
     found = {"json": folder / "experiment.json"}
-    write_json(found["json"], {"atelier": 1, **told, "rows": status["rows"]})
+    write_json(found["json"], {"atelier": 1, **told, "base": base})
     drawn = status["pictures"]
     if drawn["rows"]:
         heads = [filled(head, subject=status["words"]["class_noun"]) for head in drawn["heads"]]

@@ -73,6 +73,7 @@ def measure_row(bench: Bench, row: PlannedRow, step: int) -> None:
     drawn = _draw(bench, row, step)
     measured = method_scores if bench.experiment.kind == "methods" else block_scores
     found = measured(bench, row, step, drawn)
+    bench.pause(len(drawn), len(drawn))  # nothing is written for an experiment that was deleted meanwhile
     told = {
         "step": step,
         "pictures": [[path.relative_to(bench.experiment.path).as_posix() for path in line] for line in drawn],

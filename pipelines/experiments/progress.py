@@ -84,7 +84,7 @@ def _state_of_row(
 ) -> tuple[str, str, str]:
     told = {step: progress for (key, step), progress in measuring.items() if key == row.key}
     drawing = next((progress for progress in told.values() if progress is not None), None)
-    doing = f"Measuring {row.label}: prompt {drawing[0] + 1} of {drawing[1]}" if drawing else ""
+    doing = f"Measuring {row.label}: {drawing[0]} of {drawing[1]} prompts drawn" if drawing else ""
     if found is not None:
         return ("failed", str(found["error"]), doing) if "error" in found else ("done", "", doing)
     if told:

@@ -44,6 +44,7 @@ class FakeExperiments:
         style_paths: Sequence[Path] = (),
         style_captions: Mapping[str, str] | None = None,
         style_word: str = "",
+        runs: Mapping[str, str] | None = None,
         name: str = "",
     ) -> str:
         checked = checked_config(kind, config)
@@ -52,10 +53,10 @@ class FakeExperiments:
         facts = (class_noun, identifier, len(photo_paths), len(style_paths), dict(style_captions or {}))
         self.studio.calls.append(("experiment", (kind, checked, *facts)))
         words = {"class_noun": class_noun, "identifier": identifier, "style_word": style_word or "sks"}
-        runs, rows = planned(checked, family="embedded", words=words, captioned={})
+        plan, rows = planned(checked, family="embedded", words=words, captioned={})
         base_facts = {"spec": "embedded", "family": "embedded"}
         with self.store.draft(
-            kind, name=name, config=to_dict(checked), base=base_facts, words=words, runs=runs, rows=rows
+            kind, name=name, config=to_dict(checked), base=base_facts, words=words, runs=plan, rows=rows
         ) as made:
             for run in made.runs:
                 run.run = self.studio.examples()[0]["run"]
@@ -136,7 +137,7 @@ class FakeExperiments:
             "state": state_of(rows, pending=alive), "total": len(points),
             "done": sum(experiment.scores(row.key, step) is not None for row, step in points),
             "doing": next((row["doing"] for row in rows if row["doing"]), ""),
-            "rows": rows, "pictures": pictures_of(experiment), **REPORTS[experiment.kind](rows, reference),
+            "rows": rows, "encoders": {"clip": "A small CLIP", "identity": "An identity encoder"}, "pictures": pictures_of(experiment), **REPORTS[experiment.kind](rows, reference),
         }  # fmt: skip
 
     def list(self) -> list[dict[str, Any]]:
