@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.captions import TRIGGER, caption_of
 from pipelines.checkpoints import describe_base
 from pipelines.config import from_dict, method_config, to_dict
 from pipelines.costs import SIZES
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 REPORTS = {"methods": methods.report, "blocks": blocks.report}
 GO_ON = ("interrupted", "stopped", "failed")  # states of a run from which an experiment goes on with it
-STYLE_WORDS = "{identifier} {class_noun}"
 RARE = ("sks", "qev")  # for a style that was given no rare word: the first that is not the character's
 Key = tuple[str, str, int]  # experiment, row, step
 
@@ -236,11 +236,11 @@ class Experiments:
                 seen = self.studio.tags(paths, with_subject=True, base=facts["spec"])
             except ValueError as error:  # then the photo prompt serves for all of them
                 log.info("Style pictures go without captions: %s", error)
-        texts = [", ".join(seen.get(Path(path).name, ())) for path in paths]
+        texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
         told = []
         for place, (image, text) in enumerate(found):
             said = text or (texts[place] if place < len(texts) else "")
-            told.append((image, f"{said}, {STYLE_WORDS}" if said and "{identifier}" not in said else said))
+            told.append((image, f"{said}, {TRIGGER}" if said and TRIGGER not in said else said))
         return told
 
     def _take(self, ready: Mapping[str, str], runs: Sequence[PlannedRun], *, spec: str) -> None:

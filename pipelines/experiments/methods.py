@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.config import SubjectConfig, preset, preset_names, to_dict
+from pipelines.costs import SIZES, trained_values
 from pipelines.experiments.core import Part, PlannedRow, PlannedRun
 from pipelines.experiments.report import (
     Column,
@@ -28,6 +29,7 @@ from pipelines.experiments.settings import MethodsConfig
 
 BASE = "base"
 BASE_LABEL = "Untouched base"
+SNAPSHOT_MB = 200.0  # the largest adapter of which earlier states are kept
 PHOTOS = "character"  # the set of photographs that the runs learn from
 
 
@@ -96,6 +98,11 @@ def run_config(
     )
 
 
+def affordable(config: SubjectConfig, *, family: str) -> int:
+    """Return how many earlier states a run keeps: none where each is as large as a whole model."""
+    return config.snapshots if 4 * trained_values(config, size=SIZES[family]) <= SNAPSHOT_MB else 0
+
+
 def plan(
     config: MethodsConfig, *, family: str, class_noun: str, identifier: str, captioned: bool
 ) -> tuple[list[PlannedRun], list[PlannedRow]]:
@@ -105,7 +112,7 @@ def plan(
     for key in chosen(config):
         candidate = CANDIDATES[key]
         own = run_config(candidate, config, family=family, class_noun=class_noun, identifier=identifier)
-        own = replace(own, use_captions=captioned)
+        own = replace(own, use_captions=captioned, snapshots=affordable(own, family=family))
         runs.append(
             PlannedRun(
                 key=key, label=candidate.label, method=candidate.method, config=to_dict(own), photos=PHOTOS

@@ -177,9 +177,41 @@ def compare(page: Any, url: str, studio: FakeStudio) -> None:
     page.wait_for_selector("#grid-card td img")
 
 
+def which_method(page: Any, url: str, studio: FakeStudio) -> None:
+    """A finished experiment with every method, one of which failed."""
+    studio.step_s, studio.experiments.broken = 0.0005, "block_lora"
+    _experiment(page, url, mode="Which method?")
+    studio.experiments.broken = ""
+
+
+def which_blocks(page: Any, url: str, studio: FakeStudio) -> None:
+    """A character and a style, finished."""
+    studio.step_s = 0.0005
+    _experiment(page, url, mode="Which blocks?")
+
+
+def which_method_at_work(page: Any, url: str, studio: FakeStudio) -> None:
+    """The same while it is at work."""
+    studio.step_s = 0.08
+    _open(page, url, tab="Compare")
+    page.get_by_text("Which method?", exact=True).click()
+    page.locator("#lab-start").click()
+    page.wait_for_selector("#lab-card .scatter circle")
+
+
+def _experiment(page: Any, url: str, *, mode: str) -> None:
+    _open(page, url, tab="Compare")
+    page.get_by_text(mode, exact=True).click()
+    page.wait_for_selector("#lab-form .cost span")
+    page.locator("#lab-start").click()
+    page.wait_for_selector("#lab-card .run-title:has-text('Finished')")
+    page.wait_for_selector("#lab-card .pictures td img")
+
+
 VISITS = {
     "start": start, "start-played": start_played, "train": train, "train-at-work": train_at_work, "library": library,
-    "compare": compare, "talk": talk,
+    "compare": compare, "which-method": which_method, "which-blocks": which_blocks,
+    "which-method-at-work": which_method_at_work, "talk": talk,
 }  # fmt: skip
 
 if __name__ == "__main__":
