@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.captions import TRIGGER, caption_of
 from pipelines.checkpoints import describe_base
 from pipelines.config import from_dict, method_config, to_dict
-from pipelines.costs import SIZES
 from pipelines.experiments import blocks, methods
-from pipelines.experiments.core import LAST, Experiment, ExperimentStore, PlannedRow, PlannedRun
-from pipelines.experiments.progress import rows_of, state_of
+from pipelines.experiments.core import Experiment, ExperimentStore, PlannedRow, PlannedRun
+from pipelines.experiments.photos import squares, style_squares
 from pipelines.experiments.settings import BlocksConfig, ExperimentConfig, MethodsConfig, config_class
+from pipelines.experiments.status import status_of
 from pipelines.jobs import Job
 from pipelines.trainings import OUT_OF_MEMORY, ran_out_of_memory
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORTS = {"methods": methods.report, "blocks": blocks.report}
+CARD = ("id", "name", "kind", "state", "created")
 GO_ON = ("interrupted", "stopped", "failed")  # states of a run from which an experiment goes on with it
 RARE = ("sks", "qev")  # for a style that was given no rare word: the first that is not the character's
 Key = tuple[str, str, int]  # experiment, row, step
@@ -75,9 +74,9 @@ class Experiments:
         facts = describe_base(base or self.studio.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
-        sets = {methods.PHOTOS: self._photos(photo_paths, facts, crops=crops, captions=captions)}
+        sets = {methods.PHOTOS: squares(self.studio, photo_paths, facts, crops=crops, captions=captions)}
         if kind == "blocks":
-            sets[blocks.STYLE] = self._style(style_paths, facts, captions=style_captions)
+            sets[blocks.STYLE] = style_squares(self.studio, style_paths, facts, captions=style_captions)
         told = {
             label: {f"{place:02d}.png": text for place, (_, text) in enumerate(found)}
             for label, found in sets.items()
@@ -128,46 +127,14 @@ class Experiments:
 
     def list(self) -> list[dict[str, Any]]:
         """Return every experiment, the newest first: id, name, kind, state, created."""
-        found = []
-        for experiment in self.store.list():
-            rows = rows_of(experiment, find=self.studio.library.find, measuring=self._doing(experiment))
-            found.append(
-                {
-                    "id": experiment.id,
-                    "name": experiment.name,
-                    "kind": experiment.kind,
-                    "state": state_of(rows, pending=bool(self._doing(experiment))),
-                    "created": experiment.created,
-                }
-            )
-        return found
+        found = [self._status(experiment) for experiment in self.store.list()]
+        return [{name: status[name] for name in CARD} for status in found]
 
     def status(self, experiment_id: str) -> dict[str, Any]:
         """Return all a page shows of an experiment: ``state``, ``rows``, ``tables``, ``charts``, ``sentences``,
         ``pictures`` (``heads``, and for every row the files of its first seed), ``done`` of ``total`` and ``doing``.
         """
-        experiment = self.store.get(experiment_id)
-        doing = self._doing(experiment)
-        rows = rows_of(experiment, find=self.studio.library.find, measuring=doing)
-        base = experiment.scores(methods.BASE) or {}
-        points = list(experiment.points())
-        return {
-            "id": experiment.id,
-            "name": experiment.name,
-            "kind": experiment.kind,
-            "created": experiment.created,
-            "base": experiment.base,
-            "words": experiment.words,
-            "config": experiment.config,
-            "state": state_of(rows, pending=bool(doing)),
-            "done": sum(experiment.scores(row.key, step) is not None for row, step in points),
-            "total": len(points),
-            "doing": next((row["doing"] for row in rows if row["doing"]), ""),
-            "rows": rows,
-            "encoders": base.get("encoders", {}),
-            "pictures": pictures_of(experiment),
-            **REPORTS[experiment.kind](rows, base.get("reference", {})),
-        }
+        return self._status(self.store.get(experiment_id))
 
     def stop(self, experiment_id: str) -> None:
         """Stop what an experiment has at work; what its runs have learned is kept, and :meth:`resume` goes on."""
@@ -208,40 +175,6 @@ class Experiments:
                     self._measure_ready(experiment)
 
     # Inside
-
-    def _photos(
-        self,
-        paths: Sequence[Path],
-        facts: Mapping[str, Any],
-        *,
-        crops: Any = None,
-        captions: Mapping[str, str] | None,
-    ) -> list[tuple[Any, str]]:
-        """Return (square picture, caption) of photographs."""
-        photos = self.studio._read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
-        return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
-
-    def _style(
-        self, paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None
-    ) -> list[tuple[Any, str]]:
-        """Return (square picture, caption that ends in the style's words) of pictures in a style."""
-        if not paths:
-            raise ValueError(
-                "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."
-            )
-        found = self._photos(paths, facts, captions=captions)
-        seen: Mapping[str, Sequence[str]] = {}
-        if not any(text for _, text in found):
-            try:
-                seen = self.studio.tags(paths, with_subject=True, base=facts["spec"])
-            except ValueError as error:  # then the photo prompt serves for all of them
-                log.info("Style pictures go without captions: %s", error)
-        texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
-        told = []
-        for place, (image, text) in enumerate(found):
-            said = text or (texts[place] if place < len(texts) else "")
-            told.append((image, f"{said}, {TRIGGER}" if said and TRIGGER not in said else said))
-        return told
 
     def _take(self, ready: Mapping[str, str], runs: Sequence[PlannedRun], *, spec: str) -> None:
         """Let finished runs stand in for planned ones. ValueError for one that does not fit."""
@@ -345,6 +278,14 @@ class Experiments:
         self._measuring[key] = job
         devices.line.move(job, place)
 
+    def _status(self, experiment: Experiment) -> dict[str, Any]:
+        jobs = [self.studio.trainings.jobs.get(each.run) for each in experiment.runs]
+        # A job that has ended is finished only when its end has been told, and so its rows have been submitted.
+        at_work = any(job is not None and not job.wait(0) for job in jobs)
+        return status_of(
+            experiment, find=self.studio.library.find, measuring=self._doing(experiment), at_work=at_work
+        )
+
     def _doing(self, experiment: Experiment) -> dict[tuple[str, int], tuple[int, int] | None]:
         """What is measured or waits for that: (row, step) -> prompts drawn and to draw, None while it waits."""
         return {key[1:]: self._told.get(key) for key in list(self._measuring) if key[0] == experiment.id}
@@ -372,18 +313,6 @@ def planned(
         config, family=family, **known, style_word=words["style_word"], captioned=mine,
         style_captioned=captioned.get(blocks.STYLE, False),
     )  # fmt: skip
-
-
-def pictures_of(experiment: Experiment) -> dict[str, Any]:
-    """Return the pictures of the finished rows: ``heads`` (the prompts) and ``rows`` (label, a file for each prompt)."""
-    rows = []
-    for row in experiment.rows:
-        found = experiment.scores(row.key, LAST)
-        if found and found.get("pictures"):
-            rows.append(
-                {"label": row.label, "files": [experiment.path / line[0] for line in found["pictures"]]}
-            )
-    return {"heads": list(experiment.config["prompts"]), "rows": rows}
 
 
 def sentence_of(job: Job) -> str:

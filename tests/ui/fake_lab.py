@@ -9,11 +9,11 @@ from PIL import Image
 
 from pipelines.config import SampleConfig, to_dict
 from pipelines.experiments.core import LAST, Experiment, ExperimentStore, PlannedRow
-from pipelines.experiments.door import REPORTS, checked_config, pictures_of, planned
+from pipelines.experiments.door import checked_config, planned
 from pipelines.experiments.figures import write_files
-from pipelines.experiments.progress import rows_of, state_of
 from pipelines.experiments.settings import filled
-from pipelines.runs import read_run
+from pipelines.experiments.status import status_of
+from pipelines.runs import Run, read_run
 
 if TYPE_CHECKING:
     from fake_studio import FakeStudio
@@ -127,18 +127,10 @@ class FakeExperiments:
         alive = experiment.id in self.began
         doing = {(points[place][0].key, points[place][1]): (1, 4)} if alive else {}
         doing |= {(row.key, step): None for row, step in points[place + 1 :]} if alive else {}
-        rows = rows_of(
-            experiment, find=lambda run_id: read_run(self.studio.store.folder / run_id), measuring=doing
-        )
-        reference = (experiment.scores("base") or {}).get("reference", {})
-        return {
-            "id": experiment.id, "name": experiment.name, "kind": experiment.kind, "created": experiment.created,
-            "base": experiment.base, "words": experiment.words, "config": experiment.config,
-            "state": state_of(rows, pending=alive), "total": len(points),
-            "done": sum(experiment.scores(row.key, step) is not None for row, step in points),
-            "doing": next((row["doing"] for row in rows if row["doing"]), ""),
-            "rows": rows, "encoders": {"clip": "A small CLIP", "identity": "An identity encoder"}, "pictures": pictures_of(experiment), **REPORTS[experiment.kind](rows, reference),
-        }  # fmt: skip
+        return status_of(experiment, find=self._find, measuring=doing, at_work=alive)
+
+    def _find(self, run_id: str) -> Run:
+        return read_run(self.studio.store.folder / run_id)
 
     def list(self) -> list[dict[str, Any]]:
         return [

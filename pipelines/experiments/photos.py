@@ -1,0 +1,68 @@
+"""The photographs of an experiment, and the pictures in a style: cut square, each with its caption."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.captions import TRIGGER, caption_of
+from pipelines.costs import SIZES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.studio import Studio
+
+log = logging.getLogger(__name__)
+
+Captioned = list[tuple["Image.Image", str]]
+
+
+def squares(
+    studio: Studio,
+    paths: Sequence[Path],
+    facts: Mapping[str, Any],
+    *,
+    crops: dict[str, tuple[float, float]] | None = None,
+    captions: Mapping[str, str] | None,
+) -> Captioned:
+    """Return each photograph as training sees it, with its caption, "" for none; ``facts`` are those of the base.
+
+    Raises ValueError naming a file that is no photograph.
+    """
+    photos = studio._read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
+    return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
+
+
+def style_squares(
+    studio: Studio, paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None
+) -> Captioned:
+    """Return pictures in a style with captions that say what they show and carry the style's own words.
+
+    Where no caption was given CLIP says what it sees; where there is no CLIP the photo prompt serves for all of them.
+    Raises ValueError where there is no picture.
+    """
+    if not paths:
+        raise ValueError(
+            "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."
+        )
+    found = squares(studio, paths, facts, captions=captions)
+    if not any(text for _, text in found):
+        seen = _seen(studio, paths, spec=facts["spec"])
+        texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
+        if len(texts) == len(found):  # not where a zip was unpacked
+            found = [(image, text) for (image, _), text in zip(found, texts, strict=True)]
+    return [
+        (image, f"{text}, {TRIGGER}" if text and "{identifier}" not in text else text)
+        for image, text in found
+    ]
+
+
+def _seen(studio: Studio, paths: Sequence[Path], *, spec: str) -> Mapping[str, Sequence[str]]:
+    try:
+        return studio.tags(paths, with_subject=True, base=spec)
+    except ValueError as error:
+        log.info("Style pictures go without captions: %s", error)
+        return {}

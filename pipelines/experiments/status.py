@@ -1,0 +1,49 @@
+"""All a page shows of an experiment, put together from its folder, its runs and what is being measured."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.experiments import blocks, methods
+from pipelines.experiments.core import LAST, Experiment
+from pipelines.experiments.progress import Measuring, rows_of, state_of
+from pipelines.runs import Run
+
+REPORTS = {"methods": methods.report, "blocks": blocks.report}
+
+
+def status_of(
+    experiment: Experiment, *, find: Callable[[str], Run], measuring: Measuring, at_work: bool
+) -> dict[str, Any]:
+    """Return the status as ``Experiments.status`` tells it; ``at_work`` says that a run of it has not ended yet."""
+    rows = rows_of(experiment, find=find, measuring=measuring)
+    base = experiment.scores(methods.BASE) or {}
+    points = list(experiment.points())
+    return {
+        "id": experiment.id,
+        "name": experiment.name,
+        "kind": experiment.kind,
+        "created": experiment.created,
+        "base": experiment.base,
+        "words": experiment.words,
+        "config": experiment.config,
+        "state": state_of(rows, pending=at_work or bool(measuring)),
+        "done": sum(experiment.scores(row.key, step) is not None for row, step in points),
+        "total": len(points),
+        "doing": next((row["doing"] for row in rows if row["doing"]), ""),
+        "rows": rows,
+        "encoders": base.get("encoders", {}),
+        "pictures": pictures_of(experiment),
+        **REPORTS[experiment.kind](rows, base.get("reference", {})),
+    }
+
+
+def pictures_of(experiment: Experiment) -> dict[str, Any]:
+    """Return the pictures of the finished rows: ``heads`` (the prompts) and ``rows`` (label, a file for each prompt)."""
+    rows = []
+    for row in experiment.rows:
+        found = experiment.scores(row.key, LAST)
+        if found and found.get("pictures"):
+            rows.append(
+                {"label": row.label, "files": [experiment.path / line[0] for line in found["pictures"]]}
+            )
+    return {"heads": list(experiment.config["prompts"]), "rows": rows}
