@@ -195,10 +195,8 @@ def _svg(layout: Layout, *, class_: str) -> Html:
         marks.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
         marks.append(element("text", text, x=left - 8, y=y + 5, text_anchor="end", class_="tick-text"))
     middle = (left + right) / 2
-    marks.append(
-        element("text", f"{layout.x} →", x=middle, y=bottom + 44, text_anchor="middle", class_="axis-text")
-    )
-    marks.append(element("text", f"{layout.y} ↑", x=left, y=top - 7, class_="axis-text"))
+    marks.append(element("text", layout.x, x=middle, y=bottom + 44, text_anchor="middle", class_="axis-text"))
+    marks.append(element("text", layout.y, x=left, y=top - 7, class_="axis-text"))
     marks += [_path(series) for series in layout.series]
     marks += [_last(series) for series in layout.series]
     spoken = "; ".join(f"{series.label}: {series.marks[-1].told}" for series in layout.series)

@@ -53,8 +53,8 @@ def chart_picture(layout: Layout) -> Image.Image:
     for y, text in layout.y_ticks:
         pen.line((left, y * FINER, right, y * FINER), fill=PALE, width=FINER)
         pen.text((left - 8 * FINER, y * FINER), text, fill=GREY, font=small, anchor="rm")
-    pen.text(((left + right) / 2, bottom + 32 * FINER), f"{layout.x} →", fill=INK, font=small, anchor="mt")
-    pen.text((left, 3 * FINER), f"{layout.y} ↑", fill=INK, font=small, anchor="lt")
+    pen.text(((left + right) / 2, bottom + 32 * FINER), layout.x, fill=INK, font=small, anchor="mt")
+    pen.text((left, 3 * FINER), layout.y, fill=INK, font=small, anchor="lt")
     for series in layout.series:
         _draw_path(pen, series)
     for series in layout.series:
@@ -81,7 +81,9 @@ def _draw_last(pen: ImageDraw.ImageDraw, series: Series) -> None:
     anchor = {"start": "ls", "end": "rs"}[series.anchor]
     place = (series.text_x * FINER, series.text_y * FINER)
     font = ImageFont.load_default(15 * FINER)
-    pen.text(place, series.label, fill=INK, font=font, anchor=anchor, stroke_width=3, stroke_fill=PAPER)
+    pen.text(
+        place, series.label, fill=INK, font=font, anchor=anchor, stroke_width=2 * FINER, stroke_fill=PAPER
+    )
 
 
 def _shape(pen: ImageDraw.ImageDraw, mark: Mark, shape: str, *, radius: float, colour: str) -> None:

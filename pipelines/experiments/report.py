@@ -75,7 +75,11 @@ def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str,
         ]
         if found:
             series.append({"key": row["key"], "label": row["label"], "points": found})
-    return {"title": title, "x": x.label, "y": y.label, "series": series}
+    axes = {
+        name: f"{column.label}: {column.help[0].lower()}{column.help[1:].rstrip('.')}"
+        for name, column in (("x", x), ("y", y))
+    }
+    return {"title": title, **axes, "series": series}
 
 
 def measured(rows: Sequence[Row]) -> list[Row]:

@@ -12,6 +12,7 @@ MARGIN = (64, 22, 26, 56)  # left, top, right, bottom
 LETTER_PX, LINE_PX = 7.6, 18  # what a label takes
 TICKS = 5
 APART_PX = 11  # of a label from its point
+ABOVE_PX, BELOW_PX = 7, 9
 LOOKS = 6  # series that look different
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -118,7 +119,8 @@ def _mark(point: Mapping[str, Any], *, across: _Axis, upwards: _Axis, chart: Map
         else None
     )
     when = f"step {point['step']}, " if point["step"] else ""
-    told = f"{when}{chart['x']} {x['value']:.3f}, {chart['y']} {y['value']:.3f}"
+    names = [str(chart[axis]).partition(":")[0] for axis in ("x", "y")]
+    told = f"{when}{names[0]} {x['value']:.3f}, {names[1]} {y['value']:.3f}"
     return Mark(
         across.at(x["value"]), upwards.at(y["value"]), last=bool(point["last"]), told=told, whiskers=whiskers
     )
@@ -129,7 +131,7 @@ def _placed(label: str, mark: Mark, *, taken: Sequence[Box], frame: Box) -> tupl
     width = LETTER_PX * len(label)
     tried = []
     for lines in (0, 1, -1, 2, -2, 3, -3):
-        y = mark.y + 5 + lines * LINE_PX
+        y = mark.y - ABOVE_PX + lines * LINE_PX + (BELOW_PX if lines > 0 else 0)  # the whisker stays free
         tried.append((mark.x + APART_PX, y, "start"))
         tried.append((mark.x - APART_PX, y, "end"))
     boxes = [(x, y, anchor, _box(x, y, anchor, width)) for x, y, anchor in tried]
