@@ -29,9 +29,9 @@ COLUMNS = (
     IDENTITY,
     STYLE_SCORE,
     Column("clip_t", "CLIP-T", "score", "high", "Likeness to the words of the prompt."),
-    Column("trainable", "Trained", "count", "low", "Numbers learned by both adapters."),
-    Column("character_seconds", "Character", "seconds", "low", "Time of the character's training steps."),
-    Column("style_seconds", "Style", "seconds", "low", "Time of the style's training steps."),
+    Column("trainable", "Trained", "count", "", "Numbers learned by both adapters."),
+    Column("character_seconds", "Character", "seconds", "", "Time of the character's training steps."),
+    Column("style_seconds", "Style", "seconds", "", "Time of the style's training steps."),
 )
 TABLES = (
     (

@@ -170,11 +170,7 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
             + _unsure(obedient, known, "clip_t")
         )
     if smallest is not None and fastest is not None:
-        size, seconds = number(smallest, "bytes") or 0, number(fastest, "seconds") or 0
-        told.append(
-            f"{smallest['label']} has the smallest file ({size_words(size)}), "
-            f"{fastest['label']} was the fastest ({seconds:.0f} s)."
-        )
+        told.append(_cheapest(smallest, fastest))
     idle = [
         row["label"]
         for row in known
@@ -187,6 +183,15 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
             "words without having learned the subject is the base itself."
         )
     return told
+
+
+def _cheapest(smallest: Row, fastest: Row) -> str:
+    size, seconds = size_words(number(smallest, "bytes") or 0), f"{number(fastest, 'seconds') or 0:.0f} s"
+    if smallest is fastest:
+        return f"{smallest['label']} has the smallest file ({size}) and was the fastest ({seconds})."
+    return (
+        f"{smallest['label']} has the smallest file ({size}), {fastest['label']} was the fastest ({seconds})."
+    )
 
 
 def _unsure(row: Row, rows: Sequence[Row], key: str) -> str:

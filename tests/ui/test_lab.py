@@ -37,7 +37,9 @@ def lab(studio: FakeStudio, handout: Handout) -> Lab:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(studio: FakeStudio) -> Iterator[None]:
+def _nothing_left(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pretended experiments stand still until they are told to end, and none is left."""
+    monkeypatch.setattr(studio, "step_s", 1000.0)
     yield
     studio.experiments.broken = ""
     for row in studio.experiments.list():
@@ -55,7 +57,7 @@ def start(lab: Lab, mode: str = "methods", **asked: Any) -> dict[str, Any]:
 
 def finish(lab: Lab, made: str) -> dict[str, Any]:
     """Let the pretended experiment come to its end at once."""
-    lab.studio.experiments.began[made] -= 1e6
+    lab.studio.experiments.began[made] -= 1e9
     status = lab.studio.experiments.status(made)
     assert status["state"] == "done"
     return status
@@ -224,7 +226,7 @@ def test_programs_start_and_read_experiments(served: Served, photographs: list[P
         }
         settings = {"seeds": 1, "methods": ["svdiff"]}
         made = client.predict(kind="methods", settings=settings, **asked, api_name="/experiment_start")
-        served.studio.experiments.began[made] -= 1e6
+        served.studio.experiments.began[made] -= 1e9
         status = client.predict(experiment_id=made, api_name="/experiment_status")
         assert (status["state"], [row["key"] for row in status["rows"]]) == ("done", ["base", "svdiff"])
         assert "pictures" not in status
