@@ -227,7 +227,9 @@ def _path(series: Series) -> Html:
 
 def _last(series: Series) -> Html:
     mark = series.marks[-1]
-    shape = element("path", element("title", f"{series.label}, {mark.told}"), d=_shape(mark, series.look))
+    title = element("title", f"{series.label}, {mark.told}")
+    small = element("circle", title, cx=mark.x, cy=mark.y, r=3.5)  # its finished state is still to come
+    shape = element("path", title, d=_shape(mark, series.look)) if mark.last else small
     label = element(
         "text", series.label, x=series.text_x, y=series.text_y, text_anchor=series.anchor, class_="label"
     )

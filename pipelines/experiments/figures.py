@@ -77,7 +77,9 @@ def _draw_path(pen: ImageDraw.ImageDraw, series: Series) -> None:
 
 
 def _draw_last(pen: ImageDraw.ImageDraw, series: Series) -> None:
-    _shape(pen, series.marks[-1], SHAPES[series.look], radius=7, colour=COLOURS[series.look])
+    last = series.marks[-1]
+    shape, radius = (SHAPES[series.look], 7.0) if last.last else ("circle", 3.5)
+    _shape(pen, last, shape, radius=radius, colour=COLOURS[series.look])
     anchor = {"start": "ls", "end": "rs"}[series.anchor]
     place = (series.text_x * FINER, series.text_y * FINER)
     font = ImageFont.load_default(15 * FINER)
