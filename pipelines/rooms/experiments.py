@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from pipelines.checkpoints import EMBEDDED
 from pipelines.experiments.door import Experiments
 from pipelines.rooms.core import Core
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
+    from pipelines.workshop import Workshop
 
 
 class Laboratory(Core):
     """Several runs on the same photographs, and one evaluation of all of them."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        root: Path | None = None,
+        base: str = EMBEDDED,
+        *,
+        devices: Sequence[str] | None = None,
+        workshop: Workshop | None = None,
+    ) -> None:
+        super().__init__(root, base, devices=devices, workshop=workshop)
         self._experiments = Experiments(cast("Studio", self))
         self.trainings.ended = self._experiments.run_ended
 
