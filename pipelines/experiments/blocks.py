@@ -105,6 +105,7 @@ def plan(
             instance_prompt=f"a picture, {style_word} {STYLE_NOUN}",
             prior_preservation=False,
             use_captions=style_captioned,
+            auto_captions=False,  # they would not say the style's words
             sample_prompts=(f"a picture of a {class_noun}, {style_word} {STYLE_NOUN}",),
         )
         runs.append(_run(f"{STYLE}-{part}", f"Style, {part} blocks", own, photos=STYLE))
