@@ -120,6 +120,20 @@ def test_the_sentence_follows_from_the_numbers() -> None:
     assert methods.report(rows[:2], {})["sentences"] == []
 
 
+def test_a_class_that_turned_into_the_subject_is_told_of() -> None:
+    rows = [row(key, dino=0.5, clip_t=0.3, size=1, seconds=1) for key in ("base", "a", "b", "c")]
+    for found, drift in zip(rows, (0.0, 0.1, 0.6, 0.5), strict=True):
+        found["scores"] |= {"pres": {"value": drift}, "drift": {"value": drift}}
+    reference = {"dino": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    told = " ".join(methods.report(rows, reference)["sentences"])
+    assert (
+        "With B and C the plain class has turned into the subject, too (PRES drift up to 0.60, the whole"
+        in told
+    )
+    rows[2]["scores"]["drift"] = rows[3]["scores"]["drift"] = {"value": 0.2}
+    assert "turned into" not in " ".join(methods.report(rows, reference)["sentences"])
+
+
 def test_the_papers_questions_are_answered_from_the_numbers() -> None:
     def combined(key: str, identity: float, style: float, seconds: float = 20.0) -> dict[str, Any]:
         found = row(key, dino=0.0, clip_t=0.3, size=1, seconds=1)

@@ -171,6 +171,7 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
         )
     if smallest is not None and fastest is not None:
         told.append(_cheapest(smallest, fastest))
+    told += _drifted(known, base=base, reference=reference)
     idle = [
         row["label"]
         for row in known
@@ -183,6 +184,22 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
             "words without having learned the subject is the base itself."
         )
     return told
+
+
+def _drifted(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
+    """Say with which methods the plain class has come more than half of the way to the photographs."""
+    zero = number(base, "pres") if base is not None else None
+    if zero is None or "dino" not in reference:
+        return []
+    way = reference["dino"]["value"] - zero
+    far = [(row["label"], drift) for row in rows if (drift := number(row, "drift") or 0.0) > way / 2 > 0]
+    if not far:
+        return []
+    most = max(drift for _, drift in far)
+    return [
+        f"With {listed([label for label, _ in far])} the plain class has turned into the subject, too (PRES drift up to "
+        f"{most:.2f}, the whole way is {way:.2f}): class images hold it back."
+    ]
 
 
 def _cheapest(smallest: Row, fastest: Row) -> str:
