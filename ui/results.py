@@ -120,7 +120,7 @@ def _row_head(row: Mapping[str, Any]) -> list[Html]:
     if row["state"] == "failed":
         return [name, element("small", f"failed: {row['message']}", class_="trouble")]
     if row["state"] != "done":
-        return [name, element("small", ROW_WORDS.get(row["state"], row["state"]))]
+        return [name, element("small", ROW_WORDS[row["state"]])]
     return [name]
 
 
@@ -212,12 +212,12 @@ def _svg(layout: Layout, *, class_: str) -> Html:
 
 def _path(series: Series) -> Html:
     points = " ".join(f"{mark.x},{mark.y}" for mark in series.marks)
-    parts = [element("polyline", points=points, class_="way")] if len(series.marks) > 1 else []
+    *earlier, last = series.marks
+    parts = [element("polyline", points=points, class_="way")] if earlier else []
     parts += [
         element("circle", element("title", f"{series.label}, {mark.told}"), cx=mark.x, cy=mark.y, r=3.5)
-        for mark in series.marks[:-1]
+        for mark in earlier
     ]
-    last = series.marks[-1]
     if last.whiskers is not None:
         low_x, high_x, low_y, high_y = last.whiskers
         parts.append(element("line", x1=low_x, x2=high_x, y1=last.y, y2=last.y, class_="whisker"))
