@@ -52,6 +52,7 @@ class Bench:
 
     @property
     def config(self) -> ExperimentConfig:
+        """What was asked of the experiment."""
         return from_dict(config_class(self.experiment.kind), self.experiment.config)
 
     @property
@@ -65,6 +66,7 @@ class Bench:
         return found
 
     def photos(self, kind: str) -> list[Image.Image]:
+        """The squares of a set of photographs."""
         return [_opened(path) for path in self.experiment.photos(kind)]
 
 

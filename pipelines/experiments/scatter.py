@@ -91,10 +91,12 @@ class _Axis:
         self.low, self.high, self.low_px, self.high_px = low - air, high + air, low_px, high_px
 
     def at(self, value: float) -> float:
+        """Return the pixel of a value."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.low_px + share * (self.high_px - self.low_px), 1)
 
     def ticks(self) -> Iterator[tuple[float, str]]:
+        """Yield (pixel, text) of round numbers within the range."""
         rough = (self.high - self.low) / TICKS
         size = 10.0 ** math.floor(math.log10(rough))
         step = next(size * times for times in (1, 2, 5, 10) if size * times >= rough)
