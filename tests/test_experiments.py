@@ -14,7 +14,7 @@ from pipelines.base import Base
 from pipelines.experiments import methods
 from pipelines.experiments.core import LAST, ExperimentStore
 from pipelines.experiments.settings import BlocksConfig, MethodsConfig
-from pipelines.experiments.style import StyleSpace
+from pipelines.experiments.style import StyleScale
 from pipelines.methods import METHODS
 from pipelines.metrics import load_encoders
 from pipelines.studio import Studio
@@ -32,12 +32,12 @@ def test_the_style_score_tells_a_style_from_what_is_shown() -> None:
         return [world.draw(world.sample_picture(rng, choice)) for _ in range(count)]
 
     for style in world.UNSEEN_STYLES:
-        space = StyleSpace(load_encoders("embedded").clip, style=drawn(style, 8), base=drawn("photo", 8))
-        alike, plain = space.scores(drawn(style, 6)), space.scores(drawn("photo", 6))
-        assert alike.mean() > plain.mean() + 0.2
-
-
-# ---- from one click to a table --------------------------------------------------------------------------------------
+        plain = (drawn("photo", 6), drawn("watercolour", 6))
+        scale = StyleScale(load_encoders("embedded").clip, style=drawn(style, 8), plain=plain)
+        assert scale.style.mean() == pytest.approx(1.0, abs=1e-3)
+        scores = {other: scale.scores(drawn(other, 6)).mean() for other in world.STYLES}
+        assert scores[style] > 0.5 > max(scores["photo"], scores["watercolour"])
+        assert max(scores, key=lambda other: scores[other]) == style
 
 
 @pytest.fixture

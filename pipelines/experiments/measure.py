@@ -18,7 +18,7 @@ from pipelines.config import SampleConfig, from_dict
 from pipelines.experiments import methods
 from pipelines.experiments.core import LAST, Experiment, PlannedRow
 from pipelines.experiments.settings import ExperimentConfig, config_class, filled
-from pipelines.experiments.style import StyleSpace
+from pipelines.experiments.style import StyleScale
 from pipelines.library import seconds_at_work, trained_parameters
 from pipelines.metrics import (
     Encoders,
@@ -210,14 +210,14 @@ def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path
     photos, style = bench.photos("character"), bench.photos("style")
     flat = [_opened(path) for line in drawn for path in line]
     base = flat if not row.parts else _base_pictures(bench)
-    space = StyleSpace(encoders.clip, style=style, base=base)
+    scale = StyleScale(encoders.clip, style=style, plain=(base, photos))
     raw = {
         "identity": (_likeness(encoders.identity, flat, photos), _likeness(encoders.identity, base, photos)),
-        "style": (space.scores(flat), space.scores(base)),
+        "style": (scale.scores(flat), scale.scores(base)),
     }
     references = {
         "identity": among(encoders.identity.image_features(photos)) if len(photos) > 1 else torch.ones(1),
-        "style": among(space.style) if len(style) > 1 else torch.ones(1),
+        "style": scale.style,
     }
     scores: dict[str, Any] = {
         name: _told(normalised_score(ours, base=zero, reference=references[name]))
