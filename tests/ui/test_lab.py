@@ -202,16 +202,17 @@ def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served, pa
     visitor.see("#lab-card .run-title:has-text('Finished')")
     visitor.see("#lab-card .verdict:has-text('comes nearest to the photographs')")
     visitor.see("#lab-card .scatter svg.wide")
-    assert visitor.page.locator("#lab-card .pictures td img").count() == 6 * 4
+    visitor.see(f"#lab-card .pictures td img >> nth={6 * 4 - 1}")
     with visitor.page.expect_download() as coming:
         visitor.press("Download the chart (PNG)")
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
-    visitor.page.reload()
+    assert not visitor.errors
+    visitor.page.reload()  # which may cut off a request of the page's own
     visitor.page.get_by_text("Which method?", exact=True).click()
+    visitor.see("#lab-form .cost:has-text('5 runs')")
     visitor.page.get_by_label("Experiments so far").click()
     visitor.page.get_by_role("option", name="finished").first.click()
     visitor.see("#lab-card .table tbody tr >> nth=6")
-    assert not visitor.errors
 
 
 def test_programs_start_and_read_experiments(served: Served, photographs: list[Path]) -> None:
