@@ -142,10 +142,14 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
 
 def _add_compare(studio: "Studio", handout: Handout) -> None:
     def compare(
-        runs: list[str | None], across: str, values: list[Any], settings: dict[str, Any] | None
+        runs: list[str | list[dict[str, Any]] | None],
+        across: str,
+        values: list[Any],
+        settings: dict[str, Any] | None,
     ) -> tuple[str, str]:
         """Draw runs (null: the untouched base) across "prompts", "seeds" or "strengths"; a labelled PNG and its JSON.
 
+        A row may be a stack as ``generate_stack`` takes it; "second" are strengths of the second run of each.
         ``settings`` are fields of SampleConfig, such as prompt, seed or steps.
         """
         config = from_dict(SampleConfig, settings or {})

@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.config import method_config, preset_names
 from pipelines.shifts import KIND
-from ui import cards, form, views
+from ui import cards, form, rows, views
 from ui.cards import EXPORT_FORMATS, SHIFT_FORMATS
 from ui.desk import own_fields, told_captions
 from ui.easel import Easel
@@ -123,9 +123,10 @@ class Shelf:
     def to_compare(self, chosen: str, compared: list[str]) -> Values:
         """Turn to the page Compare, with this run among those compared."""
         kept = [run for run in compared if run != chosen]
-        choices = [(name, run) for run, name in self.names().items()]
+        names = self.names()
+        value = [*rows.kept(names, kept), chosen]
         return {
-            "compared": gr.update(choices=choices, value=[*kept, chosen]),
+            "compared": gr.update(choices=rows.choices(names, value), value=value),
             "tabs": gr.Tabs(selected="compare"),
         }
 

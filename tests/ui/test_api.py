@@ -114,6 +114,11 @@ def test_runs_are_compared_and_a_picture_is_recalled(client: Client, served: Ser
         facts for name, facts in reversed(served.studio.calls) if name == "compare"
     )
     assert (runs, across, values, config.prompt) == ((None, example), "seeds", (3, 4), "a dog")
+    stack = [{"run": example, "strength": 0.5}]
+    client.predict(
+        runs=[stack], across="strengths", values=[1], settings={"prompt": "a dog"}, api_name="/compare"
+    )
+    assert next(facts for name, facts in reversed(served.studio.calls) if name == "compare")[0] == (stack,)
     drawn = client.predict(
         prompt="a cat", run_id=example, strength=1.0, settings={"seed": 9}, api_name="/generate"
     )
