@@ -340,6 +340,16 @@ BAD = (
     Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
 
+    Bad(FILES, "a base in a format that is not written", lambda d: d.studio.merge_into_base(d.run().id, "docx"),
+        "There is no way to write a base as 'docx'; choose one of diffusers, checkpoint."),
+    Bad(FILES, "a run without an adapter, merged", lambda d: d.studio.merge_into_base(d.run().id),
+        "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
+    Bad(FILES, "a merge at strength 0", lambda d: d.studio.merge_into_base(EXAMPLE, strength=0),
+        "At strength 0 the base would stay as it was; choose a strength up to 2."),
+    Bad(FILES, "the embedded base as one checkpoint", lambda d: d.studio.merge_into_base(EXAMPLE, "checkpoint"),
+        "Other programs take one checkpoint file for a Stable Diffusion 1.x of full width, which the embedded base is not; "
+        "save it as a diffusers folder."),
+
     Bad(MOVED, "text that is not JSON", lambda d: d.studio.read_settings("steps: 5"),
         "These settings are not JSON; choose the file that Atelier wrote, unchanged."),
     Bad(MOVED, "another program's settings", lambda d: d.studio.read_settings('{"network_dim": 8}'),

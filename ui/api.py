@@ -18,7 +18,7 @@ MOST_PHOTOS = 20
 
 def add(studio: "Studio", handout: Handout) -> None:
     """Add the endpoints to the Blocks: generate, generate_stack, train_start, train_status, train_stop, list_runs,
-    export_run, compare, recall.
+    export_run, export_base, compare, recall.
     """
     _add_generate(studio, handout)
     _add_generate_stack(studio, handout)
@@ -137,6 +137,21 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
         ],
         outputs=gr.File(visible=False, label="file"),
         api_name="export_run",
+    )
+
+    def export_base(run_id: str, file_format: str, strength: float) -> str:
+        """Merge a run into its base and return that as a file: "diffusers" (a zipped folder) or "checkpoint"."""
+        return str(handout.copy(studio.merge_into_base(run_id, file_format, strength=strength)[0]))
+
+    gr.Button(visible=False).click(
+        told_in_the_page(export_base),
+        inputs=[
+            gr.Textbox(visible=False, label="run_id"),
+            gr.Textbox("diffusers", visible=False, label="file_format"),
+            gr.Number(1.0, visible=False, label="strength"),
+        ],
+        outputs=gr.File(visible=False, label="file"),
+        api_name="export_base",
     )
 
 

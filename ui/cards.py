@@ -24,6 +24,10 @@ EXPORT_FORMATS = (
     ("PEFT folder", "peft"),
     ("ComfyUI / kohya", "kohya"),
 )
+BASE_FORMATS = (
+    ("A diffusers folder (zip)", "diffusers"),
+    ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
+)
 SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
 MIXES = (
     ("Add", "add"),

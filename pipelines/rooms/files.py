@@ -22,6 +22,7 @@ from pipelines.exchange import (
 from pipelines.hub import fetch_lora
 from pipelines.jobs import Job
 from pipelines.lora_names import MAX_RANK
+from pipelines.merging import check_merge, write_merged
 from pipelines.rooms.core import Core
 
 
@@ -80,6 +81,25 @@ class Files(Core):
             return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
 
         return self._soon("export check", work)
+
+    def merge_into_base(
+        self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
+    ) -> tuple[Path, str]:
+        """Merge a run into its base and return that as a file of its own, with how it compares when it is read back.
+
+        ``format``: "diffusers", a zipped folder for ``StableDiffusionPipeline.from_pretrained``, or "checkpoint", one
+        .safetensors file (not of the embedded base). The base here stays as it was.
+        """
+        run = self.library.find(run_id)
+        checked = check_merge(run, format=format, strength=strength)
+        folder = self._outbox / secrets.token_hex(6)
+        folder.mkdir()
+
+        def work(job: Job) -> tuple[Path, str]:
+            target = folder / f"{run_id}-merged"
+            return write_merged(run, format=format, strength=checked, target=target, shop=self._workshop(job))
+
+        return self._soon("merge", work, beside=run_id)
 
     def _write(self, run_id: str, format: str, *, rank: int) -> Path:
         check_format(format)

@@ -146,6 +146,14 @@ class FakeShelf:
         near = f"; a LoRA of rank {rank}, off by 3.0%" if self._run(run_id).method == "svdiff" else ""
         return f"128/128 keys, largest difference 0{near}"
 
+    def merge_into_base(
+        self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
+    ) -> tuple[Path, str]:
+        self.calls.append(("merge_into_base", (self._run(run_id).id, format, strength)))
+        path = self.root / f"{run_id}-merged.zip"
+        path.write_bytes(b"PK")
+        return path, "1130/1130 tensors, largest difference 0"
+
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """As the real Studio tells them: a heat map and bars for shifts, bars for a LoRA."""
         bars = {

@@ -409,6 +409,15 @@ def test_sizes_are_said_as_a_person_would(count: float, text: str) -> None:
     assert cards.size_of(count) == text
 
 
+def test_a_run_becomes_a_base_that_is_read_back(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
+    values = shelf.merge(example(stage), "diffusers", 0.8)
+    assert "1130/1130 tensors, largest difference 0" in values["merged"]
+    assert Path(values["merged_file"]["value"]).suffix == ".zip"
+    assert studio.calls[-1] == ("merge_into_base", (example(stage), "diffusers", 0.8))
+    opened = shelf.detail(example(stage))
+    assert (opened["merged"], opened["merged_file"]["visible"]) == ("", False), "another run starts afresh"
+
+
 # Compare
 
 
