@@ -328,6 +328,12 @@ BAD = (
         lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1]}, dtype="I32")),
         f"x.safetensors stores '{ONE_LAYER}.lora_A.weight' as 'I32', but a LoRA is stored in F16, BF16, F32, F64; save it "
         "again in one of these."),
+    Bad(FILES, "a learned word of another width", lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"<cat>": [1024]})),
+        "The word in cat.safetensors has 1024 numbers, as those of Stable Diffusion 2 have, and a word of this base has 128; "
+        "load the base it was made for."),
+    Bad(FILES, "a learned word for SDXL",
+        lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
+        "cat.safetensors is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."),
     Bad(FILES, "a zip without an adapter", lambda d: d.studio.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
         "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
     Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.load_from_hub("../../etc"),

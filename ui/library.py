@@ -139,7 +139,7 @@ def _bring_in(page: Page) -> None:
     named = page.named
     with gr.Accordion("Bring one in", open=True, elem_id="load-lora", elem_classes="card"):
         named["lora"] = gr.File(
-            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch (.safetensors), or a zipped folder",
+            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch, a learned word (.safetensors), or a zipped folder",
             type="filepath",
             height=58,
             elem_id="import",

@@ -89,6 +89,13 @@ class Words:
         return (own + delta.detach()).cpu()
 
     @torch.no_grad()
+    def learn(self, vectors: Tensor) -> None:
+        """Take over learned rows, (n, C), such as :meth:`vectors` gives them."""
+        _, delta, own = self._live()
+        check_state({"vectors": vectors}, {"vectors": delta.shape})
+        delta.copy_(vectors.to(own.device) - own)
+
+    @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         """The change of the token embedding (vocabulary, C): sδ in the rows of the word, 0 elsewhere."""
         key = f"{TABLE}.weight"

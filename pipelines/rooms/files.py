@@ -32,8 +32,9 @@ class Files(Core):
     def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
 
-        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped. Waits
-        for its turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
+        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped; spectral
+        shifts and learned words (textual inversion of diffusers, embeddings of A1111) come in the same way. Waits for its
+        turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
         """
         facts = describe_base(base or self.base)
         if facts["problem"]:
