@@ -126,7 +126,7 @@ def _add_watching(studio: "Studio") -> None:
 
 def _add_export(studio: "Studio", handout: Handout) -> None:
     def export_run(run_id: str, file_format: str) -> str:
-        """Write the adapter of a run as "safetensors", "diffusers", "peft" or "kohya" and return the file."""
+        """Write the adapter of a run as "safetensors", "diffusers", "peft", "kohya" or "svdiff" and return the file."""
         return str(handout.copy(studio.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
