@@ -51,6 +51,8 @@ def test_a_run_from_photographs_to_export(client: Client, served: Served, photog
     )
     assert run_id in [run["id"] for run in client.predict(api_name="/list_runs")]
     assert Path(client.predict(run_id=run_id, file_format="kohya", api_name="/export_run")).exists()
+    whole = client.predict(run_id=run_id, file_format="diffusers", strength=0.5, api_name="/export_base")
+    assert Path(whole).suffix == ".zip"
     method, config, photos, _ = next(
         facts for name, facts in reversed(served.studio.calls) if name == "start"
     )
