@@ -33,7 +33,7 @@ XL_KEYS = frozenset({"clip_l", "clip_g"})
 PLACEHOLDER = re.compile(r"<[^<>]{1,100}>")
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 KNOWN_WIDTHS = (SD1_TEXT_WIDTH, *TEXT_WIDTHS)
-MOST_VECTORS = 16
+MOST_VECTORS = 16  # and tokens, of a word that is learned here
 CANDIDATES = 64  # rare words to choose from
 
 

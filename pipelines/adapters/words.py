@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, seat, unwrapped
 from pipelines.blocks import Strength, strength_at
+from pipelines.embeddings import MOST_VECTORS
 
 if TYPE_CHECKING:
     from pipelines.base import Base
 
 TABLE = "text_encoder.embeddings.token_embedding"
-MOST_TOKENS = 16
 
 
 class Words:
@@ -117,9 +117,9 @@ class Words:
     def _build(self, base: "Base") -> None:
         weight = base_parameter(base, f"{TABLE}.weight").data.float()
         ids = token_ids(base, self.words)
-        if len(ids) > MOST_TOKENS:
+        if len(ids) > MOST_VECTORS:
             raise ValueError(
-                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_TOKENS}."
+                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_VECTORS}."
             )
         self._ids = torch.tensor(ids, device=weight.device)
         self._own = weight[self._ids]
