@@ -6,6 +6,7 @@ The checks before the work need no torch.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ CHECKPOINT = "checkpoint"
 FORMATS = ("diffusers", CHECKPOINT)
 OLD_PREFIX = "text_model."  # of the text encoder's tensors; transformers before 5 knows no others
 ROOM = 1.1  # of the weights: what a file needs on the disk
+NO_LETTERS = re.compile(r"[^A-Za-z0-9]+")
+MAX_NAME = 60  # characters of a file's name
 
 
 def check_merge(run: Run, *, format: str, strength: Any) -> float:
@@ -47,17 +50,18 @@ def check_merge(run: Run, *, format: str, strength: Any) -> float:
     return checked
 
 
-def write_merged(run: Run, *, format: str, strength: float, target: Path, shop: Workshop) -> tuple[Path, str]:
+def write_merged(run: Run, *, format: str, strength: float, folder: Path, shop: Workshop) -> tuple[Path, str]:
     """Write a run's base with the run merged into it at a strength, read that back, and say how it differs.
 
-    ``target`` is a name without suffix; the folder becomes a zip. The base itself is left as it was, to the bit.
-    Returns the file and a sentence such as "1130/1130 tensors, largest difference 0".
+    It is called after the run, and lies in ``folder``; a diffusers folder becomes a zip. The base itself is left as it
+    was, to the bit. Returns the file and a sentence such as "1130/1130 tensors, largest difference 0".
     """
     from pipelines.adapters.core import merged
 
     loaded = shop.base(run.base["spec"])
     adapter = shop.adapter(run.file("adapter.safetensors"), loaded)
-    _check_room(target.parent, loaded, copies=1 if format == CHECKPOINT else 2)
+    _check_room(folder, loaded, copies=1 if format == CHECKPOINT else 2)
+    target = folder / f"{NO_LETTERS.sub('-', run.name).strip('-')[:MAX_NAME] or run.id}-merged"
     facts = _facts(run, loaded, strength=strength)
     with shop.aside(loaded), merged(loaded, [(adapter, strength)]):
         if format == CHECKPOINT:

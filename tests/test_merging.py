@@ -52,6 +52,7 @@ def test_the_folder_opens_in_diffusers_and_draws_the_live_runs_picture(
     count = sum(len(part.state_dict()) for part in (base.unet, base.vae, base.text_encoder))
     assert told == f"{count}/{count} tensors, largest difference 0"
     assert all(value.equal(before[name]) for name, value in base.unet.state_dict().items())
+    assert packed.name == "Rex-merged.zip"
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path)
     assert not list(packed.parent.glob(".*")), "no half of anything is left behind"

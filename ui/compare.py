@@ -21,6 +21,7 @@ ACROSS = (
     ("Second run's strength", "second"),
 )
 SUBJECT = "{identifier} {class_noun}"
+OWN_WORDS = "{identifier} and {class_noun} become each run's own words."
 OPENING = {
     "prompts": f"a photo of a {SUBJECT}\na photo of a {SUBJECT} on the beach\na photo of a {SUBJECT} in the forest",
     "seeds": "0, 1, 2, 3",
@@ -64,7 +65,9 @@ class Bench:
     def choose_columns(self, columns: str) -> Values:
         """Turn the columns to prompts, seeds, strengths, or strengths of the second run."""
         return {
-            "values": gr.update(label=LABELS[columns], value=OPENING[columns]),
+            "values": gr.update(
+                label=LABELS[columns], value=OPENING[columns], info=OWN_WORDS if columns == "prompts" else ""
+            ),
             "compare_prompt": gr.update(visible=columns != "prompts"),
         }
 
@@ -162,10 +165,14 @@ def lay_out(page: Page) -> None:
                 label=LABELS["prompts"],
                 lines=4,
                 max_lines=8,
-                info="{identifier} and {class_noun} become each run's own words.",
+                info=OWN_WORDS,
             )
             named["compare_prompt"] = gr.Textbox(
-                f"a photo of a {SUBJECT} on the beach", label="Prompt", max_lines=2, visible=False
+                f"a photo of a {SUBJECT} on the beach",
+                label="Prompt",
+                info=OWN_WORDS,
+                max_lines=2,
+                visible=False,
             )
             with gr.Accordion("Advanced", open=False):
                 made = form.widgets(sampling, OWN_FIELDS)

@@ -97,8 +97,7 @@ class Files(Core):
         folder.mkdir()
 
         def work(job: Job) -> tuple[Path, str]:
-            target = folder / f"{run_id}-merged"
-            return write_merged(run, format=format, strength=checked, target=target, shop=self._workshop(job))
+            return write_merged(run, format=format, strength=checked, folder=folder, shop=self._workshop(job))
 
         return self._soon("merge", work, beside=run_id)
 

@@ -161,7 +161,7 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, serv
 
 def _pick(page: Any, label: str, option: str) -> None:
     """Choose from a list as a person does."""
-    page.get_by_label(label).locator("visible=true").click()
+    page.get_by_label(label, exact=True).locator("visible=true").click()
     page.get_by_role("option", name=option, exact=True).click()
 
 
@@ -174,6 +174,28 @@ def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> Non
     with visitor.page.expect_download() as coming:
         visitor.press("Download the pictures (PNG)")
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert not visitor.errors
+
+
+def test_two_runs_share_a_row_of_the_comparison(visitor: Visitor, served: Served) -> None:
+    visitor.turn("compare")
+    page = visitor.page
+    visitor.press("Two runs in one row")
+    _pick(page, "A run", "Ada, shipped")
+    _pick(page, "With", "Biscuit, shipped")
+    visitor.press("Add this row")
+    visitor.see(".token:has-text('Ada, shipped + Biscuit, shipped')")
+    page.locator("#across").get_by_text("Second run's strength").click()
+    page.get_by_label("Strengths of the second run of each stack").wait_for()
+    visitor.press("Compare")
+    visitor.see("#grid-card th:has-text('Ada, shipped + Biscuit, shipped')")
+    visitor.see("#grid-card th:has-text('second run at 1.5')")
+    runs, across, values, _ = next(
+        facts for name, facts in reversed(served.studio.calls) if name == "compare"
+    )
+    assert [layer["strength"] for layer in runs[-1]] == [1.0, 1.0]
+    assert (across, values) == ("second", (0.0, 0.5, 1.0, 1.5))
+    visitor.press("Two runs in one row")
     assert not visitor.errors
 
 
