@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.base import Base
 from pipelines.blocks import Strength
-from pipelines.checkpoints import EMBEDDED
+from pipelines.card import card
 from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
 from pipelines.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.data import Moments, Photo, Photos, encode
@@ -29,14 +29,12 @@ from pipelines.methods.subject import prior_moments
 from pipelines.metrics import Similarity, measure
 from pipelines.recall import Layer, picture_facts, save_png
 from pipelines.runs import Run, read_run, write_atomic
+from pipelines.tagger import described, vocabulary
 from pipelines.train import Batches, Loss, Step, TrainState, train
 from pipelines.workshop import Learning, Workshop
 
 log = logging.getLogger(__name__)
 
-FITS_EMBEDDED = (
-    "Made with Atelier; fits Atelier's embedded base only, not Stable Diffusion's full-size models."
-)
 CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
 CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
 
@@ -122,8 +120,7 @@ class Conductor:
         paths = sorted((self.run.path / "photos").glob("*.png"))
         self._stage("Reading the photographs", done=0, total=len(paths))
         self.photos = [open_picture(path) for path in paths]
-        captions = self.run.read_json("captions.json") or {}
-        texts = tuple(str(captions.get(path.name, "")) for path in paths)
+        texts = self._captions(paths)
         names = tuple(path.name for path in paths)
         repeats = self.run.read_json("repeats.json") or {}
         times = tuple(int(repeats.get(name, 1)) for name in names)
@@ -137,6 +134,29 @@ class Conductor:
         encoded = encode(self.base, pictures)
         save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
         return replace(encoded, repeats=times)
+
+    def _captions(self, paths: list[Path]) -> tuple[str, ...]:
+        """Return each photograph's caption: its own, or with ``auto_captions`` what CLIP says, kept for a resumed run."""
+        own = (self.run.read_json("captions.json") or {}) if self.config.use_captions else {}
+        texts = [str(own.get(path.name, "")) for path in paths]
+        if not self.config.auto_captions or all(texts):
+            return tuple(texts)
+        told = self.run.read_json("described.json") or self._describe(paths)
+        return tuple(text or told[path.name] for text, path in zip(texts, paths, strict=True))
+
+    def _describe(self, paths: list[Path]) -> dict[str, str]:
+        encoders = self.workshop.encoders(self.base.family)
+        if encoders is None:
+            raise ValueError(
+                f"There is no CLIP here that could describe the photographs for {self.base.name}; "
+                "write the captions by hand, or switch 'Describe the photos' off."
+            )
+        prompt, kind = self.config.instance_prompt, self.config.class_noun
+        words = vocabulary(self.base.family)
+        captions = described(self.photos, encoders.clip, words, prompt=prompt, kind=kind)
+        told = {path.name: text for path, text in zip(paths, captions, strict=True)}
+        self.run.write_json("described.json", told)
+        return told
 
     def _class_moments(self) -> Moments | None:
         if not self.config.prior_preservation:
@@ -355,40 +375,3 @@ def open_picture(path: Path) -> Image.Image:
     """Return one of our own PNG files as RGB."""
     with Image.open(path) as picture:
         return picture.convert("RGB")
-
-
-def card(run: Run, *, step: int) -> str:
-    """Return a run's card: what it is, how it was made and how to use it, in Markdown without markup from users."""
-    config = from_dict(method_config(run.method), run.config)
-    libraries = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    lines = [
-        "# An adapter made with Atelier",
-        "",
-        "    name    " + run.name,
-        "    method  " + run.method,
-        f"    base    {run.base['name']} (hash {run.base['hash'][:16]})",
-        "    prompt  " + config.words(config.instance_prompt),
-        f"    step    {step}, seed {config.seed}",
-        "    with    " + libraries,
-        "",
-        "Pictures made with it are AI-generated. It belongs to whoever holds the rights in the photographs.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def file_facts(run: Run) -> dict[str, str]:
-    """Return what a LoRA's file says of itself, under the keys that ComfyUI, A1111 and kohya's scripts show."""
-    embedded = run.base["family"] == EMBEDDED
-    base = run.base.get("name") or Path(run.base["spec"]).name
-    words = (run.config.get("identifier"), run.config.get("class_noun"))
-    return {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "atelier-embedded/lora" if embedded else "stable-diffusion-v1/lora",
-        "modelspec.implementation": "diffusers",
-        "modelspec.title": run.name,
-        "modelspec.trigger_phrase": " ".join(word for word in words if word),
-        "modelspec.description": FITS_EMBEDDED if embedded else f"Made with Atelier for {base}.",
-        "ss_output_name": run.name,
-        "ss_sd_model_name": base,
-    }

@@ -145,6 +145,12 @@ class SubjectConfig(LoopConfig):
     use_captions: bool = knob(
         False, label="Use captions", help="Each photo's own caption instead of the prompt."
     )
+    auto_captions: bool = knob(
+        False,
+        label="Describe the photos",
+        help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
+        "so that only the subject goes into the rare word.",
+    )
     size_px: int = knob(
         0, label="Training size", help="Pixels of a side; 0 is the base's own.", low=0, high=768, step=64
     )

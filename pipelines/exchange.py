@@ -229,7 +229,7 @@ def write_copy(
     Spectral shifts become svdiff-pytorch's files, or the nearest LoRA of a ``rank``.
     """
     from pipelines import formats
-    from pipelines.conduct import file_facts
+    from pipelines.card import file_facts
 
     facts, target = file_facts(run), folder / f"{run_id}-{format}"
     if kind_of(run) == WORDS:

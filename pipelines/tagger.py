@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipelines.captions import join_tags
 from pipelines.config import ASSETS
 from pipelines.metrics import Encoder
 
@@ -80,6 +81,14 @@ def tag_pictures(
                 for index, tag in zip(of_it, chosen, strict=True):
                     told[index] += [tag] if tag else []
     return told
+
+
+def described(
+    images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
+) -> list[str]:
+    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them."""
+    told = tag_pictures(images, clip, words, kind=kind)
+    return [join_tags([prompt, *(tag for tag in tags if tag not in prompt)]) for tags in told]
 
 
 def _nearest(seen: Tensor, clip: Encoder, texts: Sequence[str]) -> list[str]:

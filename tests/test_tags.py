@@ -229,6 +229,31 @@ def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
         studio.close()
 
 
+def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_path: Path) -> None:
+    """What surrounds the subject goes into the caption, what belongs to it does not; an own caption stays."""
+    choice = world.Choice(kind="dog", scene="beach")
+    paths = draw_photos(tmp_path / "photos")
+    world.draw(world.sample_picture(np.random.default_rng(3), choice)).save(paths[0])
+    studio = Studio(tmp_path / "studio", workshop=shop_with(base))
+    try:
+        run_id = studio.start(
+            "dreambooth",
+            replace(TINY, use_captions=True, auto_captions=True, class_noun="dog"),
+            paths,
+            captions={paths[1].name: "a {identifier} {class_noun} asleep"},
+        )
+        assert finish(studio, run_id) == "done"
+        run = studio.library.find(run_id)
+        told = run.read_json("described.json")
+        prompt, *tags = told["00.png"].split(", ")
+        assert prompt == TINY.instance_prompt
+        assert "beach" in tags
+        assert not {"dog", "photo"} & set(tags)
+        assert run.read_json("captions.json")["01.png"] == "a {identifier} {class_noun} asleep"
+    finally:
+        studio.close()
+
+
 def test_as_many_tags_as_a_caption_holds() -> None:
     assert caption_of(["beach", "red scarf"]) == "{identifier} {class_noun}, beach, red scarf"
     long = caption_of([f"tag number {index}" for index in range(60)])

@@ -36,10 +36,9 @@ CLASS_BATCH = PICTURES_AT_ONCE  # between two of them a run may be stopped, and 
 
 
 def photo_prompts(photos: Photos, config: SubjectConfig) -> list[str]:
-    """Return one prompt per photo: its own caption when the run uses captions and it has one."""
-    templates = [
-        caption if config.use_captions and caption else config.instance_prompt for caption in photos.captions
-    ]
+    """Return one prompt per photo: its caption when the run uses captions and it has one."""
+    captioned = config.use_captions or config.auto_captions
+    templates = [caption if captioned and caption else config.instance_prompt for caption in photos.captions]
     return [config.words(template) for template in templates]
 
 

@@ -79,6 +79,8 @@ def test_captions_replace_the_prompt_where_there_is_one():
     assert subject.photo_prompts(PHOTOS, CONFIG) == ["a photo of a sks dog"] * 3
     config = dataclasses.replace(CONFIG, use_captions=True)
     assert subject.photo_prompts(PHOTOS, config)[1] == "a sks dog asleep"
+    config = dataclasses.replace(CONFIG, auto_captions=True)
+    assert subject.photo_prompts(PHOTOS, config)[1] == "a sks dog asleep"
 
 
 def test_token_ids_are_kept_while_the_text_encoder_trains(base):
