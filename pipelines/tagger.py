@@ -33,10 +33,15 @@ class Rivals:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All the rivals of a base family, and the ``template`` in which CLIP reads a tag beside the picture's kind."""
+    """All the rivals of a base family, and the ``template`` in which CLIP reads a tag beside the picture's kind.
+
+    ``familiar``: the cosine that half of a set of pictures reach with their nearest kind and scene where CLIP knows
+    such pictures at all; below it, it guesses. 0 for a CLIP that has seen everything.
+    """
 
     template: str
     rivals: tuple[Rivals, ...]
+    familiar: float = 0.0
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -51,7 +56,9 @@ def vocabulary(family: str) -> Vocabulary:
         raise ValueError(f"No tags are shipped for the base family {family!r}; write the captions by hand.")
     told = json.loads(path.read_text(encoding="utf-8"))
     rivals = (Rivals(**{**entry, "tags": tuple(entry["tags"])}) for entry in told["rivals"])
-    return Vocabulary(template=told["template"], rivals=tuple(rivals))
+    return Vocabulary(
+        template=told["template"], rivals=tuple(rivals), familiar=float(told.get("familiar", 0.0))
+    )
 
 
 @torch.no_grad()
@@ -86,9 +93,28 @@ def tag_pictures(
 def described(
     images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
 ) -> list[str]:
-    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them."""
+    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them.
+
+    "" for all where CLIP does not know such pictures: a wrong caption is worse than none.
+    """
+    if not is_familiar(images, clip, words):
+        return [""] * len(images)
     told = tag_pictures(images, clip, words, kind=kind)
     return [join_tags([prompt, *(tag for tag in tags if tag not in prompt)]) for tags in told]
+
+
+@torch.no_grad()
+def is_familiar(images: Sequence[Image.Image], clip: Encoder, words: Vocabulary) -> bool:
+    """Whether CLIP knows pictures like these: half of them are as near to a kind in a scene as its own world's are."""
+    if not words.familiar:
+        return True
+    scenes = next(each.tags for each in words.rivals if each.name == "scene")
+    read = clip.text_features(
+        [words.template.format(kind=kind, tag=tag) for kind in words.kinds for tag in scenes]
+    )
+    assert read is not None, "a CLIP reads words"
+    best = (clip.image_features(images) @ read.T).max(dim=1).values
+    return float(best.quantile(0.5)) >= words.familiar
 
 
 def _nearest(seen: Tensor, clip: Encoder, texts: Sequence[str]) -> list[str]:

@@ -13,12 +13,14 @@ from recipes.people import CLOTHING, EXPRESSIONS
 from recipes.picture import KINDS, NOT_WORTH_A_WORD, PARAMS, TOLD
 from recipes.world import SCENES, TRAINING_STYLES, WEARABLES
 
+FAMILIAR = 0.47  # of 200 held-out shaded pictures half reach 0.68 with their nearest kind and scene, 5 % stay below 0.42;
+# of 42 photographs of eight things from outside half reach 0.34 and none of the eight sets has a median above 0.41
 OUT = Path(__file__).resolve().parent.parent / "assets" / "tags" / "embedded.json"
 
 
 def vocabulary() -> dict[str, Any]:
-    """Return what the file holds: ``rivals``, each with ``name`` and ``tags``; ``kind``, ``of_subject`` and ``maybe``
-    where they are not "" and False."""
+    """Return what the file holds: ``template``, ``familiar`` and ``rivals``, each with ``name`` and ``tags``; ``kind``,
+    ``of_subject`` and ``maybe`` where they are not "" and False."""
     rivals: list[dict[str, Any]] = [
         {"name": "kind", "tags": list(KINDS), "of_subject": True},
         {"name": "scene", "tags": list(SCENES)},
@@ -37,7 +39,12 @@ def vocabulary() -> dict[str, Any]:
                 rivals.append(
                     {"name": f"{kind}: {param.name}", "tags": tags, "kind": kind, "of_subject": True, **maybe}
                 )
-    return {"made_by": "python -m recipes.make_tags", "template": "{kind}, {tag}", "rivals": rivals}
+    return {
+        "made_by": "python -m recipes.make_tags",
+        "template": "{kind}, {tag}",
+        "familiar": FAMILIAR,
+        "rivals": rivals,
+    }
 
 
 def _bare(phrase: str) -> str:

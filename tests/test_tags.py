@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 from torch import Tensor
 
 from pipelines.base import Base
@@ -19,7 +20,15 @@ from pipelines.instruments import Instruments
 from pipelines.methods.subject import batches
 from pipelines.metrics import InstrumentClip
 from pipelines.studio import Studio
-from pipelines.tagger import CERTAIN, Rivals, Vocabulary, tag_pictures, vocabulary
+from pipelines.tagger import (
+    CERTAIN,
+    Rivals,
+    Vocabulary,
+    described,
+    is_familiar,
+    tag_pictures,
+    vocabulary,
+)
 from recipes import make_tags, world
 from recipes.captions import LIGHT_TAGS
 from tests.tiny import TINY, draw_photos, finish, shop_with
@@ -229,11 +238,28 @@ def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
         studio.close()
 
 
+def test_clip_knows_its_own_world_and_says_so_of_nothing_else(
+    clip: InstrumentClip, pictures: list[world.Picture]
+) -> None:
+    """Pictures from outside get no caption, for it would be a guess."""
+    words = vocabulary("embedded")
+    own = [world.draw(picture) for picture in pictures if picture.style == "photo"][:8]
+    # the instruments were never shown a photograph
+    outside = [
+        Image.fromarray(picture[:300, :300]).resize((128, 128)) for picture in (data.chelsea(), data.coffee())
+    ]
+    assert is_familiar(own, clip, words)
+    assert not is_familiar(outside, clip, words)
+    assert described(outside, clip, words, prompt="a photo of a vjd cat", kind="cat") == ["", ""]
+    assert is_familiar(outside, clip, replace(words, familiar=0.0)), "a CLIP that has seen everything"
+
+
 def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_path: Path) -> None:
     """What surrounds the subject goes into the caption, what belongs to it does not; an own caption stays."""
-    choice = world.Choice(kind="dog", scene="beach")
+    choice = world.Choice(kind="dog", scene="beach", style="photo")
     paths = draw_photos(tmp_path / "photos")
-    world.draw(world.sample_picture(np.random.default_rng(3), choice)).save(paths[0])
+    for seed, path in enumerate(paths):
+        world.draw(world.sample_picture(np.random.default_rng(seed), choice)).save(path)
     studio = Studio(tmp_path / "studio", workshop=shop_with(base))
     try:
         run_id = studio.start(
