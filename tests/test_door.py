@@ -10,7 +10,7 @@ import pytest
 from pipelines.studio import Studio
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = {name for name in vars(Studio) if not name.startswith("_")}
+PUBLIC = {name for name in dir(Studio) if not name.startswith("_")}
 
 
 def asked_of_a_studio(path: Path) -> set[str]:
