@@ -267,16 +267,25 @@ def bench_case(
         "control: untouched base, true words": asdict(score(case, control, encoders)),
         "renders: the world itself": asdict(score(case, case.renders, encoders)),
     }
-    if {"prior", "noun"} & set(parts):
-        free = replace(own, prior_preservation=False)
-        unpreserved = train(ask.studio, case, free).run_id
-        if "prior" in parts:
-            runs = {"untouched base": None, "with": run.run_id, "without": unpreserved}
-            found["prior"] = {
-                label: prior_scores(case, own, run_id, ask, encoders) for label, run_id in runs.items()
-            }
-        if "noun" in parts:
-            found["noun"] = noun_scores(case, free, unpreserved, ask, encoders)
+    runs: dict[SubjectConfig, str] = {own: run.run_id}
+
+    def of(changed: SubjectConfig) -> str:
+        if changed not in runs:
+            runs[changed] = train(ask.studio, case, changed).run_id
+        return runs[changed]
+
+    free = replace(own, prior_preservation=False)
+    if "prior" in parts:
+        rows = {
+            "untouched base": None,
+            "with": of(replace(own, prior_preservation=True)),
+            "without": of(free),
+        }
+        found["prior"] = {
+            label: prior_scores(case, own, run_id, ask, encoders) for label, run_id in rows.items()
+        }
+    if "noun" in parts:
+        found["noun"] = noun_scores(case, free, of(free), ask, encoders)
     every = len(drawn) // len(case.scenes)
     return found, [*case.pictures, *drawn[::every], *control[::every]]
 

@@ -1,4 +1,4 @@
-"""Runs and the untouched base side by side: a row for each, a column for each prompt, seed or strength.
+"""Runs, stacks of runs and the untouched base side by side: a row for each, a column for each prompt, seed or strength.
 
 Within a column every picture begins from the same noise. Drawing is the caller's; nothing here needs torch.
 """
@@ -13,12 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.config import SampleConfig, clean_text, fill_words, real_number, to_dict, whole_number
 from pipelines.library import seconds_at_work, trained_parameters
-from pipelines.recall import read_png_settings
+from pipelines.recall import Layer, read_png_settings
 from pipelines.runs import Run, write_atomic, write_json
+from pipelines.stack import MAX_STRENGTH, common_base
 
-ACROSS = ("prompts", "seeds", "strengths")
+ACROSS = ("prompts", "seeds", "strengths", "second")  # "second": the strength of a row's second run alone
 MOST = 8  # rows, and columns
 BASE_NAME = "Untouched base"
+STACK = "stack"  # in place of a method, in the table
 INK, PAPER = "#1d1b19", "#ffffff"
 MARGIN_PX, LABEL_PX, HEAD_PX, CELL_PX = 16, 190, 64, 192
 FONT_PX = 17
@@ -26,33 +28,43 @@ FONT_PX = 17
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture to draw; ``run_id`` None is the base alone."""
+    """One picture to draw; no layers are the base alone."""
 
-    run_id: str | None
+    layers: tuple[Layer, ...]
     config: SampleConfig
-    strength: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, by the id under which it was asked for, or None: the base."""
+    """What makes the pictures of a row: layers as they were asked for, and their runs; none is the base alone."""
 
-    run_id: str | None
-    run: Run | None
+    layers: tuple[Layer, ...] = ()
+    runs: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
-        return self.run.name if self.run is not None else BASE_NAME
+        """What a person calls it, such as "Rex" or "Rex + Pixels at 0.5"."""
+        return row_name([(run.name, layer) for run, layer in zip(self.runs, self.layers, strict=True)])
+
+
+def row_name(parts: Sequence[tuple[str, Layer]]) -> str:
+    """Return the name of a row from its runs' names; what is not the whole adapter at strength 1 is said."""
+    told = []
+    for name, layer in parts:
+        strength = "" if layer.strength == 1 else f" at {layer.strength:g}"
+        told.append(f"{name}{strength}{', by blocks' if layer.blocks else ''}")
+    return " + ".join(told) or BASE_NAME
 
 
 def check_rows(rows: Sequence[Row]) -> None:
-    """Raise ValueError for none, too many, the same one twice, an unfinished one, or bases of different families."""
+    """Raise ValueError for none, too many, the same one twice, an unfinished one, or bases that do not go together."""
     if not 1 <= len(rows) <= MOST:
         raise ValueError(f"{len(rows)} runs were chosen to compare; choose 1 to {MOST}.")
-    if len({row.run_id for row in rows}) < len(rows):
-        raise ValueError("The same run was chosen twice; choose each only once.")
-    runs = [row.run for row in rows if row.run is not None]
+    if len({row.layers for row in rows}) < len(rows):
+        raise ValueError("The same row was chosen twice; choose each only once.")
+    for row in rows:
+        common_base(row.runs)
+    runs = [run for row in rows for run in row.runs]
     for run in runs:
         if not run.file("adapter.safetensors").is_file():
             raise ValueError(
@@ -78,18 +90,21 @@ def plan(
     columns = [_column(value, across=across, config=config) for value in values]
     if not 1 <= len(columns) <= MOST:
         raise ValueError(f"{len(columns)} {across} were given to compare; give 1 to {MOST}.")
-    first = next((row.run for row in rows if row.run is not None), None)
+    if across == "second" and all(len(row.layers) < 2 for row in rows):
+        raise ValueError("No row has a second run whose strength could change; add a stack of two runs.")
+    first = next((row.runs[0] for row in rows if row.runs), None)
     nouns = str(first.config.get("class_noun", "")) if first is not None else ""
     return [
         [
-            Cell(run_id=row.run_id, config=_worded(asked, row=row, nouns=nouns), strength=strength)
-            for asked, strength in columns
+            Cell(layers=_scaled(row, factor, across=across), config=_worded(asked, row=row, nouns=nouns))
+            for asked, factor in columns
         ]
         for row in rows
     ]
 
 
 def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleConfig, float]:
+    """What is asked of every row, and the strength on top of its own."""
     single, strength = replace(config, count=1), 1.0
     if across == "prompts":
         if not isinstance(value, str) or not clean_text(value):
@@ -99,18 +114,35 @@ def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleCon
         single = replace(single, seed=whole_number(value, label="A seed to compare"))
     else:
         strength = real_number(value, label="A strength to compare")
-        if not 0.0 <= strength <= 2.0:
-            raise ValueError(f"A strength to compare is {strength:g}; it must lie between 0 and 2.")
+        if not 0.0 <= strength <= MAX_STRENGTH:
+            raise ValueError(
+                f"A strength to compare is {strength:g}; it must lie between 0 and {MAX_STRENGTH:g}."
+            )
     if not single.prompt:
         raise ValueError("The prompt is empty; say what the pictures should show.")
     return single, strength
 
 
+def _scaled(row: Row, factor: float, *, across: str) -> tuple[Layer, ...]:
+    """The layers of a row in a column: all of them times its strength, or the second one *at* its strength."""
+    if across == "second":
+        return tuple(
+            replace(layer, strength=factor) if place == 1 else layer for place, layer in enumerate(row.layers)
+        )
+    scaled = tuple(replace(layer, strength=layer.strength * factor) for layer in row.layers)
+    for layer in scaled:
+        if layer.strength > MAX_STRENGTH:
+            raise ValueError(
+                f"{row.name!r} times {factor:g} goes beyond strength {MAX_STRENGTH:g}; lower its own strengths or "
+                "the column's."
+            )
+    return scaled
+
+
 def _worded(config: SampleConfig, *, row: Row, nouns: str) -> SampleConfig:
-    run = row.run
     words = {"identifier": "", "class_noun": nouns}
-    if run is not None:
-        words = {name: str(run.config.get(name, "")) for name in words}
+    if row.runs:
+        words = {name: str(row.runs[0].config.get(name, "")) for name in words}
     return replace(config, prompt=fill_words(config.prompt, **words))
 
 
@@ -138,15 +170,14 @@ def compare(
         for cell in line:
             if progress is not None:
                 progress(done, total)
-            same = cell if cell.run_id is not None else replace(cell, strength=1.0)
-            if same not in drawn:
-                drawn[same] = draw(same)
-            cells[-1].append(drawn[same])
+            if cell not in drawn:
+                drawn[cell] = draw(cell)
+            cells[-1].append(drawn[cell])
             done += 1
     if progress is not None:
         progress(done, total)
     facts = [row_facts(row) for row in rows]
-    heads = [_head(value, across=across, cell=cell) for value, cell in zip(values, planned[0], strict=True)]
+    heads = [column_head(value, across=across) for value in values]
     folder.mkdir(parents=True, exist_ok=True)
     grid = _save(grid_picture(facts, heads, cells), folder / "comparison.png")
     table = folder / "comparison.json"
@@ -157,21 +188,21 @@ def compare(
 
 
 def row_facts(row: Row) -> dict[str, Any]:
-    """Return a row of the table: ``bytes`` is the adapter's file, ``seconds`` the time the run was at work.
+    """Return a row of the table: ``bytes`` is the adapters' files, ``seconds`` the time the runs were at work.
 
     ``metrics`` maps a name to ``value``, ``low`` and ``high``; the bounds are None where only a value was measured.
+    A stack has the sums of its runs in ``stack``, and no metrics: those were measured of each alone.
     """
-    run = row.run
-    facts = {"run": row.run_id, "name": row.name, "method": "", "trainable": 0, "bytes": 0, "seconds": 0.0}
-    if run is None:
-        return facts | {"metrics": {}}
-    events = run.events()
-    return facts | {
-        "method": run.method,
-        "trainable": trained_parameters(run) or 0,
-        "bytes": run.file("adapter.safetensors").stat().st_size,
-        "seconds": seconds_at_work(events),
-        "metrics": _metrics(run, events),
+    runs, alone = row.runs, row.runs[0] if len(row.runs) == 1 else None
+    return {
+        "run": row.layers[0].run if alone is not None else None,
+        "name": row.name,
+        "method": alone.method if alone is not None else STACK if runs else "",
+        "trainable": sum(trained_parameters(run) or 0 for run in runs),
+        "bytes": sum(run.file("adapter.safetensors").stat().st_size for run in runs),
+        "seconds": sum(seconds_at_work(run.events()) for run in runs),
+        "metrics": _metrics(alone, alone.events()) if alone is not None else {},
+        "stack": [replace(layer, name=run.name).told() for run, layer in zip(runs, row.layers, strict=True)],
     }
 
 
@@ -187,13 +218,14 @@ def _metrics(run: Run, events: Sequence[dict[str, Any]]) -> dict[str, dict[str, 
     return found
 
 
-def _head(value: Any, *, across: str, cell: Cell) -> str:
-    """What stands above a column."""
+def column_head(value: Any, *, across: str) -> str:
+    """Return what stands above a column; ``value`` has been checked."""
     return {
-        "prompts": str(value),
-        "seeds": f"seed {cell.config.seed}",
-        "strengths": f"strength {cell.strength:g}",
-    }[across]
+        "prompts": "{}",
+        "seeds": "seed {:.0f}",
+        "strengths": "strength {:g}",
+        "second": "second run at {:g}",
+    }[across].format(value)
 
 
 def grid_picture(

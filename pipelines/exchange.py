@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from pipelines.checkpoints import MAX_HEADER_BYTES, locate, parse_header, read_header, weights_file
 from pipelines.config import MAX_TEXT, clean_text
 from pipelines.embeddings import KIND as WORDS
-from pipelines.embeddings import compare_embedding, write_embedding
+from pipelines.embeddings import (
+    compare_embedding,
+    holds_words,
+    inspect_words,
+    read_words,
+    write_embedding,
+)
 from pipelines.library import kind_of
 from pipelines.lora_names import PARTS, PEFT_FILES, check_entries, check_file, sort_keys
 from pipelines.runs import Run, RunStore
@@ -48,7 +54,7 @@ ROUNDING = 4e-3  # of the largest change: what two factors in float16 may differ
 
 
 def inspect_lora(path: Path, *, base: str) -> dict[str, Any]:
-    """Return what a LoRA file's header says, nothing else of it being read.
+    """Return what the header of a LoRA (or of shifts, or of a learned word) says, nothing else of it being read.
 
     ``format`` (atelier, kohya, diffusers or peft), ``keys`` (how many tensors), ``rank`` (the commonest; ``ranks`` has
     all), ``parameters``, ``base``, ``trigger``, ``metadata`` (shortened), and ``problem``: "" or why it does not fit the
@@ -56,6 +62,8 @@ def inspect_lora(path: Path, *, base: str) -> dict[str, Any]:
     """
     if holds_shifts(path):
         return inspect_shifts(path, base=base)
+    if holds_words(path):
+        return inspect_words(path, base=base)
     name = path.name
     headers = _headers(path)
     entries = {key: entry for header in headers for key, entry in header.items() if key != "__metadata__"}
@@ -171,21 +179,30 @@ def _table(text: str) -> dict[str, Any]:
 
 
 def take_in(path: Path, *, spec: str, name: str, shop: Workshop, store: RunStore) -> str:
-    """Make a finished run of a LoRA file and return its id. ValueError for what does not fit the base ``spec``."""
-    from pipelines import formats
+    """Make a finished run of a file and return its id. ValueError for what does not fit the base ``spec``."""
+    told = {"identifier": "", "class_noun": "", "file": clean_text(path.name[:MAX_TEXT])}
+    title = path.stem
+    if holds_words(path):
+        taken = {word for run in store.list() for word in str(run.config.get("identifier", "")).split()}
+        loaded = shop.base(spec)
+        with shop.aside(loaded):
+            adapter, words = read_words(path, loaded, taken=taken)
+        told |= {"source": WORDS, **words}
+    elif holds_shifts(path):
+        loaded = shop.base(spec)
+        with shop.aside(loaded):
+            adapter = read_shifts(path, loaded)
+        told |= {"source": SHIFTS}
+    else:
+        from pipelines import formats
 
-    state = formats.LoRAState({}, source=SHIFTS) if holds_shifts(path) else formats.read_lora(path)
-    loaded = shop.base(spec)
-    with shop.aside(loaded):
-        adapter = read_shifts(path, loaded) if holds_shifts(path) else formats.adopt(state, loaded)
-    config = {
-        "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT]),
-        "class_noun": "",
-        "source": state.source,
-        "file": clean_text(path.name[:MAX_TEXT]),
-    }
-    title = name or state.metadata.get("modelspec.title", path.stem)[:MAX_TEXT]
-    return shelve(adapter, loaded, config=config, name=title, store=store)
+        state = formats.read_lora(path)
+        loaded = shop.base(spec)
+        with shop.aside(loaded):
+            adapter = formats.adopt(state, loaded)
+        told |= {"source": state.source, "identifier": clean_text(formats.trigger_words(state)[:MAX_TEXT])}
+        title = state.metadata.get("modelspec.title", title)
+    return shelve(adapter, loaded, config=told, name=name or title[:MAX_TEXT], store=store)
 
 
 def check_format(format: str) -> None:

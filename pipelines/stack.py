@@ -11,6 +11,7 @@ from pipelines.recall import Layer, whole_list
 from pipelines.runs import Run
 
 MOST_LAYERS = 4
+MAX_STRENGTH = 2.0
 
 
 def asked_stack(
@@ -24,7 +25,7 @@ def asked_stack(
     if entries is None:
         checked = checked_strength(strength)
         return [Layer(run=run_id, name="", strength=checked)] if run_id else []
-    if isinstance(entries, (str, Mapping)) or not all(isinstance(entry, Mapping) for entry in entries):
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError('A stack is a list of tables such as {"run": id, "strength": 1}; mend it.')
     if len(entries) > MOST_LAYERS:
         raise ValueError(f"{len(entries)} runs are too many for one picture; stack at most {MOST_LAYERS}.")
@@ -50,8 +51,8 @@ def asked_stack(
 def checked_strength(value: Any) -> float:
     """Return a strength as a number. ValueError for what is none, or not between 0 and 2."""
     strength = real_number(value, label="Strength")
-    if not 0.0 <= strength <= 2.0:
-        raise ValueError(f"Strength is {strength:g}; it must lie between 0 and 2.")
+    if not 0.0 <= strength <= MAX_STRENGTH:
+        raise ValueError(f"Strength is {strength:g}; it must lie between 0 and {MAX_STRENGTH:g}.")
     return strength
 
 

@@ -338,6 +338,12 @@ BAD = (
         lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1]}, dtype="I32")),
         f"x.safetensors stores '{ONE_LAYER}.lora_A.weight' as 'I32', but a LoRA is stored in F16, BF16, F32, F64; save it "
         "again in one of these."),
+    Bad(FILES, "a learned word of another width", lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"<cat>": [1024]})),
+        "The word in cat.safetensors has 1024 numbers, as those of Stable Diffusion 2 have, and a word of this base has 128; "
+        "load the base it was made for."),
+    Bad(FILES, "a learned word for SDXL",
+        lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
+        "cat.safetensors is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."),
     Bad(FILES, "a zip without an adapter", lambda d: d.studio.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
         "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
     Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.load_from_hub("../../etc"),
@@ -349,6 +355,16 @@ BAD = (
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
     Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
+
+    Bad(FILES, "a base in a format that is not written", lambda d: d.studio.merge_into_base(d.run().id, "docx"),
+        "There is no way to write a base as 'docx'; choose one of diffusers, checkpoint."),
+    Bad(FILES, "a run without an adapter, merged", lambda d: d.studio.merge_into_base(d.run().id),
+        "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
+    Bad(FILES, "a merge at strength 0", lambda d: d.studio.merge_into_base(EXAMPLE, strength=0),
+        "At strength 0 the base would stay as it was; choose a strength up to 2."),
+    Bad(FILES, "the embedded base as one checkpoint", lambda d: d.studio.merge_into_base(EXAMPLE, "checkpoint"),
+        "Other programs take one checkpoint file for a Stable Diffusion 1.x of full width, which the embedded base is not; "
+        "save it as a diffusers folder."),
 
     Bad(MOVED, "text that is not JSON", lambda d: d.studio.read_settings("steps: 5"),
         "These settings are not JSON; choose the file that Atelier wrote, unchanged."),
@@ -364,7 +380,7 @@ BAD = (
     Bad(TABLE, "nothing to compare", lambda d: d.studio.compare([], across="seeds", values=[1], config=PICTURE),
         "0 runs were chosen to compare; choose 1 to 8."),
     Bad(TABLE, "the same run twice", lambda d: d.studio.compare([None, None], across="seeds", values=[1], config=PICTURE),
-        "The same run was chosen twice; choose each only once."),
+        "The same row was chosen twice; choose each only once."),
     Bad(TABLE, "a run without an adapter", lambda d: d.studio.compare([d.run().id], across="seeds", values=[1], config=PICTURE),
         "The run 'Rex' has no finished adapter yet; wait for it, or leave it out."),
     Bad(TABLE, "no column", lambda d: d.studio.compare([None], across="seeds", values=[], config=PICTURE),
@@ -372,7 +388,11 @@ BAD = (
     Bad(TABLE, "an empty prompt among several", lambda d: d.studio.compare([None], across="prompts", values=["a", " "], config=PICTURE),
         "A prompt to compare is ' '; give each column some words."),
     Bad(TABLE, "a kind of column that does not exist", lambda d: d.studio.compare([None], across="moods", values=[1], config=PICTURE),
-        "There is no comparison across 'moods'; choose prompts, seeds, strengths."),
+        "There is no comparison across 'moods'; choose prompts, seeds, strengths, second."),
+    Bad(TABLE, "strengths of a second run where no row has one", lambda d: d.studio.compare([None], across="second", values=[1], config=PICTURE),
+        "No row has a second run whose strength could change; add a stack of two runs."),
+    Bad(TABLE, "a row that is neither a run nor a stack", lambda d: d.studio.compare([5], across="seeds", values=[1], config=PICTURE),
+        'A stack is a list of tables such as {"run": id, "strength": 1}; mend it.'),
 
     Bad(EXPERIMENTS, "a kind that does not exist", lambda d: d.experiment("magic"),
         "There is no experiment 'magic'; choose one of methods, blocks."),

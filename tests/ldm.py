@@ -1,74 +1,22 @@
-"""Writes Stable Diffusion 1.x in the original single-file layout, so that reading it can be tested."""
+"""Writes Stable Diffusion 1.x in the original single-file layout, as the files that people have do, to test reading."""
 
-import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
-UNET_NAMES = (
-    (r"^time_embedding\.linear_1\.", "time_embed.0."),
-    (r"^time_embedding\.linear_2\.", "time_embed.2."),
-    (r"^conv_in\.", "input_blocks.0.0."),
-    (r"^conv_norm_out\.", "out.0."),
-    (r"^conv_out\.", "out.2."),
-    (r"^mid_block\.resnets\.0\.", "middle_block.0."),
-    (r"^mid_block\.attentions\.0\.", "middle_block.1."),
-    (r"^mid_block\.resnets\.1\.", "middle_block.2."),
-    (r"^down_blocks\.(\d)\.downsamplers\.0\.conv\.", lambda m: f"input_blocks.{3 * int(m[1]) + 3}.0.op."),
-    (r"^up_blocks\.0\.upsamplers\.0\.", "output_blocks.2.1."),
-    (r"^up_blocks\.(\d)\.upsamplers\.0\.", lambda m: f"output_blocks.{3 * int(m[1]) + 2}.2."),
-    (r"^down_blocks\.(\d)\.resnets\.(\d)\.", lambda m: f"input_blocks.{3 * int(m[1]) + int(m[2]) + 1}.0."),
-    (r"^down_blocks\.(\d)\.attentions\.(\d)\.", lambda m: f"input_blocks.{3 * int(m[1]) + int(m[2]) + 1}.1."),
-    (r"^up_blocks\.(\d)\.resnets\.(\d)\.", lambda m: f"output_blocks.{3 * int(m[1]) + int(m[2])}.0."),
-    (r"^up_blocks\.(\d)\.attentions\.(\d)\.", lambda m: f"output_blocks.{3 * int(m[1]) + int(m[2])}.1."),
-)
-RESNET_NAMES = (
-    (r"\.norm1\.", ".in_layers.0."),
-    (r"\.conv1\.", ".in_layers.2."),
-    (r"\.norm2\.", ".out_layers.0."),
-    (r"\.conv2\.", ".out_layers.3."),
-    (r"\.time_emb_proj\.", ".emb_layers.1."),
-    (r"\.conv_shortcut\.", ".skip_connection."),
-)
-VAE_NAMES = (
-    (r"\.mid_block\.attentions\.0\.group_norm\.", ".mid.attn_1.norm."),
-    (r"\.mid_block\.attentions\.0\.to_out\.0\.", ".mid.attn_1.proj_out."),
-    (r"\.mid_block\.attentions\.0\.to_([qkv])\.", r".mid.attn_1.\1."),
-    (r"\.mid_block\.resnets\.(\d)\.", lambda m: f".mid.block_{int(m[1]) + 1}."),
-    (r"\.down_blocks\.(\d)\.resnets\.", r".down.\1.block."),
-    (r"\.down_blocks\.(\d)\.downsamplers\.0\.", r".down.\1.downsample."),
-    (r"\.up_blocks\.(\d)\.resnets\.", lambda m: f".up.{3 - int(m[1])}.block."),
-    (r"\.up_blocks\.(\d)\.upsamplers\.0\.", lambda m: f".up.{3 - int(m[1])}.upsample."),
-    (r"\.conv_norm_out\.", ".norm_out."),
-    (r"\.conv_shortcut\.", ".nin_shortcut."),
-)
+from pipelines import ldm_names
+from pipelines.base import SD1_CONFIG
+from pipelines.config import ASSETS
 
 
-def renamed(name: str, table: tuple) -> str:
-    """Apply every rule of a table of patterns, in order."""
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def ldm_tensors(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel
-) -> dict[str, torch.Tensor]:
-    """Return the parts' tensors under their original names; the VAE's attention as 1x1 convolutions."""
-    tensors = {}
-    for name, value in unet.state_dict().items():
-        plain = renamed(name, UNET_NAMES)
-        plain = plain if ".transformer_blocks." in plain else renamed(plain, RESNET_NAMES)
-        tensors["model.diffusion_model." + plain] = value
-    for name, value in vae.state_dict().items():
-        convolution = ".mid_block.attentions." in name and value.ndim == 2
-        shaped = value[:, :, None, None] if convolution else value
-        tensors["first_stage_model." + renamed(name, VAE_NAMES)] = shaped
-    for name, value in text_encoder.state_dict().items():
-        tensors["cond_stage_model.transformer.text_model." + name.removeprefix("text_model.")] = value
+def ldm_tensors(unet: Any, vae: Any, text_encoder: Any) -> dict[str, torch.Tensor]:
+    """Return the parts' tensors under their original names, with the positions that old files carry along."""
+    tensors = dict(ldm_names.ldm_tensors(unet, vae, text_encoder))
     positions = torch.arange(text_encoder.config.max_position_embeddings)[None]
     tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
     return tensors
@@ -78,3 +26,23 @@ def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], **metadata: s
     """Write tensors as one .safetensors file."""
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata=metadata or None)
     return path
+
+
+def narrow_sd1(folder: Path, *, layers: int = 1) -> dict[str, torch.Tensor]:
+    """Write the configs of a narrow Stable Diffusion 1.x and return its tensors in LDM names."""
+    shutil.copytree(ASSETS / "base" / "tokenizer", folder / "tokenizer")
+    shutil.copytree(SD1_CONFIG / "scheduler", folder / "scheduler")
+    unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
+    vae_config = AutoencoderKL.load_config(SD1_CONFIG, subfolder="vae")
+    text_config = CLIPTextConfig.from_pretrained(SD1_CONFIG, subfolder="text_encoder")
+    text_config.num_hidden_layers = layers
+    text_config.vocab_size = 4000
+    text_config.intermediate_size = 128
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config({**unet_config, "block_out_channels": (32, 64, 64, 64)})
+    vae = AutoencoderKL.from_config({**vae_config, "block_out_channels": (32, 32, 64, 64)})
+    text = CLIPTextModel(text_config)
+    unet.save_config(folder / "unet")
+    vae.save_config(folder / "vae")
+    text_config.save_pretrained(folder / "text_encoder")
+    return ldm_tensors(unet, vae, text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from ldm import ldm_tensors, write_checkpoint
+from ldm import ldm_tensors, narrow_sd1, write_checkpoint
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -125,26 +125,6 @@ def test_large_hashes_are_remembered(
 
 
 # A single checkpoint file
-
-
-def narrow_sd1(folder: Path, *, layers: int = 1) -> dict[str, torch.Tensor]:
-    """Write the configs of a narrow Stable Diffusion 1.x and return its tensors in LDM names."""
-    shutil.copytree(ASSETS / "base" / "tokenizer", folder / "tokenizer")
-    shutil.copytree(SD1_CONFIG / "scheduler", folder / "scheduler")
-    unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
-    vae_config = AutoencoderKL.load_config(SD1_CONFIG, subfolder="vae")
-    text_config = CLIPTextConfig.from_pretrained(SD1_CONFIG, subfolder="text_encoder")
-    text_config.num_hidden_layers = layers
-    text_config.vocab_size = 4000
-    text_config.intermediate_size = 128
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel.from_config({**unet_config, "block_out_channels": (32, 64, 64, 64)})
-    vae = AutoencoderKL.from_config({**vae_config, "block_out_channels": (32, 32, 64, 64)})
-    text = CLIPTextModel(text_config)
-    unet.save_config(folder / "unet")
-    vae.save_config(folder / "vae")
-    text_config.save_pretrained(folder / "text_encoder")
-    return ldm_tensors(unet, vae, text)
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,19 @@ def test_a_run_alone_is_a_stack_of_one(studio: Studio) -> None:
     assert "blocks" not in studio.recall(alone)["stack"][0]
 
 
+def test_a_stack_is_compared_with_what_it_is_made_of(studio: Studio) -> None:
+    run = ids(studio)
+    stack = [{"run": run["character"]}, {"run": run["style"], "blocks": "1,0,0,0,0,0,0,0,1"}]
+    found = studio.compare([run["character"], stack], across="second", values=[0, 1.5], config=PICTURE)
+    alone, (without, styled) = found["cells"]
+    assert alone[0] == alone[1], "drawn once"
+    assert pixels(without) == pixels(alone[0]) != pixels(styled)
+    asked = [stack[0], stack[1] | {"strength": 1.5}]
+    assert pixels(styled) == pixels(studio.generate(PICTURE, stack=asked)[0])
+    assert [layer["strength"] for layer in studio.recall(styled)["stack"]] == [1.0, 1.5]
+    assert found["rows"][1]["name"] == "character + style, by blocks"
+
+
 def test_which_block_does_what(studio: Studio, base: Base, adapters) -> None:
     """The style moves In0 and Out3 alone; silencing another block of it cannot change the picture."""
     run, steps = ids(studio)["style"], []

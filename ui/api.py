@@ -18,7 +18,7 @@ MOST_PHOTOS = 20
 
 def add(studio: "Studio", handout: Handout) -> None:
     """Add the endpoints to the Blocks: generate, generate_stack, train_start, train_status, train_stop, list_runs,
-    export_run, compare, recall.
+    export_run, export_base, compare, recall.
     """
     _add_generate(studio, handout)
     _add_generate_stack(studio, handout)
@@ -126,7 +126,7 @@ def _add_watching(studio: "Studio") -> None:
 
 def _add_export(studio: "Studio", handout: Handout) -> None:
     def export_run(run_id: str, file_format: str) -> str:
-        """Write the adapter of a run as "safetensors", "diffusers", "peft" or "kohya" and return the file."""
+        """Write the adapter of a run as "safetensors", "diffusers", "peft", "kohya" or "svdiff" and return the file."""
         return str(handout.copy(studio.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
@@ -139,13 +139,32 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
         api_name="export_run",
     )
 
+    def export_base(run_id: str, file_format: str, strength: float) -> str:
+        """Merge a run into its base and return that as a file: "diffusers" (a zipped folder) or "checkpoint"."""
+        return str(handout.copy(studio.merge_into_base(run_id, file_format, strength=strength)[0]))
+
+    gr.Button(visible=False).click(
+        told_in_the_page(export_base),
+        inputs=[
+            gr.Textbox(visible=False, label="run_id"),
+            gr.Textbox("diffusers", visible=False, label="file_format"),
+            gr.Number(1.0, visible=False, label="strength"),
+        ],
+        outputs=gr.File(visible=False, label="file"),
+        api_name="export_base",
+    )
+
 
 def _add_compare(studio: "Studio", handout: Handout) -> None:
     def compare(
-        runs: list[str | None], across: str, values: list[Any], settings: dict[str, Any] | None
+        runs: list[str | list[dict[str, Any]] | None],
+        across: str,
+        values: list[Any],
+        settings: dict[str, Any] | None,
     ) -> tuple[str, str]:
         """Draw runs (null: the untouched base) across "prompts", "seeds" or "strengths"; a labelled PNG and its JSON.
 
+        A row may be a stack as ``generate_stack`` takes it; "second" are strengths of the second run of each.
         ``settings`` are fields of SampleConfig, such as prompt, seed or steps.
         """
         config = from_dict(SampleConfig, settings or {})

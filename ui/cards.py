@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.compare import STACK
 from pipelines.config import METHOD_CONFIGS
 from pipelines.runs import IMPORTED
 from pipelines.shifts import FORMAT as SHIFTS
@@ -13,12 +14,19 @@ from ui.markup import Handout, Html, element
 from ui.panels import duration, size_of
 from ui.view import WORDS
 
-METHODS = {name: cls.title for name, cls in METHOD_CONFIGS.items()} | {IMPORTED: "From a file"}
+METHODS = {name: cls.title for name, cls in METHOD_CONFIGS.items()} | {
+    IMPORTED: "From a file",
+    STACK: "Stack",
+}
 EXPORT_FORMATS = (
     ("Atelier (.safetensors)", "safetensors"),
     ("diffusers LoRA", "diffusers"),
     ("PEFT folder", "peft"),
     ("ComfyUI / kohya", "kohya"),
+)
+BASE_FORMATS = (
+    ("A diffusers folder (zip)", "diffusers"),
+    ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
 )
 SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
 MIXES = (

@@ -1,4 +1,4 @@
-"""The fourth page: runs and the untouched base side by side, from the same noise."""
+"""The fourth page: runs, stacks of two and the untouched base side by side, from the same noise."""
 
 import contextvars
 from collections.abc import Callable
@@ -6,24 +6,35 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.compare import MOST, column_head
 from pipelines.config import SampleConfig
-from ui import cards, form, panels
+from pipelines.stack import MAX_STRENGTH
+from ui import cards, form, panels, rows, stacking
 from ui.page import QUIET, Page
 from ui.shelf import Shelf
 from ui.stage import Values
 
-ACROSS = (("Prompts", "prompts"), ("Seeds", "seeds"), ("Strengths", "strengths"))
+ACROSS = (
+    ("Prompts", "prompts"),
+    ("Seeds", "seeds"),
+    ("Strengths", "strengths"),
+    ("Second run's strength", "second"),
+)
 SUBJECT = "{identifier} {class_noun}"
+OWN_WORDS = "{identifier} and {class_noun} become each run's own words."
 OPENING = {
     "prompts": f"a photo of a {SUBJECT}\na photo of a {SUBJECT} on the beach\na photo of a {SUBJECT} in the forest",
     "seeds": "0, 1, 2, 3",
     "strengths": "0, 0.5, 1, 1.5",
+    "second": "0, 0.5, 1, 1.5",
 }
 LABELS = {
     "prompts": "Prompts, one per line",
     "seeds": "Seeds, with commas between them",
-    "strengths": "Strengths, with commas between them",
+    "strengths": "Strengths of a whole row, with commas between them",
+    "second": "Strengths of the second run of each stack, with commas between them",
 }
+STACKED = ["stack_first", "stack_first_strength", "stack_second", "stack_second_strength", "stack_part"]
 OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "count")]
 
 
@@ -36,15 +47,27 @@ class Bench:
         self.handout = shelf.handout
 
     def refresh(self, compared: list[str]) -> Values:
-        """Offer the runs there are now."""
+        """Offer the runs there are now, and the stacks that were made of them."""
         names = self.shelf.names()
-        kept = [run for run in compared if run in names]
-        return {"compared": gr.update(choices=[(name, run) for run, name in names.items()], value=kept)}
+        kept = rows.kept(names, compared)
+        return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
+
+    def offer(self) -> Values:
+        """Offer the runs of which a stack can be made."""
+        runs = [(name, run) for run, name in self.shelf.names().items() if run]
+        return {name: gr.update(choices=runs) for name in ("stack_first", "stack_second")}
+
+    def add_stack(self, compared: list[str], **chosen: Any) -> Values:
+        """Make a row of two runs."""
+        row = rows.stacked(**{name.removeprefix("stack_"): value for name, value in chosen.items()})
+        return self.refresh([*(each for each in compared if each != row), row])
 
     def choose_columns(self, columns: str) -> Values:
-        """Turn the columns to prompts, seeds or strengths."""
+        """Turn the columns to prompts, seeds, strengths, or strengths of the second run."""
         return {
-            "values": gr.update(label=LABELS[columns], value=OPENING[columns]),
+            "values": gr.update(
+                label=LABELS[columns], value=OPENING[columns], info=OWN_WORDS if columns == "prompts" else ""
+            ),
             "compare_prompt": gr.update(visible=columns != "prompts"),
         }
 
@@ -70,17 +93,14 @@ class Bench:
             context.run(progress, (done, total), desc="Drawing", unit="pictures")
 
         made = self.studio.compare(
-            [run or None for run in compared], across=columns, values=asked, config=config, progress=tell
+            [rows.asked(row) for row in compared], across=columns, values=asked, config=config, progress=tell
         )
         names = [row["name"] for row in made["rows"]]
-        heads = [
-            str(value).replace(SUBJECT, "⟨subject⟩") if columns == "prompts" else f"{columns[:-1]} {value:g}"
-            for value in asked
-        ]
+        heads = [column_head(value, across=columns).replace(SUBJECT, "⟨subject⟩") for value in asked]
         alts = [[f"{name}, {head}" for head in heads] for name in names]
         pictures = cards.grid(made["cells"], names=names, heads=heads, alts=alts, handout=self.handout)
         told = "" if columns == "prompts" else compare_prompt.replace(SUBJECT, "⟨subject⟩")
-        under = [] if columns == "strengths" else ["strength 1"]
+        under = ["strength 1"] if columns in ("prompts", "seeds") else []
         under += [] if columns == "seeds" else [f"seed {config.seed}"]
         return {
             "grid": pictures,
@@ -136,18 +156,23 @@ def lay_out(page: Page) -> None:
                 value=opening,
                 multiselect=True,
                 label="Rows",
-                max_choices=8,
+                max_choices=MOST,
             )
+            _stack(page)
             named["columns"] = gr.Radio(list(ACROSS), value="prompts", label="Columns", elem_id="across")
             named["values"] = gr.Textbox(
                 OPENING["prompts"],
                 label=LABELS["prompts"],
                 lines=4,
                 max_lines=8,
-                info="{identifier} and {class_noun} become each run's own words.",
+                info=OWN_WORDS,
             )
             named["compare_prompt"] = gr.Textbox(
-                f"a photo of a {SUBJECT} on the beach", label="Prompt", max_lines=2, visible=False
+                f"a photo of a {SUBJECT} on the beach",
+                label="Prompt",
+                info=OWN_WORDS,
+                max_lines=2,
+                visible=False,
             )
             with gr.Accordion("Advanced", open=False):
                 made = form.widgets(sampling, OWN_FIELDS)
@@ -167,9 +192,27 @@ def lay_out(page: Page) -> None:
                 named["grid_json"] = gr.DownloadButton("Download the figures (JSON)", size="md")
 
 
+def _stack(page: Page) -> None:
+    """Make a row of two runs, a character and a style for example."""
+    named = page.named
+    strength: dict[str, Any] = {"minimum": 0, "maximum": MAX_STRENGTH, "value": 1.0, "step": 0.05}
+    parts = [choice for choice in stacking.CHOICES if choice[1] != stacking.OWN]
+    with gr.Accordion("Two runs in one row", open=False, elem_id="stack-row") as named["stack_row"]:
+        named["stack_first"] = gr.Dropdown([], label="A run", info="Its words fill the prompt.")
+        named["stack_first_strength"] = gr.Slider(**strength, label="Its strength")
+        named["stack_second"] = gr.Dropdown([], label="With", info="A style for your character, for example.")
+        named["stack_second_strength"] = gr.Slider(**strength, label="Strength of the second run")
+        named["stack_part"] = gr.Dropdown(parts, value="all", label="What of the second run is applied")
+        named["add_stack"] = gr.Button("Add this row", size="md")
+
+
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
     bench, named = Bench(page.shelf), page.named
+    page.on(named["stack_row"].expand, bench.offer, gives=["stack_first", "stack_second"], **QUIET)
+    page.on(
+        named["add_stack"].click, bench.add_stack, takes=["compared", *STACKED], gives=["compared"], **QUIET
+    )
     page.on(named["tab_compare"].select, bench.refresh, takes=["compared"], gives=["compared"], **QUIET)
     page.on(
         named["columns"].change,

@@ -7,8 +7,9 @@ import gradio as gr
 from pipelines.exchange import LOW_RANK
 from pipelines.lora_names import MAX_RANK
 from pipelines.shifts import RANKS
+from pipelines.stack import MAX_STRENGTH
 from ui import panels
-from ui.cards import EXPORT_FORMATS, MIXES
+from ui.cards import BASE_FORMATS, EXPORT_FORMATS, MIXES
 from ui.page import QUIET, WATCHED, Page
 from ui.replay import SPEEDS
 
@@ -19,7 +20,7 @@ TO_THE_DETAIL = (
 )
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
-    "lib_format", "lib_rank", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
+    "lib_format", "lib_rank", "merge_row", "merged", "merged_file", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
 ]  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def _detail(page: Page) -> None:
             named["lib_export"] = gr.Button("Write the file and read it back", size="md")
             named["verified"] = gr.HTML("")
             named["lib_exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+        _merge(page)
         _moved(page)
         _combine(page)
         with (
@@ -106,6 +108,19 @@ def _moved(page: Page) -> None:
             named["likeness"] = gr.HTML("")
 
 
+def _merge(page: Page) -> None:
+    """Write the base with this run merged into it."""
+    named = page.named
+    with gr.Accordion("Make a base of it", open=False) as named["merge_row"]:
+        named["merge_format"] = gr.Dropdown(list(BASE_FORMATS), value=BASE_FORMATS[0][1], label="Written as")
+        named["merge_strength"] = gr.Slider(
+            0.05, MAX_STRENGTH, value=1.0, step=0.05, label="Strength it is merged at"
+        )
+        named["merge"] = gr.Button("Merge and read it back", size="md")
+        named["merged"] = gr.HTML("")
+        named["merged_file"] = gr.File(label="The base", visible=False, interactive=False)
+
+
 def _combine(page: Page) -> None:
     """Make a new run from the shifts of this one and of another."""
     named = page.named
@@ -124,7 +139,7 @@ def _bring_in(page: Page) -> None:
     named = page.named
     with gr.Accordion("Bring one in", open=True, elem_id="load-lora", elem_classes="card"):
         named["lora"] = gr.File(
-            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch (.safetensors), or a zipped folder",
+            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch, a learned word (.safetensors), or a zipped folder",
             type="filepath",
             height=58,
             elem_id="import",
@@ -205,6 +220,12 @@ def _wire_in_and_out(page: Page) -> None:
     exported = ["lib_exported", "verified"]
     page.on(
         named["lib_export"].click, shelf.export, takes=["chosen", "lib_format", "lib_rank"], gives=exported
+    )
+    page.on(
+        named["merge"].click,
+        shelf.merge,
+        takes=["chosen", "merge_format", "merge_strength"],
+        gives=["merged", "merged_file"],
     )
     inspected = ["lora_facts", "add_row"]
     for event in (named["lora"].upload, named["lora"].clear):

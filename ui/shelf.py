@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.config import method_config, preset_names
 from pipelines.shifts import KIND
-from ui import cards, form, views
+from ui import cards, form, rows, views
 from ui.cards import EXPORT_FORMATS, SHIFT_FORMATS
 from ui.desk import own_fields, told_captions
 from ui.easel import Easel
@@ -65,7 +65,9 @@ class Shelf:
             "confirm_row": gr.update(visible=False),
             "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
             "lib_rank": gr.update(visible=formats is SHIFT_FORMATS),
-            **dict.fromkeys(("views", "spectrum", "likeness"), Html("")),
+            "merge_row": gr.update(open=False),
+            "merged_file": gr.update(value=None, visible=False),
+            **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),
             "moved": gr.update(open=False),
             "shift_row": gr.update(visible=False),
             "combine_row": gr.update(visible=row.get("kind") == KIND, open=False),
@@ -123,9 +125,10 @@ class Shelf:
     def to_compare(self, chosen: str, compared: list[str]) -> Values:
         """Turn to the page Compare, with this run among those compared."""
         kept = [run for run in compared if run != chosen]
-        choices = [(name, run) for run, name in self.names().items()]
+        names = self.names()
+        value = [*rows.kept(names, kept), chosen]
         return {
-            "compared": gr.update(choices=choices, value=[*kept, chosen]),
+            "compared": gr.update(choices=rows.choices(names, value), value=value),
             "tabs": gr.Tabs(selected="compare"),
         }
 
@@ -188,6 +191,14 @@ class Shelf:
         told = self.studio.verify_export(chosen, lib_format, rank=int(lib_rank))
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
+
+    def merge(self, chosen: str, merge_format: str, merge_strength: float) -> Values:
+        """Write the base with this run merged into it, and say what came of reading it back."""
+        path, told = self.studio.merge_into_base(chosen, merge_format, strength=merge_strength)
+        return {
+            "merged_file": gr.update(value=str(self.handout.copy(path)), visible=True),
+            "merged": cards.element("p", f"Read back: {told}", class_="verified", role="status"),
+        }
 
     def inspect(self, lora: str | None) -> Values:
         """Read the header of a LoRA file before it is taken in."""

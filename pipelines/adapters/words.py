@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, seat, unwrapped
 from pipelines.blocks import Strength, strength_at
+from pipelines.embeddings import MOST_VECTORS
 
 if TYPE_CHECKING:
     from pipelines.base import Base
 
 TABLE = "text_encoder.embeddings.token_embedding"
-MOST_TOKENS = 16
 
 
 class Words:
@@ -89,6 +89,13 @@ class Words:
         return (own + delta.detach()).cpu()
 
     @torch.no_grad()
+    def learn(self, vectors: Tensor) -> None:
+        """Take over learned rows, (n, C), such as :meth:`vectors` gives them."""
+        _, delta, own = self._live()
+        check_state({"vectors": vectors}, {"vectors": delta.shape})
+        delta.copy_(vectors.to(own.device) - own)
+
+    @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         """The change of the token embedding (vocabulary, C): sδ in the rows of the word, 0 elsewhere."""
         key = f"{TABLE}.weight"
@@ -110,9 +117,9 @@ class Words:
     def _build(self, base: "Base") -> None:
         weight = base_parameter(base, f"{TABLE}.weight").data.float()
         ids = token_ids(base, self.words)
-        if len(ids) > MOST_TOKENS:
+        if len(ids) > MOST_VECTORS:
             raise ValueError(
-                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_TOKENS}."
+                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_VECTORS}."
             )
         self._ids = torch.tensor(ids, device=weight.device)
         self._own = weight[self._ids]

@@ -1,15 +1,14 @@
-"""What can be told without drawing: costs, views, spectra, bases, and what is in photographs."""
+"""What can be told without drawing: views, spectra, bases, and what is in photographs."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipelines.checkpoints import describe_base
-from pipelines.config import SubjectConfig, from_dict, method_config
 from pipelines.costs import SIZES
 from pipelines.exchange import check_finished
 from pipelines.jobs import Job
@@ -20,23 +19,7 @@ from pipelines.shifts import KIND, correlation_of, shifted_layers, shifts_of
 
 
 class Facts(Core):
-    """What can be told without drawing: costs, views, spectra, bases, and what is in photographs."""
-
-    def cost(
-        self,
-        method: str,
-        config: SubjectConfig | Mapping[str, Any],
-        n_photos: int,
-        *,
-        base: str | None = None,
-    ) -> dict[str, Any]:
-        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
-        wanted = method_config(method)
-        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
-        facts = describe_base(base or self.base)
-        told = self.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
-        told["disk_mb"] += 0.1 * n_photos
-        return told
+    """What can be told without drawing: views, spectra, bases, and what is in photographs."""
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """Return what the run's method can show about its finished adapter; [] before there is one."""

@@ -22,6 +22,7 @@ from pipelines.exchange import (
 from pipelines.hub import fetch_lora
 from pipelines.jobs import Job
 from pipelines.lora_names import MAX_RANK
+from pipelines.merging import check_merge, write_merged
 from pipelines.rooms.core import Core
 
 
@@ -31,8 +32,9 @@ class Files(Core):
     def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
 
-        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped. Waits
-        for its turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
+        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped; spectral
+        shifts and learned words (textual inversion of diffusers, embeddings of A1111) come in the same way. Waits for its
+        turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
         """
         facts = describe_base(base or self.base)
         if facts["problem"]:
@@ -80,6 +82,24 @@ class Files(Core):
             return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
 
         return self._soon("export check", work)
+
+    def merge_into_base(
+        self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
+    ) -> tuple[Path, str]:
+        """Merge a run into its base and return that as a file of its own, with how it compares when it is read back.
+
+        ``format``: "diffusers", a zipped folder for ``StableDiffusionPipeline.from_pretrained``, or "checkpoint", one
+        .safetensors file (not of the embedded base). The base here stays as it was.
+        """
+        run = self.library.find(run_id)
+        checked = check_merge(run, format=format, strength=strength)
+        folder = self._outbox / secrets.token_hex(6)
+        folder.mkdir()
+
+        def work(job: Job) -> tuple[Path, str]:
+            return write_merged(run, format=format, strength=checked, folder=folder, shop=self._workshop(job))
+
+        return self._soon("merge", work, beside=run_id)
 
     def _write(self, run_id: str, format: str, *, rank: int) -> Path:
         check_format(format)

@@ -81,7 +81,7 @@ class Pictures(Core):
 
     def compare(
         self,
-        runs: Sequence[str | None],
+        runs: Sequence[str | Sequence[Mapping[str, Any]] | None],
         *,
         across: str,
         values: Sequence[Any],
@@ -90,20 +90,33 @@ class Pictures(Core):
     ) -> dict[str, Any]:
         """Draw runs (None: the untouched base) across "prompts", "seeds" or "strengths", a column from one noise.
 
+        Instead of a run's id a row may be a stack as :meth:`generate` takes it. "strengths" scale the whole row,
+        "second" are strengths of the second run of each stack alone.
         Returns ``grid`` (a labelled PNG), ``json``, ``cells`` (rows of PNG files that can be recalled) and ``rows`` (the
         table). Every picture waits for its own turn, so a run that trains meanwhile goes on between them.
         """
-        rows = [Row(run_id=run_id, run=self.library.find(run_id) if run_id else None) for run_id in runs]
-        spec = next((row.run.base["spec"] for row in rows if row.run is not None), self.base)
+        rows = [self._compared(run) for run in runs]
+        spec = next((row.runs[0].base["spec"] for row in rows if row.runs), self.base)
 
         def draw(cell: Cell) -> Path:
-            base = None if cell.run_id else spec
-            return self.generate(cell.config, run_id=cell.run_id, strength=cell.strength, base=base)[0]
+            stack = [
+                {"run": layer.run, "strength": layer.strength, "blocks": layer.blocks}
+                for layer in cell.layers
+            ]
+            return self.generate(cell.config, stack=stack, base=None if stack else spec)[0]
 
         folder = self._outbox / secrets.token_hex(6)
         return compare(
             rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
         )
+
+    def _compared(self, run: str | Sequence[Mapping[str, Any]] | None) -> Row:
+        layers = (
+            asked_stack(run)
+            if run is not None and not isinstance(run, str)
+            else asked_stack(None, run_id=run)
+        )
+        return Row(tuple(layers), tuple(self.library.find(layer.run) for layer in layers))
 
     def contributions(
         self,

@@ -74,6 +74,22 @@ class Training(Core):
         self.trainings.begin(run)
         return run.id
 
+    def cost(
+        self,
+        method: str,
+        config: SubjectConfig | Mapping[str, Any],
+        n_photos: int,
+        *,
+        base: str | None = None,
+    ) -> dict[str, Any]:
+        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
+        wanted = method_config(method)
+        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
+        facts = describe_base(base or self.base)
+        told = self.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
+        told["disk_mb"] += 0.1 * n_photos
+        return told
+
     def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
         """Stop a run after its current step, or ``when`` it has written its next "checkpoint".
 

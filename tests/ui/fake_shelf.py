@@ -2,15 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from pipelines.compare import STACK, row_name
 from pipelines.config import SampleConfig, from_dict, method_config, to_dict
 from pipelines.runs import Run, RunStore
+from pipelines.stack import asked_stack
 
 
 class FakeShelf:
@@ -95,7 +97,7 @@ class FakeShelf:
 
     def compare(
         self,
-        runs: Sequence[str | None],
+        runs: Sequence[str | Sequence[Mapping[str, Any]] | None],
         *,
         across: str,
         values: Sequence[Any],
@@ -104,14 +106,21 @@ class FakeShelf:
     ) -> dict[str, Any]:
         self.calls.append(("compare", (tuple(runs), across, tuple(values), config)))
         cells, rows = [], []
-        for index, run_id in enumerate(runs):
+        for index, asked in enumerate(runs):
+            layers = (
+                asked_stack(None, run_id=asked)
+                if asked is None or isinstance(asked, str)
+                else asked_stack(asked)
+            )
+            run_id = layers[0].run if layers else None
             cells.append([self._cell(run_id, across, value, config) for value in values])
             if progress:
                 progress((index + 1) * len(values), len(runs) * len(values))
             row = self._row(self._run(run_id)) if run_id else {}
             likeness = 0.62 if run_id else 0.0
             rows.append({
-                "run": run_id, "name": row.get("name", "Untouched base"), "method": row.get("method", ""),
+                "run": run_id, "name": row_name([(self._run(layer.run).name, layer) for layer in layers]),
+                "method": STACK if len(layers) > 1 else row.get("method", ""),
                 "trainable": row.get("trainable"), "bytes": row.get("bytes"), "seconds": row.get("seconds"),
                 "metrics": {
                     "likeness": {"value": likeness, "low": likeness - 0.06, "high": likeness + 0.05},
@@ -136,6 +145,14 @@ class FakeShelf:
     def verify_export(self, run_id: str, format: str, *, rank: int = 16) -> str:
         near = f"; a LoRA of rank {rank}, off by 3.0%" if self._run(run_id).method == "svdiff" else ""
         return f"128/128 keys, largest difference 0{near}"
+
+    def merge_into_base(
+        self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
+    ) -> tuple[Path, str]:
+        self.calls.append(("merge_into_base", (self._run(run_id).id, format, strength)))
+        path = self.root / f"{run_id}-merged.zip"
+        path.write_bytes(b"PK")
+        return path, "1130/1130 tensors, largest difference 0"
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """As the real Studio tells them: a heat map and bars for shifts, bars for a LoRA."""

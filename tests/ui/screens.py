@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # the pretended Studio
 from conftest import CHROMIUM, CHROMIUM_ARGS
 from fake_studio import FakeStudio
 
+from pipelines.config import ASSETS
 from ui.house import build
 from ui.markup import Handout
 from ui.theme import look
@@ -65,10 +66,11 @@ def take(page: Any, name: str, *, out: Path) -> None:
 
 @contextmanager
 def served() -> Iterator[tuple[str, FakeStudio]]:
-    """Serve the page on a pretended Studio with every example."""
+    """Serve the page on a pretended Studio with as many examples as are shipped."""
     handout = Handout()
     with tempfile.TemporaryDirectory() as folder:
-        studio = FakeStudio(Path(folder), step_s=0.01)
+        shipped = len(list((ASSETS / "examples").iterdir()))
+        studio = FakeStudio(Path(folder), step_s=0.01, examples=shipped)
         blocks = build(studio, handout)
         _, url, _ = blocks.queue(max_size=64).launch(
             **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],

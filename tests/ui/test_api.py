@@ -51,6 +51,8 @@ def test_a_run_from_photographs_to_export(client: Client, served: Served, photog
     )
     assert run_id in [run["id"] for run in client.predict(api_name="/list_runs")]
     assert Path(client.predict(run_id=run_id, file_format="kohya", api_name="/export_run")).exists()
+    whole = client.predict(run_id=run_id, file_format="diffusers", strength=0.5, api_name="/export_base")
+    assert Path(whole).suffix == ".zip"
     method, config, photos, _ = next(
         facts for name, facts in reversed(served.studio.calls) if name == "start"
     )
@@ -114,6 +116,11 @@ def test_runs_are_compared_and_a_picture_is_recalled(client: Client, served: Ser
         facts for name, facts in reversed(served.studio.calls) if name == "compare"
     )
     assert (runs, across, values, config.prompt) == ((None, example), "seeds", (3, 4), "a dog")
+    stack = [{"run": example, "strength": 0.5}]
+    client.predict(
+        runs=[stack], across="strengths", values=[1], settings={"prompt": "a dog"}, api_name="/compare"
+    )
+    assert next(facts for name, facts in reversed(served.studio.calls) if name == "compare")[0] == (stack,)
     drawn = client.predict(
         prompt="a cat", run_id=example, strength=1.0, settings={"seed": 9}, api_name="/generate"
     )

@@ -114,6 +114,55 @@ def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: 
     assert b'"atelier": 1' in Path(coming.value.path()).read_bytes()
 
 
+def test_a_method_shows_its_own_settings_and_trains_with_them(
+    visitor: Visitor, served: Served, pace: Any
+) -> None:
+    pace(0.01)
+    visitor.turn("train").choose("Ada")
+    page, own = visitor.page, visitor.page.locator("#advanced")
+    own.get_by_role("button", name="Advanced").click()
+    own.get_by_label("LoRA targets").wait_for()
+    _pick(page, "Method and preset", "SVDiff · Quick")
+    own.get_by_label("Which weights").wait_for()
+    own.get_by_label("LoRA targets").wait_for(state="hidden")
+    _pick(page, "Which weights", "UNet-CA")
+    known = len(starts(served))
+    page.click("#personalize")
+    visitor.until(lambda: len(starts(served)) > known)
+    method, config, _, _ = starts(served)[-1]
+    assert (method, config.subset) == ("svdiff", "UNet-CA")
+    own.get_by_role("button", name="Advanced").click()
+    assert not visitor.errors
+
+
+def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, served: Served) -> None:
+    run = served.studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Shifted")
+    run.append("state", state="done", message="")
+    visitor.turn("library")
+    page = visitor.page
+    page.get_by_label("Search").fill("shifted")
+    page.wait_for_function("document.querySelectorAll('.shelf-card').length === 1")
+    page.locator(".shelf-card").click()
+    visitor.see("#detail .facts :text('SVDiff')")
+    visitor.press("What moved")
+    assert visitor.see(".heat td[title='0.5']").inner_text() == "0.5"
+    assert visitor.see(".heat th:has-text('<b>Mid</b>')"), "a name is text, not markup"
+    assert page.locator("#detail .bars dd").all_inner_texts() == ["0.25", "1"]
+    _pick(page, "Spectrum of a layer", "unet.conv_in")
+    drawn = visitor.see("#detail [role=img][aria-label^='unet.conv_in, over the singular values']")
+    assert len(drawn.query_selector_all("polyline")) == 2
+    assert not visitor.errors
+    page.get_by_label("Search").fill("")
+    served.studio.delete(run.id)
+
+
+def _pick(page: Any, label: str, option: str) -> None:
+    """Choose from a list as a person does."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    page.wait_for_function("!document.querySelector('[role=option]')")  # the list fades out
+
+
 def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> None:
     visitor.turn("compare")
     visitor.press("Compare")
@@ -123,6 +172,28 @@ def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> Non
     with visitor.page.expect_download() as coming:
         visitor.press("Download the pictures (PNG)")
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert not visitor.errors
+
+
+def test_two_runs_share_a_row_of_the_comparison(visitor: Visitor, served: Served) -> None:
+    visitor.turn("compare")
+    page = visitor.page
+    visitor.press("Two runs in one row")
+    _pick(page, "A run", "Ada, shipped")
+    _pick(page, "With", "Biscuit, shipped")
+    visitor.press("Add this row")
+    visitor.see(".token:has-text('Ada, shipped + Biscuit, shipped')")
+    page.locator("#across").get_by_text("Second run's strength").click()
+    page.get_by_label("Strengths of the second run of each stack").wait_for()
+    visitor.press("Compare")
+    visitor.see("#grid-card th:has-text('Ada, shipped + Biscuit, shipped')")
+    visitor.see("#grid-card th:has-text('second run at 1.5')")
+    runs, across, values, _ = next(
+        facts for name, facts in reversed(served.studio.calls) if name == "compare"
+    )
+    assert [layer["strength"] for layer in runs[-1]] == [1.0, 1.0]
+    assert (across, values) == ("second", (0.0, 0.5, 1.0, 1.5))
+    visitor.press("Two runs in one row")
     assert not visitor.errors
 
 

@@ -10,7 +10,7 @@ from fake_studio import FakeStudio
 from PIL import Image
 
 from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
-from ui import cards, panels
+from ui import cards, panels, rows
 from ui.cards import MIXES
 from ui.compare import Bench, parsed
 from ui.desk import Desk, suited_steps
@@ -409,6 +409,15 @@ def test_sizes_are_said_as_a_person_would(count: float, text: str) -> None:
     assert cards.size_of(count) == text
 
 
+def test_a_run_becomes_a_base_that_is_read_back(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
+    values = shelf.merge(example(stage), "diffusers", 0.8)
+    assert "1130/1130 tensors, largest difference 0" in values["merged"]
+    assert Path(values["merged_file"]["value"]).suffix == ".zip"
+    assert studio.calls[-1] == ("merge_into_base", (example(stage), "diffusers", 0.8))
+    opened = shelf.detail(example(stage))
+    assert (opened["merged"], opened["merged_file"]["visible"]) == ("", False), "another run starts afresh"
+
+
 # Compare
 
 
@@ -437,6 +446,36 @@ def test_a_comparison_draws_every_cell_and_its_table(shelf: Shelf, stage: Stage,
         else next(facts for name, facts in reversed(studio.calls) if name == "compare")
     )
     assert (runs, across, columns, config.seed) == ((None, example(stage)), "strengths", (0.0, 1.0), 3)
+
+
+def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
+    bench = Bench(shelf)
+    first, second = (each["run"] for each in studio.examples()[:2])
+    parts = {
+        "stack_first": first,
+        "stack_first_strength": 1,
+        "stack_second_strength": 0.5,
+        "stack_part": "upper",
+    }
+    made = bench.add_stack(["", first], **parts, stack_second=second)["compared"]
+    row = made["value"][-1]
+    assert made["value"] == ["", first, row]
+    assert dict((value, label) for label, value in made["choices"])[row].endswith("at 0.5, by blocks")
+    assert bench.add_stack(made["value"], **parts, stack_second=second)["compared"]["value"] == made["value"]
+    turned = shelf.to_compare(second, made["value"])["compared"]
+    assert turned["value"] == ["", first, row, second]
+    assert row in [value for _, value in turned["choices"]]
+    assert "" not in [run for _, run in bench.offer()["stack_first"]["choices"]]
+    drawn = bench.compare(["", row], "second", "0, 1", "a photo of a {class_noun}", lambda *_, **__: None)
+    assert "second run at 1" in drawn["grid"]
+    asked = next(facts for name, facts in reversed(studio.calls) if name == "compare")[0]
+    assert asked[0] is None
+    assert [layer["strength"] for layer in asked[1]] == [1.0, 0.5]
+    assert asked[1][1]["blocks"] == "1,0,0,0,0,0,0,0,1"
+    gone = rows.choices({"": "Untouched base", first: "Ada"}, [row])
+    assert [value for _, value in gone] == ["", first], "a stack goes with its run"
+    with pytest.raises(ValueError, match="choose both"):
+        bench.add_stack([], **parts, stack_second=None)
 
 
 def test_what_cannot_be_compared_is_said(shelf: Shelf) -> None:

@@ -19,6 +19,7 @@ PUBLIC = {
     "train_stop",
     "list_runs",
     "export_run",
+    "export_base",
     "compare",
     "recall",
     "experiment_start",
