@@ -28,6 +28,10 @@ FIELDS = {
     for kind, cls in CONFIGS.items()
     for name, widget in fields_of(kind).items()
 }
+FIELDS |= {
+    "methods_prompts": "a photo of a {subject}",
+    "blocks_prompts": "a {subject}{style}",
+}  # fewer pictures
 
 
 @pytest.fixture
