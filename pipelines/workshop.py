@@ -20,6 +20,7 @@ from pipelines.config import SampleConfig
 from pipelines.gate import Gate
 from pipelines.metrics import Encoders, load_encoders
 from pipelines.sample import Samples, sample
+from pipelines.threads import settle_threads
 from pipelines.train import Step
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Workshop:
                 del self._bases[idle[0]]
             with self._gate.alone():
                 base = load_base(spec, device=usable(self.device))
+                settle_threads(base)
         self._bases[spec] = base
         return base
 
