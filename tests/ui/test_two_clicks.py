@@ -24,8 +24,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"ATELIER_HOME": str(tmp_path / "home")}
-    environment.pop("OMP_NUM_THREADS", None)
+    # one thread: another process of the suite drives a browser of its own meanwhile, and waits for it with a clock
+    environment = os.environ | {"ATELIER_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
         cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
