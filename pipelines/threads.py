@@ -21,16 +21,18 @@ GAIN = 1.15  # more threads must be so many times faster, or the others are left
 TRIES = 3
 
 
-def settle_threads(base: "Base") -> int:
-    """Let the calling thread compute on as many cores as suit a base on the CPU, and return how many.
+def threads_for(base: "Base", *, most: int) -> int:
+    """Return on how many threads, of ``most``, a base computes fastest on the CPU; the caller sets them.
 
-    Never more than it has now; left alone on other devices and with a large base.
+    ``most`` on other devices and for a large base.
     """
-    most = torch.get_num_threads()
     if base.device.type != "cpu" or most == 1 or sum(each.numel() for each in base.unet.parameters()) > LARGE:
         return most
-    chosen = fastest(lambda count: _seconds(base, count), most=most)
-    torch.set_num_threads(chosen)
+    before = torch.get_num_threads()
+    try:
+        chosen = fastest(lambda count: _seconds(base, count), most=most)
+    finally:
+        torch.set_num_threads(before)
     log.info("%s computes on %d of %d threads", base.name, chosen, most)
     return chosen
 

@@ -20,7 +20,7 @@ from pipelines.config import SampleConfig
 from pipelines.gate import Gate
 from pipelines.metrics import Encoders, load_encoders
 from pipelines.sample import Samples, sample
-from pipelines.threads import settle_threads
+from pipelines.threads import threads_for
 from pipelines.train import Step
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Workshop:
         self.learning: Learning | None = None
         self._gate = gate if gate is not None else Gate()
         self._bases: dict[str, Base] = {}
+        self._most_threads = torch.get_num_threads()
+        self._threads: dict[str, int] = {}  # by base, as measured when it was loaded
         self._adapters: dict[tuple[Path, int, int, str], Adapter] = {}
         self._encoders: dict[str, Encoders | None] = {}
 
@@ -62,8 +64,9 @@ class Workshop:
                 del self._bases[idle[0]]
             with self._gate.alone():
                 base = load_base(spec, device=usable(self.device))
-                settle_threads(base)
+                self._threads[spec] = threads_for(base, most=self._most_threads)
         self._bases[spec] = base
+        torch.set_num_threads(self._threads.get(spec, self._most_threads))
         return base
 
     def adapter(self, path: Path, base: Base) -> Adapter:

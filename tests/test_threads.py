@@ -1,21 +1,12 @@
 """How many threads a base computes on."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from pipelines import threads
+from pipelines import threads, workshop
 from pipelines.base import Base
-from pipelines.threads import fastest, settle_threads
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+from pipelines.threads import fastest, threads_for
+from pipelines.workshop import Workshop
 
 
 @pytest.mark.parametrize(
@@ -36,21 +27,33 @@ def test_one_thread_is_not_tried_out() -> None:
     assert fastest({1: 1.0}.__getitem__, most=1) == 1
 
 
-def test_a_base_settles_on_what_is_faster(
-    base: Base, two_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_settles_on_what_is_faster(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_seconds", lambda base, count: {1: 1.0, 2: 3.0}[count])
-    assert settle_threads(base) == 1
-    assert torch.get_num_threads() == 1
+    before = torch.get_num_threads()
+    assert threads_for(base, most=2) == 1
+    assert torch.get_num_threads() == before
 
 
-def test_the_trial_is_a_real_step_and_leaves_no_trace(base: Base, two_threads: None) -> None:
+def test_the_trial_is_a_real_step_and_leaves_no_trace(base: Base) -> None:
     assert threads._seconds(base, 1) > 0
     assert all(parameter.grad is None for parameter in base.unet.parameters())
 
 
-def test_a_large_base_keeps_every_core(
-    base: Base, two_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_base_keeps_every_core(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "LARGE", 0)
-    assert settle_threads(base) == 2
+    assert threads_for(base, most=2) == 2
+
+
+def test_every_base_has_its_own_threads(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small base on one thread does not take the cores from a large one that is used next."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(workshop, "load_base", lambda spec, device: base)
+    monkeypatch.setattr(workshop, "threads_for", lambda base, most: chosen.pop(0))
+    chosen = [1, 2]
+    shop = Workshop("cpu")
+    try:
+        for spec, count in (("small", 1), ("large", 2), ("small", 1), ("large", 2)):
+            shop.base(spec)
+            assert torch.get_num_threads() == count, spec
+    finally:
+        torch.set_num_threads(before)
