@@ -9,9 +9,7 @@ TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
 }
 
 
-def assert_close(
-    actual: torch.Tensor, expected: torch.Tensor, *, dtype: torch.dtype | None = None, times: float = 1.0
-) -> None:
-    """Compare in float32 with the tolerance of ``dtype``, by default that of ``expected``; ``times`` widens its atol."""
+def assert_close(actual: torch.Tensor, expected: torch.Tensor, *, dtype: torch.dtype | None = None) -> None:
+    """Compare in float32 with the tolerance of ``dtype``, by default that of ``expected``."""
     rtol, atol = TOLERANCES[dtype or expected.dtype]
-    torch.testing.assert_close(actual.float(), expected.float(), rtol=rtol, atol=times * atol)
+    torch.testing.assert_close(actual.float(), expected.float(), rtol=rtol, atol=atol)
