@@ -31,18 +31,26 @@ def card(run: Run, *, step: int) -> str:
     return "\n".join(lines)
 
 
-def file_facts(run: Run) -> dict[str, str]:
-    """Return what a LoRA's file says of itself, under the keys that ComfyUI, A1111 and kohya's scripts show."""
+def modelspec(run: Run, *, kind: str, description: str) -> dict[str, str]:
+    """Return what a file says of itself under ModelSpec's keys; ``kind`` follows the base's architecture, "/lora"."""
     embedded = run.base["family"] == EMBEDDED
-    base = run.base.get("name") or Path(run.base["spec"]).name
-    words = (run.config.get("identifier"), run.config.get("class_noun"))
+    words = (str(run.config.get(name) or "") for name in ("identifier", "class_noun"))
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "atelier-embedded/lora" if embedded else "stable-diffusion-v1/lora",
+        "modelspec.architecture": ("atelier-embedded" if embedded else "stable-diffusion-v1") + kind,
         "modelspec.implementation": "diffusers",
         "modelspec.title": run.name,
         "modelspec.trigger_phrase": " ".join(word for word in words if word),
-        "modelspec.description": FITS_EMBEDDED if embedded else f"Made with Atelier for {base}.",
+        "modelspec.description": description,
+    }
+
+
+def file_facts(run: Run) -> dict[str, str]:
+    """Return what a LoRA's file says of itself, under the keys that ComfyUI, A1111 and kohya's scripts show."""
+    base = run.base.get("name") or Path(run.base["spec"]).name
+    fits = FITS_EMBEDDED if run.base["family"] == EMBEDDED else f"Made with Atelier for {base}."
+    return {
+        **modelspec(run, kind="/lora", description=fits),
         "ss_output_name": run.name,
         "ss_sd_model_name": base,
     }

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.card import modelspec
 from pipelines.checkpoints import EMBEDDED, locate, read_json
 from pipelines.exchange import check_finished
 from pipelines.runs import Run, write_atomic, write_json
@@ -74,17 +75,8 @@ def write_merged(run: Run, *, format: str, strength: float, folder: Path, shop: 
 
 def _facts(run: Run, base: Base, *, strength: float) -> dict[str, str]:
     """What the file says of itself, under ModelSpec's keys."""
-    words = (str(run.config.get(name, "")) for name in ("identifier", "class_noun"))
-    embedded = base.family == EMBEDDED
-    return {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "atelier-embedded" if embedded else "stable-diffusion-v1",
-        "modelspec.implementation": "diffusers",
-        "modelspec.prediction_type": "epsilon",
-        "modelspec.title": run.name,
-        "modelspec.trigger_phrase": " ".join(word for word in words if word),
-        "modelspec.description": f"{base.name} with {run.name} ({run.method}) merged into it at {strength:g}.",
-    }
+    told = f"{base.name} with {run.name} ({run.method}) merged into it at {strength:g}."
+    return {**modelspec(run, kind="", description=told), "modelspec.prediction_type": "epsilon"}
 
 
 def _check_room(folder: Path, base: Base, *, copies: int) -> None:

@@ -11,7 +11,6 @@ import gradio as gr
 from pipelines.config import Checked, SubjectConfig
 from pipelines.experiments.methods import CANDIDATES
 from pipelines.experiments.settings import CONFIGS, ExperimentConfig
-from recipes.style_pictures import style_pictures
 from ui import form, panels, results
 from ui.markup import Handout, Html, element
 from ui.panels import duration
@@ -168,6 +167,8 @@ class Lab:
     @contextmanager
     def _style_of(self, style: str, files: list[str] | None, *, wanted: bool) -> Iterator[dict[str, Any]]:
         """Give the pictures of a style: one's own, or drawn for the occasion by the illustrator."""
+        from recipes.style_pictures import style_pictures  # the illustrator: not before it draws
+
         if not wanted or style == OWN_STYLE:
             yield {"style_paths": [Path(file) for file in files or []]} if wanted else {}
             return

@@ -9,9 +9,9 @@ with these statistics in 86 %; in the identity encoder, which learns to overlook
 
 A picture's score is its place along the way from plain pictures to the style's (Fisher's discriminant with a diagonal
 covariance): mere nearness would also reward whoever looks less like the base's own pictures, in whatever respect. Plain
-are the base's pictures and the character's photographs; what tells these two from each other, the character, its colours,
-the sharpness of a photograph, is taken out of the way, so that to show the character is no style. The scale is made for one style against plain
-pictures: another style with lines as hard may score as high.
+are the base's pictures and the character's photographs; what tells these two from each other, the character, its
+colours, the sharpness of a photograph, is taken out of the way, so that to show the character is no style. The scale is
+made for one style against plain pictures: another style with lines as hard may score as high.
 """
 
 from collections.abc import Sequence
