@@ -58,7 +58,8 @@ def heat_map(state: Mapping[str, Tensor]) -> View:
     return View(
         title="Which singular values moved",
         kind="heat",
-        help="Mean size of the shifts, |δ|, of the layers of a kind; the largest singular values on the left.",
+        help="Mean size of the shifts, |δ|, of the layers of a kind; the largest of the singular values that move "
+        "are on the left.",
         rows=rows,
         columns=[f"{100 * bin // BINS} %" for bin in range(BINS)],
         cells=[[None if value != value else value for value in row] for row in cells],

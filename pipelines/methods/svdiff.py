@@ -20,6 +20,7 @@ def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:
     return Spectral(
         subset=config.subset,
         text_encoder=config.text_encoder,
+        rank=config.rank,
         batch=config.batch_size * (2 if config.prior_preservation else 1),
         norm_rate=config.norm_learning_rate / config.learning_rate,
     )

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters.core import injected, load_adapter, save_adapter
 from pipelines.adapters.spectral import SUBSETS, Spectral, float_count
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
+from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
 from pipelines.costs import SIZES, Costs
 from pipelines.data import Moments, Photos
 from pipelines.methods import METHODS
@@ -48,9 +48,12 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(told)
         text_encoder = CLIPTextModel(CLIPTextConfig(**words))
+    ranks = [SVDiffConfig(singular_values=name).rank for name in SPECTRAL_RANKS]
+    assert ranks == [0, 1, 4, 16, 64, 256]
     for subset in SUBSETS:
-        assert SIZES[family].shifts[subset] == float_count(unet, subset), subset
-    assert SIZES[family].text_shifts == float_count(text_encoder)
+        counts = tuple(float_count(unet, subset, rank) for rank in ranks)
+        assert SIZES[family].shifts[subset] == counts, subset
+    assert SIZES[family].text_shifts == tuple(float_count(text_encoder, rank=rank) for rank in ranks)
     costs = Costs(tmp_path)
     small, whole = (
         costs.estimate(dataclasses.replace(CONFIG, subset=subset), spec="embedded", family=family)
@@ -62,11 +65,17 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
 
 def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
     config = dataclasses.replace(
-        CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2
-    )
+        CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2,
+        singular_values="4",
+    )  # fmt: skip
     adapter = METHOD.adapter(base, config)
     assert isinstance(adapter, Spectral)
-    assert (adapter.subset, adapter.text_encoder, adapter.norm_rate) == ("UNet-1D", True, 2.0**-7)
+    assert (adapter.subset, adapter.text_encoder, adapter.norm_rate, adapter.rank) == (
+        "UNet-1D",
+        True,
+        2.0**-7,
+        4,
+    )
     weights = adapter.weights(base)
     assert {key.partition(".")[0] for key in weights} == {"unet", "text_encoder"}
     assert all(weight.dim() == 1 for key, weight in weights.items() if key.startswith("unet."))
@@ -139,7 +148,7 @@ def test_a_run_takes_the_weights_apart_once_and_ends_with_its_shifts(trained, ba
     assert sum(name.endswith(".delta") for name in header) == 64
     assert header["__metadata__"]["subset"] == "UNet-CA"
     (row,) = studio.list_runs()
-    assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"]
+    assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"][0]
     assert any(delta.any() for delta in load_adapter(path, base).state_dict().values())
 
 
