@@ -5,6 +5,7 @@ What a header tells is told without torch; the rest imports it when it is called
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import zipfile
@@ -241,7 +242,23 @@ def correlation_of(runs: Sequence[Run]) -> View:
     told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
     if len({header["base_hash"] for _, header in told}) > 1:
         raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
-    return likeness([run.name for run in runs], [state for state, _ in told])
+    return likeness([run.name for run in runs], [state for state, _ in told], _subjects(runs))
+
+
+def _subjects(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of each subject's runs, where one of several subjects was learned at more than one learning rate.
+
+    A subject is what the same photographs show; [] where there is nothing to put together.
+    """
+    found: dict[object, list[int]] = {}
+    for place, run in enumerate(runs):
+        photos = sorted((run.path / "photos").glob("*.png"))
+        seen = tuple(hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos)
+        found.setdefault(seen or place, []).append(place)
+    groups = list(found.values())
+    rates = [[runs[place].config.get("learning_rate") for place in group] for group in groups]
+    apart = all(len(set(group)) == len(group) for group in rates)
+    return groups if apart and 1 < len(groups) < len(runs) else []
 
 
 def combine(

@@ -255,6 +255,36 @@ def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     studio.delete(again)
 
 
+def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp_path: Path) -> None:
+    """The paper's matrix: a row for each subject, learned twice from the same photographs; a stranger stands alone."""
+    studio, _ = trained
+    about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
+    adapter = Spectral(subset="Mid-CA")
+    adapter.inject(base).remove()
+    directions = {"one": (1.0, 0.0), "two": (0.6, 0.8), "other": (0.0, 1.0)}
+    made = {}
+    for name, (first, second) in directions.items():
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter.zero_()
+                parameter[:2] = torch.tensor([first, second])
+        config = to_dict(CONFIG) | {"learning_rate": 0.003 if name == "two" else 0.001}
+        with studio.store.draft("svdiff", config, about, name=name) as run:
+            (run.path / "photos").mkdir()
+            (run.path / "photos" / "00.png").write_bytes(b"another" if name == "other" else b"same")
+            save_adapter(run.file("adapter.safetensors"), adapter, extra={})
+            run.append("state", state="done", message="")
+        made[name] = run.id
+    alike = studio.correlation(list(made.values()))
+    assert alike["rows"] == alike["columns"] == ["one / two", "other"]
+    assert [value for row in alike["cells"] for value in row] == pytest.approx([0.6, 0.4, 0.4, 1.0])
+    assert "different learning rates" in alike["help"]
+    pair = studio.correlation([made["one"], made["two"]])
+    assert pair["rows"] == ["one", "two"], "of one subject alone run by run"
+    for run_id in made.values():
+        studio.delete(run_id)
+
+
 def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> None:
     studio, run_id = trained
 
