@@ -64,7 +64,7 @@ def test_what_a_list_stands_for():
 
 
 def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
-    seventeen = [str(1 + index / 20) for index in range(17)]
+    seventeen = [str(1.05 + index / 20) for index in range(17)]
     numbers = dict(zip(LISTS[17], seventeen, strict=True))
     short = BlockStrengths.parse(",".join(seventeen))
     long = BlockStrengths.parse(",".join(numbers.get(place, "0.3") for place in LISTS[26]))
@@ -73,6 +73,13 @@ def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
     for key in (*attention, "text_encoder.encoder.layers.0.mlp.fc1"):
         assert short.at(key) == long.at(key) >= 1.0
     assert len({short.at(key) for key in attention}) == 16
+    assert (
+        long.format(17, plain=True) == short.format(17) == ",".join(f"{float(each):g}" for each in seventeen)
+    )
+    with pytest.raises(ValueError, match="17 values cannot say"):
+        long.format(17)
+    with pytest.raises(ValueError, match="25 values cannot say"):
+        long.format(25, plain=True)  # the text encoder is not at 1
 
 
 @pytest.mark.parametrize(
