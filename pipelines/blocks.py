@@ -136,7 +136,7 @@ class BlockStrengths:
             raise ValueError(f"There is no list of {count} block weights; choose 9, 17, 25 or 26.")
         mine = dict(zip((TEXT, *POSITIONS), self.values, strict=True))
         by_block = {block_of(place): mine[place] for place in POSITIONS}
-        text = ",".join(f"{(mine | by_block)[place]:g}" for place in LISTS[count])
+        text = ",".join(_written((mine | by_block)[place]) for place in LISTS[count])
         again = dict(zip(mine, type(self).parse(text).values, strict=True))
         if any(again[place] != mine[place] for place in (LISTS[17] if plain else mine)):
             raise ValueError(
@@ -255,6 +255,12 @@ Strength = float | BlockStrengths
 def strength_at(strength: Strength, key: str) -> float:
     """Return how strongly a layer is changed, by a strength for all or one for each block."""
     return strength.at(key) if isinstance(strength, BlockStrengths) else strength
+
+
+def _written(value: float) -> str:
+    """Return the shortest text that is read as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _number(entry: str) -> float:
