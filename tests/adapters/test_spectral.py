@@ -16,6 +16,7 @@ from pipelines.adapters.core import base_parameter, injected, merged, read_tenso
 from pipelines.adapters.low_rank import low_rank, nearest_product
 from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
 from pipelines.adapters.spectrum import Factors, Spectra, decompose, matrix, shard_of
+from pipelines.base import load_base
 from pipelines.config import ASSETS
 from pipelines.svdiff_files import read_svdiff, write_svdiff
 from tests.adapters.test_contract import ROWS, disturb, predict, trained
@@ -99,6 +100,26 @@ def test_every_subset_starts_as_the_base_and_is_merged_and_removed_exactly(base,
     with merged(base, [(adapter, 1.0)]):
         assert_close(predict(base), live)
     assert not torch.equal(live, untouched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_zero_shift_of_wide_layers_is_the_base_in_half_precision(wide, dtype):
+    """The shifts' own products are float32, and what they add is rounded once: at 0 nothing."""
+    half = load_base("embedded", device="cpu", dtype=dtype)
+    untouched = predict(half)
+    for batch in (1, 64):
+        with injected(Spectral(text_encoder=True, batch=batch), half) as adapter:
+            assert all(
+                shift.gain.dtype == torch.float32
+                for shift in adapter.shifts.values()
+                if shift.gain is not None
+            )
+            assert torch.equal(predict(half), untouched)
+            disturb(adapter)
+            adapter.materialise()
+            assert not torch.equal(predict(half), untouched)
+        assert torch.equal(predict(half), untouched)
 
 
 def test_wide_layers_take_every_form_and_learn_what_narrow_ones_do(base, kept, monkeypatch):
