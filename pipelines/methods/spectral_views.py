@@ -54,15 +54,30 @@ def heat_map(state: Mapping[str, Tensor]) -> View:
         found.setdefault(group_of(key), []).append(_binned(state[f"{key}{ENDING}"].abs()))
     order = {label: place for place, label in enumerate(dict.fromkeys((*PLACES.values(),)))}
     rows = sorted(found, key=lambda group: (order[group.partition(",")[0]], group))
-    cells = [torch.stack(found[group]).nanmean(dim=0).tolist() for group in rows]
-    return View(
+    return _heat(
+        {group: torch.stack(found[group]).nanmean(dim=0) for group in rows},
         title="Which singular values moved",
+        told="Mean size of the shifts, |δ|, of the layers of a kind",
+    )
+
+
+def by_layer(state: Mapping[str, Tensor]) -> View:
+    """Return the heat map of the paper: the same for every layer by itself."""
+    return _heat(
+        {key: _binned(state[f"{key}{ENDING}"].abs()) for key in matrices(list(state))},
+        title="Layer by layer",
+        told="Size of the shifts, |δ|, of each layer",
+    )
+
+
+def _heat(rows: Mapping[str, Tensor], *, title: str, told: str) -> View:
+    return View(
+        title=title,
         kind="heat",
-        help="Mean size of the shifts, |δ|, of the layers of a kind; the largest of the singular values that move "
-        "are on the left.",
-        rows=rows,
+        help=f"{told}; the largest of the singular values that move are on the left.",
+        rows=list(rows),
         columns=[f"{100 * bin // BINS} %" for bin in range(BINS)],
-        cells=[[None if value != value else value for value in row] for row in cells],
+        cells=[[None if value != value else value for value in row.tolist()] for row in rows.values()],
     )
 
 

@@ -8,7 +8,7 @@ from pipelines.adapters.spectral import Spectral
 from pipelines.adapters.spectrum import Spectra, cache_folder
 from pipelines.config import SVDiffConfig
 from pipelines.methods.core import Method, View
-from pipelines.methods.spectral_views import by_group, heat_map
+from pipelines.methods.spectral_views import by_group, by_layer, heat_map
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def views(run: Any) -> list[View]:
     if not path.is_file():
         return []
     state, header = read_tensors(path)
-    return [heat_map(state), by_group(state)] if header.get("kind") == Spectral.kind else []
+    kind = header.get("kind")
+    return [heat_map(state), by_group(state), by_layer(state)] if kind == Spectral.kind else []
 
 
 METHOD = Method(

@@ -17,7 +17,7 @@ from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleCon
 from pipelines.costs import SIZES, Costs
 from pipelines.data import Moments, Photos
 from pipelines.methods import METHODS
-from pipelines.methods.spectral_views import by_group, heat_map, spectrum
+from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
 from pipelines.studio import Studio
 from pipelines.train import TrainState, train
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
@@ -227,6 +227,12 @@ def test_views_say_which_singular_values_moved(base) -> None:
     assert all(len(row) == len(heat.columns) for row in heat.cells)
     moved = [(heat.rows[y], x) for y, row in enumerate(heat.cells) for x, value in enumerate(row) if value]
     assert moved == [("Mid, cross-attention", 0)], "the largest one of one layer"
+    layers = by_layer(state)
+    moved = {
+        (layers.rows[y], x) for y, row in enumerate(layers.cells) for x, value in enumerate(row) if value
+    }
+    assert moved == {(key, 0)}
+    assert set(layers.rows) == {name for name, shift in adapter.shifts.items() if shift.factors is not None}
     bars = by_group(state).values
     assert {label for label, value in bars.items() if value} == {"Mid"}
     assert "Mid, norms" in bars
@@ -240,7 +246,7 @@ def test_views_say_which_singular_values_moved(base) -> None:
 
 def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     studio, run_id = trained
-    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars"]
+    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars", "heat"]
     layers = studio.shifted_layers(run_id)
     assert len(layers) == 64
     view = studio.spectrum(run_id, layers[0])
