@@ -7,6 +7,7 @@ OUT11, which kohya's scripts and A1111's "LoRA block weight" count; A1111 puts B
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -33,6 +34,11 @@ LISTS = {  # how many values -> what they stand for
     26: (TEXT, *POSITIONS),
 }
 XL_LISTS = (12, 20)
+PROGRAMS = {  # a list's name elsewhere -> how many values, and whether it is one for a plain LoRA
+    "A1111, LoRA (17)": (17, True),
+    "A1111, LoCon (26)": (26, False),
+    "kohya (25)": (25, False),
+}
 
 
 def position(key: str) -> str:
@@ -121,18 +127,30 @@ class BlockStrengths:
         rest = 0.0 if len(numbers) == 17 else 1.0
         return cls(tuple(told.get(place, rest) for place in (TEXT, *POSITIONS)))
 
-    def format(self, count: int = 26) -> str:
-        """Write the list of ``count`` values. ValueError when a list of that length cannot say it."""
+    def format(self, count: int = 26, *, plain: bool = False) -> str:
+        """Write the list of ``count`` values. ValueError when a list of that length cannot say it.
+
+        ``plain`` writes it for a LoRA of the attention alone, which has nothing where a list of 17 says nothing.
+        """
         if count not in LISTS:
             raise ValueError(f"There is no list of {count} block weights; choose 9, 17, 25 or 26.")
         mine = dict(zip((TEXT, *POSITIONS), self.values, strict=True))
         by_block = {block_of(place): mine[place] for place in POSITIONS}
-        text = ",".join(f"{(mine | by_block)[place]:g}" for place in LISTS[count])
-        if type(self).parse(text).values != self.values:
+        text = ",".join(_written((mine | by_block)[place]) for place in LISTS[count])
+        again = dict(zip(mine, type(self).parse(text).values, strict=True))
+        if any(again[place] != mine[place] for place in (LISTS[17] if plain else mine)):
             raise ValueError(
                 f"{count} values cannot say these block weights (a list of 26 can); write the longer list."
             )
         return text
+
+    def elsewhere(self) -> dict[str, str]:
+        """Return the lists of other programs that can say it, by what they are called there."""
+        found = {}
+        for name, (count, plain) in PROGRAMS.items():
+            with suppress(ValueError):
+                found[name] = self.format(count, plain=plain)
+        return found
 
     def times(self, strength: float) -> Self:
         """Return the strengths with another over all of them."""
@@ -237,6 +255,12 @@ Strength = float | BlockStrengths
 def strength_at(strength: Strength, key: str) -> float:
     """Return how strongly a layer is changed, by a strength for all or one for each block."""
     return strength.at(key) if isinstance(strength, BlockStrengths) else strength
+
+
+def _written(value: float) -> str:
+    """Return the shortest text that is read as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _number(entry: str) -> float:

@@ -296,6 +296,7 @@ SPECTRAL_SUBSETS = (
     "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
     "Up-Blocks", "Down-Blocks", "Mid-Block", "Up-CA", "Down-CA", "Mid-CA",
 )  # fmt: skip
+SPECTRAL_RANKS = ("all", "1", "4", "16", "64", "256")
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,12 @@ class SVDiffConfig(SubjectConfig):
         help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
         choices=SPECTRAL_SUBSETS,
     )
+    singular_values: str = knob(
+        SPECTRAL_RANKS[0],
+        label="Singular values",
+        help="How many of each weight move, the largest first; fewer is a smaller file.",
+        choices=SPECTRAL_RANKS,
+    )
     norm_learning_rate: float = knob(
         1e-6,
         label="Norm learning rate",
@@ -317,6 +324,11 @@ class SVDiffConfig(SubjectConfig):
         low=1e-9,
         high=1e-1,
     )
+
+    @property
+    def rank(self) -> int:
+        """How many singular values of each weight move; 0 is all of them."""
+        return 0 if self.singular_values == SPECTRAL_RANKS[0] else int(self.singular_values)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.checkpoints import read_header
 from pipelines.config import (
     ASSETS,
-    SPECTRAL_SUBSETS,
+    SPECTRAL_RANKS,
     BlockLoRAConfig,
     DreamBoothConfig,
     SubjectConfig,
@@ -54,8 +54,8 @@ class Size:
     block_values: Mapping[
         str, tuple[float, float, float]
     ]  # per rank of each block, as BlockPlan.values takes them
-    shifts: dict[str, int]  # spectral shifts of the UNet, by subset
-    text_shifts: int
+    shifts: dict[str, tuple[int, ...]]  # spectral shifts of the UNet, by subset, for each of SPECTRAL_RANKS
+    text_shifts: tuple[int, ...]
     factors_mb: float  # singular vectors of all weights, float32
 
 
@@ -85,14 +85,21 @@ SIZES = {
             "Out2": (6912e-6, 1136e-6, 6064e-6),
             "Out3": (3840e-6, 800e-6, 3072e-6),
         },
-        shifts=dict(
-            zip(
-                SPECTRAL_SUBSETS,
-                (24_772, 3_840, 1_920, 7_472, 11_200, 6_100, 14_048, 8_416, 2_080, 2_112, 1_408, 320),
-                strict=True,
-            )
-        ),
-        text_shifts=3_368,
+        shifts={
+            "UNet": (24_772, 7_754, 8_600, 11_972, 22_836, 24_772),
+            "UNet-CA": (3_840, 64, 256, 1_024, 3_456, 3_840),
+            "UNet-CA-KV": (1_920, 32, 128, 512, 1_728, 1_920),
+            "UNet-1D": (7_472, 7_472, 7_472, 7_472, 7_472, 7_472),
+            "UNet-2D": (11_200, 184, 736, 2_944, 9_984, 11_200),
+            "UNet-4D": (6_100, 98, 392, 1_556, 5_380, 6_100),
+            "Up-Blocks": (14_048, 4_575, 5_052, 6_960, 13_056, 14_048),
+            "Down-Blocks": (8_416, 2_485, 2_788, 4_000, 7_824, 8_416),
+            "Mid-Block": (2_080, 658, 712, 928, 1_792, 2_080),
+            "Up-CA": (2_112, 36, 144, 576, 1_920, 2_112),
+            "Down-CA": (1_408, 24, 96, 384, 1_280, 1_408),
+            "Mid-CA": (320, 4, 16, 64, 256, 320),
+        },
+        text_shifts=(3_368, 916, 976, 1_216, 2_152, 3_368),
         factors_mb=25,
     ),
     "sd1": Size(
@@ -114,27 +121,21 @@ SIZES = {
             "Out2": (66048e-6, 11840e-6, 64960e-6),
             "Out3": (35328e-6, 8000e-6, 30720e-6),
         },
-        shifts=dict(
-            zip(
-                SPECTRAL_SUBSETS,
-                (
-                    322_856,
-                    43_776,
-                    18_816,
-                    100_160,
-                    140_416,
-                    82_280,
-                    181_568,
-                    107_072,
-                    32_256,
-                    23_808,
-                    15_872,
-                    4_096,
-                ),
-                strict=True,
-            )
-        ),
-        text_shifts=75_341,
+        shifts={
+            "UNet": (322_856, 100_442, 101_288, 104_660, 118_120, 171_880),
+            "UNet-CA": (43_776, 64, 256, 1_024, 4_096, 16_384),
+            "UNet-CA-KV": (18_816, 32, 128, 512, 2_048, 8_192),
+            "UNet-1D": (100_160, 100_160, 100_160, 100_160, 100_160, 100_160),
+            "UNet-2D": (140_416, 184, 736, 2_944, 11_776, 47_104),
+            "UNet-4D": (82_280, 98, 392, 1_556, 6_184, 24_616),
+            "Up-Blocks": (181_568, 58_719, 59_196, 61_104, 68_736, 99_264),
+            "Down-Blocks": (107_072, 31_141, 31_444, 32_656, 37_504, 56_896),
+            "Mid-Block": (32_256, 10_258, 10_312, 10_528, 11_392, 14_848),
+            "Up-CA": (23_808, 36, 144, 576, 2_304, 9_216),
+            "Down-CA": (15_872, 24, 96, 384, 1_536, 6_144),
+            "Mid-CA": (4_096, 4, 16, 64, 256, 1_024),
+        },
+        text_shifts=(75_341, 19_274, 19_496, 20_384, 23_936, 37_965),
         factors_mb=4_700,
     ),
 }
@@ -254,7 +255,8 @@ def _block_values(config: BlockLoRAConfig, size: Size) -> float:
 
 
 def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
-    return (size.shifts[config.subset] + (size.text_shifts if config.text_encoder else 0)) / 1e6
+    rank = SPECTRAL_RANKS.index(config.singular_values)
+    return (size.shifts[config.subset][rank] + (size.text_shifts[rank] if config.text_encoder else 0)) / 1e6
 
 
 def _word_values(config: TextualInversionConfig, size: Size) -> float:

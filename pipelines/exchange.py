@@ -27,15 +27,13 @@ from pipelines.embeddings import (
 )
 from pipelines.library import kind_of
 from pipelines.lora_names import PARTS, PEFT_FILES, check_entries, check_file, sort_keys
+from pipelines.nearest import LOW_RANK, NEAR_KINDS, nearest_lora, nearness, stands_for
 from pipelines.runs import Run, RunStore
 from pipelines.shifts import FORMAT as SHIFTS
 from pipelines.shifts import (
-    KIND,
-    as_lora,
     compare_shifts,
     holds_shifts,
     inspect_shifts,
-    nearness,
     read_shifts,
     shelve,
     shifts_of,
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from pipelines.workshop import Workshop
 
 FORMATS = ("safetensors", "diffusers", "peft", "kohya", SHIFTS)
-LOW_RANK = 16  # of the LoRA that stands for spectral shifts, where nobody asks for another
 MAX_METADATA = 40  # entries shown of a header
 MAX_SHOWN = 200  # characters shown of one
 OWN_KIND = "lora"
@@ -226,7 +223,7 @@ def write_copy(
 ) -> Path:
     """Write a run's adapter as another program's file below ``folder``; peft and svdiff as a folder.
 
-    Spectral shifts become svdiff-pytorch's files, or the nearest LoRA of a ``rank``.
+    Spectral shifts become svdiff-pytorch's files; they and fully trained weights become the nearest LoRA of a ``rank``.
     """
     from pipelines import formats
     from pipelines.card import file_facts
@@ -240,9 +237,9 @@ def write_copy(
         adapter, loaded = shifts_of(run, shop)
         write_svdiff(adapter, loaded, target)
         return target
-    if kind_of(run) == KIND:
-        state, near = as_lora(*shifts_of(run, shop), rank=rank)
-        facts["modelspec.description"] += f" It stands for spectral shifts: {nearness(near, rank=rank)}."
+    if kind_of(run) in NEAR_KINDS:
+        state, near = nearest_lora(run, rank=rank, shop=shop)
+        facts["modelspec.description"] += f" {stands_for(run, near, rank=rank)}"
     else:
         state = formats.read_lora(run.file("adapter.safetensors"))
     if format == "peft":
@@ -274,8 +271,8 @@ def verify(run: Run, written: Path, *, format: str, shop: Workshop, rank: int = 
     from pipelines import formats
 
     told = ""
-    if kind_of(run) == KIND:
-        expected, near = as_lora(*shifts_of(run, shop), rank=rank)
+    if kind_of(run) in NEAR_KINDS:
+        expected, near = nearest_lora(run, rank=rank, shop=shop)
         told = f"; {nearness(near, rank=rank)}"
     else:
         expected = formats.read_lora(original)

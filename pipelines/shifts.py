@@ -1,10 +1,11 @@
-"""Spectral shifts that come and go as files: svdiff-pytorch's, ours, and LoRAs that come near them.
+"""Spectral shifts that come and go as files, svdiff-pytorch's and ours, and new ones made of several.
 
 What a header tells is told without torch; the rest imports it when it is called.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import zipfile
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints import locate, read_header, weights_file
-from pipelines.config import clean_text
+from pipelines.config import SPECTRAL_RANKS, clean_text
 from pipelines.library import kind_of
 from pipelines.lora_names import check_entries, check_file
 from pipelines.runs import IMPORTED, Run, RunStore
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.adapters.core import Adapter
-    from pipelines.adapters.mixing import LowRank
     from pipelines.adapters.spectral import Spectral
     from pipelines.base import Base
-    from pipelines.formats import LoRAState
     from pipelines.methods.core import View
     from pipelines.workshop import Workshop
 
@@ -45,7 +44,7 @@ MIXES = {
     "style": (2, 2),
     "truncate": (1, 1),
 }  # how -> fewest, most runs
-RANKS = (1, 4, 16, 64, 256)  # of a truncation
+RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # of a truncation
 
 
 def holds_shifts(path: Path) -> bool:
@@ -186,29 +185,6 @@ def read_shifts(path: Path, base: Base) -> Spectral:
     return adapter
 
 
-def as_lora(adapter: Spectral, base: Base, *, rank: int) -> tuple[LoRAState, LowRank]:
-    """Return the best LoRA of a rank, as a file holds it, and how near it comes."""
-    from pipelines.adapters.core import base_parameter
-    from pipelines.adapters.mixing import low_rank
-    from pipelines.formats import LoRAState
-
-    near = low_rank(adapter, rank)
-    tensors = {}
-    for module, (down, up) in near.factors.items():
-        shape = base_parameter(base, f"{module}.weight").shape
-        tensors[f"{module}.lora_A.weight"] = down.reshape(len(down), *shape[1:]).contiguous()
-        tensors[f"{module}.lora_B.weight"] = up.reshape(*up.shape, *(1 for _ in shape[2:])).contiguous()
-    return LoRAState(tensors=tensors), near
-
-
-def nearness(near: LowRank, *, rank: int) -> str:
-    """Return in words how near a LoRA comes to the shifts."""
-    told = f"a LoRA of rank {rank}, off by {near.error:.1%} of the matrices' change"
-    return told + (
-        f"; {near.left_out:.1%} of the whole is in parts that no LoRA holds" if near.left_out else ""
-    )
-
-
 def compare_shifts(adapter: Spectral, written: Path, base: Base) -> str:
     """Read svdiff-pytorch's files back and say how they differ: in the norms, which have one value there."""
     from pipelines.svdiff_files import read_svdiff
@@ -266,7 +242,23 @@ def correlation_of(runs: Sequence[Run]) -> View:
     told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
     if len({header["base_hash"] for _, header in told}) > 1:
         raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
-    return likeness([run.name for run in runs], [state for state, _ in told])
+    return likeness([run.name for run in runs], [state for state, _ in told], _subjects(runs))
+
+
+def _subjects(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of each subject's runs, where one of several subjects was learned at more than one learning rate.
+
+    A subject is what the same photographs show; [] where there is nothing to put together.
+    """
+    found: dict[object, list[int]] = {}
+    for place, run in enumerate(runs):
+        photos = sorted((run.path / "photos").glob("*.png"))
+        seen = tuple(hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos)
+        found.setdefault(seen or place, []).append(place)
+    groups = list(found.values())
+    rates = [[runs[place].config.get("learning_rate") for place in group] for group in groups]
+    apart = all(len(set(group)) == len(group) for group in rates)
+    return groups if apart and 1 < len(groups) < len(runs) else []
 
 
 def combine(

@@ -40,9 +40,10 @@ def write_svdiff(adapter: Spectral, base: "Base", folder: Path) -> Written:
             continue
         tensors = {}
         for path, weight in shifted_weights(base.module(prefix)).items():
-            key = f"{prefix}.{path}"
-            delta = state.get(f"{key}{ENDING}", torch.zeros(1 if weight.dim() == 1 else shift_size(weight)))
-            if weight.dim() == 1:
+            delta = state.get(f"{prefix}.{path}{ENDING}")
+            if delta is None:
+                delta = torch.zeros(1 if weight.dim() == 1 else shift_size(weight))
+            elif weight.dim() == 1:
                 own = weight.detach().float().cpu()
                 one = (own @ delta.expand_as(own) / own.norm().clamp(min=1e-12)).view(1)
                 lost += float((delta - one * own / own.norm().clamp(min=1e-12)).square().sum())

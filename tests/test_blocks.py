@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.blocks import BLOCKS, POSITIONS, TEXT, BlockStrengths, block, position
+from pipelines.blocks import BLOCKS, LISTS, POSITIONS, TEXT, BlockStrengths, block, position
 from pipelines.lora_names import unet_modules
 
 ONES = ",".join(["1"] * 26)
@@ -40,6 +40,11 @@ def test_lists_come_back_as_they_were_written(count):
     assert BlockStrengths.parse(strengths.format(26)) == strengths
 
 
+def test_a_weight_of_many_digits_is_written_as_it_was():
+    text = ",".join(["0.3333333333", "-0.12345678"] * 13)
+    assert BlockStrengths.parse(text).format(26) == text
+
+
 def test_what_a_list_stands_for():
     seventeen = BlockStrengths.parse("0.5,1,2,0,0,0,0,0.25,0,0,0,0,0,0,0,0,1.5")
     assert seventeen.at("text_encoder.encoder.layers.1.mlp.fc2") == 0.5
@@ -61,6 +66,23 @@ def test_what_a_list_stands_for():
     assert set(BlockStrengths.parse(ONES.replace("1", "0")).values) == {0.0}
     assert BlockStrengths.parse(ONES).times(0.5).values == (0.5,) * 26
     assert BlockStrengths.of_blocks({"Mid": 0.0}).format(9) == "1,1,1,1,0,1,1,1,1"
+
+
+def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
+    seventeen = [f"{1.05 + index / 20:g}" for index in range(17)]
+    numbers = dict(zip(LISTS[17], seventeen, strict=True))
+    short = BlockStrengths.parse(",".join(seventeen))
+    long = BlockStrengths.parse(",".join(numbers.get(place, "0.3") for place in LISTS[26]))
+    attention = [f"unet.{name}" for name in unet_modules() if ".attentions." in name]
+    assert len(attention) == 192
+    for key in (*attention, "text_encoder.encoder.layers.0.mlp.fc1"):
+        assert short.at(key) == long.at(key) >= 1.0
+    assert len({short.at(key) for key in attention}) == 16
+    assert long.format(17, plain=True) == short.format(17) == ",".join(seventeen)
+    with pytest.raises(ValueError, match="17 values cannot say"):
+        long.format(17)
+    with pytest.raises(ValueError, match="25 values cannot say"):
+        long.format(25, plain=True)  # the text encoder is not at 1
 
 
 @pytest.mark.parametrize(

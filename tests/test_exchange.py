@@ -1,6 +1,7 @@
 """What a LoRA's header tells, what the Hub may hand over, and that a written file comes back whole."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -148,14 +149,31 @@ def test_a_file_that_lost_or_changed_something_is_told(
         exchange.verify(run, written, format="diffusers", shop=shop_with(base))
 
 
-def test_full_weights_come_back_in_our_own_format(studio: Studio, base: Base) -> None:
-    full = Full()
+def test_full_weights_leave_as_they_are_or_as_the_nearest_lora(studio: Studio, base: Base) -> None:
+    """Trained by a change of rank 3 everywhere: a LoRA of rank 3 says all of it, one of rank 2 how much it lacks."""
+    full = Full(text_encoder=True)
     full.inject(base).remove()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for master in full.parameters():
+            if master.dim() == 1:
+                master.add_(0.01)
+                continue
+            first, second = (torch.randn(size, 3, generator=generator) for size in master.flatten(1).shape)
+            master.add_((0.01 * first @ second.T).view(master.shape))
     run_id = shelve(studio, full, base=base)
-    told = studio.verify_export(run_id)
-    assert told.endswith("keys, largest difference 0")
-    with pytest.raises(ValueError, match="is no LoRA"):
-        studio.verify_export(run_id, "kohya")
+    assert studio.verify_export(run_id).endswith("keys, largest difference 0")
+    for format in ("diffusers", "peft", "kohya"):
+        told = studio.verify_export(run_id, format, rank=3)
+        assert "a LoRA of rank 3, off by 0.0% of the matrices' change" in told
+        assert "is in parts that no LoRA holds" in told, "norms, biases and the word table"
+    worse = studio.verify_export(run_id, "diffusers", rank=2)
+    share = float(re.search(r"off by ([\d.]+)%", worse)[1])  # type: ignore[index]
+    assert 20 < share < 60, "about a third of the squares"
+    header = inspect_lora(studio.export(run_id, "kohya", rank=2), base="embedded")
+    assert "It stands for fully trained weights" in header["metadata"]["modelspec.description"]
+    with pytest.raises(ValueError, match="holds no spectral shifts"):
+        studio.verify_export(run_id, "svdiff")
 
 
 # The Hub

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import formats
 from pipelines.adapters.core import save_adapter
-from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
 from pipelines.base import Base
 from pipelines.config import DreamBoothConfig, SampleConfig
@@ -280,13 +279,3 @@ def test_an_exported_file_says_what_it_is(
     again = studio.import_lora(studio.export(run_id, format))
     assert studio.store.get(again).name == "Rex"
     assert studio.store.get(again).config["identifier"] == "zwx dog"
-
-
-def test_full_weights_leave_in_our_own_format_only(studio: Studio, base: Base, tmp_path: Path) -> None:
-    with studio.store.draft("dreambooth", {}, {"spec": "embedded", "family": "embedded"}) as run:
-        adapter = Full().inject(base)
-        adapter.remove()
-        save_adapter(run.file("adapter.safetensors"), adapter, extra={})
-    assert studio.export(run.id, "safetensors").is_file()
-    with pytest.raises(ValueError, match="our own format"):
-        studio.export(run.id, "kohya")

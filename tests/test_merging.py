@@ -1,5 +1,6 @@
 """A run merged into its base for good: the file opens in diffusers and draws the live run's picture."""
 
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +13,10 @@ from ldm import narrow_sd1, write_checkpoint
 from safetensors.torch import load_file
 
 import pipelines.base as base_module
-from pipelines.adapters.core import injected, save_adapter
+from pipelines.adapters.core import injected, merged, save_adapter
 from pipelines.adapters.lora import LoRA
 from pipelines.base import Base, load_base
-from pipelines.config import SampleConfig
+from pipelines.config import ASSETS, SampleConfig
 from pipelines.merging import _compare
 from pipelines.sample import sample
 from pipelines.studio import Studio
@@ -100,13 +101,22 @@ def test_one_checkpoint_of_a_stable_diffusion_1(tmp_path: Path, monkeypatch: pyt
     assert path.name == "Rex-merged.safetensors"
     assert told.endswith("largest difference 0"), "read back through diffusers' own converters"
     written = load_file(path)
-    studio.close()
     moved = [name for name, value in written.items() if not value.equal(tensors[name])]
     changes = dict(adapter.changes(narrow, 1.0))
     assert len(moved) == len(changes)
     to_q = "transformer_blocks.0.attn1.to_q.weight"
     there, here = f"model.diffusion_model.middle_block.1.{to_q}", f"unet.mid_block.attentions.0.{to_q}"
     assert_close(written[there] - tensors[there], changes[here])
+    shutil.copy(ASSETS / "base" / "model_index.json", tmp_path / "configs")
+    theirs = StableDiffusionPipeline.from_single_file(
+        str(path), config=str(tmp_path / "configs"), local_files_only=True
+    )
+    with merged(narrow, [(adapter, 1.0)]):
+        for part in ("unet", "vae", "text_encoder"):
+            found, expected = (getattr(whole, part).state_dict() for whole in (theirs, narrow))
+            assert found.keys() == expected.keys()
+            assert all(value.equal(expected[name]) for name, value in found.items())
+    studio.close()
 
 
 def test_what_did_not_come_back_is_said() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.exchange import LOW_RANK
 from pipelines.lora_names import MAX_RANK
+from pipelines.nearest import LOW_RANK
 from pipelines.shifts import RANKS
 from pipelines.stack import MAX_STRENGTH
 from ui import panels
@@ -77,7 +77,7 @@ def _detail(page: Page) -> None:
                 MAX_RANK,
                 value=LOW_RANK,
                 step=1,
-                label="Rank of the LoRA that stands for the shifts",
+                label="Rank of the LoRA that stands for it",
                 visible=False,
             )
             named["lib_export"] = gr.Button("Write the file and read it back", size="md")

@@ -103,6 +103,7 @@ def wire(page: Page) -> None:
             "recall", "recalled", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,
         ],
     )  # fmt: skip
+    page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
     page.on(named["shown"].change, layers.clear, gives=["unet_map"], **QUIET)
     page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import method_config, preset_names
+from pipelines.nearest import NEAR_KINDS
 from pipelines.shifts import KIND
 from ui import cards, form, rows, views
 from ui.cards import EXPORT_FORMATS, SHIFT_FORMATS
@@ -64,7 +65,7 @@ class Shelf:
             "lib_replay": gr.update(visible=idle and row["method"] != "import"),
             "confirm_row": gr.update(visible=False),
             "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
-            "lib_rank": gr.update(visible=formats is SHIFT_FORMATS),
+            "lib_rank": gr.update(visible=row.get("kind") in NEAR_KINDS),
             "merge_row": gr.update(open=False),
             "merged_file": gr.update(value=None, visible=False),
             **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),

@@ -8,7 +8,7 @@ import gradio as gr
 from pipelines.blocks import BLOCKS, PARTS, BlockStrengths
 from pipelines.config import SampleConfig
 from ui import form
-from ui.markup import Html
+from ui.markup import Html, element
 from ui.stage import Stage, Values
 from ui.unet import unet_map
 
@@ -31,6 +31,7 @@ def lay_out() -> dict[str, Any]:
             info="9 values (In0 to In3, Mid, Out0 to Out3), 17 or 26 of A1111, 25 of kohya; empty is 1 for all.",
             max_lines=2,
         )
+        named["elsewhere"] = gr.HTML("")
         named["second"] = gr.Dropdown(
             [("None", "")], value="", label="A second run", info="A style for your character, for example."
         )
@@ -67,6 +68,15 @@ class Layers:
             return {}
         weights = ",".join(str(int(name in PARTS[part])) for name in BLOCKS)
         return {"blocks": "" if part == "all" else weights}
+
+    def elsewhere(self, blocks: str) -> Values:
+        """Show the weights as other programs write them; nothing for none, or for what is no list yet."""
+        try:
+            lists = BlockStrengths.parse(blocks).elsewhere() if blocks.strip() else {}
+        except ValueError:
+            lists = {}
+        rows = [element("li", f"{name}: ", element("code", text)) for name, text in lists.items()]
+        return {"elsewhere": element("ul", *rows, class_="hint") if rows else Html("")}
 
     def clear(self) -> Values:
         """Take the map of another run away."""

@@ -1,16 +1,13 @@
-"""Spectral shifts as vectors: add them, interpolate, mix them layer by layer, truncate, compare, turn into a LoRA.
+"""Spectral shifts as vectors: add them, interpolate, mix them layer by layer, truncate, compare.
 
 All of it works because every run on one base shares the same U and V (SVDiff, 2303.11305, sec. 3.3). States are those
 of :class:`~pipelines.adapters.spectral.Spectral`: "unet.<module>.delta" to δ.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from pipelines.adapters.spectral import Spectral
 
 GEOMETRY_LAYERS = (  # P+/XTI's (16, down, 1) to (8, down, 0): these give the geometry, all others the appearance
     "unet.down_blocks.2.attentions.1.",
@@ -80,42 +77,3 @@ def correlation(states: list[State]) -> Tensor:
                     cosines.append(torch.nn.functional.cosine_similarity(one, other, dim=0))
             found[i, j] = found[j, i] = torch.stack(cosines).mean() if cosines else 0.0
     return found
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """A LoRA near a spectral run: A (r, N) and B (M, r) for each "unet.<module>", and how near it comes."""
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-    error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
-    left_out: float  # share of ‖ΔW‖² that lies in norm gains and embeddings, which no LoRA file can hold
-
-
-def low_rank(adapter: Spectral, rank: int, *, scale: float = 1.0) -> LowRank:
-    """The best LoRA of a rank. ΔW = U diag(g) Vᵀ has the singular values |g|, so it keeps the largest of them."""
-    factors: dict[str, tuple[Tensor, Tensor]] = {}
-    kept, lost, gains = 0.0, 0.0, 0.0
-    for key, shift in adapter.shifts.items():
-        if shift.factors is None:
-            gains += float((adapter.norm_rate * scale * shift.parameter.detach()).square().sum())
-            continue
-        gain = shift.change_of_values(scale)
-        vectors = shift.factors.on(gain.device)
-        if shift.form == "rows":
-            gains += float(gain.square().sum())
-            continue
-        by_size = gain.abs().argsort(descending=True)
-        order = by_size[:rank]
-        chosen = gain[order]
-        kept += float(chosen.square().sum())
-        lost += float(gain[by_size[rank:]].square().sum())
-        root = chosen.abs().sqrt()
-        up = vectors.left[:, order] * root * chosen.sign()
-        down = root[:, None] * vectors.right[order]
-        factors[key] = (down.cpu(), up.cpu())
-    whole = kept + lost
-    return LowRank(
-        factors,
-        error=(lost / whole) ** 0.5 if whole else 0.0,
-        left_out=gains / (whole + gains) if whole + gains else 0.0,
-    )

@@ -51,25 +51,24 @@ SUBSETS: dict[
 
 
 def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor]:
-    """Return the weights that a subset moves, by module path, sorted; biases are not among them."""
-    wanted = SUBSETS[subset]
-    found = {}
-    for path, layer in module.named_modules():
-        if isinstance(layer, (*MATRICES, *NORMS)) and "base_layer" not in path.rpartition(".")[2]:
-            weight = layer._parameters["weight"]
-            if weight is not None and wanted(path, weight):
-                found[path] = weight
-    return dict(sorted(found.items()))
+    """Return the weights that a subset moves, by module path, sorted; biases are not among them.
+
+    Where other adapters are live, their wrappers are looked through.
+    """
+    return {path: _own_weight(layer) for path, layer in _bare_layers(module, subset).items()}
 
 
-def shift_size(weight: Tensor) -> int:
-    """Return how many values move: min(M, N) singular values of a matrix, every gain of a norm."""
-    return min(matrix(weight).shape) if weight.dim() > 1 else len(weight)
+def shift_size(weight: Tensor, rank: int = 0) -> int:
+    """Return how many values move: the first ``rank`` (0: all) singular values of a matrix, every gain of a norm."""
+    if weight.dim() == 1:
+        return len(weight)
+    size = min(matrix(weight).shape)
+    return min(size, rank) if rank else size
 
 
-def float_count(module: nn.Module, subset: str = "UNet") -> int:
+def float_count(module: nn.Module, subset: str = "UNet", rank: int = 0) -> int:
     """Return how many values a subset stores for a module; needs shapes only (the meta device will do)."""
-    return sum(shift_size(weight) for weight in shifted_weights(module, subset).values())
+    return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())
 
 
 @dataclass
@@ -265,10 +264,7 @@ class Spectral:
 
     def _shift(self, base: "Base", key: str, layer: nn.Module, spectra: Spectra) -> Shift:
         weight = _own_weight(layer)
-        size = shift_size(weight)
-        if weight.dim() > 1 and self.rank:
-            size = min(size, self.rank)
-        parameter = nn.Parameter(torch.zeros(size, device=weight.device))
+        parameter = nn.Parameter(torch.zeros(shift_size(weight, self.rank), device=weight.device))
         if weight.dim() == 1:
             return Shift(layer, parameter, "gain")
         factors = spectra.factors(key, weight)

@@ -54,14 +54,30 @@ def heat_map(state: Mapping[str, Tensor]) -> View:
         found.setdefault(group_of(key), []).append(_binned(state[f"{key}{ENDING}"].abs()))
     order = {label: place for place, label in enumerate(dict.fromkeys((*PLACES.values(),)))}
     rows = sorted(found, key=lambda group: (order[group.partition(",")[0]], group))
-    cells = [torch.stack(found[group]).nanmean(dim=0).tolist() for group in rows]
-    return View(
+    return _heat(
+        {group: torch.stack(found[group]).nanmean(dim=0) for group in rows},
         title="Which singular values moved",
+        told="Mean size of the shifts, |δ|, of the layers of a kind",
+    )
+
+
+def by_layer(state: Mapping[str, Tensor]) -> View:
+    """Return the heat map of the paper: the same for every layer by itself."""
+    return _heat(
+        {key: _binned(state[f"{key}{ENDING}"].abs()) for key in matrices(list(state))},
+        title="Layer by layer",
+        told="Size of the shifts, |δ|, of each layer",
+    )
+
+
+def _heat(rows: Mapping[str, Tensor], *, title: str, told: str) -> View:
+    return View(
+        title=title,
         kind="heat",
-        help="Mean size of the shifts, |δ|, of the layers of a kind; the largest singular values on the left.",
-        rows=rows,
+        help=f"{told}; the largest of the singular values that move are on the left.",
+        rows=list(rows),
         columns=[f"{100 * bin // BINS} %" for bin in range(BINS)],
-        cells=[[None if value != value else value for value in row] for row in cells],
+        cells=[[None if value != value else value for value in row.tolist()] for row in rows.values()],
     )
 
 
@@ -104,13 +120,34 @@ def spectrum(adapter: Spectral, layer: str, *, scale: float = 1.0) -> View:
     )
 
 
-def likeness(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> View:
-    """Return the paper's correlation matrix: the cosine between two runs' δ, averaged over the layers."""
+def likeness(
+    names: Sequence[str], states: Sequence[Mapping[str, Tensor]], subjects: Sequence[Sequence[int]] = ()
+) -> View:
+    """Return the paper's correlation matrix: the cosine between two runs' δ, averaged over the layers.
+
+    With ``subjects``, each the places of its runs, a row is a subject, whose own cell tells its runs from each other.
+    """
+    alike, groups = (
+        correlation([dict(state) for state in states]),
+        subjects or [[i] for i in range(len(names))],
+    )
+    rows = [" / ".join(names[place] for place in group) for group in groups]
+    own = (
+        "on the diagonal between two runs of one subject at different learning rates, or 1"
+        if subjects
+        else "1 on the diagonal"
+    )
     return View(
         title="How alike the runs are",
         kind="heat",
-        help="Cosine between the shifts of two runs, averaged over their layers; 1 on the diagonal.",
-        rows=list(names),
-        columns=list(names),
-        cells=[[float(value) for value in row] for row in correlation([dict(state) for state in states])],
+        help=f"Cosine between the shifts of two runs, averaged over their layers; {own}.",
+        rows=rows,
+        columns=rows,
+        cells=[[_between(alike, one, other) for other in groups] for one in groups],
     )
+
+
+def _between(alike: Tensor, one: Sequence[int], other: Sequence[int]) -> float:
+    """The mean over all pairs of two different runs; 1 for a run alone with itself."""
+    found = [float(alike[i, j]) for i in one for j in other if i != j]
+    return sum(found) / len(found) if found else 1.0

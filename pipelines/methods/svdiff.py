@@ -8,7 +8,7 @@ from pipelines.adapters.spectral import Spectral
 from pipelines.adapters.spectrum import Spectra, cache_folder
 from pipelines.config import SVDiffConfig
 from pipelines.methods.core import Method, View
-from pipelines.methods.spectral_views import by_group, heat_map
+from pipelines.methods.spectral_views import by_group, by_layer, heat_map
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:
     return Spectral(
         subset=config.subset,
         text_encoder=config.text_encoder,
+        rank=config.rank,
         batch=config.batch_size * (2 if config.prior_preservation else 1),
         norm_rate=config.norm_learning_rate / config.learning_rate,
     )
@@ -36,7 +37,8 @@ def views(run: Any) -> list[View]:
     if not path.is_file():
         return []
     state, header = read_tensors(path)
-    return [heat_map(state), by_group(state)] if header.get("kind") == Spectral.kind else []
+    kind = header.get("kind")
+    return [heat_map(state), by_group(state), by_layer(state)] if kind == Spectral.kind else []
 
 
 METHOD = Method(

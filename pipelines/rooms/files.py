@@ -11,7 +11,6 @@ from typing import Any
 from pipelines.checkpoints import describe_base
 from pipelines.config import whole_number
 from pipelines.exchange import (
-    LOW_RANK,
     check_finished,
     check_format,
     inspect_lora,
@@ -23,6 +22,7 @@ from pipelines.hub import fetch_lora
 from pipelines.jobs import Job
 from pipelines.lora_names import MAX_RANK
 from pipelines.merging import check_merge, write_merged
+from pipelines.nearest import LOW_RANK
 from pipelines.rooms.core import Core
 
 
@@ -65,7 +65,8 @@ class Files(Core):
     def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
         """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
 
-        Spectral shifts leave as svdiff-pytorch's two files (a zip), or as the nearest LoRA of a ``rank``.
+        Spectral shifts leave as svdiff-pytorch's two files (a zip); they and fully trained weights as the nearest LoRA
+        of a ``rank``.
         """
         written = self._write(run_id, format, rank=rank)
         return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written
@@ -73,8 +74,8 @@ class Files(Core):
     def verify_export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> str:
         """Write a run for another program, read the file back through that program's reader, and say what differs.
 
-        Returns for example "128/128 keys, largest difference 0", and how near a LoRA comes to spectral
-        shifts; raises ValueError when it did not come back whole.
+        Returns for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is none; raises
+        ValueError when it did not come back whole.
         """
         run, written = self.library.find(run_id), self._write(run_id, format, rank=rank)
 

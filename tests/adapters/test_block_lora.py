@@ -11,6 +11,7 @@ from pipelines.adapters.core import injected, load_adapter, merged, save_adapter
 from pipelines.blocks import BLOCKS, PARTS, BlockPlan, block, parse_ranks
 from tests.adapters.test_contract import disturb, names, predict
 from tests.adapters.test_lora import MetaBase
+from tests.tolerances import assert_close
 
 # For each block: layers and numbers of plain LoRA, then of what LoCon adds, of which so many in 3x3 kernels; rank 1.
 COUNTS = {
@@ -103,6 +104,29 @@ def test_rank_nought_everywhere_is_the_base(base, tmp_path):
     assert (nothing.parameters(), nothing.state_dict()) == ([], {})
     save_adapter(tmp_path / "adapter.safetensors", nothing, extra={})
     assert load_adapter(tmp_path / "adapter.safetensors", base).state_dict() == {}
+
+
+PLANS = {part: BlockPlan.of_part(part, rank=2, conv_rank=1) for part in PARTS} | {
+    "linear": BlockPlan.of_part("all", rank=2, conv_rank=0),
+    "kernels": BlockPlan(ranks=(0,) * 9, conv_ranks=(1, 2, 0, 1, 3, 2, 0, 1, 0)),
+    "mixed": BlockPlan(ranks=(1, 0, 3, 2, 0, 4, 0, 2, 1), conv_ranks=(0, 0, 2, 1, 3, 0, 1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+@torch.no_grad()
+def test_every_plan_starts_as_the_base_and_is_merged_and_removed_exactly(base, name):
+    untouched, modules = predict(base), names(base)
+    lora = block_lora(base, PLANS[name], text_encoder_rank=2)
+    with injected(lora, base):
+        assert torch.equal(predict(base), untouched)
+        disturb(lora)
+        live = predict(base)
+    assert torch.equal(predict(base), untouched)
+    assert names(base) == modules
+    with merged(base, [(lora, 1.0)]):
+        assert_close(predict(base), live)
+    assert not torch.equal(live, untouched)
 
 
 def test_a_block_of_rank_nought_has_no_module_no_key_and_no_gradient(base):

@@ -1,20 +1,26 @@
 """Spectral shifts: the paper's counts on SD 1.5, every form equal to the dense formula, exact zeros, exact limits."""
 
+import dataclasses
 import json
+from collections.abc import Iterator
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.adapters import mixing, spectral
+from pipelines.adapters import LoRA, mixing, spectral
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
+from pipelines.adapters.low_rank import low_rank, nearest_product
 from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
-from pipelines.adapters.spectrum import Spectra, decompose, matrix, shard_of
+from pipelines.adapters.spectrum import Factors, Spectra, decompose, matrix, shard_of
+from pipelines.base import load_base
 from pipelines.config import ASSETS
 from pipelines.svdiff_files import read_svdiff, write_svdiff
+from tests.adapters.test_contract import ROWS, disturb, predict, trained
+from tests.adapters.test_lora import MetaBase
 from tests.tolerances import assert_close
 
 PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets
@@ -51,6 +57,107 @@ def test_the_text_encoders_count_on_sd15():
         text_encoder = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
                                                     num_attention_heads=12, vocab_size=49_408))  # fmt: skip
     assert float_count(text_encoder) == 75_341
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Iterator[None]:
+    """One cache of decompositions for a whole module, as on a user's machine."""
+    folder = tmp_path_factory.mktemp("spectra")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral, "cache_folder", lambda: folder)
+        yield
+
+
+@pytest.fixture
+def wide(kept, monkeypatch) -> None:
+    """No layer counts as narrow, as on a GPU: every form is used."""
+    monkeypatch.setattr(spectral, "NARROW", 0)
+
+
+def hidden(base) -> list[str]:
+    """The layers that compute with something of an adapter's."""
+    return [
+        path
+        for part in (base.unet, base.text_encoder)
+        for path, layer in part.named_modules()
+        if {"weight", "forward"} & layer.__dict__.keys()
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("subset", SUBSETS)
+@torch.no_grad()
+def test_every_subset_starts_as_the_base_and_is_merged_and_removed_exactly(base, wide, subset, rank):
+    untouched = predict(base)
+    adapter = Spectral(subset=subset, text_encoder=subset == "UNet", rank=rank)
+    with injected(adapter, base):
+        assert torch.equal(predict(base), untouched)
+        disturb(adapter)
+        adapter.materialise()
+        live = predict(base)
+    assert torch.equal(predict(base), untouched)
+    assert not hidden(base)
+    with merged(base, [(adapter, 1.0)]):
+        assert_close(predict(base), live)
+    assert not torch.equal(live, untouched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_zero_shift_of_wide_layers_is_the_base_in_half_precision(wide, dtype):
+    """The shifts' own products are float32, and what they add is rounded once: at 0 nothing."""
+    half = load_base("embedded", device="cpu", dtype=dtype)
+    untouched = predict(half)
+    for batch in (1, 64):
+        with injected(Spectral(text_encoder=True, batch=batch), half) as adapter:
+            assert all(
+                shift.gain.dtype == torch.float32
+                for shift in adapter.shifts.values()
+                if shift.gain is not None
+            )
+            assert torch.equal(predict(half), untouched)
+            disturb(adapter)
+            adapter.materialise()
+            assert not torch.equal(predict(half), untouched)
+        assert torch.equal(predict(half), untouched)
+
+
+def test_wide_layers_take_every_form_and_learn_what_narrow_ones_do(base, kept, monkeypatch):
+    """With the same shifts: the same answer and the same gradients, also under checkpointing, whatever the forms."""
+    found = []
+    for narrow, checkpointed in ((spectral.NARROW, False), (0, False), (0, True)):
+        monkeypatch.setattr(spectral, "NARROW", narrow)
+        adapter = filled(base, seed=6, text_encoder=True, batch=1)
+        forms = {shift.form for shift in adapter.shifts.values()}
+        assert forms == (
+            {"gain", "rows", "rebuild"} | ({"output", "input", "branch"} if not narrow else set())
+        )
+        if checkpointed:
+            base.unet.enable_gradient_checkpointing()
+        with injected(adapter, base):
+            words = base.text_encoder.get_submodule("embeddings.token_embedding")
+            assert "weight" not in words.__dict__, "the table of tokens is never built"
+            answer = predict(base)
+            answer.square().mean().backward()
+        base.unet.disable_gradient_checkpointing()
+        found.append([answer.detach(), *(parameter.grad for parameter in adapter.parameters())])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert_close(two, one)
+
+
+@torch.no_grad()
+def test_wide_shifts_act_on_the_bases_own_product_beside_a_lora(base, wide):
+    """U(ρ ∘ Uᵀy) of a LoRA's output would be another model; the order of the stack does not matter."""
+    low = trained(ROWS["lora-conv-text"], base, seed=2)
+    shifts = filled(base, seed=1, batch=1)
+    assert sum(shift.form in ("output", "input") for shift in shifts.shifts.values()) > 50
+    with merged(base, [(low, 1.0), (shifts, 1.0)]):
+        expected = predict(base)
+    for first, second in ((low, shifts), (shifts, low)):
+        with injected(first, base), injected(second, base):
+            assert_close(predict(base), expected)
+    assert not hidden(base)
 
 
 def layers() -> dict[str, tuple[nn.Module, torch.Tensor, tuple[str, ...]]]:
@@ -113,6 +220,65 @@ def test_zero_shift_is_the_layer_itself_bit_for_bit(name, dtype):
         assert not shift.gain.any()
 
 
+def test_the_form_suits_the_shape_the_batch_and_the_singular_values():
+    def form(layer: nn.Module, *, tokens: int, values: torch.Tensor | None = None) -> str:
+        weight = layer.get_parameter("weight")
+        size = min(matrix(weight).shape)
+        values = torch.linspace(1.0, 0.01, size) if values is None else values
+        return spectral.chosen_form(layer, weight, Factors(weight, values, weight), tokens=tokens)
+
+    with torch.device("meta"):
+        wide, tall, square = nn.Linear(768, 320), nn.Linear(320, 2560), nn.Linear(320, 320)
+        kernel, narrowing = nn.Conv2d(320, 320, 3), nn.Conv2d(4, 320, 3)
+        point, words = nn.Conv2d(640, 320, 1), nn.Embedding(49_408, 768)
+    assert form(words, tokens=1) == "rows"
+    assert (form(wide, tokens=8), form(tall, tokens=8), form(point, tokens=8)) == (
+        "output",
+        "input",
+        "output",
+    )
+    assert form(kernel, tokens=64) == "output"
+    assert form(wide, tokens=100_000) == "rebuild", "the more places, the sooner the weight itself is cheaper"
+    assert form(narrowing, tokens=1) == "branch", "the input of a kernel has no one side"
+    singular = torch.linspace(1.0, 0.0, 320)
+    ill = torch.linspace(1.0, 0.9 * spectral.LEAST_RATIO, 320)
+    for layer in (wide, tall, square, kernel, point):
+        for values in (singular, ill, torch.zeros(320)):
+            assert form(layer, tokens=8, values=values) == "branch"
+
+
+@torch.no_grad()
+def test_a_singular_weight_is_shifted_without_dividing_by_nought():
+    layer = nn.Linear(24, 10)
+    layer.weight[:, 12:] = layer.weight[:, :12]
+    layer.weight[5:] = layer.weight[:5]  # rank 5
+    factors = decompose(layer.weight)
+    form = spectral.chosen_form(layer, layer.weight, factors, tokens=1)
+    assert form == "branch"
+    x, delta = torch.randn(3, 24, generator=torch.Generator().manual_seed(2)), torch.full((10,), 0.3)
+    expected = nn.functional.linear(x, (factors.left * (factors.values + 0.3)) @ factors.right, layer.bias)
+    assert_close(spectral.FORWARDS[form](shift_of(layer, form, delta), x), expected)
+
+
+def test_only_the_vectors_that_a_form_needs_leave_the_file(base, wide, monkeypatch):
+    asked = {}
+    own = Factors.on
+
+    def on(self, device, *, left=True, right=True):
+        asked[id(self.values)] = (left, right)
+        kept = own(self, torch.device("meta"), left=left, right=right)
+        assert (kept.left.is_meta, kept.values.is_meta, kept.right.is_meta) == (left, True, right)
+        return own(self, device, left=left, right=right)
+
+    monkeypatch.setattr(Factors, "on", on)
+    adapter = Spectral(batch=1)
+    adapter.inject(base).remove()
+    needs = {"output": (True, False), "input": (False, True), "branch": (True, True)}
+    for shift in adapter.shifts.values():
+        if shift.factors is not None and shift.form in needs:
+            assert asked[id(shift.factors.values)] == needs[shift.form]
+
+
 @torch.no_grad()
 def test_limits_of_the_shift(base):
     key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -168,6 +334,9 @@ def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     assert torch.equal(first.left, again.left)
     assert torch.equal(first.values, again.values)
     assert again.right.data_ptr() != first.right.data_ptr()
+    assert [path.name for path in tmp_path.iterdir()] == [base.hash[:24]]
+    monkeypatch.undo()
+    Spectra(dataclasses.replace(base, hash="f" * 64), tmp_path).factors(key, weight)  # not another base's
 
 
 def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_again(base, tmp_path):
@@ -204,8 +373,6 @@ def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_agai
 
 @torch.no_grad()
 def test_a_spectral_run_and_a_lora_together_equal_their_merged_sum(base):
-    from tests.adapters.test_contract import ROWS, predict, trained
-
     shifts, low = trained(ROWS["spectral"], base, seed=1), trained(ROWS["lora-conv-text"], base, seed=2)
     with injected(low, base), injected(shifts, base):
         live = predict(base)
@@ -260,13 +427,27 @@ def test_the_low_rank_export_states_its_error(base):
     adapter = filled(base, seed=4, subset="UNet-2D")
     changes = {name.removesuffix(".weight"): change for name, change in adapter.changes(base)}
     for rank in (4, 1000):
-        found = mixing.low_rank(adapter, rank)
+        found = low_rank(adapter, base, rank)
         gap = sum(
             float((changes[key] - up @ down).square().sum()) for key, (down, up) in found.factors.items()
         )
         whole = sum(float(change.square().sum()) for change in changes.values())
         assert abs((gap / whole) ** 0.5 - found.error) < 1e-3
     assert found.error == 0.0
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (14, 9), (7, 7)])
+@torch.no_grad()
+def test_the_nearest_product_is_the_truncated_decomposition(shape):
+    change = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    for rank in (1, 4, 99):
+        down, up = nearest_product(change, rank)
+        assert len(down) == min(rank, *shape)
+        assert_close(up @ down, (left[:, :rank] * values[:rank]) @ right[:rank])
+        assert_close(up.norm(dim=0), down.norm(dim=1))
+    down, up = nearest_product(torch.zeros(shape), 2)
+    assert not (up @ down).any()
 
 
 @torch.no_grad()
@@ -293,10 +474,26 @@ def test_svdiff_pytorchs_files_come_back(base, tmp_path):
     assert_close(read_tensors(twice.files[0])[0]["conv_norm_out.delta"], unet["conv_norm_out.delta"])
 
 
-def test_svdiff_pytorchs_sizes_on_sd15(sd15_unet, tmp_path):
-    sizes = {
-        f"{path}.delta": torch.zeros(1 if weight.dim() == 1 else spectral.shift_size(weight))
-        for path, weight in shifted_weights(sd15_unet).items()
-    }
-    save_file(sizes, tmp_path / "spectral_shifts.safetensors")
-    assert (tmp_path / "spectral_shifts.safetensors").stat().st_size == 935_484
+def test_svdiff_pytorchs_sizes_on_sd15(tmp_path):
+    """To the byte, of what the writer writes: names, shapes, no metadata.
+
+    Its text encoder is a CLIPTextModel of its own, whose names begin with "text_model."; its reader knows no others.
+    Without these eleven letters, as transformers 5 calls the same layers, the file would have 234,392 bytes.
+    """
+    written = write_svdiff(Spectral(text_encoder=True), MetaBase(), tmp_path)  # nothing moved
+    assert [path.stat().st_size for path in written.files] == [935_484, 235_480]
+    text = load_file(written.files[1])
+    assert len(text) == 99
+    assert sum(delta.numel() for delta in text.values()) == 56_166
+    assert all(name.startswith("text_model.") for name in text)
+    save_file({name.removeprefix("text_model."): delta for name, delta in text.items()}, tmp_path / "bare")
+    assert (tmp_path / "bare").stat().st_size == 234_392
+
+
+def test_shifts_are_written_the_same_while_another_adapter_learns(base, tmp_path):
+    adapter = filled(base, seed=5, subset="UNet-CA", text_encoder=True)
+    alone = write_svdiff(adapter, base, tmp_path / "alone")
+    with injected(LoRA(rank=1, targets="attention+conv", text_encoder_rank=1), base):
+        beside = write_svdiff(adapter, base, tmp_path / "beside")
+    for one, other in zip(alone.files, beside.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()

@@ -13,11 +13,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters.core import injected, load_adapter, save_adapter
 from pipelines.adapters.spectral import SUBSETS, Spectral, float_count
 from pipelines.checkpoints import read_header
-from pipelines.config import ASSETS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
+from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
 from pipelines.costs import SIZES, Costs
 from pipelines.data import Moments, Photos
 from pipelines.methods import METHODS
-from pipelines.methods.spectral_views import by_group, heat_map, spectrum
+from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
 from pipelines.studio import Studio
 from pipelines.train import TrainState, train
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
@@ -48,9 +48,12 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(told)
         text_encoder = CLIPTextModel(CLIPTextConfig(**words))
+    ranks = [SVDiffConfig(singular_values=name).rank for name in SPECTRAL_RANKS]
+    assert ranks == [0, 1, 4, 16, 64, 256]
     for subset in SUBSETS:
-        assert SIZES[family].shifts[subset] == float_count(unet, subset), subset
-    assert SIZES[family].text_shifts == float_count(text_encoder)
+        counts = tuple(float_count(unet, subset, rank) for rank in ranks)
+        assert SIZES[family].shifts[subset] == counts, subset
+    assert SIZES[family].text_shifts == tuple(float_count(text_encoder, rank=rank) for rank in ranks)
     costs = Costs(tmp_path)
     small, whole = (
         costs.estimate(dataclasses.replace(CONFIG, subset=subset), spec="embedded", family=family)
@@ -62,11 +65,17 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
 
 def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
     config = dataclasses.replace(
-        CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2
-    )
+        CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2,
+        singular_values="4",
+    )  # fmt: skip
     adapter = METHOD.adapter(base, config)
     assert isinstance(adapter, Spectral)
-    assert (adapter.subset, adapter.text_encoder, adapter.norm_rate) == ("UNet-1D", True, 2.0**-7)
+    assert (adapter.subset, adapter.text_encoder, adapter.norm_rate, adapter.rank) == (
+        "UNet-1D",
+        True,
+        2.0**-7,
+        4,
+    )
     weights = adapter.weights(base)
     assert {key.partition(".")[0] for key in weights} == {"unet", "text_encoder"}
     assert all(weight.dim() == 1 for key, weight in weights.items() if key.startswith("unet."))
@@ -139,7 +148,7 @@ def test_a_run_takes_the_weights_apart_once_and_ends_with_its_shifts(trained, ba
     assert sum(name.endswith(".delta") for name in header) == 64
     assert header["__metadata__"]["subset"] == "UNet-CA"
     (row,) = studio.list_runs()
-    assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"]
+    assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"][0]
     assert any(delta.any() for delta in load_adapter(path, base).state_dict().values())
 
 
@@ -218,6 +227,12 @@ def test_views_say_which_singular_values_moved(base) -> None:
     assert all(len(row) == len(heat.columns) for row in heat.cells)
     moved = [(heat.rows[y], x) for y, row in enumerate(heat.cells) for x, value in enumerate(row) if value]
     assert moved == [("Mid, cross-attention", 0)], "the largest one of one layer"
+    layers = by_layer(state)
+    moved = {
+        (layers.rows[y], x) for y, row in enumerate(layers.cells) for x, value in enumerate(row) if value
+    }
+    assert moved == {(key, 0)}
+    assert set(layers.rows) == {name for name, shift in adapter.shifts.items() if shift.factors is not None}
     bars = by_group(state).values
     assert {label for label, value in bars.items() if value} == {"Mid"}
     assert "Mid, norms" in bars
@@ -231,7 +246,7 @@ def test_views_say_which_singular_values_moved(base) -> None:
 
 def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     studio, run_id = trained
-    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars"]
+    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars", "heat"]
     layers = studio.shifted_layers(run_id)
     assert len(layers) == 64
     view = studio.spectrum(run_id, layers[0])
@@ -244,6 +259,36 @@ def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     with pytest.raises(ValueError, match="at least two"):
         studio.correlation([run_id])
     studio.delete(again)
+
+
+def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp_path: Path) -> None:
+    """The paper's matrix: a row for each subject, learned twice from the same photographs; a stranger stands alone."""
+    studio, _ = trained
+    about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
+    adapter = Spectral(subset="Mid-CA")
+    adapter.inject(base).remove()
+    directions = {"one": (1.0, 0.0), "two": (0.6, 0.8), "other": (0.0, 1.0)}
+    made = {}
+    for name, (first, second) in directions.items():
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter.zero_()
+                parameter[:2] = torch.tensor([first, second])
+        config = to_dict(CONFIG) | {"learning_rate": 0.003 if name == "two" else 0.001}
+        with studio.store.draft("svdiff", config, about, name=name) as run:
+            (run.path / "photos").mkdir()
+            (run.path / "photos" / "00.png").write_bytes(b"another" if name == "other" else b"same")
+            save_adapter(run.file("adapter.safetensors"), adapter, extra={})
+            run.append("state", state="done", message="")
+        made[name] = run.id
+    alike = studio.correlation(list(made.values()))
+    assert alike["rows"] == alike["columns"] == ["one / two", "other"]
+    assert [value for row in alike["cells"] for value in row] == pytest.approx([0.6, 0.4, 0.4, 1.0])
+    assert "different learning rates" in alike["help"]
+    pair = studio.correlation([made["one"], made["two"]])
+    assert pair["rows"] == ["one", "two"], "of one subject alone run by run"
+    for run_id in made.values():
+        studio.delete(run_id)
 
 
 def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> None:

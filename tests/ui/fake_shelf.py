@@ -42,7 +42,8 @@ class FakeShelf:
             "trigger": f"{config.get('identifier', '')} {config.get('class_noun', '')}".strip(),
             "base_name": "Embedded base", "notes": run.note, "note": run.note, "seconds": 24.0,
             "identifier": config.get("identifier", ""), "class_noun": config.get("class_noun", ""),
-            "trainable": 797_184, "kind": "spectral" if run.method == "svdiff" else "lora", "shipped": run.id in self._shipped(),
+            "trainable": 797_184, "kind": "spectral" if run.method == "svdiff" else "full" if config.get("weights") == "full" else "lora",
+            "shipped": run.id in self._shipped(),
         }  # fmt: skip
 
     def _mine(self, run_id: str) -> Run:

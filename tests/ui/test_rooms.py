@@ -258,6 +258,12 @@ def test_shifts_leave_as_a_lora_of_a_chosen_rank(shelf: Shelf, studio: FakeStudi
     assert shown["lib_rank"]["visible"]
     assert "svdiff" in [value for _, value in shown["lib_format"]["choices"]]
     assert "rank 5" in shelf.export(run.id, "kohya", 5)["verified"]
+    full = studio.store.create("dreambooth", {"weights": "full"}, {"spec": "embedded"}, name="Max")
+    full.append("state", state="done", message="")
+    shown = shelf.detail(full.id)
+    assert shown["lib_rank"]["visible"]
+    assert "svdiff" not in [value for _, value in shown["lib_format"]["choices"]]
+    studio.delete(full.id)
     plain = shelf.detail(example(stage))
     assert not plain["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in plain["lib_format"]["choices"]]

@@ -48,6 +48,19 @@ def test_a_part_of_the_unet_fills_in_its_weights(layers: stacking.Layers) -> Non
         BlockStrengths.parse(layers.choose_part(part).get("blocks", ""))
 
 
+def test_weights_are_shown_as_other_programs_write_them(layers: stacking.Layers) -> None:
+    shown = str(layers.elsewhere(NINE)["elsewhere"])
+    for told in (
+        "A1111, LoRA (17): <code>1,0,0,1,1,1,1,1,1,1,1,1,1,1,0.5,0.5,0.5</code>",
+        "A1111, LoCon (26): <code>1,1,0,0,0,1,",
+        "kohya (25): <code>1,0,0,0,1,",
+    ):
+        assert told in shown
+    with_text = str(layers.elsewhere("0.5" + ",1" * 25)["elsewhere"])
+    assert "kohya" not in with_text, "its list has no word for the text encoder"
+    assert str(layers.elsewhere("")["elsewhere"]) == str(layers.elsewhere("1,2")["elsewhere"]) == ""
+
+
 def test_a_second_run_is_chosen_among_those_there_are(layers: stacking.Layers, stage: Stage) -> None:
     offered = layers.open("a run that is gone")["second"]
     assert next(run_id for _, run_id in offered["choices"]) == ""
