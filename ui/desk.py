@@ -68,6 +68,7 @@ class Desk:
             "identifier": example["identifier"],
             "upload": None,
             "crops_row": gr.update(visible=False),
+            "squares": Html(""),
             "prompt": example["prompt"],
             "seed": example["seed"],
             **{f"example_{other}": gr.update(elem_classes=card(other == name)) for other in self.examples},
@@ -84,10 +85,11 @@ class Desk:
 
         ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
         """
-        words = {"class_noun": "", "identifier": ""} if source and source["title"] and not told else {}
+        words = {"class_noun": "", "identifier": None} if source and source["title"] and not told else {}
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
-            return {"source": None, "crops_row": gr.update(visible=False), "guide": panels.guide(1)}
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return {"source": None, "guide": panels.guide(1)} | hidden
         kept = {what: told_captions(told, upload, what=what) for what in ("captions", "repeats")}
         source = {"title": "", "files": list(upload), "crops": {}, **kept}
         cleared = {
@@ -139,9 +141,10 @@ class Desk:
         zipped = any(file.suffix.lower() == ".zip" for file in files)
         names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
         shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
-        return {"crops_row": gr.update(visible=True), "crops": shown}
+        wall = panels.photo_wall(squares, handout=self.handout, title="Your photographs")
+        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
-    def identifiers(self, base: str, identifier: str) -> Values:
+    def identifiers(self, base: str, identifier: str | None) -> Values:
         """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
         words = [found["text"] for found in self.studio.identifiers(base=base)]
         return {"identifier": gr.update(choices=words, value=identifier or words[0])}
@@ -197,6 +200,9 @@ class Desk:
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
         method = plan.partition("/")[0]
+        if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
+            gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
+            fields["identifier"] = self.studio.identifiers(base=base)[0]["text"]
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)

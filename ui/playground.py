@@ -32,6 +32,7 @@ def lay_out(page: Page) -> None:
                 )
                 named["recalled"] = gr.HTML("")
                 named |= form.widgets(sampling, ["prompt"])
+                named["prompt_hint"] = gr.HTML("")
                 named["strength"] = gr.Slider(
                     0,
                     2.0,

@@ -145,15 +145,19 @@ class Stage:
         if pair is None:
             return {}
         first, latest = pair
-        after = LABELS[1] if latest.step >= view.total else f"After {latest.step} steps"
+        before, after = LABELS
         facts = [("Subject", view.name), ("Steps", f"{latest.step} of {view.total}")]
-        return {
-            "compare": panels.compare(
+        if latest.step == 0:
+            drawn = panels.single(self.handout.enlarged(first.file), alt=first.prompt, label=before)
+        else:
+            drawn = panels.compare(
                 self.handout.enlarged(first.file),
                 self.handout.enlarged(latest.file),
                 alt=latest.prompt,
-                labels=(LABELS[0], after),
-            ),
+                labels=(before, after if latest.step >= view.total else f"After {latest.step} steps"),
+            )
+        return {
+            "compare": drawn,
             "caption": panels.caption(prompt=latest.prompt, seed=latest.seed, facts=facts),
         }
 
@@ -181,6 +185,7 @@ class Stage:
             "playground": gr.update(visible=True),
             **{name: gr.update(interactive=view.state == "running") for name in AT_WORK},
             "advice": panels.advice(view),
+            "prompt_hint": panels.prompt_hint(view),
             "guide": panels.guide(4 if kept or playing else 3),
         }
 

@@ -37,6 +37,7 @@ def _inputs(page: Page) -> None:
                 named[f"first_example_{name}"] = example_button(desk, example, chosen=name == opening)
                 page.mirrors[f"first_example_{name}"] = f"example_{name}"
         named["first_upload"] = photo_upload("first-upload")
+        named["squares"] = gr.HTML("")
         gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
             desk.examples[opening]["class_noun"] if opening else "",
@@ -94,6 +95,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 named["first_prompt"] = gr.Textbox(
                     "", label="Prompt", info="What the picture shows.", max_lines=2
                 )
+                named["first_prompt_hint"] = gr.HTML("")
                 named["first_generate"] = gr.Button("Make a picture", variant="primary")
             with gr.Column(scale=6, min_width=300, elem_id="first-result"):
                 named["first_result"] = gr.HTML(
@@ -110,6 +112,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
         "strip",
         "playground",
         "prompt",
+        "prompt_hint",
     ):
         page.mirrors[f"first_{name}"] = name
     page.mirrors |= {"first_result": "result", "first_result_caption": "result_caption"}
@@ -119,7 +122,7 @@ def wire(page: Page) -> None:
     """Wire the widgets of this page; what they change, the page Train shows, too."""
     desk, named = page.desk, page.named
     cards = [f"example_{name}" for name in desk.examples]
-    subject = ["source", "class_noun", "identifier", "crops_row", "guide", *cards]
+    subject = ["source", "class_noun", "identifier", "crops_row", "squares", "guide", *cards]
     for name in desk.examples:
         click = page.on(
             named[f"first_example_{name}"].click,

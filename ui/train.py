@@ -259,6 +259,7 @@ def _wire_subject(page: Page) -> None:
                 "identifier",
                 "upload",
                 "crops_row",
+                "squares",
                 "prompt",
                 "seed",
                 "guide",
@@ -267,7 +268,7 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
-    crops = ["source", "crops_row", "crops"]
+    crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(event, desk.choose_files, takes=["upload", "source", "base", "told"], gives=changed)

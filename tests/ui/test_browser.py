@@ -1,11 +1,12 @@
 """The page in a real browser, on the pretended Studio."""
 
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DESKTOP, Served
+from conftest import DESKTOP, PATIENCE_MS, Served
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
@@ -93,6 +94,29 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     _, config, photos, _ = [facts for name, facts in served.studio.calls if name == "start"][-1]
     assert (config.class_noun, config.identifier) == ("teapot", "zul")
     assert photos == [path.name for path in photographs]
+
+
+def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
+    visit: Any, served: Served, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, words = threading.Event(), served.studio.identifiers()
+
+    def slow(*, base: str | None = None) -> list[dict[str, Any]]:
+        found.wait(PATIENCE_MS / 1000)
+        return words
+
+    monkeypatch.setattr(served.studio, "identifiers", slow)  # as while the base is being loaded
+    visitor = visit(tab="start")
+    page = visitor.page
+    page.set_input_files("#first-upload input[type=file]", [str(path) for path in photographs])
+    page.wait_for_selector("#first-inputs .photo-wall img >> nth=2")
+    page.locator("#first-noun").get_by_label("What is it?").fill("teapot")
+    page.click("#first-personalize")
+    page.wait_for_selector(".toast-body:has-text('rare word')")
+    found.set()
+    visitor.wait_for_step(1)
+    _, config, *_ = [facts for name, facts in served.studio.calls if name == "start"][-1]
+    assert (config.class_noun, config.identifier) == ("teapot", "zul")
 
 
 def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:

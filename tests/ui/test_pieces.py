@@ -10,7 +10,7 @@ from PIL import Image
 from ui import panels, plots
 from ui.errors import told_in_the_page
 from ui.markup import Handout, Html, element
-from ui.view import RunView, fold
+from ui.view import RunView, Sample, fold
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
 
@@ -85,6 +85,29 @@ def test_charts_and_progress_live_with_nothing() -> None:
     empty = RunView(id="new", total=100)
     assert "first step" in plots.loss_chart(empty)
     assert "0 / 100" in panels.progress(empty)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "state", "to_come"),
+    [
+        ((), "running", 5),
+        ((0,), "running", 4),
+        ((0, 90), "running", 3),
+        ((0, 85, 338), "running", 0),
+        ((0,), "stopped", 0),
+    ],
+)
+def test_the_strip_keeps_room_for_the_rows_to_come_and_no_more(
+    drawn: tuple[int, ...], state: str, to_come: int
+) -> None:
+    samples = [Sample(step=step, row=0, prompt="a dog", seed=0, file=Path("x.png")) for step in drawn]
+    assert RunView(id="x", state=state, total=338, samples=samples).rows_ahead == to_come
+
+
+def test_the_subject_is_called_by_its_words() -> None:
+    view = RunView(id="x", config={"identifier": "zwx", "class_noun": "<b>dog"})
+    assert "zwx &lt;b&gt;dog" in panels.prompt_hint(view)
+    assert panels.prompt_hint(RunView(id="x")) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
