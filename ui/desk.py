@@ -13,7 +13,7 @@ import gradio as gr
 from pipelines.config import METHOD_CONFIGS, preset, preset_names
 from ui import form, panels
 from ui.markup import Html
-from ui.stage import Stage, Values
+from ui.stage import FORGET_IT, Stage, Values
 from ui.view import RunView
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,7 @@ class Desk:
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
-        kept = {what: told_captions(told, upload, what=what) for what in ("captions", "repeats")}
-        source = {"title": "", "files": list(upload), "crops": {}, **kept}
+        source = {"title": "", "files": list(upload), **_said_before(source, upload, told)}
         cleared = {
             "source": source,
             "nudge_row": gr.update(visible=False),
@@ -99,7 +98,14 @@ class Desk:
             **words,
             **unmarked,
         }
-        return cleared | self._previews(source, base)
+        try:
+            return cleared | self._previews(source, base)
+        except (
+            ValueError
+        ) as error:  # the field holds them all the same, so that the bad one can be taken out of it
+            gr.Warning(str(error), title="Please check", duration=12)
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return cleared | hidden | {"source": source | {"problem": str(error)}}
 
     def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
         """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""
@@ -199,6 +205,8 @@ class Desk:
     def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+        if source.get("problem"):
+            raise ValueError(source["problem"])
         method = plan.partition("/")[0]
         if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
             gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
@@ -240,6 +248,10 @@ class Desk:
         self.studio.discard(shown)
         return self.stage.gone()
 
+    def forget(self, shown: str, forget: str) -> Values:
+        """Discard a run that is over, at the second press: the first one only asks."""
+        return self.discard(shown) if forget == FORGET_IT else {"forget": FORGET_IT}
+
     def train_more(self, shown: str, more_steps: float) -> Values:
         """Continue a finished run."""
         self.studio.train_more(shown, int(more_steps or 0))
@@ -276,6 +288,17 @@ def told_captions(told: Values | None, files: list[str], *, what: str = "caption
         return {name: captions[name] for name in names if name in captions}
     placed = {name: captions.get(f"{place:02d}.png", "") for place, name in enumerate(names)}
     return {name: text for name, text in placed.items() if text}
+
+
+def _said_before(source: Values | None, files: list[str], told: Values | None) -> Values:
+    """Return the crops, captions and repeats of photographs: as read in, and as said about those there already."""
+    names = {Path(file).name for file in files}
+    before = source if source and not source["title"] else {}
+    return {
+        what: told_captions(told, files, what=what)
+        | {name: said for name, said in before.get(what, {}).items() if name in names}
+        for what in ("crops", "captions", "repeats")
+    }
 
 
 def card(chosen: bool) -> list[str]:

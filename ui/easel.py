@@ -7,8 +7,10 @@ import gradio as gr
 
 from pipelines.config import SampleConfig, from_dict
 from ui import form, panels, stacking
+from ui.markup import Html, file_name
 from ui.stage import Stage, Values
 
+EMPTY_RESULT = "Your picture appears here."
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
 
 
@@ -22,8 +24,13 @@ class Easel:
 
     def export(self, shown: str, file_format: str) -> Values:
         """Write the adapter in a format other programs read, and hand out a copy."""
-        path = self.handout.copy(self.studio.export(shown, file_format))
+        path = self.handed_out(shown, self.studio.export(shown, file_format))
         return {"exported": gr.update(value=str(path), visible=True)}
+
+    def handed_out(self, run_id: str, path: Path) -> Path:
+        """Return a copy of an exported file that is called after its run, not by the run's id."""
+        called = file_name(self.studio.status(run_id)["name"])
+        return self.handout.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
 
@@ -54,6 +61,16 @@ class Easel:
             values["strength"] = 0.0
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
         return values | {"recall": None, "recalled": told}
+
+    def clear(self) -> Values:
+        """Take away what another run drew."""
+        return {
+            "unet_map": Html(""),
+            "result": panels.placeholder(EMPTY_RESULT),
+            "result_caption": Html(""),
+            "gallery": gr.update(visible=False, value=None),
+            "download": gr.update(value=None, interactive=False),
+        }
 
     def generate(
         self,

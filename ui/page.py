@@ -19,7 +19,7 @@ WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
     "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
-    "prompt_hint",
+    "forget", "prompt_hint", "recalled",
 ]  # fmt: skip
 
 

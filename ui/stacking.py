@@ -68,10 +68,6 @@ class Layers:
         weights = ",".join(str(int(name in PARTS[part])) for name in BLOCKS)
         return {"blocks": "" if part == "all" else weights}
 
-    def clear(self) -> Values:
-        """Take the map of another run away."""
-        return {"unet_map": Html("")}
-
     def contributions(self, shown: str, progress: Any, **fields: Any) -> Values:
         """Silence one block after the other, and draw how much of the picture each of them makes."""
         if not shown:

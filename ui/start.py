@@ -6,6 +6,7 @@ import gradio as gr
 
 from ui import panels
 from ui.desk import EMPTY_FRAME
+from ui.easel import EMPTY_RESULT
 from ui.page import QUIET, WATCHED, Page, bound
 from ui.train import example_button, opening_cost, photo_upload
 from ui.view import RunView
@@ -99,7 +100,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 named["first_generate"] = gr.Button("Make a picture", variant="primary")
             with gr.Column(scale=6, min_width=300, elem_id="first-result"):
                 named["first_result"] = gr.HTML(
-                    panels.placeholder("Your picture appears here."), js_on_load=panels.COMPARE_SCRIPT
+                    panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT
                 )
                 named["first_result_caption"] = gr.HTML("")
     for name in (

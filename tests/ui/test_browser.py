@@ -45,6 +45,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     before = first.step()
     first.page.reload()
     first.wait_for_step(before + 1)
+    assert "zul person" in first.page.input_value("#play-form textarea"), "the prompt has the run's own words"
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
         visitor.see(".run-title:has-text('Stopped')")
@@ -76,6 +77,8 @@ def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> 
     with visitor.page.expect_download() as coming:
         visitor.page.get_by_role("button", name="Download the picture").click()
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    visitor.choose("Biscuit")
+    visitor.page.wait_for_selector("#play-result .compare.empty")
 
 
 def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, photographs: list[Path]) -> None:
@@ -127,6 +130,10 @@ def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     said = visitor.page.wait_for_selector(".toast-body").inner_text()
     assert "broken.png is not a JPEG, PNG or WebP picture" in said
     assert "Traceback" not in said
+    assert not visitor.page.locator("#page-train .example-card.chosen").count(), "no example takes its place"
+    visitor.page.locator(".toast-close").first.click()
+    visitor.page.click("#personalize")
+    visitor.page.wait_for_selector(".toast-body:has-text('broken.png is not a JPEG')")
 
 
 def test_nothing_leaves_this_machine(visit: Any, served: Served) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ui import panels, plots
 from ui.errors import told_in_the_page
-from ui.markup import Handout, Html, element
+from ui.markup import Handout, Html, element, file_name
 from ui.view import RunView, Sample, fold
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
@@ -35,6 +35,14 @@ def test_the_browser_gets_a_copy(tmp_path: Path, handout: Handout) -> None:
     assert handout.copy(original) == copy
     Image.new("RGB", (8, 8), "blue").save(original)
     assert handout.copy(original) != copy
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [("My brown teapot!", "my-brown-teapot"), ("../../etc/passwd", "etc-passwd"), ("…", "run")],
+)
+def test_a_file_is_called_after_its_run(words: str, name: str) -> None:
+    assert file_name(words) == name
 
 
 def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: Handout) -> None:
