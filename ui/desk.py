@@ -12,6 +12,7 @@ import gradio as gr
 
 from pipelines.config import METHOD_CONFIGS, preset, preset_names
 from ui import form, panels
+from ui.errors import as_text
 from ui.markup import Html
 from ui.stage import FORGET_IT, Stage, Values
 from ui.view import RunView
@@ -103,7 +104,7 @@ class Desk:
         except (
             ValueError
         ) as error:  # the field holds them all the same, so that the bad one can be taken out of it
-            gr.Warning(str(error), title="Please check", duration=12)
+            gr.Warning(as_text(error), title="Please check", duration=12)
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return cleared | hidden | {"source": source | {"problem": str(error)}}
 
@@ -153,7 +154,8 @@ class Desk:
     def identifiers(self, base: str, identifier: str | None) -> Values:
         """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
         words = [found["text"] for found in self.studio.identifiers(base=base)]
-        return {"identifier": gr.update(choices=words, value=identifier or words[0])}
+        first = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        return {"identifier": gr.update(choices=words, **first)}
 
     # What it will take
 
@@ -167,7 +169,11 @@ class Desk:
 
     def suit(self, plan: str, base: str, source: Values | None, told: Values | None) -> Values:
         """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
-        return {} if told else self.choose_plan(plan, base, source)
+        if told:
+            return {}
+        _, config = self.chosen_preset(plan, base)
+        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
+        return {"steps": suited_steps(config.steps, photos=photos)}
 
     def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
         """Fill the advanced fields from a preset, its steps suited to the number of photographs."""

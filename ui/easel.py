@@ -7,6 +7,7 @@ import gradio as gr
 
 from pipelines.config import SampleConfig, from_dict
 from ui import form, panels, stacking
+from ui.errors import as_text
 from ui.markup import Html, file_name
 from ui.stage import Stage, Values
 
@@ -49,7 +50,7 @@ class Easel:
             found = getattr(error, "recalled", None)
             if found is None:
                 raise
-            gr.Warning(str(error), title="Its run is gone")
+            gr.Warning(as_text(error), title="Its run is gone")
             found = found | {"stack": []}
         fields = form.shown(from_dict(SampleConfig, found["sample"]))
         values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.desk import Desk
 from ui.easel import Easel
-from ui.errors import told_in_the_page
+from ui.errors import as_text, told_in_the_page
 from ui.shelf import Shelf
 from ui.stage import Stage
 
@@ -56,7 +56,7 @@ class Page:
         ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
         ``shows_progress`` it also gets ``progress``, which shows how far it is.
         """
-        guarded = told_in_the_page(handler)
+        guarded = told_in_the_page(handler, written=as_text)
         given = [*gives, *(mirror for mirror, origin in self.mirrors.items() if origin in gives)]
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:

@@ -132,6 +132,7 @@ def wire(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
     asked = ["source", "plan", "base", *page.training]
@@ -174,7 +175,7 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
 
     taken = page.on(event, choose, takes=["first_upload", "source", "base", "told"], gives=gives)
     page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=page.advanced, **QUIET)
+    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
 
 
 def _wire_play(page: Page) -> None:

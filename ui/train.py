@@ -269,6 +269,7 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
     crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
@@ -278,7 +279,7 @@ def _wire_subject(page: Page) -> None:
             taken.success,
             desk.suit,
             takes=["plan", "base", "source", "told"],
-            gives=page.advanced,
+            gives=["steps"],
             **QUIET,
         )
 

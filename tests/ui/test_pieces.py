@@ -8,7 +8,7 @@ from fake_studio import FakeStudio
 from PIL import Image
 
 from ui import panels, plots
-from ui.errors import told_in_the_page
+from ui.errors import as_text, told_in_the_page
 from ui.markup import Handout, Html, element, file_name
 from ui.view import RunView, Sample, fold
 
@@ -132,6 +132,12 @@ def test_a_mistake_is_one_sentence_and_a_fault_an_apology() -> None:
 
     with pytest.raises(gr.Error, match=r"^'The prompt is empty; say what the picture shows.'$"):
         told_in_the_page(mistaken)()
+
+    def hostile() -> None:
+        raise ValueError(HOSTILE)
+
+    with pytest.raises(gr.Error, match="&lt;img src=x"):
+        told_in_the_page(hostile, written=as_text)()
     with pytest.raises(gr.Error, match="log of the server") as caught:
         told_in_the_page(broken)()
     assert "secret" not in str(caught.value)

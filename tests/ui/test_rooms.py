@@ -178,6 +178,22 @@ def test_steps_suit_the_number_of_photographs() -> None:
     assert [suited_steps(200, photos=photos) for photos in (1, 4, 8, 20)] == [150, 200, 300, 400]
 
 
+def test_other_photographs_change_the_steps_and_no_other_setting(stage: Stage) -> None:
+    desk = Desk(stage)
+    usual = preset("dreambooth", "embedded", "Quick").steps
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, None) == {
+        "steps": round(1.5 * usual)
+    }
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 4}, None) == {"steps": usual}
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, {"captions": {}}) == {}
+
+
+def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(stage: Stage) -> None:
+    desk = Desk(stage)
+    assert desk.identifiers("embedded", None)["identifier"]["value"] == "zul"
+    assert "value" not in desk.identifiers("embedded", "zw")["identifier"]
+
+
 def wait_until_idle(studio: FakeStudio) -> None:
     deadline = time.monotonic() + 30
     while studio.queue() and time.monotonic() < deadline:
