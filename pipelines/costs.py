@@ -149,7 +149,12 @@ def likely_device() -> str:
 
 def sample_every(config: SubjectConfig) -> int:
     """Return the steps between two sample rows: the config's own, or a quarter of the run."""
-    return config.sample_every or max(1, -(-config.steps // 4))
+    return row_distance(config.steps, config.sample_every)
+
+
+def row_distance(steps: int, asked: int) -> int:
+    """Return the steps between two sample rows of a run of so many; ``asked`` is 0 for a quarter of it."""
+    return asked or max(1, -(-steps // 4))
 
 
 class Costs:

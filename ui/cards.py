@@ -1,6 +1,7 @@
 """The pieces of Library and Compare that are more than one widget: each function returns escaped HTML."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ MIXES = (
     ("This one's geometry, the other's look", "style"),
     ("This one, fewer singular values", "truncate"),
 )
+METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV"}
 Row = Mapping[str, Any]
 
 
@@ -51,6 +53,20 @@ def day_of(moment: float) -> str:
     """Return the day of a unix time: "3 Nov 2026"."""
     local = time.localtime(moment)
     return f"{local.tm_mday} {time.strftime('%b %Y', local)}"
+
+
+def told_apart(rows: Sequence[Row]) -> dict[str, str]:
+    """Return each run's name by its id; runs of one name say when they were made, too."""
+    often = Counter(row["name"] for row in rows)
+    return {
+        row["id"]: row["name"] if often[row["name"]] == 1 else f"{row['name']} ({_minute(row)})"
+        for row in rows
+    }
+
+
+def _minute(row: Row) -> str:
+    local = time.localtime(row["created"])
+    return f"{local.tm_mday} {time.strftime('%b, %H:%M', local)}"
 
 
 def method_of(row: Row) -> str:
@@ -192,7 +208,7 @@ def _pictured(path: Path, *, alt: str, handout: Handout) -> Html:
 def metrics(rows: Sequence[Row]) -> Html:
     """Return the table of a comparison: what each run cost, and its metrics with their intervals."""
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    heads = ["Run", "Method", "Trained", "Size", "Time", *(name.replace("_", " ") for name in names)]
+    heads = ["Run", "Method", "Trained", "Size", "Time", *(METRICS.get(name, name) for name in names)]
     lines = [
         element(
             "tr",

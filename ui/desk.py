@@ -12,8 +12,9 @@ import gradio as gr
 
 from pipelines.config import METHOD_CONFIGS, preset, preset_names
 from ui import form, panels
+from ui.errors import as_text
 from ui.markup import Html
-from ui.stage import Stage, Values
+from ui.stage import FORGET_IT, Stage, Values
 from ui.view import RunView
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Desk:
             "identifier": example["identifier"],
             "upload": None,
             "crops_row": gr.update(visible=False),
+            "squares": Html(""),
             "prompt": example["prompt"],
             "seed": example["seed"],
             **{f"example_{other}": gr.update(elem_classes=card(other == name)) for other in self.examples},
@@ -84,12 +86,12 @@ class Desk:
 
         ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
         """
-        words = {"class_noun": "", "identifier": ""} if source and source["title"] and not told else {}
+        words = {"class_noun": "", "identifier": None} if source and source["title"] and not told else {}
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
-            return {"source": None, "crops_row": gr.update(visible=False), "guide": panels.guide(1)}
-        kept = {what: told_captions(told, upload, what=what) for what in ("captions", "repeats")}
-        source = {"title": "", "files": list(upload), "crops": {}, **kept}
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return {"source": None, "guide": panels.guide(1)} | hidden
+        source = {"title": "", "files": list(upload), **_said_before(source, upload, told)}
         cleared = {
             "source": source,
             "nudge_row": gr.update(visible=False),
@@ -97,7 +99,14 @@ class Desk:
             **words,
             **unmarked,
         }
-        return cleared | self._previews(source, base)
+        try:
+            return cleared | self._previews(source, base)
+        except (
+            ValueError
+        ) as error:  # the field holds them all the same, so that the bad one can be taken out of it
+            gr.Warning(as_text(error), title="Please check", duration=12)
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return cleared | hidden | {"source": source | {"problem": str(error)}}
 
     def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
         """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""
@@ -139,12 +148,14 @@ class Desk:
         zipped = any(file.suffix.lower() == ".zip" for file in files)
         names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
         shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
-        return {"crops_row": gr.update(visible=True), "crops": shown}
+        wall = panels.photo_wall(squares, handout=self.handout, title="Your photographs")
+        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
-    def identifiers(self, base: str, identifier: str) -> Values:
+    def identifiers(self, base: str, identifier: str | None) -> Values:
         """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
         words = [found["text"] for found in self.studio.identifiers(base=base)]
-        return {"identifier": gr.update(choices=words, value=identifier or words[0])}
+        first = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        return {"identifier": gr.update(choices=words, **first)}
 
     # What it will take
 
@@ -158,7 +169,11 @@ class Desk:
 
     def suit(self, plan: str, base: str, source: Values | None, told: Values | None) -> Values:
         """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
-        return {} if told else self.choose_plan(plan, base, source)
+        if told:
+            return {}
+        _, config = self.chosen_preset(plan, base)
+        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
+        return {"steps": suited_steps(config.steps, photos=photos)}
 
     def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
         """Fill the advanced fields from a preset, its steps suited to the number of photographs."""
@@ -196,7 +211,12 @@ class Desk:
     def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+        if source.get("problem"):
+            raise ValueError(source["problem"])
         method = plan.partition("/")[0]
+        if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
+            gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
+            fields["identifier"] = self.studio.identifiers(base=base)[0]["text"]
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)
@@ -234,6 +254,10 @@ class Desk:
         self.studio.discard(shown)
         return self.stage.gone()
 
+    def forget(self, shown: str, forget: str) -> Values:
+        """Discard a run that is over, at the second press: the first one only asks."""
+        return self.discard(shown) if forget == FORGET_IT else {"forget": FORGET_IT}
+
     def train_more(self, shown: str, more_steps: float) -> Values:
         """Continue a finished run."""
         self.studio.train_more(shown, int(more_steps or 0))
@@ -270,6 +294,17 @@ def told_captions(told: Values | None, files: list[str], *, what: str = "caption
         return {name: captions[name] for name in names if name in captions}
     placed = {name: captions.get(f"{place:02d}.png", "") for place, name in enumerate(names)}
     return {name: text for name, text in placed.items() if text}
+
+
+def _said_before(source: Values | None, files: list[str], told: Values | None) -> Values:
+    """Return the crops, captions and repeats of photographs: as read in, and as said about those there already."""
+    names = {Path(file).name for file in files}
+    before = source if source and not source["title"] else {}
+    return {
+        what: told_captions(told, files, what=what)
+        | {name: said for name, said in before.get(what, {}).items() if name in names}
+        for what in ("crops", "captions", "repeats")
+    }
 
 
 def card(chosen: bool) -> list[str]:

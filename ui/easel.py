@@ -7,8 +7,11 @@ import gradio as gr
 
 from pipelines.config import SampleConfig, from_dict
 from ui import form, panels, stacking
+from ui.errors import as_text
+from ui.markup import Html, file_name
 from ui.stage import Stage, Values
 
+EMPTY_RESULT = "Your picture appears here."
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
 
 
@@ -22,8 +25,13 @@ class Easel:
 
     def export(self, shown: str, file_format: str) -> Values:
         """Write the adapter in a format other programs read, and hand out a copy."""
-        path = self.handout.copy(self.studio.export(shown, file_format))
+        path = self.handed_out(shown, self.studio.export(shown, file_format))
         return {"exported": gr.update(value=str(path), visible=True)}
+
+    def handed_out(self, run_id: str, path: Path) -> Path:
+        """Return a copy of an exported file that is called after its run, not by the run's id."""
+        called = file_name(self.studio.status(run_id)["name"])
+        return self.handout.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
 
@@ -42,7 +50,7 @@ class Easel:
             found = getattr(error, "recalled", None)
             if found is None:
                 raise
-            gr.Warning(str(error), title="Its run is gone")
+            gr.Warning(as_text(error), title="Its run is gone")
             found = found | {"stack": []}
         fields = form.shown(from_dict(SampleConfig, found["sample"]))
         values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}
@@ -54,6 +62,16 @@ class Easel:
             values["strength"] = 0.0
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
         return values | {"recall": None, "recalled": told}
+
+    def clear(self) -> Values:
+        """Take away what another run drew."""
+        return {
+            "unet_map": Html(""),
+            "result": panels.placeholder(EMPTY_RESULT),
+            "result_caption": Html(""),
+            "gallery": gr.update(visible=False, value=None),
+            "download": gr.update(value=None, interactive=False),
+        }
 
     def generate(
         self,

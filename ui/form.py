@@ -95,4 +95,4 @@ def _widget(described: Knob, *, kind: Any, value: Any) -> Component:
             return gr.Slider(
                 **words, minimum=described.low, maximum=described.high, step=described.step, precision=whole
             )
-    return gr.Number(**words, minimum=described.low, maximum=described.high, precision=whole)
+    return gr.Number(**words, precision=whole)  # without bounds: Gradio's sentence about them names no field

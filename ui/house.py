@@ -87,4 +87,4 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     blocks.load(
         lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
     )
-    page.on(blocks.load, page.stage.attach, gives=WATCHED, **WATCHING)
+    page.on(blocks.load, page.stage.attach, gives=["prompt", "seed", *WATCHED], **WATCHING)

@@ -6,6 +6,7 @@ Gradio's own HTML templates are not used: they run ``${...}`` as JavaScript even
 import hashlib
 import html
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -34,19 +35,24 @@ def element(tag: str, *children: str, **attributes: str | int | float | bool) ->
     return Html(f"<{tag}{written}>{inside}</{tag}>")
 
 
+def file_name(words: str) -> str:
+    """Return words as the beginning of a file name: small letters, digits and hyphens."""
+    return re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:60] or "run"
+
+
 class Handout:
     """Copies for the browser, in a folder of their own: nothing is ever served from a run folder."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="atelier-handout-")).resolve()
 
-    def copy(self, path: Path) -> Path:
-        """Return the copy of a file; a file that has not changed is copied once."""
+    def copy(self, path: Path, *, name: str = "") -> Path:
+        """Return the copy of a file, under another ``name`` if given; a file that has not changed is copied once."""
         facts = path.stat()
         key = hashlib.sha256(f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}".encode()).hexdigest()[
             :20
         ]
-        target = self.folder / key / path.name
+        target = self.folder / key / (name or path.name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, unfinished = tempfile.mkstemp(dir=target.parent)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.desk import Desk
 from ui.easel import Easel
-from ui.errors import told_in_the_page
+from ui.errors import as_text, told_in_the_page
 from ui.shelf import Shelf
 from ui.stage import Stage
 
@@ -19,6 +19,7 @@ WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
     "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
+    "forget", "prompt_hint", "recalled",
 ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class Page:
         ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
         ``shows_progress`` it also gets ``progress``, which shows how far it is.
         """
-        guarded = told_in_the_page(handler)
+        guarded = told_in_the_page(handler, written=as_text)
         given = [*gives, *(mirror for mirror, origin in self.mirrors.items() if origin in gives)]
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:

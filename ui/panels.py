@@ -92,9 +92,10 @@ def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Be
     )
 
 
-def single(picture: str, *, alt: str) -> Html:
-    """Return one large picture in the frame of a comparison."""
-    return element("div", element("img", src=picture, alt=alt, class_="after"), class_="compare single")
+def single(picture: str, *, alt: str, label: str) -> Html:
+    """Return one large picture in the frame of a comparison, for as long as there is nothing to compare it with."""
+    image = element("img", src=picture, alt=f"{label}: {alt}", class_="after")
+    return element("div", image, element("span", label, class_="tag left"), class_="compare single")
 
 
 def placeholder(text: str) -> Html:
@@ -202,6 +203,16 @@ def advice(view: RunView) -> Html:
     )
 
 
+def prompt_hint(view: RunView) -> Html:
+    """Return which words of a prompt mean the subject; nothing where a run has none of its own."""
+    word, kind = (str(view.config.get(name) or "").strip() for name in ("identifier", "class_noun"))
+    if not word:
+        return Html("")
+    return element(
+        "p", "Your subject is called “", element("b", f"{word} {kind}".strip()), "” here.", class_="hint"
+    )
+
+
 def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
     """Return what a recalled picture was made with, in one line."""
     made = (
@@ -294,15 +305,11 @@ def _figures(view: RunView) -> list[Html]:
     first = next(iter(view.terms.values()), [])
     recent = [value for _, value in first[-20:]]
     speed = view.seconds_per_step
+    left = duration(view.eta_s) if view.eta_s is not None else "–"
     figures = [
         ("Step", f"{view.step} / {view.total}"),
         ("Per step", (f"{1000 * speed:.0f} ms" if speed < 1 else f"{speed:.1f} s") if speed else "–"),
-        (
-            "Time left",
-            duration(view.eta_s)
-            if view.moving and view.eta_s is not None
-            else ("–" if view.moving else "0 s"),
-        ),
+        *([("Time left", left)] if view.moving else []),
         ("Loss", f"{sum(recent) / len(recent):.4f}" if recent else "–"),
     ]
     alike = view.similarity.get("identity")
@@ -341,7 +348,7 @@ def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
             "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
         )
     steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
-    ahead = columns - len(steps) if view.moving else 0
+    ahead = min(view.rows_ahead, columns - len(steps))
     cells = {(sample.row, sample.step): sample for sample in view.samples}
     words = [*(_step_word(step, view=view) for step in steps), *([""] * ahead)]
     head = element("tr", *[element("th", word, scope="col") for word in words])

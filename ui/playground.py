@@ -7,7 +7,7 @@ import gradio as gr
 from pipelines.config import SampleConfig
 from ui import form, panels, stacking
 from ui.cards import EXPORT_FORMATS
-from ui.easel import OWN_FIELDS
+from ui.easel import EMPTY_RESULT, OWN_FIELDS
 from ui.page import QUIET, WATCHED, Page
 
 
@@ -32,6 +32,7 @@ def lay_out(page: Page) -> None:
                 )
                 named["recalled"] = gr.HTML("")
                 named |= form.widgets(sampling, ["prompt"])
+                named["prompt_hint"] = gr.HTML("")
                 named["strength"] = gr.Slider(
                     0,
                     2.0,
@@ -54,9 +55,7 @@ def lay_out(page: Page) -> None:
                     named["export"] = gr.Button("Write the file", size="md")
                     named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
             with gr.Column(scale=6, min_width=300, elem_id="play-result"):
-                named["result"] = gr.HTML(
-                    panels.placeholder("Your picture appears here."), js_on_load=panels.COMPARE_SCRIPT
-                )
+                named["result"] = gr.HTML(panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT)
                 named["result_caption"] = gr.HTML("")
                 named["gallery"] = gr.Gallery(
                     label="All of them",
@@ -100,12 +99,12 @@ def wire(page: Page) -> None:
         easel.recall,
         takes=["recall"],
         gives=[
-            "recall", "recalled", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,
+            "recall", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,
         ],
     )  # fmt: skip
     page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
-    page.on(named["shown"].change, layers.clear, gives=["unet_map"], **QUIET)
+    page.on(named["shown"].change, easel.clear, gives=["unet_map", *results], **QUIET)
     page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
     page.on(
         named["ask_blocks"].click,

@@ -6,6 +6,7 @@ from ui.markup import Html, element
 from ui.view import RunView
 
 MAX_POINTS = 300
+TERMS = {"instance": "photographs", "prior": "its class"}
 Point = tuple[float, float]
 
 
@@ -43,7 +44,7 @@ def loss_chart(view: RunView) -> Html:
         raw = [(float(step), value) for step, value in points]
         lines.append(Line("each step", f"raw {look}", thinned(raw), in_legend=order == 0))
         average = smoothed(raw, window=max(8.0, view.total / 16))
-        lines.append(Line(name, look, thinned(average)))
+        lines.append(Line(TERMS.get(name, name), look, thinned(average)))
     return chart(
         lines,
         title="Loss",

@@ -136,7 +136,7 @@ class Shelf:
     def names(self) -> dict[str, str]:
         """Return what may be compared: "" for the untouched base, then every run with an adapter, by id."""
         usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
-        return {"": "Untouched base"} | {row["id"]: row["name"] for row in usable}
+        return {"": "Untouched base"} | cards.told_apart(usable)
 
     # What moved
 
@@ -188,7 +188,7 @@ class Shelf:
 
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Write the adapter for another program, read it back, and say what came of that."""
-        path = self.handout.copy(self.studio.export(chosen, lib_format, rank=int(lib_rank)))
+        path = self.easel.handed_out(chosen, self.studio.export(chosen, lib_format, rank=int(lib_rank)))
         told = self.studio.verify_export(chosen, lib_format, rank=int(lib_rank))
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}

@@ -78,10 +78,6 @@ class Layers:
         rows = [element("li", f"{name}: ", element("code", text)) for name, text in lists.items()]
         return {"elsewhere": element("ul", *rows, class_="hint") if rows else Html("")}
 
-    def clear(self) -> Values:
-        """Take the map of another run away."""
-        return {"unet_map": Html("")}
-
     def contributions(self, shown: str, progress: Any, **fields: Any) -> Values:
         """Silence one block after the other, and draw how much of the picture each of them makes."""
         if not shown:

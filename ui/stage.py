@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import panels, plots
+from pipelines.knobs import fill_words
+from ui import cards, panels, plots
 from ui.markup import Handout, Html
 from ui.replay import OVER, Replay, playable, replayed
 from ui.view import LIVE, WORDS, RunView, fold
@@ -18,6 +19,8 @@ LABELS = ("Before", "After")
 POLL_S = 1.0
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
+FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
+SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
 DRAWN_SOON = "Its first pictures are being drawn …"
 WITHOUT_PICTURES = {
     "queued": "It waits for its turn.",
@@ -45,17 +48,29 @@ class Stage:
         values = self.watch(run_id, {})
         return (
             values
-            | {"shown": run_id, "runs": gr.update(choices=self.run_choices(), value=run_id)}
+            | {
+                "shown": run_id,
+                "recalled": Html(""),
+                "runs": gr.update(choices=self.run_choices(), value=run_id),
+            }
             | unplayed()
         )
 
+    def turn_to(self, run_id: str) -> Values:
+        """Turn the page to a run, with a prompt that has its words: another run's would mean nothing to it."""
+        if not run_id:
+            return {}
+        config = self.studio.status(run_id)["config"]
+        word, kind = (str(config.get(name) or "") for name in ("identifier", "class_noun"))
+        template = [SUBJECT_PROMPT, *(config.get("sample_prompts") or ())][-1]
+        prompt = fill_words(template, identifier=word, class_noun=kind)
+        return {"prompt": prompt, "seed": int(config.get("sample_seed") or 0)} | self.show_run(run_id)
+
     def run_choices(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run to look at, one's own first."""
-        own = [
-            (f"{run['name']} · {WORDS[run['state']].lower()}", run["id"])
-            for run in self.studio.list_runs()
-            if not run.get("shipped")
-        ]
+        runs = [run for run in self.studio.list_runs() if not run.get("shipped")]
+        names = cards.told_apart(runs)
+        own = [(f"{names[run['id']]} · {WORDS[run['state']].lower()}", run["id"]) for run in runs]
         shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
         return own + shipped
 
@@ -65,7 +80,7 @@ class Stage:
             self._warmed = True
             self.studio.warm()
         run_id = self._run_at_work()
-        return self.show_run(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
+        return self.turn_to(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
 
     def _run_at_work(self) -> str:
         """The run that works, or the first that waits."""
@@ -145,15 +160,19 @@ class Stage:
         if pair is None:
             return {}
         first, latest = pair
-        after = LABELS[1] if latest.step >= view.total else f"After {latest.step} steps"
+        before, after = LABELS
         facts = [("Subject", view.name), ("Steps", f"{latest.step} of {view.total}")]
-        return {
-            "compare": panels.compare(
+        if latest.step == 0:
+            drawn = panels.single(self.handout.enlarged(first.file), alt=first.prompt, label=before)
+        else:
+            drawn = panels.compare(
                 self.handout.enlarged(first.file),
                 self.handout.enlarged(latest.file),
                 alt=latest.prompt,
-                labels=(LABELS[0], after),
-            ),
+                labels=(before, after if latest.step >= view.total else f"After {latest.step} steps"),
+            )
+        return {
+            "compare": drawn,
             "caption": panels.caption(prompt=latest.prompt, seed=latest.seed, facts=facts),
         }
 
@@ -181,6 +200,8 @@ class Stage:
             "playground": gr.update(visible=True),
             **{name: gr.update(interactive=view.state == "running") for name in AT_WORK},
             "advice": panels.advice(view),
+            "forget": FORGET,
+            "prompt_hint": panels.prompt_hint(view),
             "guide": panels.guide(4 if kept or playing else 3),
         }
 

@@ -6,6 +6,7 @@ import gradio as gr
 
 from ui import panels
 from ui.desk import EMPTY_FRAME
+from ui.easel import EMPTY_RESULT
 from ui.page import QUIET, WATCHED, Page, bound
 from ui.train import example_button, opening_cost, photo_upload
 from ui.view import RunView
@@ -37,6 +38,7 @@ def _inputs(page: Page) -> None:
                 named[f"first_example_{name}"] = example_button(desk, example, chosen=name == opening)
                 page.mirrors[f"first_example_{name}"] = f"example_{name}"
         named["first_upload"] = photo_upload("first-upload")
+        named["squares"] = gr.HTML("")
         gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
             desk.examples[opening]["class_noun"] if opening else "",
@@ -94,10 +96,11 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 named["first_prompt"] = gr.Textbox(
                     "", label="Prompt", info="What the picture shows.", max_lines=2
                 )
+                named["first_prompt_hint"] = gr.HTML("")
                 named["first_generate"] = gr.Button("Make a picture", variant="primary")
             with gr.Column(scale=6, min_width=300, elem_id="first-result"):
                 named["first_result"] = gr.HTML(
-                    panels.placeholder("Your picture appears here."), js_on_load=panels.COMPARE_SCRIPT
+                    panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT
                 )
                 named["first_result_caption"] = gr.HTML("")
     for name in (
@@ -110,6 +113,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
         "strip",
         "playground",
         "prompt",
+        "prompt_hint",
     ):
         page.mirrors[f"first_{name}"] = name
     page.mirrors |= {"first_result": "result", "first_result_caption": "result_caption"}
@@ -119,7 +123,7 @@ def wire(page: Page) -> None:
     """Wire the widgets of this page; what they change, the page Train shows, too."""
     desk, named = page.desk, page.named
     cards = [f"example_{name}" for name in desk.examples]
-    subject = ["source", "class_noun", "identifier", "crops_row", "guide", *cards]
+    subject = ["source", "class_noun", "identifier", "crops_row", "squares", "guide", *cards]
     for name in desk.examples:
         click = page.on(
             named[f"first_example_{name}"].click,
@@ -128,6 +132,7 @@ def wire(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
     asked = ["source", "plan", "base", *page.training]
@@ -170,7 +175,7 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
 
     taken = page.on(event, choose, takes=["first_upload", "source", "base", "told"], gives=gives)
     page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=page.advanced, **QUIET)
+    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
 
 
 def _wire_play(page: Page) -> None:

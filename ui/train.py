@@ -13,6 +13,7 @@ from ui.desk import EMPTY_FRAME, Desk, card
 from ui.markup import Html, element
 from ui.page import QUIET, WATCHED, WATCHING, Page, bound
 from ui.replay import SPEEDS
+from ui.stage import FORGET
 from ui.view import RunView
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
@@ -196,7 +197,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 page.stage.run_choices(),
                 value=first.id if first else None,
                 label="Look at",
-                min_width=220,
+                min_width=290,
                 scale=0,
             )
         with gr.Row(elem_classes="showcase-row", equal_height=False):
@@ -242,7 +243,7 @@ def _run_card(page: Page) -> None:
                 )
                 named["more"] = gr.Button("Train more", size="md", min_width=120)
             named["resume"] = gr.Button("Resume", variant="primary", size="md", visible=False, min_width=120)
-            named["forget"] = gr.Button("Discard", size="md", min_width=120, elem_classes="quiet")
+            named["forget"] = gr.Button(FORGET, size="md", min_width=120, elem_classes="quiet")
 
 
 def _wire_subject(page: Page) -> None:
@@ -259,6 +260,7 @@ def _wire_subject(page: Page) -> None:
                 "identifier",
                 "upload",
                 "crops_row",
+                "squares",
                 "prompt",
                 "seed",
                 "guide",
@@ -267,7 +269,8 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
         )
         page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
-    crops = ["source", "crops_row", "crops"]
+        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
+    crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(event, desk.choose_files, takes=["upload", "source", "base", "told"], gives=changed)
@@ -276,7 +279,7 @@ def _wire_subject(page: Page) -> None:
             taken.success,
             desk.suit,
             takes=["plan", "base", "source", "told"],
-            gives=page.advanced,
+            gives=["steps"],
             **QUIET,
         )
 
@@ -331,15 +334,16 @@ def _wire_run(page: Page) -> None:
         "stop": desk.stop,
         "stop_later": desk.stop_at_checkpoint,
         "drop": desk.discard,
-        "forget": desk.discard,
         "resume": desk.resume,
         "sample_now": desk.sample_now,
         "save_now": desk.save_now,
     }
     for name, handler in handlers.items():
         page.on(named[name].click, handler, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(named["forget"].click, desk.forget, takes=["shown", "forget"], gives=WATCHED, **QUIET)
     page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
-    page.on(named["runs"].input, lambda runs: stage.show_run(runs), takes=["runs"], gives=WATCHED, **QUIET)
+    turned = ["prompt", "seed", *WATCHED]
+    page.on(named["runs"].input, lambda runs: stage.turn_to(runs), takes=["runs"], gives=turned, **QUIET)
     page.on(
         named["timer"].tick,
         stage.watch,
@@ -355,8 +359,8 @@ def _wire_replay(page: Page) -> None:
     page.on(named["end_replay"].click, stage.end_replay, takes=["shown"], gives=WATCHED, **QUIET)
     page.on(
         named["queue"].choose,
-        lambda value: stage.show_run(value),
-        gives=WATCHED,
+        lambda value: stage.turn_to(value),
+        gives=["prompt", "seed", *WATCHED],
         told="value",
         **QUIET,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.costs import row_distance
 from pipelines.runs import IMPORTED
 
 LIVE = ("queued", "running", "stopping")
@@ -64,6 +65,15 @@ class RunView:
     def moving(self) -> bool:
         """True while more is to come: of a run at work, or of one that is played again."""
         return self.live or self.state == "replaying"
+
+    @property
+    def rows_ahead(self) -> int:
+        """How many rows of samples are still to be drawn."""
+        latest = max((sample.step for sample in self.samples), default=-1)
+        if not self.moving or latest >= self.total:
+            return 0
+        every = row_distance(self.total, int(self.config.get("sample_every") or 0))
+        return self.total // every - max(latest, 0) // every + bool(self.total % every) + (latest < 0)
 
     @property
     def prompts(self) -> list[str]:

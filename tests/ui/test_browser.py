@@ -1,11 +1,12 @@
 """The page in a real browser, on the pretended Studio."""
 
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DESKTOP, Served
+from conftest import DESKTOP, PATIENCE_MS, Served
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
@@ -44,6 +45,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     before = first.step()
     first.page.reload()
     first.wait_for_step(before + 1)
+    assert "zul person" in first.page.input_value("#play-form textarea"), "the prompt has the run's own words"
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
         visitor.see(".run-title:has-text('Stopped')")
@@ -75,6 +77,8 @@ def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> 
     with visitor.page.expect_download() as coming:
         visitor.page.get_by_role("button", name="Download the picture").click()
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    visitor.choose("Biscuit")
+    visitor.page.wait_for_selector("#play-result .compare.empty")
 
 
 def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, photographs: list[Path]) -> None:
@@ -95,6 +99,29 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     assert photos == [path.name for path in photographs]
 
 
+def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
+    visit: Any, served: Served, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, words = threading.Event(), served.studio.identifiers()
+
+    def slow(*, base: str | None = None) -> list[dict[str, Any]]:
+        found.wait(PATIENCE_MS / 1000)
+        return words
+
+    monkeypatch.setattr(served.studio, "identifiers", slow)  # as while the base is being loaded
+    visitor = visit(tab="start")
+    page = visitor.page
+    page.set_input_files("#first-upload input[type=file]", [str(path) for path in photographs])
+    page.wait_for_selector("#first-inputs .photo-wall img >> nth=2")
+    page.locator("#first-noun").get_by_label("What is it?").fill("teapot")
+    page.click("#first-personalize")
+    page.wait_for_selector(".toast-body:has-text('rare word')")
+    found.set()
+    visitor.wait_for_step(1)
+    _, config, *_ = [facts for name, facts in served.studio.calls if name == "start"][-1]
+    assert (config.class_noun, config.identifier) == ("teapot", "zul")
+
+
 def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     visitor = visit()
     broken = tmp_path / "broken.png"
@@ -103,6 +130,10 @@ def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     said = visitor.page.wait_for_selector(".toast-body").inner_text()
     assert "broken.png is not a JPEG, PNG or WebP picture" in said
     assert "Traceback" not in said
+    assert not visitor.page.locator("#page-train .example-card.chosen").count(), "no example takes its place"
+    visitor.page.locator(".toast-close").first.click()
+    visitor.page.click("#personalize")
+    visitor.page.wait_for_selector(".toast-body:has-text('broken.png is not a JPEG')")
 
 
 def test_nothing_leaves_this_machine(visit: Any, served: Served) -> None:

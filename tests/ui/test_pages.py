@@ -252,6 +252,23 @@ def test_the_ways_to_stop(visitor: Visitor, served: Served, pace: Any) -> None:
     assert [facts for name, facts in served.studio.calls if name == "stop"][-1][2] == "checkpoint"
 
 
+def test_a_run_that_is_over_is_discarded_at_the_second_press(
+    visitor: Visitor, served: Served, pace: Any
+) -> None:
+    pace(0.3)
+    visitor.turn("train")
+    visitor.page.click("#personalize")
+    visitor.wait_for_step(1)
+    visitor.press("Stop and keep")
+    visitor.see(".run-title:has-text('Stopped')")
+    known = len(served.studio.list_runs())
+    visitor.press("Discard …")
+    visitor.page.get_by_role("button", name="Discard it for good").wait_for()
+    assert len(served.studio.list_runs()) == known
+    visitor.press("Discard it for good")
+    visitor.until(lambda: len(served.studio.list_runs()) == known - 1)
+
+
 def test_a_failure_says_what_next(visitor: Visitor, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served.studio, "fail_at", 3)
     visitor.turn("train")

@@ -8,9 +8,9 @@ from fake_studio import FakeStudio
 from PIL import Image
 
 from ui import panels, plots
-from ui.errors import told_in_the_page
-from ui.markup import Handout, Html, element
-from ui.view import RunView, fold
+from ui.errors import as_text, told_in_the_page
+from ui.markup import Handout, Html, element, file_name
+from ui.view import RunView, Sample, fold
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
 
@@ -35,6 +35,14 @@ def test_the_browser_gets_a_copy(tmp_path: Path, handout: Handout) -> None:
     assert handout.copy(original) == copy
     Image.new("RGB", (8, 8), "blue").save(original)
     assert handout.copy(original) != copy
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [("My brown teapot!", "my-brown-teapot"), ("../../etc/passwd", "etc-passwd"), ("…", "run")],
+)
+def test_a_file_is_called_after_its_run(words: str, name: str) -> None:
+    assert file_name(words) == name
 
 
 def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: Handout) -> None:
@@ -87,6 +95,29 @@ def test_charts_and_progress_live_with_nothing() -> None:
     assert "0 / 100" in panels.progress(empty)
 
 
+@pytest.mark.parametrize(
+    ("drawn", "state", "to_come"),
+    [
+        ((), "running", 5),
+        ((0,), "running", 4),
+        ((0, 90), "running", 3),
+        ((0, 85, 338), "running", 0),
+        ((0,), "stopped", 0),
+    ],
+)
+def test_the_strip_keeps_room_for_the_rows_to_come_and_no_more(
+    drawn: tuple[int, ...], state: str, to_come: int
+) -> None:
+    samples = [Sample(step=step, row=0, prompt="a dog", seed=0, file=Path("x.png")) for step in drawn]
+    assert RunView(id="x", state=state, total=338, samples=samples).rows_ahead == to_come
+
+
+def test_the_subject_is_called_by_its_words() -> None:
+    view = RunView(id="x", config={"identifier": "zwx", "class_noun": "<b>dog"})
+    assert "zwx &lt;b&gt;dog" in panels.prompt_hint(view)
+    assert panels.prompt_hint(RunView(id="x")) == ""
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_are_said_as_a_person_would(seconds: float, text: str) -> None:
     assert panels.duration(seconds) == text
@@ -101,6 +132,12 @@ def test_a_mistake_is_one_sentence_and_a_fault_an_apology() -> None:
 
     with pytest.raises(gr.Error, match=r"^'The prompt is empty; say what the picture shows.'$"):
         told_in_the_page(mistaken)()
+
+    def hostile() -> None:
+        raise ValueError(HOSTILE)
+
+    with pytest.raises(gr.Error, match="&lt;img src=x"):
+        told_in_the_page(hostile, written=as_text)()
     with pytest.raises(gr.Error, match="log of the server") as caught:
         told_in_the_page(broken)()
     assert "secret" not in str(caught.value)

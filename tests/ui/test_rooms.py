@@ -147,8 +147,51 @@ def test_captions_of_photographs_reach_the_run(
     studio.delete(values["shown"])
 
 
+def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
+    rows = [
+        {"id": str(index), "name": name, "created": 60.0 * index}
+        for index, name in enumerate(("Rex", "Rex", "Ada"))
+    ]
+    first, second, ada = cards.told_apart(rows).values()
+    assert first != second
+    assert first.startswith("Rex (")
+    assert ada == "Ada"
+
+
+def test_one_more_photograph_leaves_what_was_said_of_the_others(
+    stage: Stage, photographs: list[Path]
+) -> None:
+    desk = Desk(stage)
+    files = [str(path) for path in photographs]
+    source = {"title": "", "files": files[:2], "crops": {}, "captions": {}, "repeats": {"photo-1.png": 3}}
+    source = desk.nudge(desk.caption(source, 0, "a zul dog asleep")["source"], "embedded", 1, 0.5, 0.0)[
+        "source"
+    ]
+    added = desk.choose_files(files, source, "embedded")["source"]
+    for what in ("crops", "captions", "repeats"):
+        assert added[what] == source[what]
+    left = desk.choose_files(files[1:], added, "embedded")["source"]
+    assert (left["crops"], left["captions"]) == (source["crops"], {})
+
+
 def test_steps_suit_the_number_of_photographs() -> None:
     assert [suited_steps(200, photos=photos) for photos in (1, 4, 8, 20)] == [150, 200, 300, 400]
+
+
+def test_other_photographs_change_the_steps_and_no_other_setting(stage: Stage) -> None:
+    desk = Desk(stage)
+    usual = preset("dreambooth", "embedded", "Quick").steps
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, None) == {
+        "steps": round(1.5 * usual)
+    }
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 4}, None) == {"steps": usual}
+    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, {"captions": {}}) == {}
+
+
+def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(stage: Stage) -> None:
+    desk = Desk(stage)
+    assert desk.identifiers("embedded", None)["identifier"]["value"] == "zul"
+    assert "value" not in desk.identifiers("embedded", "zw")["identifier"]
 
 
 def wait_until_idle(studio: FakeStudio) -> None:
