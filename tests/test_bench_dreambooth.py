@@ -161,7 +161,8 @@ def test_whole_bench_on_a_scripted_studio(case: bench.Case, encoders: Encoders, 
     assert whole["noun"].keys() == {"right", "wrong", "none"}
     assert json.loads(json.dumps(whole)) == whole
     assert bench.sheet([row]).size == (128 * len(row), 128)
-    told = bench.verdicts(whole)
+    assert bench.verdict(0.75, bench.TARGETS["svdiff"]["identity retrieved"]).endswith("goal 0.85: floor")
+    told = bench.verdicts(whole, method="dreambooth")
     assert "identity retrieved" in told
     assert "BELOW THE FLOOR" in told
     assert "PRES with prior preservation" in told
