@@ -22,9 +22,7 @@ from pipelines.blocks import Strength, strength_at
 if TYPE_CHECKING:
     from pipelines.base import Base
 
-NARROW = (
-    2**17
-)  # weights of a layer below which, on a CPU, rebuilding it with all its like is cheaper than a branch
+DISPATCH = 2e6  # products that a CPU does in the time in which it starts the few more operations of a branch
 LEAST_RATIO = 1e-3  # smallest σ_min / σ_max for the one-sided form, which divides by σ
 NORM_RATE = (
     2.0**-10
@@ -268,10 +266,7 @@ class Spectral:
         if weight.dim() == 1:
             return Shift(layer, parameter, "gain")
         factors = spectra.factors(key, weight)
-        if narrow(layer):
-            form = "rebuild"
-        else:
-            form = chosen_form(layer, weight, factors, tokens=self.batch * token_count(key, base))
+        form = chosen_form(layer, weight, factors, tokens=self.batch * token_count(key, base))
         needed = factors.on(weight.device, left=form != "input", right=form != "output")
         return Shift(layer, parameter, form, needed)
 
@@ -349,32 +344,28 @@ def token_count(key: str, base: "Base") -> int:
     return max(side >> depth, 1) ** 2
 
 
-def narrow(layer: nn.Module) -> bool:
-    """Whether a matrix is so small that, on a CPU, it is rebuilt together with all of its shape."""
-    weight = _own_weight(layer)
-    return weight.device.type == "cpu" and weight.numel() <= NARROW and not isinstance(layer, nn.Embedding)
-
-
 def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: int) -> str:
     """Return the cheapest exact form for a layer that works on ``tokens`` places, by its products (METHODS' counts).
 
     With k = min(M, N), forward and backward: rebuild 4kMN + 2TMN (the gradient of the whole weight), two-sided
-    4Tk(M+N), one-sided 8Tk². The one-sided form divides by σ, so it needs a well-conditioned weight.
+    4Tk(M+N), one-sided 8Tk². The one-sided form divides by σ, so it needs a well-conditioned weight. On a CPU what is
+    not rebuilt, together with all weights of its shape, pays for its own operations, too.
     """
     if isinstance(layer, nn.Embedding):
         return "rows"
     rows, columns = matrix(weight).shape
     size = min(rows, columns)
+    more = DISPATCH if weight.device.type == "cpu" else 0.0
     costs = {
-        "rebuild": 4 * size * rows * columns + 2 * tokens * rows * columns,
-        "branch": 4 * tokens * size * (rows + columns),
+        "rebuild": 4.0 * size * rows * columns + 2 * tokens * rows * columns,
+        "branch": more + 4 * tokens * size * (rows + columns),
     }
     pointwise = not isinstance(layer, nn.Conv2d) or layer.kernel_size == (1, 1)
     if float(factors.values[-1]) > LEAST_RATIO * float(factors.values[0]):
         if rows <= columns:
-            costs["output"] = 8 * tokens * size * size
+            costs["output"] = more + 8 * tokens * size * size
         elif pointwise:
-            costs["input"] = 8 * tokens * size * size
+            costs["input"] = more + 8 * tokens * size * size
     return min(costs, key=costs.__getitem__)
 
 

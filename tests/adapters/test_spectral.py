@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -70,8 +71,8 @@ def kept(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def wide(kept, monkeypatch) -> None:
-    """No layer counts as narrow, as on a GPU: every form is used."""
-    monkeypatch.setattr(spectral, "NARROW", 0)
+    """A branch's operations start for nothing, nearly as on a GPU: every form is used."""
+    monkeypatch.setattr(spectral, "DISPATCH", 0.0)
 
 
 def hidden(base) -> list[str]:
@@ -122,16 +123,14 @@ def test_zero_shift_of_wide_layers_is_the_base_in_half_precision(wide, dtype):
         assert torch.equal(predict(half), untouched)
 
 
-def test_wide_layers_take_every_form_and_learn_what_narrow_ones_do(base, kept, monkeypatch):
+def test_every_form_learns_what_the_others_do(base, kept, monkeypatch):
     """With the same shifts: the same answer and the same gradients, also under checkpointing, whatever the forms."""
     found = []
-    for narrow, checkpointed in ((spectral.NARROW, False), (0, False), (0, True)):
-        monkeypatch.setattr(spectral, "NARROW", narrow)
+    for dispatch, checkpointed in ((math.inf, False), (0.0, False), (0.0, True)):
+        monkeypatch.setattr(spectral, "DISPATCH", dispatch)
         adapter = filled(base, seed=6, text_encoder=True, batch=1)
         forms = {shift.form for shift in adapter.shifts.values()}
-        assert forms == (
-            {"gain", "rows", "rebuild"} | ({"output", "input", "branch"} if not narrow else set())
-        )
+        assert forms == ({"gain", "rows", "rebuild"} | (set() if dispatch else {"output", "input", "branch"}))
         if checkpointed:
             base.unet.enable_gradient_checkpointing()
         with injected(adapter, base):
@@ -248,11 +247,13 @@ def test_the_form_suits_the_shape_the_batch_and_the_singular_values():
 
 
 @torch.no_grad()
-def test_a_singular_weight_is_shifted_without_dividing_by_nought():
+def test_a_singular_weight_is_shifted_without_dividing_by_nought(monkeypatch):
     layer = nn.Linear(24, 10)
     layer.weight[:, 12:] = layer.weight[:, :12]
     layer.weight[5:] = layer.weight[:5]  # rank 5
     factors = decompose(layer.weight)
+    assert spectral.chosen_form(layer, layer.weight, factors, tokens=1) == "rebuild", "so small on a CPU"
+    monkeypatch.setattr(spectral, "DISPATCH", 0.0)
     form = spectral.chosen_form(layer, layer.weight, factors, tokens=1)
     assert form == "branch"
     x, delta = torch.randn(3, 24, generator=torch.Generator().manual_seed(2)), torch.full((10,), 0.3)
