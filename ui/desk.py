@@ -86,7 +86,11 @@ class Desk:
 
         ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
         """
-        words = {"class_noun": "", "identifier": None} if source and source["title"] and not told else {}
+        words: Values = {}
+        if not told and source and source["title"]:
+            words = {"class_noun": "", "identifier": None}
+        elif not told and not source:  # other photographs than before, so probably of somebody else
+            words = {"identifier": None}
         unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
@@ -152,10 +156,17 @@ class Desk:
         return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
     def identifiers(self, base: str, identifier: str | None) -> Values:
-        """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
-        words = [found["text"] for found in self.studio.identifiers(base=base)]
+        """Offer rare words of the base's own vocabulary, and take one where none is chosen yet."""
+        words = self._rare_words(base)
         first = {"value": words[0]} if identifier is None else {}  # never over what is being typed
         return {"identifier": gr.update(choices=words, **first)}
+
+    def _rare_words(self, base: str) -> list[str]:
+        """Return the rare words of a base, those first that no run has: two of one word collide in one picture."""
+        runs = self.studio.list_runs(shipped=True)
+        taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
+        words = [found["text"] for found in self.studio.identifiers(base=base)]
+        return sorted(words, key=lambda word: word.lower() in taken)
 
     # What it will take
 
@@ -216,7 +227,7 @@ class Desk:
         method = plan.partition("/")[0]
         if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
             gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
-            fields["identifier"] = self.studio.identifiers(base=base)[0]["text"]
+            fields["identifier"] = self._rare_words(base)[0]
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 LABELS = ("Before", "After")
 POLL_S = 1.0
+FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
 FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
@@ -87,6 +88,16 @@ class Stage:
         live = [run for run in self.studio.list_runs() if run["state"] in LIVE]
         working = next((run["id"] for run in live if run["state"] != "queued"), "")
         return working or (live[-1]["id"] if live else "")
+
+    def tick(
+        self, shown: str, drawn: Values, news: int, replay: Replay | None = None, talk: bool = False
+    ) -> Values:
+        """Draw the figures that have grown; of anything more only say that there is ``news`` to be drawn.
+
+        A browser pays for every widget that an event may set, every second, whether it is set or not.
+        """
+        values = self.watch(shown, drawn, replay, talk)
+        return values if values.keys() <= set(FIGURES) else {"news": news + 1}
 
     def watch(self, shown: str, drawn: Values, replay: Replay | None = None, talk: bool = False) -> Values:
         """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work."""
