@@ -59,6 +59,23 @@ class Desk:
 
     # Choosing a subject
 
+    def attach(self) -> Values:
+        """On loading the page: show the run at work, and in the form its subject instead of the first example."""
+        values = self.stage.attach()
+        return self._subject_of(values["shown"]) | values if values.get("shown") else values
+
+    def _subject_of(self, run_id: str) -> Values:
+        """Fill in the subject of a run: an example with its photographs, else the words alone."""
+        status = self.studio.status(run_id)
+        words = {name: status["config"].get(name, "") for name in ("class_noun", "identifier")}
+        for name, example in self.examples.items():
+            if example["title"] == status["name"] and all(example[word] == words[word] for word in words):
+                return self.choose_example(name)
+        return words | self._unmarked() | self.choose_files(None, None, "")
+
+    def _unmarked(self) -> Values:
+        return {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
+
     def choose_example(self, name: str) -> Values:
         """Click 1: fill every field from an example; quick, so that click 2 may follow at once."""
         example = self.examples[name]
@@ -91,7 +108,6 @@ class Desk:
             words = {"class_noun": "", "identifier": None}
         elif not told and not source:  # other photographs than before, so probably of somebody else
             words = {"identifier": None}
-        unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
@@ -101,7 +117,7 @@ class Desk:
             "nudge_row": gr.update(visible=False),
             "guide": panels.guide(2),
             **words,
-            **unmarked,
+            **self._unmarked(),
         }
         try:
             return cleared | self._previews(source, base)

@@ -93,7 +93,10 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     blocks.load(
         lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
     )
-    page.on(blocks.load, page.stage.attach, gives=["prompt", "seed", *WATCHED], **WATCHING)
+    subject = ["source", "told", "class_noun", "identifier", "upload", "crops_row", "squares"]
+    cards = [f"example_{name}" for name in page.desk.examples]
+    gives = ["prompt", "seed", *subject, *cards, *WATCHED]
+    page.on(blocks.load, page.desk.attach, gives=gives, **WATCHING)
 
 
 def _wire_tick(page: Page) -> None:

@@ -237,6 +237,32 @@ def test_a_subject_gets_a_rare_word_that_no_run_has(
     )
 
 
+def test_a_reload_puts_the_run_at_work_into_the_form(
+    stage: Stage, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio, "step_s", 0.2)
+    desk = Desk(stage)
+    assert set(desk.attach()) == {"runs"}, "without a run the form stays as the page opens"
+    config = DreamBoothConfig(steps=500, identifier="kaq", class_noun="teapot")
+    own = studio.start("dreambooth", config, photographs, name="kaq teapot")
+    values = desk.attach()
+    assert (values["shown"], values["class_noun"], values["identifier"]) == (own, "teapot", "kaq")
+    assert values["source"] is None, "nobody trains the first example by mistake"
+    assert values["example_ada"]["elem_classes"] == ["example-card"]
+    studio.stop(own, keep=False)
+    wait_until_idle(studio)
+    biscuit = next(example for example in studio.examples() if example["name"] == "biscuit")
+    config = DreamBoothConfig(steps=500, identifier=biscuit["identifier"], class_noun="dog")
+    run_id = studio.start("dreambooth", config, biscuit["photos"], name="Biscuit")
+    values = desk.attach()
+    assert (values["source"]["title"], values["example_biscuit"]["elem_classes"]) == (
+        "Biscuit",
+        ["example-card", "chosen"],
+    )
+    studio.stop(run_id, keep=False)
+    wait_until_idle(studio)
+
+
 def test_other_photographs_get_another_rare_word(stage: Stage, photographs: list[Path]) -> None:
     desk = Desk(stage)
     files = [str(path) for path in photographs]
