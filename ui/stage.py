@@ -22,6 +22,7 @@ REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
 FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
 SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
+GONE = "This run is gone. Choose a subject, or another run to look at."
 DRAWN_SOON = "Its first pictures are being drawn …"
 WITHOUT_PICTURES = {
     "queued": "It waits for its turn.",
@@ -153,6 +154,9 @@ class Stage:
             "runs": gr.update(choices=self.run_choices(), value=None),
             "guide": panels.guide(1),
             "queue": panels.queue(self.studio.queue(), shown=""),
+            "compare": panels.placeholder(GONE),
+            "playground": gr.update(visible=False),
+            **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
         } | unplayed()
 
     def _pictures(self, view: RunView) -> Values:

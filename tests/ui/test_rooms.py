@@ -110,6 +110,13 @@ def test_a_tick_touches_nothing_where_nothing_is_new(stage: Stage, own: str) -> 
     assert stage.tick("", {}, 3) == {}
 
 
+def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(stage: Stage) -> None:
+    gone = stage.watch("no-such-run", {"run": "no-such-run"})
+    assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
+    assert "This run is gone" in gone["compare"]
+    assert set(gone) <= set(WATCHED)
+
+
 def test_a_tick_draws_figures_and_only_announces_the_rest(stage: Stage, own: str) -> None:
     drawn = stage.show_run(own)["drawn"]
     grown = stage.tick(own, drawn | {"progress": []}, 3)
