@@ -174,7 +174,7 @@ class Desk:
     def identifiers(self, base: str, identifier: str | None) -> Values:
         """Offer rare words of the base's own vocabulary, and take one where none is chosen yet."""
         words = self._rare_words(base)
-        first = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        first: Values = {"value": words[0]} if identifier is None else {}  # never over what is being typed
         return {"identifier": gr.update(choices=words, **first)}
 
     def _rare_words(self, base: str) -> list[str]:
