@@ -59,6 +59,23 @@ class Desk:
 
     # Choosing a subject
 
+    def attach(self) -> Values:
+        """On loading the page: show the run at work, and in the form its subject instead of the first example."""
+        values = self.stage.attach()
+        return self._subject_of(values["shown"]) | values if values.get("shown") else values
+
+    def _subject_of(self, run_id: str) -> Values:
+        """Fill in the subject of a run: an example with its photographs, else the words alone."""
+        status = self.studio.status(run_id)
+        words = {name: status["config"].get(name, "") for name in ("class_noun", "identifier")}
+        for name, example in self.examples.items():
+            if example["title"] == status["name"] and all(example[word] == words[word] for word in words):
+                return self.choose_example(name)
+        return words | self._unmarked() | self.choose_files(None, None, "")
+
+    def _unmarked(self) -> Values:
+        return {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
+
     def choose_example(self, name: str) -> Values:
         """Click 1: fill every field from an example; quick, so that click 2 may follow at once."""
         example = self.examples[name]
@@ -86,8 +103,11 @@ class Desk:
 
         ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
         """
-        words = {"class_noun": "", "identifier": None} if source and source["title"] and not told else {}
-        unmarked = {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
+        words: Values = {}
+        if not told and source and source["title"]:
+            words = {"class_noun": "", "identifier": None}
+        elif not told and not source:  # other photographs than before, so probably of somebody else
+            words = {"identifier": None}
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
@@ -97,7 +117,7 @@ class Desk:
             "nudge_row": gr.update(visible=False),
             "guide": panels.guide(2),
             **words,
-            **unmarked,
+            **self._unmarked(),
         }
         try:
             return cleared | self._previews(source, base)
@@ -152,10 +172,17 @@ class Desk:
         return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
     def identifiers(self, base: str, identifier: str | None) -> Values:
-        """Offer rare words of the base's own vocabulary, and take the first where none is chosen yet."""
-        words = [found["text"] for found in self.studio.identifiers(base=base)]
-        first = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        """Offer rare words of the base's own vocabulary, and take one where none is chosen yet."""
+        words = self._rare_words(base)
+        first: Values = {"value": words[0]} if identifier is None else {}  # never over what is being typed
         return {"identifier": gr.update(choices=words, **first)}
+
+    def _rare_words(self, base: str) -> list[str]:
+        """Return the rare words of a base, those first that no run has: two of one word collide in one picture."""
+        runs = self.studio.list_runs(shipped=True)
+        taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
+        words = [found["text"] for found in self.studio.identifiers(base=base)]
+        return sorted(words, key=lambda word: word.lower() in taken)
 
     # What it will take
 
@@ -216,7 +243,7 @@ class Desk:
         method = plan.partition("/")[0]
         if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
             gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
-            fields["identifier"] = self.studio.identifiers(base=base)[0]["text"]
+            fields["identifier"] = self._rare_words(base)[0]
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)

@@ -22,6 +22,9 @@ MODE = [
 ASKED = [name for kind in CONFIGS for name in fields_of(kind).values()]
 
 
+LOOKED_AT = ["lab_shown", "lab_drawn", "lab_mode"]
+
+
 def lay_out_switch(page: Page) -> None:
     """Create what turns between the comparison and the experiments, in the current Blocks context."""
     page.named["lab_mode"] = gr.Radio(
@@ -132,13 +135,7 @@ def _wire_experiment(page: Page, lab: Lab) -> None:
         **QUIET,
     )
     page.on(named["lab_shown"].input, lab.show, takes=["lab_shown"], gives=SHOWN, **QUIET)
-    page.on(
-        named["timer"].tick,
-        lab.watch,
-        takes=["lab_shown", "lab_drawn", "lab_mode"],
-        gives=SHOWN,
-        **WATCHING,
-    )
+    page.on(named["lab_news"].change, lab.watch, takes=LOOKED_AT, gives=SHOWN, **WATCHING)
     for name, handler in (("lab_stop", lab.stop), ("lab_resume", lab.resume)):
         page.on(named[name].click, handler, takes=["lab_shown"], gives=SHOWN, **QUIET)
     sure = ["lab_sure", "lab_question"]

@@ -1,16 +1,17 @@
 """The whole house: the head of every page, the pages as tabs of one Blocks, talk mode and the keyboard."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ui import api, api_experiments, compare, experiments, library, panels, playground, start, train
 from ui.desk import Desk
 from ui.easel import Easel
+from ui.lab import Lab
 from ui.markup import Handout, Html
 from ui.page import WATCHED, WATCHING, Page
 from ui.shelf import Shelf
-from ui.stage import POLL_S, Stage
+from ui.stage import FIGURES, POLL_S, Stage
 from ui.theme import ASSETS
 from ui.view import RunView, fold
 
@@ -48,6 +49,7 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
         compare.wire(page)
         experiments.wire(page)
         _wire_load(page, blocks)
+        _wire_tick(page)
         api.add(studio, handout)
         api_experiments.add(studio, handout)
     return blocks
@@ -76,6 +78,10 @@ def _states(page: Page) -> None:
         "replay": gr.State(None),
         "talk": gr.State(False),
         "chosen": gr.State(""),
+        "news": gr.State(
+            0
+        ),  # these count up when more has changed than a tick draws; one on a page that is not
+        "lab_news": gr.State(0),  # yet mounted would count once more
         "timer": gr.Timer(POLL_S),
     }
 
@@ -87,4 +93,25 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     blocks.load(
         lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
     )
-    page.on(blocks.load, page.stage.attach, gives=["prompt", "seed", *WATCHED], **WATCHING)
+    subject = ["source", "told", "class_noun", "identifier", "upload", "crops_row", "squares"]
+    cards = [f"example_{name}" for name in page.desk.examples]
+    gives = ["prompt", "seed", *subject, *cards, *WATCHED]
+    page.on(blocks.load, page.desk.attach, gives=gives, **WATCHING)
+
+
+def _wire_tick(page: Page) -> None:
+    """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
+    stage, lab = page.stage, Lab(page.shelf)
+
+    def tick(
+        lab_shown: str | None, lab_drawn: dict[str, Any], lab_news: int, lab_mode: str, **run: Any
+    ) -> dict[str, Any]:
+        return stage.tick(**run) | lab.tick(lab_shown, lab_drawn, lab_news, lab_mode)
+
+    page.on(
+        page.named["timer"].tick,
+        tick,
+        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT, "lab_news"],
+        gives=[*FIGURES, "news", "lab_news"],
+        **WATCHING,
+    )

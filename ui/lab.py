@@ -200,8 +200,7 @@ class Lab:
             status = self.studio.experiments.status(lab_shown)
         except ValueError:
             return self.show(None)
-        now = {name: status[name] for name in ("id", "state", "done", "doing")}
-        now["rows"] = [row["state"] for row in status["rows"]]
+        now = _signature(status)
         if now == lab_drawn:
             return {}
         values: Values = {
@@ -216,6 +215,16 @@ class Lab:
             values |= self._files(status)
             values["lab_shown"] = gr.update(choices=self.choices(status["kind"]), value=status["id"])
         return values
+
+    def tick(self, lab_shown: str | None, lab_drawn: Values, lab_news: int, lab_mode: str = "") -> Values:
+        """Say whether there is anything for ``watch`` to draw."""
+        if not lab_shown or lab_mode == SIDE:
+            return {}
+        try:
+            now = _signature(self.studio.experiments.status(lab_shown))
+        except ValueError:
+            now = {}
+        return {} if now == lab_drawn else {"lab_news": lab_news + 1}
 
     def _can_go_on(self, status: Values) -> bool:
         return status["state"] == "interrupted" or (
@@ -255,3 +264,8 @@ class Lab:
         """Delete an experiment for good."""
         self.studio.experiments.delete(lab_shown)
         return {"lab_shown": gr.update(choices=self.choices(lab_mode), value=None)} | self.show(None)
+
+
+def _signature(status: Values) -> Values:
+    drawn = {name: status[name] for name in ("id", "state", "done", "doing")}
+    return drawn | {"rows": [row["state"] for row in status["rows"]]}

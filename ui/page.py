@@ -54,7 +54,8 @@ class Page:
         """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
 
         ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
-        ``shows_progress`` it also gets ``progress``, which shows how far it is.
+        ``shows_progress`` it also gets ``progress``, which shows how far it is. A quiet event shows that it is at
+        work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
         """
         guarded = told_in_the_page(handler, written=as_text)
         given = [*gives, *(mirror for mirror, origin in self.mirrors.items() if origin in gives)]
@@ -78,6 +79,8 @@ class Page:
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
             return answer(values, progress=progress)
 
+        if options.get("show_progress") == "hidden":
+            options.setdefault("show_progress_on", self.named["timer"])
         return event(
             handle_long if shows_progress else handle_told if told else handle,
             inputs=[self.named[name] for name in takes],

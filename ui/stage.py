@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 LABELS = ("Before", "After")
 POLL_S = 1.0
+FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
 FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
 SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
+GONE = "This run is gone. Choose a subject, or another run to look at."
 DRAWN_SOON = "Its first pictures are being drawn …"
 WITHOUT_PICTURES = {
     "queued": "It waits for its turn.",
@@ -88,6 +90,16 @@ class Stage:
         working = next((run["id"] for run in live if run["state"] != "queued"), "")
         return working or (live[-1]["id"] if live else "")
 
+    def tick(
+        self, shown: str, drawn: Values, news: int, replay: Replay | None = None, talk: bool = False
+    ) -> Values:
+        """Draw the figures that have grown; of anything more only say that there is ``news`` to be drawn.
+
+        A browser pays for every widget that an event may set, every second, whether it is set or not.
+        """
+        values = self.watch(shown, drawn, replay, talk)
+        return values if values.keys() <= set(FIGURES) else {"news": news + 1}
+
     def watch(self, shown: str, drawn: Values, replay: Replay | None = None, talk: bool = False) -> Values:
         """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work."""
         if not shown:
@@ -142,6 +154,9 @@ class Stage:
             "runs": gr.update(choices=self.run_choices(), value=None),
             "guide": panels.guide(1),
             "queue": panels.queue(self.studio.queue(), shown=""),
+            "compare": panels.placeholder(GONE),
+            "playground": gr.update(visible=False),
+            **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
         } | unplayed()
 
     def _pictures(self, view: RunView) -> Values:

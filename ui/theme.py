@@ -4,6 +4,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+from gradio import I18n
 from gradio.themes import Base
 from gradio.themes.utils import colors, fonts, sizes
 
@@ -64,6 +65,7 @@ def look() -> dict[str, Any]:
         "theme": theme(),
         "css_paths": [ASSETS / "app.css"],
         "favicon_path": ASSETS / "icon.svg",
+        "i18n": I18n(en={"common.upload": "Add files"}),  # Gradio has no words of its own for this button
         "head": f"<script>{script}</script><style>{hall}</style>",
     }
 

@@ -344,13 +344,8 @@ def _wire_run(page: Page) -> None:
     page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
     turned = ["prompt", "seed", *WATCHED]
     page.on(named["runs"].input, lambda runs: stage.turn_to(runs), takes=["runs"], gives=turned, **QUIET)
-    page.on(
-        named["timer"].tick,
-        stage.watch,
-        takes=["shown", "drawn", "replay", "talk"],
-        gives=WATCHED,
-        **WATCHING,
-    )
+    watched = ["shown", "drawn", "replay", "talk"]
+    page.on(named["news"].change, stage.watch, takes=watched, gives=WATCHED, **WATCHING)
 
 
 def _wire_replay(page: Page) -> None:

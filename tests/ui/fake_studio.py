@@ -369,7 +369,9 @@ class FakeStudio(FakeShelf):
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         return [
             {"text": text, "rank": 4000 - index}
-            for index, text in enumerate(("zul", "qev", "wib", "jux", "vod"))
+            for index, text in enumerate(
+                ("zul", "qev", "wib", "jux", "vod", "kaq", "mub", "rix", "fen", "dov")
+            )
         ]
 
     def bases(self) -> list[dict[str, Any]]:

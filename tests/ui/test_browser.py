@@ -52,6 +52,18 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     assert len({run["id"] for run in served.studio.list_runs() if run["state"] == "stopped"}) >= 1
 
 
+def test_an_idle_page_is_left_alone(visit: Any) -> None:
+    """What the page does every second is paid for by whatever trains on the same machine."""
+    visitor = visit(tab="start")
+    visitor.page.wait_for_timeout(2000)
+    touched = visitor.page.evaluate(
+        "() => new Promise((done) => { let count = 0; const watcher = new MutationObserver((all) => { count += all.length });"
+        " watcher.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});"
+        " setTimeout(() => done(count), 4000) })"
+    )
+    assert touched < 40, "some three hundred, when every tick writes to every widget"
+
+
 def test_discarding_forgets_the_run(visit: Any, served: Served, pace: Any) -> None:
     pace(0.3)
     visitor = visit()
@@ -90,12 +102,14 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     page.locator("#crops button.thumbnail-item, #crops .gallery-item button").nth(1).click()
     slider = page.get_by_label("photo-1.png: left or right").first
     slider.wait_for()
-    page.wait_for_function("document.querySelector('#words input').value === 'zul'")
+    page.wait_for_function("!['', 'zul'].includes(document.querySelector('#words input').value)")
+    word = page.input_value("#words input")
+    assert word not in {row["trigger"].split()[0] for row in served.studio.list_runs(shipped=True)}
     page.locator("#words").get_by_label("What is it?").fill("teapot")
     page.click("#personalize")
     visitor.wait_for_step(1)
     _, config, photos, _ = [facts for name, facts in served.studio.calls if name == "start"][-1]
-    assert (config.class_noun, config.identifier) == ("teapot", "zul")
+    assert (config.class_noun, config.identifier) == ("teapot", word)
     assert photos == [path.name for path in photographs]
 
 
@@ -119,7 +133,8 @@ def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
     found.set()
     visitor.wait_for_step(1)
     _, config, *_ = [facts for name, facts in served.studio.calls if name == "start"][-1]
-    assert (config.class_noun, config.identifier) == ("teapot", "zul")
+    assert config.class_noun == "teapot"
+    assert config.identifier in {found["text"] for found in words}
 
 
 def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:

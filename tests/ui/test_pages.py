@@ -295,6 +295,18 @@ def test_a_talk_falls_back_to_a_recording(
     visitor.see("#first-run .run-title:has-text('Finished')")
 
 
+def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:
+    page = visit(tab="train", query="?talk=1").page
+    for tab, fields in (
+        ("train", ["What is it?", "Its rare word", "Method and preset"]),
+        ("library", ["Search"]),
+    ):
+        page.get_by_role("tab", name=tab.capitalize()).click()
+        for field in fields:
+            page.locator(f"#page-{tab}").get_by_label(field, exact=True).first.wait_for()
+    assert not page.locator("#load-lora").is_visible()
+
+
 def test_keys_turn_pages_start_and_stop_but_never_while_typing(
     visitor: Visitor, served: Served, pace: Any
 ) -> None:

@@ -101,6 +101,30 @@ def test_a_file_from_elsewhere_has_nothing_to_play(stage: Stage, own: str) -> No
         stage.play(own, 4.0)
 
 
+# A tick
+
+
+def test_a_tick_touches_nothing_where_nothing_is_new(stage: Stage, own: str) -> None:
+    drawn = stage.show_run(own)["drawn"]
+    assert stage.tick(own, drawn, 3) == {}
+    assert stage.tick("", {}, 3) == {}
+
+
+def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(stage: Stage) -> None:
+    gone = stage.watch("no-such-run", {"run": "no-such-run"})
+    assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
+    assert "This run is gone" in gone["compare"]
+    assert set(gone) <= set(WATCHED)
+
+
+def test_a_tick_draws_figures_and_only_announces_the_rest(stage: Stage, own: str) -> None:
+    drawn = stage.show_run(own)["drawn"]
+    grown = stage.tick(own, drawn | {"progress": []}, 3)
+    assert set(grown) == {"drawn", "progress"}
+    assert stage.tick(own, drawn | {"samples": []}, 3) == {"news": 4}
+    assert stage.tick("no-such-run", {}, 3) == {"news": 4}
+
+
 # Talk mode
 
 
@@ -190,8 +214,72 @@ def test_other_photographs_change_the_steps_and_no_other_setting(stage: Stage) -
 
 def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(stage: Stage) -> None:
     desk = Desk(stage)
-    assert desk.identifiers("embedded", None)["identifier"]["value"] == "zul"
+    assert (
+        desk.identifiers("embedded", None)["identifier"]["value"]
+        in desk.identifiers("embedded", "zw")["identifier"]["choices"]
+    )
     assert "value" not in desk.identifiers("embedded", "zw")["identifier"]
+
+
+def test_a_subject_gets_a_rare_word_that_no_run_has(
+    stage: Stage, studio: FakeStudio, photographs: list[Path]
+) -> None:
+    desk = Desk(stage)
+    first = desk.identifiers("embedded", None)["identifier"]["value"]
+    assert first not in {example["identifier"] for example in studio.examples()}
+    source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
+    words = {"identifier": first.upper(), "class_noun": "dog", "steps": 1}
+    run_id = desk.start(source, "dreambooth/Quick", "embedded", **words)["shown"]
+    wait_until_idle(studio)
+    second = desk.identifiers("embedded", None)["identifier"]["value"]
+    assert second != first
+    config = studio.status(
+        desk.start(source, "dreambooth/Quick", "embedded", **words | {"identifier": None})["shown"]
+    )
+    assert config["config"]["identifier"] == second, "also where the word was still being looked for"
+    wait_until_idle(studio)
+    studio.delete(run_id)
+    assert desk.identifiers("embedded", None)["identifier"]["value"] == first, (
+        "a run's word is free again without it"
+    )
+
+
+def test_a_reload_puts_the_run_at_work_into_the_form(
+    stage: Stage, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio, "step_s", 0.2)
+    desk = Desk(stage)
+    assert set(desk.attach()) == {"runs"}, "without a run the form stays as the page opens"
+    config = DreamBoothConfig(steps=500, identifier="kaq", class_noun="teapot")
+    own = studio.start("dreambooth", config, photographs, name="kaq teapot")
+    values = desk.attach()
+    assert (values["shown"], values["class_noun"], values["identifier"]) == (own, "teapot", "kaq")
+    assert values["source"] is None, "nobody trains the first example by mistake"
+    assert values["example_ada"]["elem_classes"] == ["example-card"]
+    studio.stop(own, keep=False)
+    wait_until_idle(studio)
+    biscuit = next(example for example in studio.examples() if example["name"] == "biscuit")
+    config = DreamBoothConfig(steps=500, identifier=biscuit["identifier"], class_noun="dog")
+    run_id = studio.start("dreambooth", config, biscuit["photos"], name="Biscuit")
+    values = desk.attach()
+    assert (values["source"]["title"], values["example_biscuit"]["elem_classes"]) == (
+        "Biscuit",
+        ["example-card", "chosen"],
+    )
+    studio.stop(run_id, keep=False)
+    wait_until_idle(studio)
+
+
+def test_other_photographs_get_another_rare_word(stage: Stage, photographs: list[Path]) -> None:
+    desk = Desk(stage)
+    files = [str(path) for path in photographs]
+    source = desk.choose_files(files, desk.source_of("ada"), "embedded")["source"]
+    assert "identifier" not in desk.choose_files(files, source, "embedded"), "one more of the same subject"
+    emptied = desk.choose_files(None, source, "embedded")["source"]
+    assert desk.choose_files(files, emptied, "embedded")["identifier"] is None
+    assert "identifier" not in desk.choose_files(files, None, "embedded", {"captions": {}}), (
+        "settings keep theirs"
+    )
 
 
 def wait_until_idle(studio: FakeStudio) -> None:
