@@ -295,15 +295,19 @@ def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
 
     The sum is made in float32 and rounded once to the layer's dtype, as when it is merged.
-    Only right on top of the base's own layer; over another adapter's wrapper or forward PEFT's sum is taken.
+    Over another adapter's wrapper PEFT's sum is taken; what another's forward adds to the base's own layer is added.
     """
     base_layer = branch.wrapper.base_layer
-    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)) or "forward" in base_layer.__dict__:
+    if not isinstance(base_layer, (nn.Linear, nn.Conv2d)):
         return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
     changed = torch.addmm(
         weight.flatten(1).float(), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.live_scale
     ).to(weight.dtype)
     if isinstance(base_layer, nn.Linear):
-        return nn.functional.linear(x, changed, base_layer.bias)
-    return base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)
+        answer = nn.functional.linear(x, changed, base_layer.bias)
+    else:
+        answer = base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)
+    if "forward" in base_layer.__dict__:
+        answer = answer + (base_layer(x) - type(base_layer).forward(base_layer, x))
+    return answer

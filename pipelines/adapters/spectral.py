@@ -268,6 +268,8 @@ class Spectral:
         factors = spectra.factors(key, weight)
         form = chosen_form(layer, weight, factors, tokens=self.batch * token_count(key, base))
         needed = factors.on(weight.device, left=form != "input", right=form != "output")
+        if weight.device.type == "cpu" and form in ("output", "input", "branch"):
+            needed = needed.copied(left=form != "input", right=form != "output")
         return Shift(layer, parameter, form, needed)
 
     def _pack(self) -> None:

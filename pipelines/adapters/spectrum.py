@@ -45,6 +45,15 @@ class Factors:
             self.right.to(device) if right else self.right,
         )
 
+    def copied(self, *, left: bool, right: bool) -> "Factors":
+        """Return them with the vectors that are wanted in memory of their own.
+
+        A mapped tensor may begin anywhere, and a processor's products depend, in the last bit, on where it begins.
+        """
+        return Factors(
+            self.left.clone() if left else self.left, self.values, self.right.clone() if right else self.right
+        )
+
 
 def matrix(weight: Tensor) -> Tensor:
     """Return a weight as the matrix (M, N) whose singular values move: (c_out, everything else)."""
