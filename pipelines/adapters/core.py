@@ -82,6 +82,11 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
+def own_forward(layer: nn.Module, x: Tensor) -> Tensor:
+    """What the base's own layer computes, bias and all, whatever forward an adapter has put over it."""
+    return type(layer).forward(layer, x)
+
+
 def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
     """Return where a layer hangs: the parent module and the attribute, for a key such as "unet.conv_in"."""
     prefix, _, path = key.partition(".")

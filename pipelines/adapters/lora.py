@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from pipelines.adapters.core import check_state, seat, unwrapped
+from pipelines.adapters.core import check_state, own_forward, seat, unwrapped
 from pipelines.blocks import Strength, strength_at
 
 if TYPE_CHECKING:
@@ -309,5 +309,5 @@ def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
     else:
         answer = base_layer._conv_forward(x, changed.view(weight.shape), base_layer.bias)
     if "forward" in base_layer.__dict__:
-        answer = answer + (base_layer(x) - type(base_layer).forward(base_layer, x))
+        answer = answer + (base_layer(x) - own_forward(base_layer, x))
     return answer

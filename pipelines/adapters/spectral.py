@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, check_state, unwrapped
+from pipelines.adapters.core import base_parameter, check_state, own_forward, unwrapped
 from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
 from pipelines.blocks import Strength, strength_at
 
@@ -374,11 +374,6 @@ def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: i
 # ---- forwards of layers whose weight is never built -----------------------------------------------------------------
 
 
-def _own_forward(layer: nn.Module, x: Tensor) -> Tensor:
-    """What the untouched layer computes, bias and all."""
-    return type(layer).forward(layer, x)
-
-
 def _channels(x: Tensor, factor: Tensor, *, convolution: bool) -> Tensor:
     """Multiply the channels of x by a matrix (out, in)."""
     return F.conv2d(x, factor[:, :, None, None]) if convolution else F.linear(x, factor)
@@ -398,7 +393,7 @@ def _live(shift: Shift) -> tuple[Factors, Tensor, bool]:
 def _output_forward(shift: Shift, x: Tensor) -> Tensor:
     """y + U(ρ ∘ Uᵀy) with y = W x and ρ = ReLU(σ + δ)/σ − 1: exact for M ≤ N, because W = U diag(σ) Vᵀ."""
     factors, gain, convolution = _live(shift)
-    answer = _own_forward(shift.layer, x)
+    answer = own_forward(shift.layer, x)
     bias = shift.layer._parameters["bias"]
     product = (
         answer.float() if bias is None else answer.float() - _each(bias.float(), convolution=convolution)
@@ -413,7 +408,7 @@ def _input_forward(shift: Shift, x: Tensor) -> Tensor:
     inner = _channels(x.float(), factors.right, convolution=convolution) * _each(
         gain, convolution=convolution
     )
-    return _own_forward(
+    return own_forward(
         shift.layer, x + _channels(inner, factors.right.T, convolution=convolution).to(x.dtype)
     )
 
@@ -421,7 +416,7 @@ def _input_forward(shift: Shift, x: Tensor) -> Tensor:
 def _branch_forward(shift: Shift, x: Tensor) -> Tensor:
     """W x + U(g ∘ Vᵀx) with g = ReLU(σ + δ) − σ: two thin products beside the base's own."""
     factors, gain, convolution = _live(shift)
-    answer = _own_forward(shift.layer, x)
+    answer = own_forward(shift.layer, x)
     if isinstance(shift.layer, nn.Conv2d):
         kernel = factors.right.view(-1, *_own_weight(shift.layer).shape[1:])
         inner = shift.layer._conv_forward(x.float(), kernel, None)
@@ -434,7 +429,7 @@ def _branch_forward(shift: Shift, x: Tensor) -> Tensor:
 def _rows_forward(shift: Shift, ids: Tensor) -> Tensor:
     """An embedding: the rows asked for are gathered from U first, so the table is never rebuilt."""
     factors, gain, _ = _live(shift)
-    rows = _own_forward(shift.layer, ids)
+    rows = own_forward(shift.layer, ids)
     return rows + ((F.embedding(ids, factors.left) * gain) @ factors.right).to(rows.dtype)
 
 
