@@ -78,7 +78,7 @@ def test_a_word_of_a1111_goes_out_again_under_its_name(studio: Studio, base: Bas
     ):
         out = load_file(studio.export(run_id, format))
         assert_close(out[key], vectors(2).half().float())
-        assert studio.verify_export(run_id, format).startswith("1/1 keys")
+        assert studio.verified_export(run_id, format)[1].startswith("1/1 keys")
     other = studio.import_lora(written(tmp_path / "<glum>.safetensors", {"<glum>": vectors(1)}))
     again = studio.store.get(other).config
     assert not set(again["identifier"].split()) & set(run.config["identifier"].split()), "one word, one run"

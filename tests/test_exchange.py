@@ -123,12 +123,14 @@ def test_what_is_written_comes_back_through_the_readers_of_others(
     run_id = shelve(studio, lora, base=base)
     keys = 2 * len(lora.scales())
     for format in ("safetensors", "diffusers", "peft"):
-        assert studio.verify_export(run_id, format) == f"{keys}/{keys} keys, largest difference 0", format
-    told = studio.verify_export(run_id, "kohya")
+        assert studio.verified_export(run_id, format)[1] == f"{keys}/{keys} keys, largest difference 0", (
+            format
+        )
+    told = studio.verified_export(run_id, "kohya")[1]
     assert told.startswith(f"{keys}/{keys} keys, largest difference ")
     assert told.endswith("(the file is float16)")
     with pytest.raises(ValueError, match="no export format 'docx'"):
-        studio.verify_export(run_id, "docx")
+        studio.verified_export(run_id, "docx")[1]
 
 
 def test_a_file_that_lost_or_changed_something_is_told(
@@ -162,18 +164,18 @@ def test_full_weights_leave_as_they_are_or_as_the_nearest_lora(studio: Studio, b
             first, second = (torch.randn(size, 3, generator=generator) for size in master.flatten(1).shape)
             master.add_((0.01 * first @ second.T).view(master.shape))
     run_id = shelve(studio, full, base=base)
-    assert studio.verify_export(run_id).endswith("keys, largest difference 0")
+    assert studio.verified_export(run_id)[1].endswith("keys, largest difference 0")
     for format in ("diffusers", "peft", "kohya"):
-        told = studio.verify_export(run_id, format, rank=3)
+        told = studio.verified_export(run_id, format, rank=3)[1]
         assert "a LoRA of rank 3, off by 0.0% of the matrices' change" in told
         assert "is in parts that no LoRA holds" in told, "norms, biases and the word table"
-    worse = studio.verify_export(run_id, "diffusers", rank=2)
+    worse = studio.verified_export(run_id, "diffusers", rank=2)[1]
     share = float(re.search(r"off by ([\d.]+)%", worse)[1])  # type: ignore[index]
     assert 20 < share < 60, "about a third of the squares"
     header = inspect_lora(studio.export(run_id, "kohya", rank=2), base="embedded")
     assert "It stands for fully trained weights" in header["metadata"]["modelspec.description"]
     with pytest.raises(ValueError, match="holds no spectral shifts"):
-        studio.verify_export(run_id, "svdiff")
+        studio.verified_export(run_id, "svdiff")[1]
 
 
 # The Hub

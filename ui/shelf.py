@@ -188,8 +188,8 @@ class Shelf:
 
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Write the adapter for another program, read it back, and say what came of that."""
-        path = self.easel.handed_out(chosen, self.studio.export(chosen, lib_format, rank=int(lib_rank)))
-        told = self.studio.verify_export(chosen, lib_format, rank=int(lib_rank))
+        written, told = self.studio.verified_export(chosen, lib_format, rank=int(lib_rank))
+        path = self.easel.handed_out(chosen, written)
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 

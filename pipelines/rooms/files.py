@@ -68,21 +68,23 @@ class Files(Core):
         Spectral shifts leave as svdiff-pytorch's two files (a zip); they and fully trained weights as the nearest LoRA
         of a ``rank``.
         """
-        written = self._write(run_id, format, rank=rank)
-        return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written
+        return _as_file(self._write(run_id, format, rank=rank))
 
-    def verify_export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> str:
-        """Write a run for another program, read the file back through that program's reader, and say what differs.
+    def verified_export(
+        self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK
+    ) -> tuple[Path, str]:
+        """Export a run, read that very file back through the other program's reader, and say how it differs.
 
-        Returns for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is none; raises
-        ValueError when it did not come back whole.
+        Returns the file and for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is
+        none; raises ValueError when it did not come back whole.
         """
         run, written = self.library.find(run_id), self._write(run_id, format, rank=rank)
 
         def work(job: Job) -> str:
             return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
 
-        return self._soon("export check", work)
+        told = self._soon("export check", work)
+        return _as_file(written), told
 
     def merge_into_base(
         self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
@@ -118,3 +120,8 @@ class Files(Core):
             return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=shop)
 
         return self._soon("export", work, beside=run_id)
+
+
+def _as_file(written: Path) -> Path:
+    """Return what was written as one file: a folder zipped."""
+    return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written

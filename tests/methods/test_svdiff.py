@@ -165,7 +165,7 @@ FORMATS = ("safetensors", "diffusers", "peft", "kohya", "svdiff")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_run_leaves_for_every_program_and_its_reader_reads_it(trained, format: str) -> None:
     studio, run_id = trained
-    told = studio.verify_export(run_id, format, rank=3)
+    told = studio.verified_export(run_id, format, rank=3)[1]
     assert told.startswith("64/64" if format in ("safetensors", "svdiff") else "128/128")
     assert ("a LoRA of rank 3, off by" in told) == (format in ("diffusers", "peft", "kohya"))
 
@@ -181,7 +181,7 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
         save_adapter(run.file("adapter.safetensors"), adapter, extra={})
         run.append("state", state="done", message="")
     for format in ("diffusers", "kohya", "svdiff"):
-        told = studio.verify_export(run.id, format, rank=1000)
+        told = studio.verified_export(run.id, format, rank=1000)[1]
         if format == "svdiff":
             assert "one value for each norm loses" in told
         else:

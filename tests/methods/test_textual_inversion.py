@@ -117,8 +117,8 @@ def test_a_run_from_photographs_to_files(base: Base, tmp_path: Path) -> None:
         class_only = replace(asked, prompt="a photo of a dog")
         untouched, same = studio.generate(class_only, run_id=run_id, before_after=True)
         assert pixels(untouched) == pixels(same), "a prompt without the word is the base's own"
-        assert studio.verify_export(run_id, "diffusers") == "1/1 keys, largest difference 0"
-        assert studio.verify_export(run_id, "kohya") == "1/1 keys, largest difference 0"
+        assert studio.verified_export(run_id, "diffusers")[1] == "1/1 keys, largest difference 0"
+        assert studio.verified_export(run_id, "kohya")[1] == "1/1 keys, largest difference 0"
         with pytest.raises(ValueError, match="cannot be written as peft"):
             studio.export(run_id, "peft")
         pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)

@@ -143,9 +143,12 @@ class FakeShelf:
     def draw(self, config: SampleConfig, *, run_id: str | None, strength: float) -> Path:
         raise NotImplementedError
 
-    def verify_export(self, run_id: str, format: str, *, rank: int = 16) -> str:
+    def export(self, run_id: str, format: str, *, rank: int = 16) -> Path:
+        raise NotImplementedError
+
+    def verified_export(self, run_id: str, format: str, *, rank: int = 16) -> tuple[Path, str]:
         near = f"; a LoRA of rank {rank}, off by 3.0%" if self._run(run_id).method == "svdiff" else ""
-        return f"128/128 keys, largest difference 0{near}"
+        return self.export(run_id, format, rank=rank), f"128/128 keys, largest difference 0{near}"
 
     def merge_into_base(
         self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
