@@ -8,11 +8,12 @@ import gradio as gr
 from pipelines.config import SampleConfig, from_dict
 from ui import form, panels, stacking
 from ui.errors import as_text
-from ui.markup import Html, file_name
+from ui.markup import file_name
 from ui.stage import Stage, Values
 
 EMPTY_RESULT = "Your picture appears here."
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
+RESULTS = ["result_of", "result", "result_caption", "gallery", "download"]
 
 
 class Easel:
@@ -63,12 +64,13 @@ class Easel:
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
         return values | {"recall": None, "recalled": told}
 
-    def clear(self) -> Values:
-        """Take away what another run drew."""
+    def cleared(self) -> Values:
+        """Return how it looks where nothing has been drawn."""
         return {
-            "unet_map": Html(""),
+            "unet_map": "",
+            "result_of": {},
             "result": panels.placeholder(EMPTY_RESULT),
-            "result_caption": Html(""),
+            "result_caption": "",
             "gallery": gr.update(visible=False, value=None),
             "download": gr.update(value=None, interactive=False),
         }
@@ -109,6 +111,7 @@ class Easel:
             *([("With", f"{self.studio.status(second)['name']} at {second_strength:g}")] if second else []),
         ]
         return {
+            "result_of": {"run": shown},
             "result": panels.compare(
                 self.handout.enlarged(before[0]),
                 self.handout.enlarged(after[0]),

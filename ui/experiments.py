@@ -7,7 +7,7 @@ import gradio as gr
 from pipelines.experiments.settings import CONFIGS
 from ui import form
 from ui.lab import METHODS, MODES, SIDE, STYLES, Lab, fields_of
-from ui.page import QUIET, WATCHING, Page
+from ui.page import QUIET, WATCHING, Page, drawn_memory
 from ui.panels import placeholder
 
 # What showing an experiment may change.
@@ -40,7 +40,7 @@ def lay_out_switch(page: Page) -> None:
 def lay_out(page: Page) -> None:
     """Create the widgets of the experiments, hidden until they are chosen."""
     named = page.named
-    named["lab_drawn"] = gr.State({})
+    named["lab_drawn"] = drawn_memory()
     with gr.Row(elem_classes="page", equal_height=False, visible=False) as named["lab"]:
         with gr.Column(scale=4, min_width=330, elem_classes="inputs"):
             _form(page)

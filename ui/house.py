@@ -9,7 +9,7 @@ from ui.desk import Desk
 from ui.easel import Easel
 from ui.lab import Lab
 from ui.markup import Handout, Html
-from ui.page import WATCHED, WATCHING, Page
+from ui.page import QUIET, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 from ui.shelf import Shelf
 from ui.stage import FIGURES, POLL_S, Stage
 from ui.theme import ASSETS
@@ -70,7 +70,8 @@ def _states(page: Page) -> None:
     opening = next(iter(page.desk.examples), None)
     page.named |= {
         "shown": gr.State(""),
-        "drawn": gr.State({}),
+        "drawn": drawn_memory(),
+        "result_of": drawn_memory(),
         "source": gr.State(page.desk.source_of(opening) if opening else None),
         "told": gr.State(None),
         "photo": gr.State(0),
@@ -96,7 +97,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     subject = ["source", "told", "class_noun", "identifier", "upload", "crops_row", "squares"]
     cards = [f"example_{name}" for name in page.desk.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]
-    page.on(blocks.load, page.desk.attach, gives=gives, **WATCHING)
+    page.on(blocks.load, page.desk.attach, gives=gives, **QUIET, **SUBJECT)
 
 
 def _wire_tick(page: Page) -> None:

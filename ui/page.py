@@ -14,6 +14,8 @@ from ui.stage import Stage
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+# One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
+SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
 # What drawing a run may change, whoever asked for it.
 WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
@@ -58,16 +60,14 @@ class Page:
         work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
         """
         guarded = told_in_the_page(handler, written=as_text)
-        given = [*gives, *(mirror for mirror, origin in self.mirrors.items() if origin in gives)]
+        given = self.with_mirrors(gives)
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
             updates = guarded(**dict(zip(takes, values, strict=True)), **further)
             unknown = set(updates) - set(given)
             if unknown:
                 raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
-            ordered = [
-                updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in given
-            ]
+            ordered = self.in_order(updates, given)
             return ordered[0] if len(ordered) == 1 else ordered or None
 
         def handle(*values: Any) -> Any:
@@ -88,6 +88,23 @@ class Page:
             api_visibility="private",
             **options,
         )
+
+    def with_mirrors(self, names: Sequence[str]) -> list[str]:
+        """Return the names and those of the widgets that repeat them."""
+        return [*names, *(mirror for mirror, origin in self.mirrors.items() if origin in names)]
+
+    def in_order(self, updates: dict[str, Any], names: Sequence[str]) -> list[Any]:
+        """Return what each of the named widgets gets: its own, else that of what it repeats, else nothing new."""
+        return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
+
+
+def drawn_memory() -> gr.JSON:
+    """Create what remembers in the browser what it shows, set in the same answer as what it is about.
+
+    Two answers on their way at once may write a ``gr.State``, which the server keeps, in one order and arrive in the
+    other: the server would believe for good that something is shown which is not.
+    """
+    return gr.JSON({}, visible=False)
 
 
 def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The playground, at the foot of the page Train: pictures with what was learned, and recalled from other pictures."""
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -7,7 +8,7 @@ import gradio as gr
 from pipelines.config import SampleConfig
 from ui import form, panels, stacking
 from ui.cards import EXPORT_FORMATS
-from ui.easel import EMPTY_RESULT, OWN_FIELDS
+from ui.easel import EMPTY_RESULT, OWN_FIELDS, RESULTS
 from ui.page import QUIET, WATCHED, Page
 
 
@@ -72,7 +73,6 @@ def lay_out(page: Page) -> None:
 def wire(page: Page) -> None:
     """Wire the widgets."""
     easel, named, layers = page.easel, page.named, stacking.Layers(page.stage)
-    results = ["result", "result_caption", "gallery", "download"]
 
     def generate(shown: str, strength: float, **fields: Any) -> dict[str, Any]:
         return easel.generate(
@@ -88,7 +88,7 @@ def wire(page: Page) -> None:
             event,
             generate,
             takes=["shown", "strength", *stacking.FIELDS, *page.sampling],
-            gives=results,
+            gives=RESULTS,
             concurrency_id="pictures",
             concurrency_limit=4,
             show_progress_on=named["result"],
@@ -104,7 +104,7 @@ def wire(page: Page) -> None:
     )  # fmt: skip
     page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
-    page.on(named["shown"].change, easel.clear, gives=["unet_map", *results], **QUIET)
+    _wire_clearing(page)
     page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
     page.on(
         named["ask_blocks"].click,
@@ -114,4 +114,19 @@ def wire(page: Page) -> None:
         shows_progress=True,
         concurrency_id="pictures",
         show_progress_on=named["unet_map"],
+    )
+
+
+def _wire_clearing(page: Page) -> None:
+    """Take away what another run drew; in the browser, which knows whether that has arrived before its run's page."""
+    named = page.named
+    given = page.with_mirrors(["unet_map", *RESULTS])
+    cleared = page.in_order(page.easel.cleared(), given)
+    kept = page.in_order({"unet_map": ""}, given)
+    named["shown"].change(
+        None,
+        inputs=[named["drawn"], named["result_of"]],
+        outputs=[named[name] for name in given],
+        js=f"(drawn, of) => drawn.run === of.run ? {json.dumps(kept)} : {json.dumps(cleared)}",
+        api_visibility="private",
     )

@@ -6,8 +6,8 @@ import gradio as gr
 
 from ui import panels
 from ui.desk import EMPTY_FRAME
-from ui.easel import EMPTY_RESULT
-from ui.page import QUIET, WATCHED, Page, bound
+from ui.easel import EMPTY_RESULT, RESULTS
+from ui.page import QUIET, SUBJECT, WATCHED, Page, bound
 from ui.train import example_button, opening_cost, photo_upload
 from ui.view import RunView
 
@@ -130,8 +130,9 @@ def wire(page: Page) -> None:
             bound(desk.choose_example, name),
             gives=["upload", "prompt", "seed", "told", *subject],
             **QUIET,
+            **SUBJECT,
         )
-        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
         page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
@@ -195,7 +196,7 @@ def _wire_play(page: Page) -> None:
                 "strength",
                 *(name for name in page.sampling if name != "prompt"),
             ],
-            gives=["prompt", "result", "result_caption", "gallery", "download"],
+            gives=["prompt", *RESULTS],
             concurrency_id="pictures",
             concurrency_limit=4,
             show_progress_on=named["first_result"],

@@ -11,7 +11,7 @@ from pipelines.config import METHOD_CONFIGS, SubjectConfig
 from ui import form, panels, playground, plots, tagging
 from ui.desk import EMPTY_FRAME, Desk, card
 from ui.markup import Html, element
-from ui.page import QUIET, WATCHED, WATCHING, Page, bound
+from ui.page import QUIET, SUBJECT, WATCHED, WATCHING, Page, bound
 from ui.replay import SPEEDS
 from ui.stage import FORGET
 from ui.view import RunView
@@ -267,8 +267,9 @@ def _wire_subject(page: Page) -> None:
                 *cards,
             ],
             **QUIET,
+            **SUBJECT,
         )
-        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET)
+        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
         page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
     crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]

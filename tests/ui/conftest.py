@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 import pytest
@@ -33,6 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Gradio leaves the event loop of the building thread, and its sockets, to the garbage collector."""
     for message in ("unclosed event loop", "unclosed <socket"):
         config.addinivalue_line("filterwarnings", f"ignore:{message}:ResourceWarning")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Keep with a failed test what its tabs show."""
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections += [("The page", visitor.told()) for visitor in Visitor.present]
+    return report
 
 
 @dataclass
@@ -102,6 +111,8 @@ def browser() -> Iterator[Any]:
 class Visitor:
     """One tab, with every request it makes and every error it prints."""
 
+    present: ClassVar[list["Visitor"]] = []
+
     def __init__(
         self,
         browser: Any,
@@ -112,6 +123,7 @@ class Visitor:
         tab: str = "train",
         query: str = "",
     ) -> None:
+        Visitor.present.append(self)
         self.context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
@@ -125,6 +137,11 @@ class Visitor:
         self.page.wait_for_selector(
             self.place if tab in ("library", "compare") else f"{self.place} .compare img"
         )
+
+    def leave(self) -> None:
+        """Close the tab."""
+        Visitor.present.remove(self)
+        self.context.close()
 
     def turn(self, tab: str) -> "Visitor":
         """Turn to another tab; what is done next is done there."""
@@ -149,9 +166,17 @@ class Visitor:
         self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
 
     def choose(self, title: str) -> None:
-        """Click 1, and wait for the shipped result."""
+        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result on the stage."""
+        noun = self.page.locator(self.place).get_by_label("What is it?")
+        noun.fill("")
         self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()
-        self.see(f".run-name:has-text('{title}')")
+        self.page.wait_for_function("(field) => field.value !== ''", arg=noun.element_handle())
+        self.see(f".run-name:has-text('{title}, shipped')")
+
+    def told(self) -> str:
+        """Return what the page shows, for a test that failed."""
+        words = self.page.locator("body").inner_text(timeout=5000).splitlines()
+        return "\n".join([self.page.url, *self.errors, *(line for line in words if line.strip())])
 
     def step(self) -> int:
         """Return the step that the progress line shows."""
@@ -176,7 +201,7 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
 
     yield enter
     for visitor in visitors:
-        visitor.context.close()
+        visitor.leave()
     for row in reversed(served.studio.queue()):
         served.studio.stop(row["run"])
 

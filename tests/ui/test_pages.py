@@ -20,7 +20,7 @@ def tab(browser: Any, served: Served) -> Iterator[Visitor]:
     """One browser tab for all of these tests: opening the page is what takes longest."""
     opened = Visitor(browser, served.url, tab="start")
     yield opened
-    opened.context.close()
+    opened.leave()
 
 
 @pytest.fixture
