@@ -13,7 +13,7 @@ from ui.stage import Stage, Values
 
 EMPTY_RESULT = "Your picture appears here."
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
-RESULTS = ["result_of", "result", "result_caption", "gallery", "download"]
+RESULTS = ["result_of", "result", "result_caption", "gallery", "download"]  # of a picture, and whose it is
 
 
 class Easel:

@@ -1,5 +1,6 @@
 """One page of named widgets: events are wired by those names, and handlers never see a component."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui.desk import Desk
-from ui.easel import Easel
+from ui.easel import RESULTS, Easel
 from ui.errors import as_text, told_in_the_page
 from ui.shelf import Shelf
 from ui.stage import Stage
@@ -81,12 +82,28 @@ class Page:
 
         if options.get("show_progress") == "hidden":
             options.setdefault("show_progress_on", self.named["timer"])
-        return event(
+        wired = event(
             handle_long if shows_progress else handle_told if told else handle,
             inputs=[self.named[name] for name in takes],
             outputs=[self.named[name] for name in given],
             api_visibility="private",
             **options,
+        )
+        if "shown" in gives:
+            self._clear_after(wired)
+        return wired
+
+    def _clear_after(self, wired: Any) -> None:
+        """Take away what another run drew, in the browser: a picture may have arrived before the page of its run."""
+        given = self.with_mirrors([*RESULTS, "unet_map"])
+        cleared = json.dumps(self.in_order(self.easel.cleared(), given))
+        kept = f"Array({len(given)}).fill({json.dumps(gr.skip())})"
+        wired.then(
+            None,
+            inputs=[self.named["drawn"], self.named["result_of"]],
+            outputs=[self.named[name] for name in given],
+            js=f"(drawn, of) => !of.run || of.run === drawn.run ? {kept} : {cleared}",
+            api_visibility="private",
         )
 
     def with_mirrors(self, names: Sequence[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The playground, at the foot of the page Train: pictures with what was learned, and recalled from other pictures."""
 
-import json
 from typing import Any
 
 import gradio as gr
@@ -104,29 +103,13 @@ def wire(page: Page) -> None:
     )  # fmt: skip
     page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
-    _wire_clearing(page)
     page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
     page.on(
         named["ask_blocks"].click,
         contributions,
         takes=["shown", *page.sampling],
-        gives=["unet_map"],
+        gives=["result_of", "unet_map"],
         shows_progress=True,
         concurrency_id="pictures",
         show_progress_on=named["unet_map"],
-    )
-
-
-def _wire_clearing(page: Page) -> None:
-    """Take away what another run drew; in the browser, which knows whether that has arrived before its run's page."""
-    named = page.named
-    given = page.with_mirrors(["unet_map", *RESULTS])
-    cleared = page.in_order(page.easel.cleared(), given)
-    kept = page.in_order({"unet_map": ""}, given)
-    named["shown"].change(
-        None,
-        inputs=[named["drawn"], named["result_of"]],
-        outputs=[named[name] for name in given],
-        js=f"(drawn, of) => drawn.run === of.run ? {json.dumps(kept)} : {json.dumps(cleared)}",
-        api_visibility="private",
     )

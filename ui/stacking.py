@@ -84,7 +84,8 @@ class Layers:
             raise ValueError("Choose an example or train your own subject first.")
         found = self.studio.contributions(shown, form.parse(SampleConfig, fields), progress=_told(progress))
         told = f"Mean change of a pixel, of 1, when a block is silenced; seed {found['seed']}."
-        return {"unet_map": unet_map(found["values"], title="Which blocks make the picture", told=told)}
+        drawn = unet_map(found["values"], title="Which blocks make the picture", told=told)
+        return {"result_of": {"run": shown}, "unet_map": drawn}
 
 
 def stack(
