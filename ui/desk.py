@@ -186,11 +186,12 @@ class Desk:
 
     # What it will take
 
-    def choose_base(self, base: str) -> Values:
-        """Offer the presets that suit a base, and say what it needs."""
+    def choose_base(self, base: str, source: Values | None) -> Values:
+        """Offer the presets that suit a base, fill in the first of them, and say what the base needs."""
         plans = self.plans(base)
-        return {
-            "plan": gr.update(choices=plans, value=plans[0][1]),
+        first = plans[0][1]
+        return self.choose_plan(first, base, source) | {
+            "plan": gr.update(choices=plans, value=first),
             "needs": panels.base_needs(self.bases[base]),
         }
 

@@ -134,7 +134,7 @@ def _wire_experiment(page: Page, lab: Lab) -> None:
         gives=SHOWN,
         **QUIET,
     )
-    page.on(named["lab_shown"].input, lab.show, takes=["lab_shown"], gives=SHOWN, **QUIET)
+    page.on_pick(named["lab_shown"].input, lab.show, takes=["lab_shown"], gives=SHOWN, **QUIET)
     page.on(named["lab_news"].change, lab.watch, takes=LOOKED_AT, gives=SHOWN, **WATCHING)
     for name, handler in (("lab_stop", lab.stop), ("lab_resume", lab.resume)):
         page.on(named[name].click, handler, takes=["lab_shown"], gives=SHOWN, **QUIET)

@@ -204,7 +204,7 @@ def _wire_moved(page: Page) -> None:
     shelf, named = page.shelf, page.named
     opened = ["views", "shift_row", "layer", "alike"]
     page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened)
-    page.on(named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"])
+    page.on_pick(named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"])
     page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"])
 
 

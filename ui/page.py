@@ -17,6 +17,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden"}
 WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 # One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
+SAME_PICK_MS = 200
 # What drawing a run may change, whoever asked for it.
 WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
@@ -89,9 +90,34 @@ class Page:
             api_visibility="private",
             **options,
         )
-        if "shown" in gives:
+        if "shown" in gives and handler != self.stage.watch:  # whose answer may be late, about the run before
             self._clear_after(wired)
         return wired
+
+    def on_pick(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., dict[str, Any]],
+        *,
+        takes: Sequence[str],
+        gives: Sequence[str],
+        **options: Any,
+    ) -> Any:
+        """Wire a pick in a list; Gradio's says each twice at the same moment, and this hears it once.
+
+        Answered twice, the second answer would come over what was changed in the meantime.
+        """
+        heard = f"heard_{len(self.named)}"
+        self.named[heard] = gr.State(0)
+
+        def hear(clock: float, **values: Any) -> dict[str, Any]:
+            if clock - values.pop(heard) < SAME_PICK_MS:
+                return {}
+            return {heard: clock} | handler(**values)
+
+        hear.__name__ = handler.__name__
+        now = "(...values) => [...values.slice(0, -1), Date.now()]"
+        return self.on(event, hear, takes=[*takes, heard, "clock"], gives=[*gives, heard], js=now, **options)
 
     def _clear_after(self, wired: Any) -> None:
         """Take away what another run drew, in the browser: a picture may have arrived before the page of its run."""

@@ -103,7 +103,7 @@ def wire(page: Page) -> None:
     )  # fmt: skip
     page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
-    page.on(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
+    page.on_pick(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
     page.on(
         named["ask_blocks"].click,
         contributions,

@@ -309,9 +309,10 @@ def _wire_subject(page: Page) -> None:
             gives=crops,
             **QUIET,
         )
-    chosen = page.on(named["base"].input, desk.choose_base, takes=["base"], gives=["plan", "needs"], **QUIET)
-    for event in (chosen.success, named["plan"].input):
-        page.on(event, desk.choose_plan, takes=["plan", "base", "source"], gives=page.advanced, **QUIET)
+    based = ["plan", "needs", *page.advanced]
+    page.on_pick(named["base"].input, desk.choose_base, takes=["base", "source"], gives=based, **QUIET)
+    asked = ["plan", "base", "source"]
+    page.on_pick(named["plan"].input, desk.choose_plan, takes=asked, gives=page.advanced, **QUIET)
 
 
 def _wire_run(page: Page) -> None:
@@ -344,7 +345,7 @@ def _wire_run(page: Page) -> None:
     page.on(named["forget"].click, desk.forget, takes=["shown", "forget"], gives=WATCHED, **QUIET)
     page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
     turned = ["prompt", "seed", *WATCHED]
-    page.on(named["runs"].input, lambda runs: stage.turn_to(runs), takes=["runs"], gives=turned, **QUIET)
+    page.on_pick(named["runs"].input, lambda runs: stage.turn_to(runs), takes=["runs"], gives=turned, **QUIET)
     watched = ["shown", "drawn", "replay", "talk"]
     page.on(named["news"].change, stage.watch, takes=watched, gives=WATCHED, **WATCHING)
 

@@ -177,6 +177,7 @@ class FakeShelf:
         return ["unet.conv_in"] if self._run(run_id).method == "svdiff" else []
 
     def spectrum(self, run_id: str, layer: str, *, strength: float = 1.0) -> dict[str, Any]:
+        self.calls.append(("spectrum", layer))
         lines = {"before": [3.0, 2.0, 1.0], "after": [3.5, 2.0, 0.0]}
         return {"title": layer, "kind": "curves", "help": "σ", "lines": lines, "axis": "singular value"}
 

@@ -71,7 +71,7 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) ->
     visitor.see(".shelf-card >> nth=2")
     visitor.page.get_by_label("Search").fill("rex second")
     visitor.page.wait_for_function("document.querySelectorAll('.shelf-card').length === 1")
-    visitor.page.locator(".shelf-card").click()
+    visitor.page.locator(".shelf-card").filter(has_text="Rex the second").click()
     visitor.see("#detail")
     visitor.page.get_by_label("Name", exact=True).fill("Rex second to none")
     visitor.page.get_by_label("Notes").fill("for the talk")
@@ -142,7 +142,7 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, serv
     page = visitor.page
     page.get_by_label("Search").fill("shifted")
     page.wait_for_function("document.querySelectorAll('.shelf-card').length === 1")
-    page.locator(".shelf-card").click()
+    page.locator(".shelf-card").filter(has_text="Shifted").click()
     visitor.see("#detail .facts :text('SVDiff')")
     visitor.press("What moved")
     assert visitor.see(".heat td[title='0.5']").inner_text() == "0.5"
@@ -151,6 +151,9 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, serv
     _pick(page, "Spectrum of a layer", "unet.conv_in")
     drawn = visitor.see("#detail [role=img][aria-label^='unet.conv_in, over the singular values']")
     assert len(drawn.query_selector_all("polyline")) == 2
+    visitor.page.wait_for_timeout(300)
+    heard = [layer for name, layer in served.studio.calls if name == "spectrum"]
+    assert heard == ["unet.conv_in"], "Gradio's list says it twice"
     assert not visitor.errors
     page.get_by_label("Search").fill("")
     served.studio.delete(run.id)
