@@ -145,7 +145,9 @@ def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     said = visitor.page.wait_for_selector(".toast-body").inner_text()
     assert "broken.png is not a JPEG, PNG or WebP picture" in said
     assert "Traceback" not in said
-    visitor.page.locator("#page-train .example-card.chosen").wait_for(state="detached")  # none takes its place
+    visitor.page.locator("#page-train .example-card.chosen").wait_for(
+        state="detached"
+    )  # none takes its place
     visitor.page.locator(".toast-close").first.click()
     visitor.page.click("#personalize")
     visitor.page.wait_for_selector(".toast-body:has-text('broken.png is not a JPEG')")

@@ -105,6 +105,9 @@ def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: 
     visitor.see(".shelf-card:has-text('Ada')")
     visitor.page.locator(".shelf-card").filter(has_text="Ada").first.click()
     visitor.see("#detail .facts img")
+    visitor.page.wait_for_timeout(
+        500
+    )  # an earlier test may have opened it: what is seen is not yet this answer
     visitor.press("Take it with you")
     visitor.press("Write the file and read it back")
     visitor.see(".verified:has-text('128/128 keys, largest difference 0')")
@@ -232,6 +235,9 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
     for place in ("1", "2"):
         visitor.press("Queue this, too")
         visitor.see(f".run-title:has-text('number {place} in line')")
+        visitor.page.wait_for_timeout(
+            500
+        )  # a button at work hears no second press, and a tick may tell sooner
     last = served.studio.queue()[2]["run"]
     visitor.page.locator("#queue button[data-act=move]:not([disabled])").last.click()
     visitor.see(".queue tr:nth-child(2).shown")
