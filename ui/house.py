@@ -9,7 +9,7 @@ from ui.desk import Desk
 from ui.easel import Easel
 from ui.lab import Lab
 from ui.markup import Handout, Html
-from ui.page import QUIET, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
+from ui.page import DRAWN, QUIET, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 from ui.shelf import Shelf
 from ui.stage import FIGURES, POLL_S, Stage
 from ui.theme import ASSETS
@@ -70,7 +70,8 @@ def _states(page: Page) -> None:
     opening = next(iter(page.desk.examples), None)
     page.named |= {
         "shown": gr.State(""),
-        "drawn": drawn_memory(),
+        **{name: drawn_memory() for name in DRAWN.values()},
+        "turned": drawn_memory(),
         "result_of": drawn_memory(),
         "source": gr.State(page.desk.source_of(opening) if opening else None),
         "told": gr.State(None),

@@ -11,16 +11,17 @@ from ui.desk import Desk
 from ui.easel import RESULTS, Easel
 from ui.errors import as_text, told_in_the_page
 from ui.shelf import Shelf
-from ui.stage import Stage
+from ui.stage import PARTS, Stage
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 # One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
 SAME_PICK_MS = 200
+DRAWN = {part: f"drawn_{part}" for part in PARTS}
 # What drawing a run may change, whoever asked for it.
 WATCHED = [
-    "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
+    "shown", "turned", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
     "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
     "forget", "prompt_hint", "recalled",
@@ -62,10 +63,12 @@ class Page:
         work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
         """
         guarded = told_in_the_page(handler, written=as_text)
-        given = self.with_mirrors(gives)
+        taken, given = _spread(takes), self.with_mirrors(_spread(gives))
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
-            updates = guarded(**dict(zip(takes, values, strict=True)), **further)
+            updates = _told_of_drawn(
+                guarded(**_asked_of_drawn(dict(zip(taken, values, strict=True))), **further)
+            )
             unknown = set(updates) - set(given)
             if unknown:
                 raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
@@ -85,12 +88,12 @@ class Page:
             options.setdefault("show_progress_on", self.named["timer"])
         wired = event(
             handle_long if shows_progress else handle_told if told else handle,
-            inputs=[self.named[name] for name in takes],
+            inputs=[self.named[name] for name in taken],
             outputs=[self.named[name] for name in given],
             api_visibility="private",
             **options,
         )
-        if "shown" in gives and handler != self.stage.watch:  # whose answer may be late, about the run before
+        if "turned" in gives and handler != self.stage.watch:  # it may be ahead of the answer that turns the page
             self._clear_after(wired)
         return wired
 
@@ -126,9 +129,9 @@ class Page:
         kept = f"Array({len(given)}).fill({json.dumps(gr.skip())})"
         wired.then(
             None,
-            inputs=[self.named["drawn"], self.named["result_of"]],
+            inputs=[self.named["turned"], self.named["result_of"]],
             outputs=[self.named[name] for name in given],
-            js=f"(drawn, of) => !of.run || of.run === drawn.run ? {kept} : {cleared}",
+            js=f"(turned, of) => !of.run || of.run === turned.run ? {kept} : {cleared}",
             api_visibility="private",
         )
 
@@ -148,6 +151,22 @@ def drawn_memory() -> gr.JSON:
     other: the server would believe for good that something is shown which is not.
     """
     return gr.JSON({}, visible=False)
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Return the names with "drawn" as its parts: each is set with what it is about, and with that alone."""
+    return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
+
+
+def _asked_of_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    if DRAWN[PARTS[0]] not in values:
+        return values
+    return {"drawn": {part: values.pop(name) for part, name in DRAWN.items()}} | values
+
+
+def _told_of_drawn(updates: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in updates.items() if name != "drawn"}
+    return rest | {DRAWN[part]: facts for part, facts in updates.get("drawn", {}).items()}
 
 
 def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 LABELS = ("Before", "After")
 POLL_S = 1.0
+PARTS = ("state", "progress", "curves", "samples", "queue")  # what is drawn of a run, each by itself
 FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
@@ -52,6 +53,7 @@ class Stage:
             values
             | {
                 "shown": run_id,
+                "turned": {"run": run_id},
                 "recalled": Html(""),
                 "runs": gr.update(choices=self.run_choices(), value=run_id),
             }
@@ -101,7 +103,10 @@ class Stage:
         return values if values.keys() <= set(FIGURES) else {"news": news + 1}
 
     def watch(self, shown: str, drawn: Values, replay: Replay | None = None, talk: bool = False) -> Values:
-        """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work."""
+        """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work.
+
+        ``drawn`` holds for each of ``PARTS`` the run and what was drawn of it; the answer holds what it draws anew.
+        """
         if not shown:
             run_id = self._run_at_work()
             return self.show_run(run_id) if run_id else {}
@@ -123,11 +128,10 @@ class Stage:
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
         waiting = self.studio.queue()
-        line = [(row["run"], row["state"], round((row["seconds_left"] or 0) / 15)) for row in waiting]
-        now = _signature(view) | {"queue": line}
-        same_run = drawn.get("run") == view.id
-        changed = {part for part in now if not same_run or drawn.get(part) != now[part]}
-        values: Values = {"drawn": now} if changed else {}
+        line = [[row["run"], row["state"], round((row["seconds_left"] or 0) / 15)] for row in waiting]
+        now = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
+        changed = {part for part in PARTS if drawn.get(part) != now[part]}
+        values: Values = {"drawn": {part: now[part] for part in changed}} if changed else {}
         if changed & {"state", "queue"}:
             values["seen"] = [view.id, view.state, *[row[:2] for row in line]]
         if "progress" in changed:
@@ -147,7 +151,8 @@ class Stage:
         """Clear the stage after a run has been deleted."""
         return {
             "shown": "",
-            "drawn": {},
+            "turned": {},
+            "drawn": dict.fromkeys(PARTS),
             "run_card": gr.update(visible=False),
             "start_row": gr.update(visible=True),
             "stop_row": gr.update(visible=False),
@@ -228,7 +233,11 @@ class Stage:
             raise ValueError("This run has no steps to play again; choose one that was trained here.")
         replay = Replay(shown, float(speed), time.monotonic())
         values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
-        return values | {"shown": shown, "runs": gr.update(choices=self.run_choices(), value=shown)}
+        return values | {
+            "shown": shown,
+            "turned": {"run": shown},
+            "runs": gr.update(choices=self.run_choices(), value=shown),
+        }
 
     def end_replay(self, shown: str) -> Values:
         """Show the whole run again."""
@@ -263,7 +272,6 @@ def unplayed() -> Values:
 def _signature(view: RunView) -> dict[str, Any]:
     every = max(1, view.total // 100)
     return {
-        "run": view.id,
         "state": view.state,
         "progress": [view.state, view.step, view.stage, view.stage_done, view.message, view.queue_position],
         "curves": [view.state, view.step // every, len(view.similarity.get("identity", ()))],

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 class Holding:
-    """Holds back the next answer that draws a strip of samples, from ``arm`` to ``release``."""
+    """Holds back, once armed, the next answer that draws Ada's strip of samples, until it is released."""
 
     def __init__(self) -> None:
         self.armed = threading.Event()
@@ -20,8 +20,9 @@ class Holding:
         self.released = threading.Event()
 
     def pass_on(self, value: Any) -> None:
-        """Wait here if this is a strip, and the first one."""
-        if self.armed.is_set() and not self.held.is_set() and 'class="strip' in str(value):
+        """Wait here if this is her strip, and the first one."""
+        hers = 'class="strip' in str(value) and "zul person" in str(value)
+        if hers and self.armed.is_set() and not self.held.is_set():
             self.held.set()
             self.released.wait(PATIENCE_MS / 1000)
 
@@ -51,7 +52,7 @@ def test_a_late_answer_about_another_run_does_not_stay(
     visitor = visit()
     visitor.choose("Ada")
     visitor.page.click("#personalize")
-    visitor.wait_for_step(1)
+    visitor.see(".run-title:has-text('Learning')")
     holding.armed.set()
     visitor.until(holding.held.is_set)  # more samples of Ada, drawn but not yet shown
     visitor.choose("Biscuit")

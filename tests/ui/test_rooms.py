@@ -1,6 +1,7 @@
 """What the pages of the house do, handler by handler, on the pretended Studio: no server, no browser."""
 
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,35 @@ def test_a_tick_touches_nothing_where_nothing_is_new(stage: Stage, own: str) -> 
     assert stage.tick("", {}, 3) == {}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run(
+    stage: Stage, own: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, page, under_way = random.Random(seed), {"drawn": {}}, []
+    line: list[dict[str, Any]] = []
+    row = {"run": own, "name": "Rex", "state": "running", "position": 0, "device": "", "seconds_left": None}
+    monkeypatch.setattr(stage.studio, "queue", lambda: line)
+
+    def arrive(answer: dict[str, Any]) -> None:
+        page["drawn"] = json.loads(json.dumps(page["drawn"] | answer.pop("drawn", {})))
+        page.update(answer)
+
+    for _ in range(12):
+        line = [row] * rng.randrange(2)  # so that some answers draw the queue alone
+        shown = rng.choice([own, example(stage)])
+        under_way.append(stage.show_run(shown) if rng.random() < 0.3 else stage.watch(shown, page["drawn"]))
+        if rng.random() < 0.6:
+            arrive(under_way.pop(rng.randrange(len(under_way))))
+    while under_way:
+        arrive(under_way.pop(rng.randrange(len(under_way))))
+    arrive(stage.watch(shown, page["drawn"]))
+    assert stage.tick(shown, page["drawn"], 3) == {}
+    whole = stage.watch(shown, {})
+    assert {name: page[name] for name in whole} == whole
+
+
 def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(stage: Stage) -> None:
-    gone = stage.watch("no-such-run", {"run": "no-such-run"})
+    gone = stage.watch("no-such-run", {"state": ["no-such-run", "done"]})
     assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
     assert "This run is gone" in gone["compare"]
     assert set(gone) <= set(WATCHED)
