@@ -85,9 +85,8 @@ def _states(page: Page) -> None:
         ),  # these count up when more has changed than a tick draws; one on a page that is not
         "lab_news": gr.State(0),  # yet mounted would count once more
         "timer": gr.Timer(POLL_S),
-        "clock": gr.Number(
-            0, label="Clock", visible=False
-        ),  # the browser's, in ms, where an event asks for it
+        # the browser's, in ms, where an event asks for it
+        "clock": gr.Number(0, label="Clock", visible=False),
     }
 
 

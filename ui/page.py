@@ -93,7 +93,8 @@ class Page:
             api_visibility="private",
             **options,
         )
-        if "turned" in gives and handler != self.stage.watch:  # it may be ahead of the answer that turns the page
+        # not after watching, which may be ahead of the answer that turns the page
+        if "turned" in gives and handler != self.stage.watch:
             self._clear_after(wired)
         return wired
 
