@@ -41,8 +41,8 @@ def main() -> None:
     wanted = arguments()
     prepare_environment()
     from pipelines.studio import Studio
-    from ui.house import build
-    from ui.markup import Handout
+    from ui.app import build
+    from ui.html import Handout
     from ui.theme import look
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -17,8 +17,8 @@ import numpy as np
 
 from bench.dreambooth import SUBJECTS, make_case
 from bench.experiments import keep_sheets, options_of, performed, studio_of, text_table, written
+from pipelines.evaluation.metrics import load_encoders
 from pipelines.experiments.settings import BlocksConfig
-from pipelines.metrics import load_encoders
 from pipelines.studio import Studio
 from recipes.style_pictures import style_pictures
 from recipes.world import UNSEEN_STYLES

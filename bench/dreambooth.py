@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from pipelines.config import ASSETS, METHOD_CONFIGS, SampleConfig, SubjectConfig, preset
-from pipelines.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
+from pipelines.evaluation.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
 from pipelines.studio import Studio
 from recipes import world
 from recipes.captions import SCENE_PHRASES, phrases_of

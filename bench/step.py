@@ -28,11 +28,11 @@ from peft import LoraConfig
 from PIL import Image
 
 from pipelines.adapters.lora import TARGETS
-from pipelines.base import Base, load_base
 from pipelines.config import ASSETS, DreamBoothConfig, preset
-from pipelines.data import Moments, Photos
+from pipelines.data.photographs import Moments, Photos
 from pipelines.methods import METHODS
-from pipelines.train import Step, train
+from pipelines.models.base import Base, load_base
+from pipelines.training.loop import Step, train
 
 METHOD = METHODS["dreambooth"]
 SETTINGS = ((1, 1.25, 1.10), (4, 1.12, 1.05))  # photos per step (and as many class images), floor, goal

@@ -34,12 +34,12 @@ from bench.step import WARM_UP, random_moments, seconds_of
 from pipelines.adapters.core import Adapter
 from pipelines.adapters.lora import LoRA
 from pipelines.adapters.spectral import FORWARDS, Shift, Spectral, chosen_form
-from pipelines.adapters.spectrum import Factors, matrix
-from pipelines.base import load_base
+from pipelines.adapters.svd_cache import Factors, matrix
 from pipelines.config import ASSETS, SVDiffConfig
-from pipelines.data import Photos
+from pipelines.data.photographs import Photos
 from pipelines.methods.subject import batches, loss
-from pipelines.train import train
+from pipelines.models.base import load_base
+from pipelines.training.loop import train
 
 RANK = 4
 FASTER_FLOOR, FASTER_GOAL = 2.0, 4.0  # times as fast as the dense rebuild

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.dreambooth import Asker, Case, asking, make_case, options_for, score, sheet, table, train
 from pipelines.config import SubjectConfig, preset
-from pipelines.metrics import Encoders, load_encoders
+from pipelines.evaluation.metrics import Encoders, load_encoders
 
 SUBJECTS = (("person", 10_000_606), ("dog", 10_000_707), ("person", 10_000_808))
 

@@ -1,4 +1,4 @@
-"""Every knob of the program: frozen dataclasses with default, bounds, label and one line of help.
+"""Every setting of the program: frozen dataclasses with default, bounds, label and one line of help.
 
 Forms are generated from these fields and every value is checked here, so that a client of the API meets
 the same bounds as the sliders show. Nothing in this file needs torch.
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
-from pipelines.knobs import (  # noqa: F401  # whoever needs a knob finds all about it in this module
+from pipelines.fields import (  # noqa: F401  # whoever needs a setting finds all about it in this module
     MAX_TEXT,
     Checked,
-    Knob,
+    Setting,
     clean_text,
     fill_words,
     from_dict,
-    knob,
     real_number,
+    setting,
     to_dict,
     whole_number,
 )
+from pipelines.unet_blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
@@ -33,12 +33,12 @@ MAX_SEED = 2**32 - 1
 class SampleConfig(Checked):
     """How a picture is made."""
 
-    prompt: str = knob("", label="Prompt", help="What the picture shows.", advanced=False)
-    negative_prompt: str = knob("", label="Negative prompt", help="What the picture should not show.")
-    steps: int = knob(
+    prompt: str = setting("", label="Prompt", help="What the picture shows.", advanced=False)
+    negative_prompt: str = setting("", label="Negative prompt", help="What the picture should not show.")
+    steps: int = setting(
         25, label="Steps", help="Denoising steps; more is slower and finer.", low=1, high=150, step=1
     )
-    guidance_scale: float = knob(
+    guidance_scale: float = setting(
         5.0,
         label="Guidance",
         help="How strictly the prompt is followed; 1 is not at all.",
@@ -46,14 +46,16 @@ class SampleConfig(Checked):
         high=30,
         step=0.5,
     )
-    seed: int = knob(
+    seed: int = setting(
         0, label="Seed", help="The same seed draws the same picture.", low=0, high=MAX_SEED, step=1
     )
-    count: int = knob(1, label="Pictures", help="How many; picture i uses seed + i.", low=1, high=16, step=1)
-    scheduler: str = knob(
+    count: int = setting(
+        1, label="Pictures", help="How many; picture i uses seed + i.", low=1, high=16, step=1
+    )
+    scheduler: str = setting(
         SCHEDULERS[0], label="Sampler", help="The solver of the denoising.", choices=SCHEDULERS
     )
-    size_px: int = knob(
+    size_px: int = setting(
         0, label="Size", help="Pixels of a side; 0 is the base's own.", low=0, high=1024, step=64
     )
 
@@ -62,11 +64,11 @@ class SampleConfig(Checked):
 class LoopConfig(Checked):
     """What the training loop itself reads, whatever the method."""
 
-    steps: int = knob(400, label="Steps", help="Updates of the adapter.", low=1, high=20_000, step=1)
-    batch_size: int = knob(
+    steps: int = setting(400, label="Steps", help="Updates of the adapter.", low=1, high=20_000, step=1)
+    batch_size: int = setting(
         1, label="Photos per step", help="More is steadier and slower.", low=1, high=16, step=1
     )
-    accumulation: int = knob(
+    accumulation: int = setting(
         1,
         label="Accumulation",
         help="Batches added up before one update; saves memory.",
@@ -74,26 +76,32 @@ class LoopConfig(Checked):
         high=64,
         step=1,
     )
-    learning_rate: float = knob(1e-4, label="Learning rate", help="Size of an update.", low=1e-7, high=1e-1)
-    schedule: str = knob(
+    learning_rate: float = setting(
+        1e-4, label="Learning rate", help="Size of an update.", low=1e-7, high=1e-1
+    )
+    schedule: str = setting(
         "constant", label="Schedule", help="How the learning rate moves.", choices=("constant", "cosine")
     )
-    warmup_steps: int = knob(
+    warmup_steps: int = setting(
         0, label="Warm-up", help="Steps until the full learning rate is reached.", low=0, high=5_000, step=1
     )
-    max_grad_norm: float = knob(
+    max_grad_norm: float = setting(
         1.0, label="Gradient clip", help="Largest gradient norm; 0 is no clipping.", low=0, high=100
     )
-    weight_decay: float = knob(1e-2, label="Weight decay", help="AdamW's pull towards zero.", low=0, high=1)
-    seed: int = knob(0, label="Seed", help="The same seed gives the same run.", low=0, high=MAX_SEED, step=1)
-    snr_gamma: float = knob(
+    weight_decay: float = setting(
+        1e-2, label="Weight decay", help="AdamW's pull towards zero.", low=0, high=1
+    )
+    seed: int = setting(
+        0, label="Seed", help="The same seed gives the same run.", low=0, high=MAX_SEED, step=1
+    )
+    snr_gamma: float = setting(
         0.0,
         label="Min-SNR gamma",
         help="Weights noise levels by capped signal-to-noise; 0 is off.",
         low=0,
         high=100,
     )
-    gradient_checkpointing: bool = knob(
+    gradient_checkpointing: bool = setting(
         False, label="Gradient checkpointing", help="Less memory for about a third more time."
     )
 
@@ -111,30 +119,30 @@ class SubjectConfig(LoopConfig):
 
     title: ClassVar[str]  # what the page calls the method
 
-    identifier: str = knob(
+    identifier: str = setting(
         "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
     )
-    class_noun: str = knob(
+    class_noun: str = setting(
         "person", label="What is it?", help="The plain word for its class.", advanced=False
     )
-    instance_prompt: str = knob(
+    instance_prompt: str = setting(
         "a photo of a {identifier} {class_noun}",
         label="Photo prompt",
         help="What every photo is captioned with.",
     )
-    class_prompt: str = knob(
+    class_prompt: str = setting(
         "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
     )
-    text_encoder: bool = knob(
+    text_encoder: bool = setting(
         False, label="Train the text encoder", help="Lets the words change their meaning, too."
     )
-    prior_preservation: bool = knob(
+    prior_preservation: bool = setting(
         True, label="Prior preservation", help="Keeps the class from turning into your subject."
     )
-    prior_weight: float = knob(
+    prior_weight: float = setting(
         1.0, label="Prior weight", help="How much the class images count.", low=0, high=10, step=0.1
     )
-    class_images: int = knob(
+    class_images: int = setting(
         64,
         label="Class images",
         help="How many pictures of the class the base draws first.",
@@ -142,26 +150,26 @@ class SubjectConfig(LoopConfig):
         high=1000,
         step=1,
     )
-    use_captions: bool = knob(
+    use_captions: bool = setting(
         False, label="Use captions", help="Each photo's own caption instead of the prompt."
     )
-    auto_captions: bool = knob(
+    auto_captions: bool = setting(
         False,
         label="Describe the photos",
         help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
         "so that only the subject goes into the rare word.",
     )
-    size_px: int = knob(
+    size_px: int = setting(
         0, label="Training size", help="Pixels of a side; 0 is the base's own.", low=0, high=768, step=64
     )
-    sample_prompts: tuple[str, ...] = knob(
+    sample_prompts: tuple[str, ...] = setting(
         ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach"),
         label="Sample prompts",
         help="Drawn again and again while it learns.",
         low=1,
         high=6,
     )
-    sample_every: int = knob(
+    sample_every: int = setting(
         0,
         label="Sample every",
         help="Steps between two rows of samples; 0 chooses.",
@@ -169,16 +177,16 @@ class SubjectConfig(LoopConfig):
         high=5_000,
         step=1,
     )
-    sample_seed: int = knob(
+    sample_seed: int = setting(
         0, label="Sample seed", help="The seed of every sample row.", low=0, high=MAX_SEED, step=1
     )
-    sample_steps: int = knob(
+    sample_steps: int = setting(
         20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
     )
-    measure: bool = knob(
+    measure: bool = setting(
         True, label="Measure the result", help="Scores likeness, wording and variety at the end."
     )
-    snapshots: int = knob(
+    snapshots: int = setting(
         0,
         label="Earlier states kept",
         help="How many states of the adapter on the way are kept beside the last, evenly; 0 is none.",
@@ -219,23 +227,25 @@ class DreamBoothConfig(SubjectConfig):
 
     title: ClassVar[str] = "DreamBooth"
 
-    weights: str = knob(
+    weights: str = setting(
         "lora",
         label="What is trained",
         help="A small LoRA, or every weight of the UNet.",
         choices=("lora", "full"),
     )
-    rank: int = knob(8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1)
-    alpha: float = knob(
+    rank: int = setting(
+        8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1
+    )
+    alpha: float = setting(
         0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
     )
-    targets: str = knob(
+    targets: str = setting(
         "attention",
         label="LoRA targets",
         help="Which layers get a LoRA.",
         choices=("attention", "attention+conv"),
     )
-    text_encoder_rank: int = knob(
+    text_encoder_rank: int = setting(
         4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
     )
 
@@ -246,13 +256,13 @@ class BlockLoRAConfig(SubjectConfig):
 
     title: ClassVar[str] = "Block LoRA"
 
-    part: str = knob(
+    part: str = setting(
         "all",
         label="Blocks",
         help="upper: In0 and Out3, middle: In1 and Out2, bottom: In2 and Out1.",
         choices=tuple(PARTS),
     )
-    rank: int = knob(
+    rank: int = setting(
         8,
         label="Rank in these blocks",
         help="Of linear layers and 1x1 convolutions; 0 is none.",
@@ -260,7 +270,7 @@ class BlockLoRAConfig(SubjectConfig):
         high=MAX_BLOCK_RANK,
         step=1,
     )
-    conv_rank: int = knob(
+    conv_rank: int = setting(
         4,
         label="Convolution rank in these blocks",
         help="Of 3x3 convolutions (LoCon); 0 is a LoRA of the attention alone.",
@@ -268,15 +278,15 @@ class BlockLoRAConfig(SubjectConfig):
         high=MAX_BLOCK_RANK,
         step=1,
     )
-    ranks: str = knob(
+    ranks: str = setting(
         "",
         label="Rank of each block",
         help="Nine numbers, In0 to In3, Mid, Out0 to Out3, instead of the two above; empty leaves those.",
     )
-    conv_ranks: str = knob(
+    conv_ranks: str = setting(
         "", label="Convolution rank of each block", help="Nine numbers in the same order; empty leaves those."
     )
-    text_encoder_rank: int = knob(
+    text_encoder_rank: int = setting(
         4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
     )
 
@@ -305,19 +315,19 @@ class SVDiffConfig(SubjectConfig):
 
     title: ClassVar[str] = "SVDiff"
 
-    subset: str = knob(
+    subset: str = setting(
         "UNet",
         label="Which weights",
         help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
         choices=SPECTRAL_SUBSETS,
     )
-    singular_values: str = knob(
+    singular_values: str = setting(
         SPECTRAL_RANKS[0],
         label="Singular values",
         help="How many of each weight move, the largest first; fewer is a smaller file.",
         choices=SPECTRAL_RANKS,
     )
-    norm_learning_rate: float = knob(
+    norm_learning_rate: float = setting(
         1e-6,
         label="Norm learning rate",
         help="Of the norms' gains; taken as the nearest power of two times the learning rate.",
@@ -337,13 +347,13 @@ class TextualInversionConfig(SubjectConfig):
 
     title: ClassVar[str] = "Textual inversion"
 
-    text_encoder: bool = knob(
+    text_encoder: bool = setting(
         True, label="Train the text encoder", help="Lets the words change their meaning, too."
     )
-    prior_preservation: bool = knob(
+    prior_preservation: bool = setting(
         False, label="Prior preservation", help="Keeps the class from turning into your subject."
     )
-    initializer: str = knob(
+    initializer: str = setting(
         "",
         label="Begins as",
         help="The word whose meaning the rare word has at first; empty is the class word.",

@@ -8,9 +8,9 @@ import logging
 import shutil
 from dataclasses import replace
 
-from pipelines.base import load_base
 from pipelines.config import preset, preset_names
 from pipelines.methods.subject import SHIPPED_CLASS_MOMENTS, prior_moments
+from pipelines.models.base import load_base
 from recipes.world import KINDS
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pipelines.config import ASSETS, preset
-from pipelines.runs import Run
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.runs.store import Run
 from pipelines.studio import Studio
-from pipelines.workshop import Workshop
 from recipes import world
 
 log = logging.getLogger(__name__)
@@ -112,12 +112,12 @@ def ship(example: Example, run: Run, folder: Path) -> None:
 
 
 def make(
-    out: Path, *, names: Sequence[str] = (), trial: bool = False, workshop: Workshop | None = None
+    out: Path, *, names: Sequence[str] = (), trial: bool = False, model_cache: ModelCache | None = None
 ) -> list[Path]:
     """Make the named examples (default: all) below ``out`` and return their folders."""
     folders = []
     with tempfile.TemporaryDirectory(prefix="atelier-examples-") as scratch:
-        studio = Studio(Path(scratch) / "data", workshop=workshop)
+        studio = Studio(Path(scratch) / "data", model_cache=model_cache)
         try:
             for example in EXAMPLES:
                 if names and example.name not in names:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
-from pipelines.base import load_base
-from pipelines.instruments import Instruments, Layout
-from pipelines.runs import data_root
+from pipelines.evaluation.embedded_encoders import Instruments, Layout
+from pipelines.models.base import load_base
+from pipelines.runs.store import data_root
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render

@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 
 from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, preset, to_dict
-from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run
+from pipelines.runs.store import Run
+from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.studio import Studio
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"

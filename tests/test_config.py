@@ -9,16 +9,16 @@ import pytest
 from pipelines.config import (
     METHOD_CONFIGS,
     DreamBoothConfig,
-    Knob,
     LoopConfig,
     SampleConfig,
+    Setting,
     SubjectConfig,
     from_dict,
     preset,
     preset_names,
     to_dict,
 )
-from pipelines.costs import TRAINED_VALUES
+from pipelines.runs.costs import TRAINED_VALUES
 
 ALL_CONFIGS = [SampleConfig, LoopConfig, *METHOD_CONFIGS.values()]
 
@@ -26,7 +26,7 @@ ALL_CONFIGS = [SampleConfig, LoopConfig, *METHOD_CONFIGS.values()]
 @pytest.mark.parametrize("cls", ALL_CONFIGS)
 def test_every_field_has_a_label_a_help_line_and_bounds(cls: type) -> None:
     for item in fields(cls):
-        described: Knob = item.metadata["knob"]
+        described: Setting = item.metadata["setting"]
         assert described.label
         assert described.help.endswith(".")
         if isinstance(item.default, (int, float)) and not isinstance(item.default, bool):

@@ -7,10 +7,10 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from pipelines.adapters import LoRA
-from pipelines.base import Base
 from pipelines.config import DreamBoothConfig
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.models.base import Base
 from pipelines.studio import Studio
-from pipelines.workshop import Workshop
 
 PATIENCE_S = 300
 TINY = DreamBoothConfig(
@@ -46,9 +46,9 @@ def visible_lora(base: Base) -> LoRA:
     return adapter
 
 
-def shop_with(base: Base) -> Workshop:
-    """A workshop on which the session's base stands already."""
-    shop = Workshop()
+def shop_with(base: Base) -> ModelCache:
+    """A model_cache on which the session's base stands already."""
+    shop = ModelCache()
     shop._bases["embedded"] = base
     return shop
 

@@ -8,7 +8,7 @@ from gradio.events import api
 
 from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
 from ui.errors import told_in_the_page
-from ui.markup import Handout
+from ui.html import Handout
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio

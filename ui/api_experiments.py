@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.events import api
 
 from ui.errors import told_in_the_page
-from ui.markup import Handout
+from ui.html import Handout
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio

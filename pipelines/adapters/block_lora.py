@@ -10,11 +10,11 @@ from torch import nn
 
 from pipelines.adapters.core import seat, unwrapped
 from pipelines.adapters.lora import TEXT_TARGETS, LoRA
-from pipelines.blocks import BlockPlan
-from pipelines.lora_names import unet_modules
+from pipelines.formats.lora_keys import unet_modules
+from pipelines.unet_blocks import BlockPlan
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def block_lora(base: "Base", plan: BlockPlan, *, text_encoder_rank: int = 0, seed: int = 0) -> LoRA:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, unwrapped
-from pipelines.blocks import Strength, strength_at
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 class Full:

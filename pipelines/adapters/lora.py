@@ -15,10 +15,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from pipelines.adapters.core import check_state, own_forward, seat, unwrapped
-from pipelines.blocks import Strength, strength_at
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"

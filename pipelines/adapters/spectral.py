@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, check_state, own_forward, unwrapped
-from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
-from pipelines.blocks import Strength, strength_at
+from pipelines.adapters.svd_cache import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 DISPATCH = 2e6  # products that a CPU does in the time in which it starts the few more operations of a branch
 LEAST_RATIO = 1e-3  # smallest σ_min / σ_max for the one-sided form, which divides by σ

@@ -15,12 +15,7 @@ import torch
 from PIL import Image
 
 from pipelines.config import SampleConfig, from_dict
-from pipelines.experiments import methods
-from pipelines.experiments.core import LAST, Experiment, PlannedRow
-from pipelines.experiments.settings import ExperimentConfig, config_class, filled
-from pipelines.experiments.style import StyleScale
-from pipelines.library import seconds_at_work, trained_parameters
-from pipelines.metrics import (
+from pipelines.evaluation.metrics import (
     Encoders,
     Interval,
     among,
@@ -30,9 +25,14 @@ from pipelines.metrics import (
     pairwise,
     prompt_scores,
 )
-from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run, snapshot_name
-from pipelines.workshop import Workshop
+from pipelines.evaluation.style import StyleScale
+from pipelines.experiments import method_comparison as methods
+from pipelines.experiments.settings import ExperimentConfig, config_class, filled
+from pipelines.experiments.store import LAST, Experiment, PlannedRow
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.runs.library import seconds_at_work, trained_parameters
+from pipelines.runs.store import Run, snapshot_name
+from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 
 CLASS_PICTURES = 4  # of the plain class, to see whether it has moved
 
@@ -43,10 +43,10 @@ class CalledOffError(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What measuring takes: the workshop of this device, the runs, and ``pause``, called between two pictures."""
+    """What measuring takes: the model_cache of this device, the runs, and ``pause``, called between two pictures."""
 
     experiment: Experiment
-    shop: Workshop
+    shop: ModelCache
     find: Callable[[str], Run]
     pause: Callable[[int, int], None]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.captions import TRIGGER, caption_of
-from pipelines.costs import SIZES
+from pipelines.data.captions import TRIGGER, caption_of
+from pipelines.runs.costs import SIZES
 
 if TYPE_CHECKING:
     from PIL import Image

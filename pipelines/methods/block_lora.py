@@ -13,7 +13,7 @@ from pipelines.methods.dreambooth import views
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def adapter(base: "Base", config: BlockLoRAConfig, runs: Any = None) -> Adapter:

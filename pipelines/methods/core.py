@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.adapters.core import Adapter
 from pipelines.config import SubjectConfig
-from pipelines.train import Batches, Loss
+from pipelines.training.loop import Batches, Loss
 
 
 @dataclass(frozen=True)

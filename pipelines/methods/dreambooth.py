@@ -8,14 +8,14 @@ from torch import Tensor
 from pipelines.adapters.core import Adapter, read_tensors
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
-from pipelines.blocks import BLOCKS, block
 from pipelines.config import DreamBoothConfig
-from pipelines.contributions import FILE as CONTRIBUTIONS
 from pipelines.methods.core import Method, View
 from pipelines.methods.subject import batches, loss
+from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
+from pipelines.unet_blocks import BLOCKS, block
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def adapter(base: "Base", config: DreamBoothConfig, runs: Any = None) -> Adapter:

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, read_tensors, save_tensors
 from pipelines.config import ASSETS, SampleConfig, SubjectConfig
-from pipelines.data import Moments, Photos, to_tensor
-from pipelines.losses import min_snr_weights, prior_preservation_terms
-from pipelines.sample import PICTURES_AT_ONCE, sample
-from pipelines.train import Batch, Batches, Denoising
+from pipelines.data.photographs import Moments, Photos, to_tensor
+from pipelines.sampling.sample import PICTURES_AT_ONCE, sample
+from pipelines.training.loop import Batch, Batches, Denoising
+from pipelines.training.losses import min_snr_weights, prior_preservation_terms
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters.core import Adapter, read_tensors
 from pipelines.adapters.spectral import Spectral
-from pipelines.adapters.spectrum import Spectra, cache_folder
+from pipelines.adapters.svd_cache import Spectra, cache_folder
 from pipelines.config import SVDiffConfig
 from pipelines.methods.core import Method, View
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:

@@ -7,13 +7,13 @@ drift. The word begins as its class word.
 from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters.core import Adapter
-from pipelines.adapters.words import Words
+from pipelines.adapters.textual_inversion import Words
 from pipelines.config import TextualInversionConfig
 from pipelines.methods.core import Method
 from pipelines.methods.subject import batches, loss
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def adapter(base: "Base", config: TextualInversionConfig, runs: Any = None) -> Adapter:

@@ -19,7 +19,7 @@ from pipelines.adapters.core import (
     save_adapter,
     suspended,
 )
-from pipelines.base import Base, load_base
+from pipelines.models.base import Base, load_base
 from tests.tolerances import assert_close
 
 ROWS: dict[str, Callable[[], Adapter]] = {

@@ -12,14 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.adapters import LoRA, mixing, spectral
+from pipelines.adapters import LoRA, spectral
+from pipelines.adapters import spectral_arithmetic as mixing
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
-from pipelines.adapters.low_rank import low_rank, nearest_product
 from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
-from pipelines.adapters.spectrum import Factors, Spectra, decompose, matrix, shard_of
-from pipelines.base import load_base
+from pipelines.adapters.svd_cache import Factors, Spectra, decompose, matrix, shard_of
 from pipelines.config import ASSETS
-from pipelines.svdiff_files import read_svdiff, write_svdiff
+from pipelines.formats.low_rank import low_rank, nearest_product
+from pipelines.formats.svdiff import read_svdiff, write_svdiff
+from pipelines.models.base import load_base
 from tests.adapters.test_contract import ROWS, disturb, predict, trained
 from tests.adapters.test_lora import MetaBase
 from tests.tolerances import assert_close
@@ -330,7 +331,7 @@ def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     other.factors("unet.mid_block.resnets.0.conv2", base.unet.mid_block.resnets[0].conv2.weight)
     other.keep()
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["unet.mid_block.safetensors"]
-    monkeypatch.setattr("pipelines.adapters.spectrum.decompose", lambda weight: pytest.fail("was kept"))
+    monkeypatch.setattr("pipelines.adapters.svd_cache.decompose", lambda weight: pytest.fail("was kept"))
     again = Spectra(base, tmp_path).factors(key, weight)
     assert torch.equal(first.left, again.left)
     assert torch.equal(first.values, again.values)
@@ -358,7 +359,7 @@ def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_agai
         return tell
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.adapters.spectrum.PROGRESS_EVERY", 1)
+        patch.setattr("pipelines.adapters.svd_cache.PROGRESS_EVERY", 1)
         with pytest.raises(KeyboardInterrupt):
             Spectra(base, tmp_path).prepare(weights, stop(3))
         Spectra(base, tmp_path).prepare(weights, stop(-1))

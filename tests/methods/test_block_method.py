@@ -7,13 +7,13 @@ import pytest
 from safetensors import safe_open
 
 from pipelines.adapters.block_lora import planned_ranks
-from pipelines.base import Base
-from pipelines.blocks import BLOCKS, BlockPlan, block
 from pipelines.config import BlockLoRAConfig, SampleConfig, from_dict, preset, preset_names, to_dict
-from pipelines.costs import SIZES, trained_values
-from pipelines.formats import read_lora
+from pipelines.formats.lora import read_lora
 from pipelines.methods import METHODS
+from pipelines.models.base import Base
+from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
+from pipelines.unet_blocks import BLOCKS, BlockPlan, block
 from tests.adapters.test_lora import MetaBase
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
 
@@ -75,7 +75,7 @@ def test_presets_name_blocks_and_what_they_cost(family: str) -> None:
 
 @pytest.fixture(scope="module")
 def studio(base: Base, tmp_path_factory: pytest.TempPathFactory):
-    made = Studio(tmp_path_factory.mktemp("studio"), workshop=shop_with(base))
+    made = Studio(tmp_path_factory.mktemp("studio"), model_cache=shop_with(base))
     yield made
     made.close()
 

@@ -9,9 +9,9 @@ import torch
 from pipelines.adapters import Full, LoRA
 from pipelines.adapters.core import injected, save_adapter
 from pipelines.config import DreamBoothConfig
-from pipelines.data import Moments, Photos
+from pipelines.data.photographs import Moments, Photos
 from pipelines.methods import METHODS, subject
-from pipelines.train import Denoising, train
+from pipelines.training.loop import Denoising, train
 
 CONFIG = DreamBoothConfig(
     identifier="sks", class_noun="dog", steps=2, rank=2, class_images=3, batch_size=2, size_px=64, seed=9

@@ -12,14 +12,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import injected, load_adapter, save_adapter
 from pipelines.adapters.spectral import SUBSETS, Spectral, float_count
-from pipelines.checkpoints import read_header
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
-from pipelines.costs import SIZES, Costs
-from pipelines.data import Moments, Photos
+from pipelines.data.photographs import Moments, Photos
 from pipelines.methods import METHODS
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
+from pipelines.models.inspection import read_header
+from pipelines.runs.costs import SIZES, Costs
 from pipelines.studio import Studio
-from pipelines.train import TrainState, train
+from pipelines.training.loop import TrainState, train
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
 
 METHOD = METHODS["svdiff"]
@@ -129,7 +129,7 @@ def trained(base, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("svdiff")
         patch.setenv("ATELIER_HOME", str(folder))
-        studio = Studio(folder, workshop=shop_with(base))
+        studio = Studio(folder, model_cache=shop_with(base))
         run_id = studio.start("svdiff", CONFIG, draw_photos(folder / "photos"), name="Rex")
         finish(studio, run_id)
         yield studio, run_id
@@ -175,7 +175,7 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
     with injected(adapter, base), torch.no_grad():
         for index, parameter in enumerate(adapter.parameters()):
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator(index)))
-    studio = Studio(tmp_path / "data", workshop=shop_with(base))
+    studio = Studio(tmp_path / "data", model_cache=shop_with(base))
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
     with studio.store.draft("svdiff", to_dict(CONFIG), about, name="Whole") as run:
         save_adapter(run.file("adapter.safetensors"), adapter, extra={})
@@ -201,7 +201,7 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
 
 
 def test_shifts_that_do_not_fit_are_refused_in_a_sentence(base, tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "data", workshop=shop_with(base))
+    studio = Studio(tmp_path / "data", model_cache=shop_with(base))
     words, wide, wild = (tmp_path / f"{name}.safetensors" for name in ("words", "wide", "wild"))
     save_file({"text_model.final_layer_norm.delta": torch.zeros(1)}, words)
     save_file({"conv_in.delta": torch.zeros(320)}, wide)

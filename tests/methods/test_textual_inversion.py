@@ -9,8 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from pipelines.adapters import LoRA, Spectral, Words
 from pipelines.adapters.core import base_parameter, injected, merged
-from pipelines.adapters.words import TABLE, token_ids
-from pipelines.base import Base
+from pipelines.adapters.textual_inversion import TABLE, token_ids
 from pipelines.config import (
     ASSETS,
     SampleConfig,
@@ -20,8 +19,9 @@ from pipelines.config import (
     preset_names,
     to_dict,
 )
-from pipelines.costs import SIZES, trained_values
 from pipelines.methods import METHODS
+from pipelines.models.base import Base
+from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
 from tests.tolerances import assert_close
@@ -104,7 +104,7 @@ def test_presets_cost_almost_nothing(family: str) -> None:
 
 
 def test_a_run_from_photographs_to_files(base: Base, tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "studio", workshop=shop_with(base))
+    studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
         photos = draw_photos(tmp_path / "photos")
         run_id, again = (studio.start("textual_inversion", QUICK, photos) for _ in range(2))

@@ -15,8 +15,8 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from ui.house import build
-from ui.markup import Handout
+from ui.app import build
+from ui.html import Handout
 from ui.theme import look
 
 PATIENCE_MS = 60_000

@@ -20,8 +20,8 @@ from conftest import CHROMIUM, CHROMIUM_ARGS
 from fake_studio import FakeStudio
 
 from pipelines.config import ASSETS
-from ui.house import build
-from ui.markup import Handout
+from ui.app import build
+from ui.html import Handout
 from ui.theme import look
 
 log = logging.getLogger("screens")

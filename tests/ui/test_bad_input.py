@@ -11,7 +11,7 @@ from gradio_client.exceptions import AppError
 from pipelines.studio import Studio
 from tests.bad_input import API, BAD, PAGE, Bad, Door, page
 from ui import api
-from ui.markup import Handout
+from ui.html import Handout
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,16 @@ from fake_studio import FakeStudio
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.experiments.core import LAST
-from pipelines.experiments.methods import CANDIDATES
+from pipelines.experiments.method_comparison import CANDIDATES
 from pipelines.experiments.settings import CONFIGS
-from ui import form, results
-from ui.easel import Easel
-from ui.lab import FROM_TRAIN, METHODS, OWN_STYLE, Lab, fields_of
-from ui.markup import Handout
-from ui.shelf import Shelf
-from ui.stage import Stage
+from pipelines.experiments.store import LAST
+from ui import forms as form
+from ui.html import Handout
+from ui.run.monitor import Stage
+from ui.tabs.compare import experiment_results as results
+from ui.tabs.compare.experiment_handlers import FROM_TRAIN, METHODS, OWN_STYLE, Lab, fields_of
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.playground_handlers import Easel
 
 ALL = [key for _, key in METHODS]
 FIELDS = {

@@ -7,12 +7,12 @@ import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from ui import panels
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.page import WATCHED
-from ui.stage import Stage
-from ui.view import RunView, fold
+from ui.html import Handout
+from ui.run import panels
+from ui.run.monitor import Stage
+from ui.run.state import RunView, fold
+from ui.tabs.train.playground_handlers import Easel
+from ui.wiring import WATCHED
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_pickle_is_refused_in_a_sentence(easel: Easel) -> None:
 
 
 def test_any_file_may_be_dropped_so_that_its_refusal_is_read(easel: Easel) -> None:
-    from ui.house import build
+    from ui.app import build
 
     blocks = build(easel.studio, easel.handout)
     (field,) = [

@@ -7,10 +7,11 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from ui import panels, plots
 from ui.errors import as_text, told_in_the_page
-from ui.markup import Handout, Html, element, file_name
-from ui.view import RunView, Sample, fold
+from ui.html import Handout, Html, element, file_name
+from ui.run import charts as plots
+from ui.run import panels
+from ui.run.state import RunView, Sample, fold
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
 

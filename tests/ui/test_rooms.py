@@ -11,17 +11,18 @@ from fake_studio import FakeStudio
 from PIL import Image
 
 from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
-from ui import cards, panels, rows
-from ui.cards import MIXES
-from ui.compare import Bench, parsed
-from ui.desk import Desk, suited_steps
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.page import WATCHED
-from ui.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
-from ui.shelf import Shelf
-from ui.stage import Stage
-from ui.view import RunView, fold
+from ui.html import Handout
+from ui.run import cards, panels
+from ui.run.cards import MIXES
+from ui.run.monitor import Stage
+from ui.run.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
+from ui.run.state import RunView, fold
+from ui.tabs.compare import rows
+from ui.tabs.compare.tab import Bench, parsed
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.handlers import Desk, suited_steps
+from ui.tabs.train.playground_handlers import Easel
+from ui.wiring import WATCHED
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -508,7 +509,7 @@ def test_a_plan_shows_the_fields_of_its_method(stage: Stage, photographs: list[P
 
 def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
     values = shelf.detail(example(stage))
-    assert "python -m pipelines.command" in values["command"]
+    assert "python -m pipelines.cli" in values["command"]
     saved = Path(values["settings_out"]["value"])
     told = json.loads(saved.read_text())
     path = tmp_path / "run.json"

@@ -9,14 +9,15 @@ from fake_studio import FakeStudio
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from pipelines.blocks import BlockStrengths
 from pipelines.config import SampleConfig
-from pipelines.recall import Layer
-from ui import form, stacking
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.stage import Stage
-from ui.unet import unet_map
+from pipelines.sampling.image_metadata import Layer
+from pipelines.unet_blocks import BlockStrengths
+from ui import forms as form
+from ui.html import Handout
+from ui.run.monitor import Stage
+from ui.run.unet_diagram import unet_map
+from ui.tabs.train import stack as stacking
+from ui.tabs.train.playground_handlers import Easel
 
 FIELDS = form.shown(SampleConfig(prompt="a photo", seed=3, steps=4))
 NINE = "0,1,1,1,1,1,1,1,0.5"

@@ -7,9 +7,9 @@ import pytest
 from fake_studio import FakeStudio
 
 from pipelines.config import METHOD_CONFIGS, SampleConfig, preset, preset_names
-from ui import form
-from ui.house import build
-from ui.markup import Handout
+from ui import forms as form
+from ui.app import build
+from ui.html import Handout
 
 PUBLIC = {
     "generate",

@@ -1,0 +1,391 @@
+"""One run from its photographs to its finished adapter, on the worker's thread, told in the run's events.
+
+The order: base, photographs, class images, adapter, samples before the first step, the loop with its checkpoints and
+samples, the finished file. Between two steps the worker serves the short jobs that wait.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import cast
+
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
+from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
+from pipelines.data.photographs import Moments, Photo, Photos, encode
+from pipelines.evaluation.metrics import Similarity, measure
+from pipelines.evaluation.tagging import described, vocabulary
+from pipelines.jobs.model_cache import Learning, ModelCache
+from pipelines.jobs.worker import Job
+from pipelines.methods import METHODS
+from pipelines.methods.subject import prior_moments
+from pipelines.models.base import Base
+from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
+from pipelines.runs.model_card import card
+from pipelines.runs.store import Run, read_run, snapshot_name, write_atomic
+from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
+from pipelines.training.loop import Batches, Loss, Step, TrainState, train
+from pipelines.unet_blocks import Strength
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
+CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
+
+
+class StoppedEarlyError(Exception):
+    """The run was stopped before its first step; there is nothing to keep."""
+
+
+@dataclass
+class TrainJob:
+    """Conducts one run. ``serve`` does the short jobs that wait; ``cache`` is the folder of class images."""
+
+    run: Run
+    job: Job
+    model_cache: ModelCache
+    serve: Callable[[], None]
+    cache: Path
+    costs: Costs
+    config: SubjectConfig = field(init=False)
+    base: Base = field(init=False)
+    photos: list[Image.Image] = field(init=False)
+    similarity: Similarity | None = None
+    last_row: "Row | None" = None
+    sample_seconds: list[float] = field(default_factory=list)  # per picture and denoising step
+    step_seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = from_dict(method_config(self.run.method), self.run.config)
+
+    def perform(self) -> None:
+        """Do the whole run, or what is left of it after an interruption."""
+        started = time.monotonic()
+        self.run.append("state", state="running", message="")
+        for cut_off in self.run.path.glob(".*.part"):  # a file being written when the program was killed
+            cut_off.unlink()
+        try:
+            self._stage("Loading the base", done=0, total=1)
+            self.base = self._load_base()
+            photos = self._encode_photos()
+            class_started = time.monotonic()
+            class_moments = self._class_moments()
+            method = METHODS[self.run.method]
+            adapter = method.adapter(self.base, self.config, ())
+            if method.prepare is not None:
+                method.prepare(adapter, self.base, self._teller(method.preparing))
+        except StoppedEarlyError:
+            return
+        now = time.monotonic()
+        start_s = class_started - started
+        log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
+        batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
+        learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
+        with injected(adapter, self.base), self.model_cache.training(learning):
+            finished = self._learn(learning, batches=batches, loss=method.loss)
+            if finished and self.job.keep:
+                keep(self.run, adapter, step=finished)
+        if finished == self.config.steps:
+            self._measure(adapter)
+            self._record_speed(start_s)
+
+    def _stage(self, name: str, *, done: int, total: int) -> None:
+        """Tell how far the preparation is, let short jobs through, and leave when asked to."""
+        self.run.append("stage", name=name, done=done, total=total)
+        self.serve()
+        if self.job.stop_requested:
+            raise StoppedEarlyError
+
+    def _load_base(self) -> Base:
+        base = self.model_cache.base(self.run.base["spec"])
+        known = self.run.base.get("hash")
+        if known and known != base.hash:
+            raise ValueError(
+                f"The base {base.name} is not the one this run was started on (its weights have changed); "
+                "start a new run."
+            )
+        reread(self.run)
+        self.run.base = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
+        self.run.save()
+        return base
+
+    def _encode_photos(self) -> Photos:
+        """Return the photographs as VAE moments, from the run's own clean copies; encoded once per run."""
+        paths = sorted((self.run.path / "photos").glob("*.png"))
+        self._stage("Reading the photographs", done=0, total=len(paths))
+        self.photos = [open_picture(path) for path in paths]
+        texts = self._captions(paths)
+        names = tuple(path.name for path in paths)
+        repeats = self.run.read_json("repeats.json") or {}
+        times = tuple(int(repeats.get(name, 1)) for name in names)
+        cached = self.run.file("moments.safetensors")
+        if cached.is_file():
+            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names, repeats=times)
+        pictures = [
+            Photo(name=path.name, image=image, caption=text, crop=(0, 0, image.width))
+            for path, image, text in zip(paths, self.photos, texts, strict=True)
+        ]
+        encoded = encode(self.base, pictures)
+        save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
+        return replace(encoded, repeats=times)
+
+    def _captions(self, paths: list[Path]) -> tuple[str, ...]:
+        """Return each photograph's caption: its own, or with ``auto_captions`` what CLIP says, kept for a resumed run."""
+        own = (self.run.read_json("captions.json") or {}) if self.config.use_captions else {}
+        texts = [str(own.get(path.name, "")) for path in paths]
+        if not self.config.auto_captions or all(texts):
+            return tuple(texts)
+        told = self.run.read_json("described.json") or self._describe(paths)
+        return tuple(text or told[path.name] for text, path in zip(texts, paths, strict=True))
+
+    def _describe(self, paths: list[Path]) -> dict[str, str]:
+        encoders = self.model_cache.encoders(self.base.family)
+        if encoders is None:
+            raise ValueError(
+                f"There is no CLIP here that could describe the photographs for {self.base.name}; "
+                "write the captions by hand, or switch 'Describe the photos' off."
+            )
+        prompt, kind = self.config.instance_prompt, self.config.class_noun
+        words = vocabulary(self.base.family)
+        captions = described(self.photos, encoders.clip, words, prompt=prompt, kind=kind)
+        told = {path.name: text for path, text in zip(paths, captions, strict=True)}
+        self.run.write_json("described.json", told)
+        return told
+
+    def _class_moments(self) -> Moments | None:
+        if not self.config.prior_preservation:
+            return None
+
+        return prior_moments(self.base, self.config, self.cache, self._teller("Drawing class images"))
+
+    def _teller(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._stage(name, done=done, total=total)
+
+    def _learn(self, learning: Learning, *, batches: Batches, loss: Loss) -> int:
+        """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""
+        resume = self._checkpoint()
+        finished = resume.meta["step"] if resume else 0
+        if resume:
+            self.run.append("resumed", step=finished)
+        else:
+            self._sample_row(learning, step=0, label="before")
+        every, kept_on_the_way = sample_every(self.config), self.config.snapshot_steps
+        clock = CheckpointClock()
+        steps = train(self.base, learning.adapter, batches, loss, self.config, resume=resume)
+        with closing(cast("Generator[Step, None, None]", steps)):
+            for step in steps:
+                learning.step, finished = step, step.index
+                self._tell(step)
+                last = step.index == step.total
+                if step.index in kept_on_the_way:
+                    keep_snapshot(self.run, learning.adapter, step=step.index)
+                if last or step.index % every == 0:
+                    self._sample_row(learning, step=step.index, label="after" if last else "")
+                if last or clock.due() or (self.job.stop_requested and self.job.keep):
+                    clock.wrote(save_checkpoint(self.run, step))
+                    if self.job.rest_requested and not last:
+                        self.job.stop()
+                self.serve()
+                if self.job.stop_requested:
+                    break
+        return finished
+
+    def _checkpoint(self) -> TrainState | None:
+        path = self.run.file("checkpoint.safetensors")
+        return TrainState.load(path) if path.is_file() else None
+
+    def _tell(self, step: Step) -> None:
+        self.step_seconds.append(step.seconds)
+        self.run.append(
+            "step",
+            step=step.index,
+            total=step.total,
+            seconds=round(step.seconds, 5),
+            learning_rate=step.learning_rate,
+            grad_norm=round(step.grad_norm, 6),
+            terms={name: round(value, 6) for name, value in step.terms.items()},
+        )
+
+    def _sample_row(self, learning: Learning, *, step: int, label: str) -> None:
+        drawn = draw_row(self.run, learning, model_cache=self.model_cache, step=step, label=label)
+        pictures = len(drawn.pictures) * self.config.sample_steps
+        self.sample_seconds.append(drawn.seconds / pictures)
+        self.last_row = drawn
+        if self.similarity is None:
+            self.similarity = self._similarity(drawn.pictures if step == 0 else self._first_pictures())
+        if self.similarity is not None:
+            self.run.append("similarity", step=step, **self.similarity.event(drawn.pictures, drawn.prompts))
+
+    def _first_pictures(self) -> list[Image.Image]:
+        return [open_picture(path) for path in sorted((self.run.path / "samples").glob("000000-*.png"))]
+
+    def _similarity(self, base_pictures: list[Image.Image]) -> Similarity | None:
+        encoders = self.model_cache.encoders(self.base.family)
+        if encoders is None or not base_pictures:
+            return None
+        return Similarity(
+            encoders, photos=self.photos, base_pictures=base_pictures, identifier=self.config.identifier
+        )
+
+    def _measure(self, adapter: Adapter) -> None:
+        """Score the finished adapter on its last samples, on pictures of the class, and on several of one prompt."""
+        encoders = self.model_cache.encoders(self.base.family)
+        if encoders is None or self.last_row is None or not self.config.measure:
+            return
+        self.run.append("stage", name="Measuring", done=0, total=1)
+        asked = SampleConfig(
+            steps=self.config.sample_steps,
+            guidance_scale=self.base.guidance_scale,
+            seed=self.config.sample_seed,
+            count=MEASURED_PICTURES,
+            size_px=self.config.size_px,
+        )
+        of_class = replace(asked, prompt=self.config.words(self.config.class_prompt))
+        of_subject = replace(asked, prompt=self.last_row.prompts[0])
+        stack: list[tuple[Adapter, Strength]] = [(adapter, 1.0)]
+        scores = measure(
+            encoders,
+            photos=self.photos,
+            generated=self.last_row.pictures,
+            prompts=self.last_row.prompts,
+            class_pictures=self.model_cache.draw(self.base, stack, of_class).images,
+            same_prompt=self.model_cache.draw(self.base, stack, of_subject).images,
+            identifier=self.config.identifier,
+        )
+        self.run.write_json("metrics.json", scores)
+        self.run.append("metrics", **scores)
+
+    def _record_speed(self, start_s: float) -> None:
+        pictures = (
+            self.config.batch_size * (2 if self.config.prior_preservation else 1) * self.config.accumulation
+        )
+        if not self.step_seconds:
+            return
+        measured = Speed(
+            train_s=median(self.step_seconds) / pictures,
+            sample_s=median(self.sample_seconds),
+            start_s=start_s,
+        )
+        self.costs.record(
+            self.base.spec, device=self.base.device.type, family=self.base.family, measured=measured
+        )
+
+
+def reread(run: Run) -> None:
+    """Take over the name and the note that somebody may have given the run meanwhile."""
+    now = read_run(run.path)
+    run.name, run.note = now.name, now.note
+
+
+def save_checkpoint(run: Run, step: Step) -> float:
+    """Write all that is needed to go on after ``step``, and return the seconds that took."""
+    started = time.monotonic()
+    step.state().save(run.file("checkpoint.safetensors"))
+    run.append("checkpoint", step=step.index)
+    return time.monotonic() - started
+
+
+def keep(run: Run, adapter: Adapter, *, step: int) -> None:
+    """Write the adapter with everything one must know to use it, and the run's card."""
+    reread(run)
+    save_adapter(run.file("adapter.safetensors"), adapter, extra=adapter_facts(run, step=step))
+    write_atomic(run.file("card.md"), card(run, step=step).encode())
+
+
+def keep_snapshot(run: Run, adapter: Adapter, *, step: int) -> None:
+    """Write the adapter as it is after ``step``, beside the one that is still to come, and tell the run's events."""
+    name = snapshot_name(step)
+    run.file(name).parent.mkdir(exist_ok=True)
+    save_adapter(run.file(name), adapter, extra=adapter_facts(run, step=step))
+    run.append("snapshot", step=step, file=name)
+
+
+def adapter_facts(run: Run, *, step: int) -> dict[str, object]:
+    """Return what an adapter's file says about the run it is of."""
+    config = from_dict(method_config(run.method), run.config)
+    return {
+        "run": run.id,
+        "name": run.name,
+        "method": run.method,
+        "config": run.config,
+        "base": {name: value for name, value in run.base.items() if name != "spec"},  # a path, maybe
+        "step": step,
+        "seed": config.seed,
+        "versions": run.versions,
+        "prompt": config.words(config.instance_prompt),
+    }
+
+
+class CheckpointClock:
+    """Says when a checkpoint is due: after ``CHECKPOINT_S``, later where writing one is slow."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.pause_s = CHECKPOINT_S
+
+    def due(self) -> bool:
+        """Return whether enough work has been done since the last one."""
+        return time.monotonic() - self.last >= self.pause_s
+
+    def wrote(self, seconds: float) -> None:
+        """Note that one was written just now and how long that took."""
+        self.last = time.monotonic()
+        self.pause_s = max(CHECKPOINT_S, CHECKPOINT_SHARE * seconds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture for each sample prompt of a run, and the seconds they took together."""
+
+    prompts: list[str]
+    pictures: list[Image.Image]
+    files: list[str]  # relative to the run's folder
+    seconds: float
+
+
+def draw_row(run: Run, learning: Learning, *, model_cache: ModelCache, step: int, label: str) -> Row:
+    """Draw the sample prompts with the adapter as it is now, save them and tell the run's events."""
+    config = from_dict(method_config(run.method), run.config)
+    row = Row(
+        prompts=[config.words(prompt) for prompt in config.sample_prompts], pictures=[], files=[], seconds=0.0
+    )
+    (run.path / "samples").mkdir(exist_ok=True)
+    total = 0.0
+    for index, prompt in enumerate(row.prompts):
+        asked = SampleConfig(
+            prompt=prompt,
+            steps=config.sample_steps,
+            seed=config.sample_seed,
+            guidance_scale=learning.base.guidance_scale,
+            size_px=config.size_px,
+        )
+        drawn = model_cache.draw(learning.base, [(learning.adapter, 1.0)], asked)
+        name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
+        stack = [Layer(run=run.id, name=run.name, strength=1.0, step=step)] if step else []
+        told = picture_facts(asked, index=0, stack=stack, base=learning.base)
+        save_png(drawn.images[0], run.file(name), told)
+        run.append(
+            "sample",
+            step=step,
+            prompt=prompt,
+            seed=asked.seed,
+            files=[name],
+            label=label,
+            seconds=round(drawn.seconds, 3),
+        )
+        row.pictures.append(drawn.images[0])
+        row.files.append(name)
+        total += drawn.seconds
+    return replace(row, seconds=total)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Return one of our own PNG files as RGB."""
+    with Image.open(path) as picture:
+        return picture.convert("RGB")

@@ -1,0 +1,273 @@
+"""What the experiments on the page Compare do: each handler takes widget values by name and returns new ones."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.config import Checked, SubjectConfig
+from pipelines.experiments.method_comparison import CANDIDATES
+from pipelines.experiments.settings import CONFIGS, ExperimentConfig
+from ui import forms as form
+from ui.html import Handout, Html, element
+from ui.run import panels
+from ui.run.monitor import Values
+from ui.run.panels import duration
+from ui.tabs.compare import experiment_results as results
+from ui.tabs.library.handlers import Shelf
+
+SIDE = "side"
+MODES = (("Side by side", SIDE), ("Which method?", "methods"), ("Which blocks?", "blocks"))
+HEADINGS = {
+    "methods": ("Which method?", "The same photographs, prompts and seeds through every method."),
+    "blocks": ("Which blocks?", "A character and a style, each in all blocks of the UNet or in some."),
+}
+FROM_TRAIN = "train"
+OWN_STYLE = "own"
+STYLES = (
+    ("Stained glass (the base never saw it)", "stained glass"),
+    ("Pixel mosaic (the base never saw it)", "pixel mosaic"),
+    ("Pictures of your own", OWN_STYLE),
+)
+METHODS = [(candidate.label, key) for key, candidate in CANDIDATES.items()]
+LIVE = "running"
+
+
+def fields_of(kind: str) -> dict[str, str]:
+    """Return the advanced fields of a kind of experiment, and the names of their widgets."""
+    cls: type[Checked] = CONFIGS[kind]
+    return {name: f"{kind}_{name}" for name in form.field_names(cls) if name != "methods"}
+
+
+class Lab:
+    """Starts and shows experiments."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.stage = shelf.stage
+        self.studio = shelf.studio
+        self.handout: Handout = shelf.handout
+
+    # Choosing
+
+    def choose_mode(self, lab_mode: str, lab_shown: str | None) -> Values:
+        """Turn between the comparison and the two experiments."""
+        if lab_mode == SIDE:
+            return {"side_by_side": gr.update(visible=True), "lab": gr.update(visible=False)}
+        title, told = HEADINGS[lab_mode]
+        kept = self.choices(lab_mode)
+        known = {each for _, each in kept}
+        chosen = lab_shown if lab_shown in known else next(iter(known & {self._at_work()}), None)
+        values: Values = {
+            "side_by_side": gr.update(visible=False),
+            "lab": gr.update(visible=True),
+            "lab_heading": panels.heading("", title, told),
+            "lab_subject": gr.update(choices=self.subjects()),
+            "lab_methods": gr.update(visible=lab_mode == "methods"),
+            "lab_style": gr.update(visible=lab_mode == "blocks"),
+            "lab_style_files": gr.update(visible=False),
+            **{f"{kind}_fields": gr.update(visible=kind == lab_mode) for kind in CONFIGS},
+            "lab_shown": gr.update(choices=kept, value=chosen),
+        }
+        return values | self.show(chosen)
+
+    def from_train(self) -> Values:
+        """Turn from the page Train to "Which method", with its photographs."""
+        return {
+            "tabs": gr.Tabs(selected="compare"),
+            "lab_mode": "methods",
+            "lab_subject": gr.update(choices=self.subjects(), value=FROM_TRAIN),
+        }
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """Return whose photographs can be taken: the examples', or those on the page Train."""
+        shipped = [(example["title"], name) for name, example in self.stage.examples.items()]
+        return [*shipped, ("Those chosen on the page Train", FROM_TRAIN)]
+
+    def choices(self, kind: str) -> list[tuple[str, str]]:
+        """Return the experiments of a kind that there are, the newest first."""
+        return [
+            (f"{row['name']} · {results.WORDS[row['state']].lower()}", row["id"])
+            for row in self.studio.experiments.list()
+            if row["kind"] == kind
+        ]
+
+    def _at_work(self) -> str:
+        return next((row["id"] for row in self.studio.experiments.list() if row["state"] == LIVE), "")
+
+    def choose_style(self, lab_style: str) -> Values:
+        """Ask for pictures where the style is one's own."""
+        return {"lab_style_files": gr.update(visible=lab_style == OWN_STYLE)}
+
+    def cost(self, lab_mode: str, lab_methods: list[str], base: str, **fields: Any) -> Values:
+        """Say before the click how long it takes."""
+        if lab_mode == SIDE:
+            return {}
+        try:
+            told = self.studio.experiments.cost(
+                lab_mode, self._config(lab_mode, lab_methods, fields), base=base
+            )
+        except ValueError as error:
+            return {"lab_cost": element("p", str(error), class_="cost")}
+        words = [f"{told['runs']} runs", f"{told['pictures']} pictures", f"about {duration(told['seconds'])}"]
+        return {"lab_cost": element("p", *[element("span", word) for word in words], class_="cost")}
+
+    def _config(self, kind: str, methods: list[str], fields: Values) -> ExperimentConfig:
+        asked = {name: fields[widget] for name, widget in fields_of(kind).items() if widget in fields}
+        if kind == "methods":
+            if not methods:
+                raise ValueError("No method is chosen; choose at least one.")
+            asked["methods"] = tuple(methods)
+        return form.parse(CONFIGS[kind], asked)
+
+    # An experiment
+
+    def start(
+        self,
+        lab_mode: str,
+        lab_subject: str | None,
+        lab_methods: list[str],
+        lab_style: str,
+        lab_style_files: list[str] | None,
+        source: Values | None,
+        class_noun: str,
+        identifier: str,
+        base: str,
+        **fields: Any,
+    ) -> Values:
+        """Start all of its runs, and watch."""
+        config = self._config(lab_mode, lab_methods, fields)
+        subject = self._subject(lab_subject, source, class_noun=class_noun, identifier=identifier)
+        with self._style_of(lab_style, lab_style_files, wanted=lab_mode == "blocks") as style:
+            made = self.studio.experiments.start(lab_mode, config, base=base, **subject, **style)
+        return {"lab_shown": gr.update(choices=self.choices(lab_mode), value=made)} | self.show(made)
+
+    def _subject(
+        self, lab_subject: str | None, source: Values | None, *, class_noun: str, identifier: str
+    ) -> dict[str, Any]:
+        """Return the photographs and words of who was chosen, as ``Experiments.start`` takes them."""
+        if lab_subject in self.stage.examples:
+            example = self.stage.examples[lab_subject]
+            words = {name: example[name] for name in ("class_noun", "identifier")}
+            return {"photo_paths": list(example["photos"]), "name": example["title"], **words}
+        if not source:
+            raise ValueError(
+                "No photograph is chosen on the page Train; choose some there, or take an example here."
+            )
+        name = source["title"] or f"{identifier} {class_noun}".strip()
+        return {
+            "photo_paths": [Path(file) for file in source["files"]],
+            "crops": source["crops"] or None,
+            "captions": source["captions"] or None,
+            "name": name,
+            "class_noun": class_noun or form.default(SubjectConfig, "class_noun"),
+            "identifier": identifier,
+        }
+
+    @contextmanager
+    def _style_of(self, style: str, files: list[str] | None, *, wanted: bool) -> Iterator[dict[str, Any]]:
+        """Give the pictures of a style: one's own, or drawn for the occasion by the illustrator."""
+        from recipes.style_pictures import style_pictures  # the illustrator: not before it draws
+
+        if not wanted or style == OWN_STYLE:
+            yield {"style_paths": [Path(file) for file in files or []]} if wanted else {}
+            return
+        with tempfile.TemporaryDirectory(prefix="atelier-style-") as folder:
+            drawn = style_pictures(style, Path(folder))
+            yield {
+                "style_paths": list(drawn),
+                "style_captions": {path.name: caption for path, caption in drawn.items()},
+            }
+
+    def show(self, lab_shown: str | None) -> Values:
+        """Show an experiment, all of it."""
+        if not lab_shown:
+            empty = panels.placeholder("Its figures and pictures appear here, as they come.")
+            return {
+                "lab_results": empty,
+                "lab_files": gr.update(visible=False),
+                "lab_acts": gr.update(visible=False),
+                "lab_sure": gr.update(visible=False),
+                "lab_drawn": {},
+            }
+        return self.watch(lab_shown, {})
+
+    def watch(self, lab_shown: str | None, lab_drawn: Values, lab_mode: str = "") -> Values:
+        """Draw what has changed since ``lab_drawn``; nothing while the page shows something else."""
+        if not lab_shown or lab_mode == SIDE:
+            return {}
+        try:
+            status = self.studio.experiments.status(lab_shown)
+        except ValueError:
+            return self.show(None)
+        now = _signature(status)
+        if now == lab_drawn:
+            return {}
+        values: Values = {
+            "lab_results": results.shown(status, handout=self.handout),
+            "lab_acts": gr.update(visible=True),
+            "lab_stop": gr.update(visible=status["state"] == LIVE),
+            "lab_resume": gr.update(visible=self._can_go_on(status)),
+            "lab_drawn": now,
+        }
+        measured = (status["id"], status["state"], status["done"])
+        if measured != tuple(lab_drawn.get(name) for name in ("id", "state", "done")):
+            values |= self._files(status)
+            values["lab_shown"] = gr.update(choices=self.choices(status["kind"]), value=status["id"])
+        return values
+
+    def tick(self, lab_shown: str | None, lab_drawn: Values, lab_news: int, lab_mode: str = "") -> Values:
+        """Say whether there is anything for ``watch`` to draw."""
+        if not lab_shown or lab_mode == SIDE:
+            return {}
+        try:
+            now = _signature(self.studio.experiments.status(lab_shown))
+        except ValueError:
+            now = {}
+        return {} if now == lab_drawn else {"lab_news": lab_news + 1}
+
+    def _can_go_on(self, status: Values) -> bool:
+        return status["state"] == "interrupted" or (
+            status["state"] == "done" and any(row["state"] == "failed" for row in status["rows"])
+        )
+
+    def _files(self, status: Values) -> Values:
+        """Return the downloads of what has been measured."""
+        if not status["done"]:
+            return {"lab_files": gr.update(visible=False)}
+        found = self.studio.experiments.files(status["id"])
+        values: Values = {"lab_files": gr.update(visible=True)}
+        for name in ("json", "pictures", "chart"):
+            path = str(self.handout.copy(found[name])) if name in found else None
+            values[f"lab_{name}"] = gr.update(value=path, visible=path is not None)
+        return values
+
+    def stop(self, lab_shown: str) -> Values:
+        """Stop what is at work, and keep what there is."""
+        self.studio.experiments.stop(lab_shown)
+        return self.watch(lab_shown, {})
+
+    def resume(self, lab_shown: str) -> Values:
+        """Go on with what was cut off or failed."""
+        self.studio.experiments.resume(lab_shown)
+        return self.watch(lab_shown, {})
+
+    def ask_delete(self) -> Values:
+        """Ask before an experiment is deleted."""
+        told = "Delete this experiment, its figures and pictures? Its runs stay in the Library."
+        return {
+            "lab_sure": gr.update(visible=True),
+            "lab_question": Html(element("p", told, class_="trouble")),
+        }
+
+    def delete(self, lab_shown: str, lab_mode: str) -> Values:
+        """Delete an experiment for good."""
+        self.studio.experiments.delete(lab_shown)
+        return {"lab_shown": gr.update(choices=self.choices(lab_mode), value=None)} | self.show(None)
+
+
+def _signature(status: Values) -> Values:
+    drawn = {name: status[name] for name in ("id", "state", "done", "doing")}
+    return drawn | {"rows": [row["state"] for row in status["rows"]]}

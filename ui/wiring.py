@@ -1,0 +1,180 @@
+"""One page of named widgets: events are wired by those names, and handlers never see a component."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ui.errors import as_text, told_in_the_page
+from ui.run.monitor import PARTS, Stage
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.handlers import Desk
+from ui.tabs.train.playground_handlers import RESULTS, Easel
+
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+# One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
+SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
+SAME_PICK_MS = 200
+DRAWN = {part: f"drawn_{part}" for part in PARTS}
+# What drawing a run may change, whoever asked for it.
+WATCHED = [
+    "shown", "turned", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
+    "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
+    "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
+    "forget", "prompt_hint", "recalled",
+]  # fmt: skip
+
+
+@dataclass
+class Page:
+    """Every widget under the name that handlers use for it.
+
+    ``training`` are the fields of all methods, ``advanced`` what a preset fills and shows of them. ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
+    """
+
+    stage: Stage
+    desk: Desk
+    easel: Easel
+    shelf: Shelf
+    named: dict[str, Any] = field(default_factory=dict)
+    mirrors: dict[str, str] = field(default_factory=dict)
+    training: list[str] = field(default_factory=list)
+    advanced: list[str] = field(default_factory=list)
+    sampling: list[str] = field(default_factory=list)
+
+    def on(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., dict[str, Any]],
+        *,
+        takes: Sequence[str] = (),
+        gives: Sequence[str],
+        told: str = "",
+        shows_progress: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
+
+        ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
+        ``shows_progress`` it also gets ``progress``, which shows how far it is. A quiet event shows that it is at
+        work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
+        """
+        guarded = told_in_the_page(handler, written=as_text)
+        taken, given = _spread(takes), self.with_mirrors(_spread(gives))
+
+        def answer(values: tuple[Any, ...], **further: Any) -> Any:
+            updates = _told_of_drawn(
+                guarded(**_asked_of_drawn(dict(zip(taken, values, strict=True))), **further)
+            )
+            unknown = set(updates) - set(given)
+            if unknown:
+                raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
+            ordered = self.in_order(updates, given)
+            return ordered[0] if len(ordered) == 1 else ordered or None
+
+        def handle(*values: Any) -> Any:
+            return answer(values)
+
+        def handle_told(event: gr.EventData, *values: Any) -> Any:
+            return answer(values, **{told: event._data.get(told, "")})
+
+        def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
+            return answer(values, progress=progress)
+
+        if options.get("show_progress") == "hidden":
+            options.setdefault("show_progress_on", self.named["timer"])
+        wired = event(
+            handle_long if shows_progress else handle_told if told else handle,
+            inputs=[self.named[name] for name in taken],
+            outputs=[self.named[name] for name in given],
+            api_visibility="private",
+            **options,
+        )
+        # not after watching, which may be ahead of the answer that turns the page
+        if "turned" in gives and handler != self.stage.watch:
+            self._clear_after(wired)
+        return wired
+
+    def on_pick(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., dict[str, Any]],
+        *,
+        takes: Sequence[str],
+        gives: Sequence[str],
+        **options: Any,
+    ) -> Any:
+        """Wire a pick in a list; Gradio's says each twice at the same moment, and this hears it once.
+
+        Answered twice, the second answer would come over what was changed in the meantime.
+        """
+        heard = f"heard_{len(self.named)}"
+        self.named[heard] = gr.State(0)
+
+        def hear(clock: float, **values: Any) -> dict[str, Any]:
+            if clock - values.pop(heard) < SAME_PICK_MS:
+                return {}
+            return {heard: clock} | handler(**values)
+
+        hear.__name__ = handler.__name__
+        now = "(...values) => [...values.slice(0, -1), Date.now()]"
+        return self.on(event, hear, takes=[*takes, heard, "clock"], gives=[*gives, heard], js=now, **options)
+
+    def _clear_after(self, wired: Any) -> None:
+        """Take away what another run drew, in the browser: a picture may have arrived before the page of its run."""
+        given = self.with_mirrors([*RESULTS, "unet_map"])
+        cleared = json.dumps(self.in_order(self.easel.cleared(), given))
+        kept = f"Array({len(given)}).fill({json.dumps(gr.skip())})"
+        wired.then(
+            None,
+            inputs=[self.named["turned"], self.named["result_of"]],
+            outputs=[self.named[name] for name in given],
+            js=f"(turned, of) => !of.run || of.run === turned.run ? {kept} : {cleared}",
+            api_visibility="private",
+        )
+
+    def with_mirrors(self, names: Sequence[str]) -> list[str]:
+        """Return the names and those of the widgets that repeat them."""
+        return [*names, *(mirror for mirror, origin in self.mirrors.items() if origin in names)]
+
+    def in_order(self, updates: dict[str, Any], names: Sequence[str]) -> list[Any]:
+        """Return what each of the named widgets gets: its own, else that of what it repeats, else nothing new."""
+        return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
+
+
+def drawn_memory() -> gr.JSON:
+    """Create what remembers in the browser what it shows, set in the same answer as what it is about.
+
+    Two answers on their way at once may write a ``gr.State``, which the server keeps, in one order and arrive in the
+    other: the server would believe for good that something is shown which is not.
+    """
+    return gr.JSON({}, visible=False)
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Return the names with "drawn" as its parts: each is set with what it is about, and with that alone."""
+    return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
+
+
+def _asked_of_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    if DRAWN[PARTS[0]] not in values:
+        return values
+    return {"drawn": {part: values.pop(name) for part, name in DRAWN.items()}} | values
+
+
+def _told_of_drawn(updates: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in updates.items() if name != "drawn"}
+    return rest | {DRAWN[part]: facts for part, facts in updates.get("drawn", {}).items()}
+
+
+def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:
+    """Return a handler whose first arguments are settled, under the handler's own name."""
+
+    def settled(**given: Any) -> dict[str, Any]:
+        return handler(*values, **given)
+
+    settled.__name__ = handler.__name__
+    return settled
