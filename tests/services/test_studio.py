@@ -337,7 +337,7 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
     finish(studio, whole)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(studio.root), json.dumps(to_dict(config)), *map(str, photo_paths)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
