@@ -7,18 +7,18 @@ import gradio as gr
 from ui import api, api_experiments
 from ui.html import Handout, Html
 from ui.run import panels
-from ui.run.monitor import FIGURES, POLL_S, Stage
+from ui.run.monitor import FIGURES, POLL_S, RunMonitor
 from ui.run.state import RunView, fold
 from ui.tabs import start
 from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
-from ui.tabs.compare.experiment_handlers import Lab
+from ui.tabs.compare.experiment_handlers import ExperimentHandlers
 from ui.tabs.library import tab as library
 from ui.tabs.library.handlers import Shelf
 from ui.tabs.train import playground
 from ui.tabs.train import tab as train
-from ui.tabs.train.handlers import Desk
-from ui.tabs.train.playground_handlers import Easel
+from ui.tabs.train.handlers import TrainHandlers
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.theme import ASSETS
 from ui.wiring import DRAWN, QUIET, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 
@@ -30,14 +30,14 @@ TALKING = "() => document.documentElement.classList.contains('talk')"
 
 def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
-    stage = Stage(studio, handout)
-    easel = Easel(stage)
-    page = Page(stage, Desk(stage), easel, Shelf(stage, easel))
-    first = _first_view(stage)
+    monitor = RunMonitor(studio, handout)
+    pictures = PlaygroundHandlers(monitor)
+    page = Page(monitor, TrainHandlers(monitor), pictures, Shelf(monitor, pictures))
+    first = _first_view(monitor)
     with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks:
         _states(page)
         icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
-        gr.HTML(panels.header(icon=icon, facts=_facts(page.desk)))
+        gr.HTML(panels.header(icon=icon, facts=_facts(page.train)))
         with gr.Tabs(elem_id="tabs") as page.named["tabs"]:
             with gr.Tab("Start", id="start", elem_id="page-start"):
                 start.lay_out(page, first=first)
@@ -62,26 +62,26 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     return blocks
 
 
-def _first_view(stage: Stage) -> RunView | None:
+def _first_view(monitor: RunMonitor) -> RunView | None:
     """Return the shipped run that the pages open with, or None when no example is installed."""
-    example = next(iter(stage.examples.values()), None)
-    return fold(stage.studio.status(example["run"])) if example else None
+    example = next(iter(monitor.examples.values()), None)
+    return fold(monitor.studio.status(example["run"])) if example else None
 
 
-def _facts(desk: Desk) -> list[str]:
-    base = next(iter(desk.bases.values()))
+def _facts(train: TrainHandlers) -> list[str]:
+    base = next(iter(train.bases.values()))
     return [base["name"], "Nothing leaves this machine"]
 
 
 def _states(page: Page) -> None:
-    opening = next(iter(page.desk.examples), None)
+    opening = next(iter(page.train.examples), None)
     page.named |= {
         "shown": gr.State(""),
         **{name: drawn_memory() for name in DRAWN.values()},
         "turned": drawn_memory(),
         "result_of": drawn_memory(),
-        "source": gr.State(page.desk.source_of(opening) if opening else None),
-        "told": gr.State(None),
+        "source": gr.State(page.train.source_of(opening) if opening else None),
+        "imported": gr.State(None),
         "photo": gr.State(0),
         "seen": gr.State([]),
         "replay": gr.State(None),
@@ -90,7 +90,7 @@ def _states(page: Page) -> None:
         "news": gr.State(
             0
         ),  # these count up when more has changed than a tick draws; one on a page that is not
-        "lab_news": gr.State(0),  # yet mounted would count once more
+        "experiment_news": gr.State(0),  # yet mounted would count once more
         "timer": gr.Timer(POLL_S),
         # the browser's, in ms, where an event asks for it
         "clock": gr.Number(0, label="Clock", visible=False),
@@ -104,25 +104,31 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     blocks.load(
         lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
     )
-    subject = ["source", "told", "class_noun", "identifier", "upload", "crops_row", "squares"]
-    cards = [f"example_{name}" for name in page.desk.examples]
+    subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
+    cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]
-    page.on(blocks.load, page.desk.attach, gives=gives, **QUIET, **SUBJECT)
+    page.on(blocks.load, page.train.attach, gives=gives, **QUIET, **SUBJECT)
 
 
 def _wire_tick(page: Page) -> None:
     """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
-    stage, lab = page.stage, Lab(page.shelf)
+    monitor, handlers = page.monitor, ExperimentHandlers(page.shelf)
 
     def tick(
-        lab_shown: str | None, lab_drawn: dict[str, Any], lab_news: int, lab_mode: str, **run: Any
+        experiment_shown: str | None,
+        experiment_drawn: dict[str, Any],
+        experiment_news: int,
+        experiment_mode: str,
+        **run: Any,
     ) -> dict[str, Any]:
-        return stage.tick(**run) | lab.tick(lab_shown, lab_drawn, lab_news, lab_mode)
+        return monitor.tick(**run) | handlers.tick(
+            experiment_shown, experiment_drawn, experiment_news, experiment_mode
+        )
 
     page.on(
         page.named["timer"].tick,
         tick,
-        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT, "lab_news"],
-        gives=[*FIGURES, "news", "lab_news"],
+        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT, "experiment_news"],
+        gives=[*FIGURES, "news", "experiment_news"],
         **WATCHING,
     )

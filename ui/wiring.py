@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from ui.errors import as_text, told_in_the_page
-from ui.run.monitor import PARTS, Stage
+from ui.run.monitor import PARTS, RunMonitor
 from ui.tabs.library.handlers import Shelf
-from ui.tabs.train.handlers import Desk
-from ui.tabs.train.playground_handlers import RESULTS, Easel
+from ui.tabs.train.handlers import TrainHandlers
+from ui.tabs.train.playground_handlers import RESULTS, PlaygroundHandlers
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -35,9 +35,9 @@ class Page:
     ``training`` are the fields of all methods, ``advanced`` what a preset fills and shows of them. ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
     """
 
-    stage: Stage
-    desk: Desk
-    easel: Easel
+    monitor: RunMonitor
+    train: TrainHandlers
+    playground: PlaygroundHandlers
     shelf: Shelf
     named: dict[str, Any] = field(default_factory=dict)
     mirrors: dict[str, str] = field(default_factory=dict)
@@ -52,13 +52,13 @@ class Page:
         *,
         takes: Sequence[str] = (),
         gives: Sequence[str],
-        told: str = "",
+        event_data: str = "",
         shows_progress: bool = False,
         **options: Any,
     ) -> Any:
         """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
 
-        ``told`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
+        ``event_data`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
         ``shows_progress`` it also gets ``progress``, which shows how far it is. A quiet event shows that it is at
         work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
         """
@@ -66,9 +66,7 @@ class Page:
         taken, given = _spread(takes), self.with_mirrors(_spread(gives))
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
-            updates = _told_of_drawn(
-                guarded(**_asked_of_drawn(dict(zip(taken, values, strict=True))), **further)
-            )
+            updates = _split_drawn(guarded(**_joined_drawn(dict(zip(taken, values, strict=True))), **further))
             unknown = set(updates) - set(given)
             if unknown:
                 raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
@@ -78,8 +76,8 @@ class Page:
         def handle(*values: Any) -> Any:
             return answer(values)
 
-        def handle_told(event: gr.EventData, *values: Any) -> Any:
-            return answer(values, **{told: event._data.get(told, "")})
+        def handle_event(event: gr.EventData, *values: Any) -> Any:
+            return answer(values, **{event_data: event._data.get(event_data, "")})
 
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
             return answer(values, progress=progress)
@@ -87,14 +85,14 @@ class Page:
         if options.get("show_progress") == "hidden":
             options.setdefault("show_progress_on", self.named["timer"])
         wired = event(
-            handle_long if shows_progress else handle_told if told else handle,
+            handle_long if shows_progress else handle_event if event_data else handle,
             inputs=[self.named[name] for name in taken],
             outputs=[self.named[name] for name in given],
             api_visibility="private",
             **options,
         )
         # not after watching, which may be ahead of the answer that turns the page
-        if "turned" in gives and handler != self.stage.watch:
+        if "turned" in gives and handler != self.monitor.watch:
             self._clear_after(wired)
         return wired
 
@@ -126,7 +124,7 @@ class Page:
     def _clear_after(self, wired: Any) -> None:
         """Take away what another run drew, in the browser: a picture may have arrived before the page of its run."""
         given = self.with_mirrors([*RESULTS, "unet_map"])
-        cleared = json.dumps(self.in_order(self.easel.cleared(), given))
+        cleared = json.dumps(self.in_order(self.playground.cleared(), given))
         kept = f"Array({len(given)}).fill({json.dumps(gr.skip())})"
         wired.then(
             None,
@@ -159,13 +157,13 @@ def _spread(names: Sequence[str]) -> list[str]:
     return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
 
 
-def _asked_of_drawn(values: dict[str, Any]) -> dict[str, Any]:
+def _joined_drawn(values: dict[str, Any]) -> dict[str, Any]:
     if DRAWN[PARTS[0]] not in values:
         return values
     return {"drawn": {part: values.pop(name) for part, name in DRAWN.items()}} | values
 
 
-def _told_of_drawn(updates: dict[str, Any]) -> dict[str, Any]:
+def _split_drawn(updates: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in updates.items() if name != "drawn"}
     return rest | {DRAWN[part]: facts for part, facts in updates.get("drawn", {}).items()}
 

@@ -166,7 +166,7 @@ class Visitor:
         self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
 
     def choose(self, title: str) -> None:
-        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result on the stage."""
+        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result shown."""
         noun = self.page.locator(self.place).get_by_label("What is it?")
         noun.fill("")
         self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()

@@ -6,14 +6,14 @@ import pytest
 from fake_studio import FakeStudio
 
 from ui.html import Handout
-from ui.run.monitor import Stage
+from ui.run.monitor import RunMonitor
 from ui.tabs.train.captions import Tagging, tag_list
-from ui.tabs.train.handlers import Desk
+from ui.tabs.train.handlers import TrainHandlers
 
 
 @pytest.fixture
-def stage(studio: FakeStudio, handout: Handout) -> Stage:
-    return Stage(studio, handout)
+def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+    return RunMonitor(studio, handout)
 
 
 @pytest.fixture
@@ -21,8 +21,10 @@ def source(photographs: list[Path]) -> dict:
     return {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
 
 
-def test_what_is_seen_becomes_captions_that_can_be_changed_together(stage: Stage, source: dict) -> None:
-    tagging, words = Tagging(stage), "{identifier} {class_noun}"
+def test_what_is_seen_becomes_captions_that_can_be_changed_together(
+    monitor: RunMonitor, source: dict
+) -> None:
+    tagging, words = Tagging(monitor), "{identifier} {class_noun}"
     seen = tagging.see(source, 1, "embedded", " dog ", False)
     assert seen["source"]["captions"] == {
         f"photo-{index}.png": f"{words}, beach, dog {index}" for index in range(len(source["files"]))
@@ -39,8 +41,8 @@ def test_what_is_seen_becomes_captions_that_can_be_changed_together(stage: Stage
     assert all("fluffy fur" in text for text in own["source"]["captions"].values())
 
 
-def test_nothing_is_shown_before_there_are_captions(stage: Stage, source: dict) -> None:
-    tagging = Tagging(stage)
+def test_nothing_is_shown_before_there_are_captions(monitor: RunMonitor, source: dict) -> None:
+    tagging = Tagging(monitor)
     assert tagging.show(None) == tagging.show(source) == {"common_tags": "", "tag_list": ""}
     with pytest.raises(ValueError, match="photographs first"):
         tagging.see(None, 0, "embedded", "dog", False)
@@ -52,13 +54,13 @@ def test_nothing_is_shown_before_there_are_captions(stage: Stage, source: dict) 
     assert "&lt;b&gt;" in tag_list({"a": "<b>"})
 
 
-def test_repeats_and_captions_reach_the_run(stage: Stage, studio: FakeStudio, source: dict) -> None:
-    tagging, desk = Tagging(stage), Desk(stage)
+def test_repeats_and_captions_reach_the_run(monitor: RunMonitor, studio: FakeStudio, source: dict) -> None:
+    tagging, train = Tagging(monitor), TrainHandlers(monitor)
     source = tagging.see(source, 0, "embedded", "dog", False)["source"]
     source = tagging.repeat(source, 1, 25)["source"]
     assert tagging.choose(source, 1) == {"photo_repeats": 25}
     assert tagging.choose(source, 0) == {"photo_repeats": 1}
-    values = desk.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
+    values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
     captions, repeats = [facts for name, facts in studio.calls if name == "captions"][-1]
     assert (captions, repeats) == (source["captions"], {"photo-1.png": 25})
     assert studio.status(values["shown"])["config"]["use_captions"]
@@ -69,7 +71,9 @@ def test_repeats_and_captions_reach_the_run(stage: Stage, studio: FakeStudio, so
     studio.delete(values["shown"])
 
 
-def test_repeats_that_were_read_in_go_to_the_photographs(stage: Stage, photographs: list[Path]) -> None:
+def test_repeats_that_were_read_in_go_to_the_photographs(
+    monitor: RunMonitor, photographs: list[Path]
+) -> None:
     held = {"captions": {}, "repeats": {"01.png": 4}}
-    chosen = Desk(stage).choose_files([str(path) for path in photographs], None, "embedded", held)
+    chosen = TrainHandlers(monitor).choose_files([str(path) for path in photographs], None, "embedded", held)
     assert chosen["source"]["repeats"] == {photographs[1].name: 4}

@@ -36,7 +36,7 @@ WITHOUT_PICTURES = {
 }
 
 
-class Stage:
+class RunMonitor:
     """Shows one run at a time, bound to one Studio and to the folder of copies that browsers may read."""
 
     def __init__(self, studio: "Studio", handout: Handout) -> None:
@@ -149,7 +149,7 @@ class Stage:
         return values
 
     def gone(self) -> Values:
-        """Clear the stage after a run has been deleted."""
+        """Clear the page after a run has been deleted."""
         return {
             "shown": "",
             "turned": {},

@@ -29,19 +29,19 @@ def lay_out(page: Page, *, first: RunView | None) -> None:
 
 
 def _inputs(page: Page) -> None:
-    desk, named = page.desk, page.named
-    opening = next(iter(desk.examples), None)
+    train, named = page.train, page.named
+    opening = next(iter(train.examples), None)
     with gr.Column(elem_classes="card subject"):
         gr.HTML(panels.heading("1", "Choose a subject", "One of these, or photographs of your own."))
         with gr.Row(elem_classes="examples"):
-            for name, example in desk.examples.items():
-                named[f"first_example_{name}"] = example_button(desk, example, chosen=name == opening)
+            for name, example in train.examples.items():
+                named[f"first_example_{name}"] = example_button(train, example, chosen=name == opening)
                 page.mirrors[f"first_example_{name}"] = f"example_{name}"
         named["first_upload"] = photo_upload("first-upload")
         named["squares"] = gr.HTML("")
         gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
-            desk.examples[opening]["class_noun"] if opening else "",
+            train.examples[opening]["class_noun"] if opening else "",
             label="What is it?",
             placeholder="person, dog, teapot …",
             info="One plain word for its class.",
@@ -49,7 +49,7 @@ def _inputs(page: Page) -> None:
         )
         gr.HTML(panels.heading("3", "Personalize"), elem_classes="above-action")
         with gr.Column(elem_classes="action"):
-            named["first_cost"] = gr.HTML(opening_cost(desk))
+            named["first_cost"] = gr.HTML(opening_cost(train))
             with gr.Row() as named["first_start_row"]:
                 named["first_start"] = gr.Button(
                     "Personalize", variant="primary", elem_id="first-personalize"
@@ -69,7 +69,7 @@ def _inputs(page: Page) -> None:
 
 def _stage(page: Page, *, first: RunView | None) -> None:
     named = page.named
-    opening: dict[str, Any] = page.stage.comparison(first) if first else {}
+    opening: dict[str, Any] = page.monitor.comparison(first) if first else {}
     with gr.Column(elem_classes="card", elem_id="first-showcase"):
         named["first_advice"] = gr.HTML("")
         with gr.Row(elem_classes="showcase-row", equal_height=False):
@@ -78,10 +78,10 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                     opening.get("compare") or panels.placeholder(EMPTY_FRAME),
                     js_on_load=panels.COMPARE_SCRIPT,
                 )
-            with gr.Column(scale=4, min_width=220, elem_classes="told"):
+            with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 photos = first.photos if first else []
                 named["first_photos"] = gr.HTML(
-                    panels.photo_wall(photos, handout=page.stage.handout, title="Learned from")
+                    panels.photo_wall(photos, handout=page.monitor.handout, title="Learned from")
                 )
                 named["first_caption"] = gr.HTML(opening.get("caption", ""))
     with gr.Column(elem_classes="card", visible=False, elem_id="first-run") as named["first_run_card"]:
@@ -121,26 +121,28 @@ def _stage(page: Page, *, first: RunView | None) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of this page; what they change, the page Train shows, too."""
-    desk, named = page.desk, page.named
-    cards = [f"example_{name}" for name in desk.examples]
+    train, named = page.train, page.named
+    cards = [f"example_{name}" for name in train.examples]
     subject = ["source", "class_noun", "identifier", "crops_row", "squares", "guide", *cards]
-    for name in desk.examples:
+    for name in train.examples:
         click = page.on(
             named[f"first_example_{name}"].click,
-            bound(desk.choose_example, name),
-            gives=["upload", "prompt", "seed", "told", *subject],
+            bound(train.choose_example, name),
+            gives=["upload", "prompt", "seed", "imported", *subject],
             **QUIET,
             **SUBJECT,
         )
-        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
-        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
+        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
+        page.on(
+            click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET
+        )
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
     asked = ["source", "plan", "base", *page.training]
     with_noun = ["first_noun" if name == "class_noun" else name for name in asked]
 
     def start(first_noun: str, **fields: Any) -> dict[str, Any]:
-        return {"class_noun": first_noun} | desk.start(class_noun=first_noun, **fields)
+        return {"class_noun": first_noun} | train.start(class_noun=first_noun, **fields)
 
     page.on(
         named["first_start"].click,
@@ -150,7 +152,7 @@ def wire(page: Page) -> None:
         **QUIET,
     )
     named["first_start"].click(None, js=TO_THE_RESULT, api_visibility="private")
-    page.on(named["first_stop"].click, desk.stop, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(named["first_stop"].click, train.stop, takes=["shown"], gives=WATCHED, **QUIET)
     page.on(
         named["first_noun"].input,
         lambda first_noun: {"guide": panels.guide(3 if first_noun.strip() else 2)},
@@ -169,22 +171,24 @@ def wire(page: Page) -> None:
 
 
 def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
-    desk = page.desk
+    train = page.train
 
     def choose(first_upload: list[str] | None, **known: Any) -> dict[str, Any]:
-        return desk.choose_files(first_upload, **known)
+        return train.choose_files(first_upload, **known)
 
-    taken = page.on(event, choose, takes=["first_upload", "source", "base", "told"], gives=gives)
-    page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    page.on(taken.success, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
+    taken = page.on(event, choose, takes=["first_upload", "source", "base", "imported"], gives=gives)
+    page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
+    page.on(taken.success, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET)
 
 
 def _wire_play(page: Page) -> None:
-    easel, named = page.easel, page.named
+    playground, named = page.playground, page.named
 
     def generate(shown: str, first_prompt: str, strength: float, **fields: Any) -> dict[str, Any]:
         asked: dict[str, Any] = {name.removeprefix("play_"): value for name, value in fields.items()}
-        return {"prompt": first_prompt} | easel.generate(shown, strength, **{**asked, "prompt": first_prompt})
+        return {"prompt": first_prompt} | playground.generate(
+            shown, strength, **{**asked, "prompt": first_prompt}
+        )
 
     for event in (named["first_generate"].click, named["first_prompt"].submit):
         page.on(

@@ -42,34 +42,36 @@ def fields_of(kind: str) -> dict[str, str]:
     return {name: f"{kind}_{name}" for name in form.field_names(cls) if name != "methods"}
 
 
-class Lab:
+class ExperimentHandlers:
     """Starts and shows experiments."""
 
     def __init__(self, shelf: Shelf) -> None:
-        self.stage = shelf.stage
+        self.monitor = shelf.monitor
         self.studio = shelf.studio
         self.handout: Handout = shelf.handout
 
     # Choosing
 
-    def choose_mode(self, lab_mode: str, lab_shown: str | None) -> Values:
+    def choose_mode(self, experiment_mode: str, experiment_shown: str | None) -> Values:
         """Turn between the comparison and the two experiments."""
-        if lab_mode == SIDE:
-            return {"side_by_side": gr.update(visible=True), "lab": gr.update(visible=False)}
-        title, told = HEADINGS[lab_mode]
-        kept = self.choices(lab_mode)
+        if experiment_mode == SIDE:
+            return {"side_by_side": gr.update(visible=True), "experiments": gr.update(visible=False)}
+        title, told = HEADINGS[experiment_mode]
+        kept = self.choices(experiment_mode)
         known = {each for _, each in kept}
-        chosen = lab_shown if lab_shown in known else next(iter(known & {self._at_work()}), None)
+        chosen = (
+            experiment_shown if experiment_shown in known else next(iter(known & {self._at_work()}), None)
+        )
         values: Values = {
             "side_by_side": gr.update(visible=False),
-            "lab": gr.update(visible=True),
-            "lab_heading": panels.heading("", title, told),
-            "lab_subject": gr.update(choices=self.subjects()),
-            "lab_methods": gr.update(visible=lab_mode == "methods"),
-            "lab_style": gr.update(visible=lab_mode == "blocks"),
-            "lab_style_files": gr.update(visible=False),
-            **{f"{kind}_fields": gr.update(visible=kind == lab_mode) for kind in CONFIGS},
-            "lab_shown": gr.update(choices=kept, value=chosen),
+            "experiments": gr.update(visible=True),
+            "experiment_heading": panels.heading("", title, told),
+            "experiment_subject": gr.update(choices=self.subjects()),
+            "experiment_methods": gr.update(visible=experiment_mode == "methods"),
+            "experiment_style": gr.update(visible=experiment_mode == "blocks"),
+            "experiment_style_files": gr.update(visible=False),
+            **{f"{kind}_fields": gr.update(visible=kind == experiment_mode) for kind in CONFIGS},
+            "experiment_shown": gr.update(choices=kept, value=chosen),
         }
         return values | self.show(chosen)
 
@@ -77,13 +79,13 @@ class Lab:
         """Turn from the page Train to "Which method", with its photographs."""
         return {
             "tabs": gr.Tabs(selected="compare"),
-            "lab_mode": "methods",
-            "lab_subject": gr.update(choices=self.subjects(), value=FROM_TRAIN),
+            "experiment_mode": "methods",
+            "experiment_subject": gr.update(choices=self.subjects(), value=FROM_TRAIN),
         }
 
     def subjects(self) -> list[tuple[str, str]]:
         """Return whose photographs can be taken: the examples', or those on the page Train."""
-        shipped = [(example["title"], name) for name, example in self.stage.examples.items()]
+        shipped = [(example["title"], name) for name, example in self.monitor.examples.items()]
         return [*shipped, ("Those chosen on the page Train", FROM_TRAIN)]
 
     def choices(self, kind: str) -> list[tuple[str, str]]:
@@ -97,22 +99,22 @@ class Lab:
     def _at_work(self) -> str:
         return next((row["id"] for row in self.studio.experiments.list() if row["state"] == LIVE), "")
 
-    def choose_style(self, lab_style: str) -> Values:
+    def choose_style(self, experiment_style: str) -> Values:
         """Ask for pictures where the style is one's own."""
-        return {"lab_style_files": gr.update(visible=lab_style == OWN_STYLE)}
+        return {"experiment_style_files": gr.update(visible=experiment_style == OWN_STYLE)}
 
-    def cost(self, lab_mode: str, lab_methods: list[str], base: str, **fields: Any) -> Values:
+    def cost(self, experiment_mode: str, experiment_methods: list[str], base: str, **fields: Any) -> Values:
         """Say before the click how long it takes."""
-        if lab_mode == SIDE:
+        if experiment_mode == SIDE:
             return {}
         try:
             told = self.studio.experiments.cost(
-                lab_mode, self._config(lab_mode, lab_methods, fields), base=base
+                experiment_mode, self._config(experiment_mode, experiment_methods, fields), base=base
             )
         except ValueError as error:
-            return {"lab_cost": element("p", str(error), class_="cost")}
+            return {"experiment_cost": element("p", str(error), class_="cost")}
         words = [f"{told['runs']} runs", f"{told['pictures']} pictures", f"about {duration(told['seconds'])}"]
-        return {"lab_cost": element("p", *[element("span", word) for word in words], class_="cost")}
+        return {"experiment_cost": element("p", *[element("span", word) for word in words], class_="cost")}
 
     def _config(self, kind: str, methods: list[str], fields: Values) -> ExperimentConfig:
         asked = {name: fields[widget] for name, widget in fields_of(kind).items() if widget in fields}
@@ -126,11 +128,11 @@ class Lab:
 
     def start(
         self,
-        lab_mode: str,
-        lab_subject: str | None,
-        lab_methods: list[str],
-        lab_style: str,
-        lab_style_files: list[str] | None,
+        experiment_mode: str,
+        experiment_subject: str | None,
+        experiment_methods: list[str],
+        experiment_style: str,
+        experiment_style_files: list[str] | None,
         source: Values | None,
         class_noun: str,
         identifier: str,
@@ -138,18 +140,22 @@ class Lab:
         **fields: Any,
     ) -> Values:
         """Start all of its runs, and watch."""
-        config = self._config(lab_mode, lab_methods, fields)
-        subject = self._subject(lab_subject, source, class_noun=class_noun, identifier=identifier)
-        with self._style_of(lab_style, lab_style_files, wanted=lab_mode == "blocks") as style:
-            made = self.studio.experiments.start(lab_mode, config, base=base, **subject, **style)
-        return {"lab_shown": gr.update(choices=self.choices(lab_mode), value=made)} | self.show(made)
+        config = self._config(experiment_mode, experiment_methods, fields)
+        subject = self._subject(experiment_subject, source, class_noun=class_noun, identifier=identifier)
+        with self._style_of(
+            experiment_style, experiment_style_files, wanted=experiment_mode == "blocks"
+        ) as style:
+            made = self.studio.experiments.start(experiment_mode, config, base=base, **subject, **style)
+        return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=made)} | self.show(
+            made
+        )
 
     def _subject(
-        self, lab_subject: str | None, source: Values | None, *, class_noun: str, identifier: str
+        self, experiment_subject: str | None, source: Values | None, *, class_noun: str, identifier: str
     ) -> dict[str, Any]:
         """Return the photographs and words of who was chosen, as ``Experiments.start`` takes them."""
-        if lab_subject in self.stage.examples:
-            example = self.stage.examples[lab_subject]
+        if experiment_subject in self.monitor.examples:
+            example = self.monitor.examples[experiment_subject]
             words = {name: example[name] for name in ("class_noun", "identifier")}
             return {"photo_paths": list(example["photos"]), "name": example["title"], **words}
         if not source:
@@ -181,52 +187,60 @@ class Lab:
                 "style_captions": {path.name: caption for path, caption in drawn.items()},
             }
 
-    def show(self, lab_shown: str | None) -> Values:
+    def show(self, experiment_shown: str | None) -> Values:
         """Show an experiment, all of it."""
-        if not lab_shown:
+        if not experiment_shown:
             empty = panels.placeholder("Its figures and pictures appear here, as they come.")
             return {
-                "lab_results": empty,
-                "lab_files": gr.update(visible=False),
-                "lab_acts": gr.update(visible=False),
-                "lab_sure": gr.update(visible=False),
-                "lab_drawn": {},
+                "experiment_results": empty,
+                "experiment_files": gr.update(visible=False),
+                "experiment_acts": gr.update(visible=False),
+                "experiment_sure": gr.update(visible=False),
+                "experiment_drawn": {},
             }
-        return self.watch(lab_shown, {})
+        return self.watch(experiment_shown, {})
 
-    def watch(self, lab_shown: str | None, lab_drawn: Values, lab_mode: str = "") -> Values:
-        """Draw what has changed since ``lab_drawn``; nothing while the page shows something else."""
-        if not lab_shown or lab_mode == SIDE:
+    def watch(
+        self, experiment_shown: str | None, experiment_drawn: Values, experiment_mode: str = ""
+    ) -> Values:
+        """Draw what has changed since ``experiment_drawn``; nothing while the page shows something else."""
+        if not experiment_shown or experiment_mode == SIDE:
             return {}
         try:
-            status = self.studio.experiments.status(lab_shown)
+            status = self.studio.experiments.status(experiment_shown)
         except ValueError:
             return self.show(None)
         now = _signature(status)
-        if now == lab_drawn:
+        if now == experiment_drawn:
             return {}
         values: Values = {
-            "lab_results": results.shown(status, handout=self.handout),
-            "lab_acts": gr.update(visible=True),
-            "lab_stop": gr.update(visible=status["state"] == LIVE),
-            "lab_resume": gr.update(visible=self._can_go_on(status)),
-            "lab_drawn": now,
+            "experiment_results": results.shown(status, handout=self.handout),
+            "experiment_acts": gr.update(visible=True),
+            "experiment_stop": gr.update(visible=status["state"] == LIVE),
+            "experiment_resume": gr.update(visible=self._can_go_on(status)),
+            "experiment_drawn": now,
         }
         measured = (status["id"], status["state"], status["done"])
-        if measured != tuple(lab_drawn.get(name) for name in ("id", "state", "done")):
+        if measured != tuple(experiment_drawn.get(name) for name in ("id", "state", "done")):
             values |= self._files(status)
-            values["lab_shown"] = gr.update(choices=self.choices(status["kind"]), value=status["id"])
+            values["experiment_shown"] = gr.update(choices=self.choices(status["kind"]), value=status["id"])
         return values
 
-    def tick(self, lab_shown: str | None, lab_drawn: Values, lab_news: int, lab_mode: str = "") -> Values:
+    def tick(
+        self,
+        experiment_shown: str | None,
+        experiment_drawn: Values,
+        experiment_news: int,
+        experiment_mode: str = "",
+    ) -> Values:
         """Say whether there is anything for ``watch`` to draw."""
-        if not lab_shown or lab_mode == SIDE:
+        if not experiment_shown or experiment_mode == SIDE:
             return {}
         try:
-            now = _signature(self.studio.experiments.status(lab_shown))
+            now = _signature(self.studio.experiments.status(experiment_shown))
         except ValueError:
             now = {}
-        return {} if now == lab_drawn else {"lab_news": lab_news + 1}
+        return {} if now == experiment_drawn else {"experiment_news": experiment_news + 1}
 
     def _can_go_on(self, status: Values) -> bool:
         return status["state"] == "interrupted" or (
@@ -236,36 +250,38 @@ class Lab:
     def _files(self, status: Values) -> Values:
         """Return the downloads of what has been measured."""
         if not status["done"]:
-            return {"lab_files": gr.update(visible=False)}
+            return {"experiment_files": gr.update(visible=False)}
         found = self.studio.experiments.files(status["id"])
-        values: Values = {"lab_files": gr.update(visible=True)}
+        values: Values = {"experiment_files": gr.update(visible=True)}
         for name in ("json", "pictures", "chart"):
             path = str(self.handout.copy(found[name])) if name in found else None
-            values[f"lab_{name}"] = gr.update(value=path, visible=path is not None)
+            values[f"experiment_{name}"] = gr.update(value=path, visible=path is not None)
         return values
 
-    def stop(self, lab_shown: str) -> Values:
+    def stop(self, experiment_shown: str) -> Values:
         """Stop what is at work, and keep what there is."""
-        self.studio.experiments.stop(lab_shown)
-        return self.watch(lab_shown, {})
+        self.studio.experiments.stop(experiment_shown)
+        return self.watch(experiment_shown, {})
 
-    def resume(self, lab_shown: str) -> Values:
+    def resume(self, experiment_shown: str) -> Values:
         """Go on with what was cut off or failed."""
-        self.studio.experiments.resume(lab_shown)
-        return self.watch(lab_shown, {})
+        self.studio.experiments.resume(experiment_shown)
+        return self.watch(experiment_shown, {})
 
     def ask_delete(self) -> Values:
         """Ask before an experiment is deleted."""
         told = "Delete this experiment, its figures and pictures? Its runs stay in the Library."
         return {
-            "lab_sure": gr.update(visible=True),
-            "lab_question": Html(element("p", told, class_="trouble")),
+            "experiment_sure": gr.update(visible=True),
+            "experiment_question": Html(element("p", told, class_="trouble")),
         }
 
-    def delete(self, lab_shown: str, lab_mode: str) -> Values:
+    def delete(self, experiment_shown: str, experiment_mode: str) -> Values:
         """Delete an experiment for good."""
-        self.studio.experiments.delete(lab_shown)
-        return {"lab_shown": gr.update(choices=self.choices(lab_mode), value=None)} | self.show(None)
+        self.studio.experiments.delete(experiment_shown)
+        return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=None)} | self.show(
+            None
+        )
 
 
 def _signature(status: Values) -> Values:

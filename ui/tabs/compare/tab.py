@@ -41,7 +41,7 @@ STACKED = ["stack_first", "stack_first_strength", "stack_second", "stack_second_
 OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "count")]
 
 
-class Bench:
+class CompareHandlers:
     """Compares; the handlers take widget values by name and return new ones by name."""
 
     def __init__(self, shelf: Shelf) -> None:
@@ -211,22 +211,26 @@ def _stack(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
-    bench, named = Bench(page.shelf), page.named
-    page.on(named["stack_row"].expand, bench.offer, gives=["stack_first", "stack_second"], **QUIET)
+    comparison, named = CompareHandlers(page.shelf), page.named
+    page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"], **QUIET)
     page.on(
-        named["add_stack"].click, bench.add_stack, takes=["compared", *STACKED], gives=["compared"], **QUIET
+        named["add_stack"].click,
+        comparison.add_stack,
+        takes=["compared", *STACKED],
+        gives=["compared"],
+        **QUIET,
     )
-    page.on(named["tab_compare"].select, bench.refresh, takes=["compared"], gives=["compared"], **QUIET)
+    page.on(named["tab_compare"].select, comparison.refresh, takes=["compared"], gives=["compared"], **QUIET)
     page.on(
         named["columns"].change,
-        bench.choose_columns,
+        comparison.choose_columns,
         takes=["columns"],
         gives=["values", "compare_prompt"],
         **QUIET,
     )
 
     def compare(**given: Any) -> Values:
-        return bench.compare(
+        return comparison.compare(
             **{
                 name.removeprefix("compare_") if name != "compare_prompt" else name: value
                 for name, value in given.items()
@@ -249,4 +253,4 @@ def wire(page: Page) -> None:
         concurrency_limit=4,
         show_progress_on=named["grid"],
     )
-    page.on(named["end_grid"].click, bench.interrupt, gives=[], concurrency_limit=None, **QUIET)
+    page.on(named["end_grid"].click, comparison.interrupt, gives=[], concurrency_limit=None, **QUIET)

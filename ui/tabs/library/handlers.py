@@ -14,11 +14,11 @@ from ui.html import Html, element
 from ui.run import cards
 from ui.run import method_views as views
 from ui.run.cards import EXPORT_FORMATS, SHIFT_FORMATS
-from ui.run.monitor import Stage, Values
+from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
 from ui.tabs.compare import rows
-from ui.tabs.train.handlers import own_fields, told_captions
-from ui.tabs.train.playground_handlers import Easel
+from ui.tabs.train.handlers import captions_for, own_fields
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 RESUMABLE = ("interrupted", "failed", "stopped")
 
@@ -26,11 +26,11 @@ RESUMABLE = ("interrupted", "failed", "stopped")
 class Shelf:
     """Looks after the runs there are."""
 
-    def __init__(self, stage: Stage, easel: Easel) -> None:
-        self.stage = stage
-        self.easel = easel
-        self.studio = stage.studio
-        self.handout = stage.handout
+    def __init__(self, monitor: RunMonitor, playground: PlaygroundHandlers) -> None:
+        self.monitor = monitor
+        self.playground = playground
+        self.studio = monitor.studio
+        self.handout = monitor.handout
 
     def rows(self, search: str | None = "") -> list[dict[str, Any]]:
         """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
@@ -97,7 +97,7 @@ class Shelf:
         self.studio.rename(chosen, name)
         self.studio.note(chosen, notes)
         gr.Info("The name and the notes are kept.", title="Saved")
-        return self.choose(chosen, search) | {"runs": gr.update(choices=self.stage.run_choices())}
+        return self.choose(chosen, search) | {"runs": gr.update(choices=self.monitor.run_choices())}
 
     def ask_delete(self, chosen: str) -> Values:
         """Ask before a run is deleted."""
@@ -107,19 +107,21 @@ class Shelf:
         """Delete a run for good."""
         self.studio.delete(chosen)
         cleared = (
-            self.stage.gone() if shown == chosen else {"runs": gr.update(choices=self.stage.run_choices())}
+            self.monitor.gone()
+            if shown == chosen
+            else {"runs": gr.update(choices=self.monitor.run_choices())}
         )
         return self.browse(search, "") | {"chosen": "", "detail": gr.update(visible=False)} | cleared
 
     def open(self, chosen: str) -> Values:
-        """Turn to the page Train, with this run on its stage."""
+        """Turn to the page Train, with this run on its monitor."""
         row = self._row(chosen)
         prompt = {"prompt": f"a photo of a {row['trigger']}"} if row.get("trigger") else {}
-        return prompt | self.stage.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
+        return prompt | self.monitor.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
 
     def replay(self, chosen: str, speed: float) -> Values:
         """Turn to the page Train and play this run again."""
-        return self.stage.play(chosen, speed) | {"tabs": gr.Tabs(selected="train")}
+        return self.monitor.play(chosen, speed) | {"tabs": gr.Tabs(selected="train")}
 
     def resume(self, chosen: str) -> Values:
         """Go on with a run that was cut off."""
@@ -192,7 +194,7 @@ class Shelf:
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Write the adapter for another program, read it back, and say what came of that."""
         written, told = self.studio.verified_export(chosen, lib_format, rank=int(lib_rank))
-        path = self.easel.handed_out(chosen, written)
+        path = self.playground.handed_out(chosen, written)
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
@@ -216,7 +218,7 @@ class Shelf:
 
     def add(self, lora: str, base: str) -> Values:
         """Take a LoRA file in, and turn to the playground with it."""
-        values = self.easel.load_lora(lora, base)
+        values = self.playground.load_lora(lora, base)
         return values | {
             "lora_facts": Html(""),
             "add_row": gr.update(visible=False),
@@ -244,9 +246,9 @@ class Shelf:
         plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
         held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
-        moved = {"settings_in": None, "told": held, "tabs": gr.Tabs(selected="train"), "plan": plan}
+        moved = {"settings_in": None, "imported": held, "tabs": gr.Tabs(selected="train"), "plan": plan}
         if source and not source["title"]:
-            kept = {what: told_captions(held, source["files"], what=what) for what in held}
+            kept = {what: captions_for(held, source["files"], what=what) for what in held}
             moved["source"] = source | kept
         return form.filled(method, config) | own_fields(method) | moved
 

@@ -174,7 +174,7 @@ def wire(page: Page) -> None:
     page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
     page.on(named["seen"].change, shelf.browse, **browsing, **QUIET)
     page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
-    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, told="value", **QUIET)
+    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, event_data="value", **QUIET)
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
     saving = ["chosen", "name", "notes", "search"]
     for event in (named["save"].click, named["name"].submit):
@@ -241,7 +241,7 @@ def _wire_in_and_out(page: Page) -> None:
         gives=[
             "settings_in",
             "source",
-            "told",
+            "imported",
             "tabs",
             "plan",
             *dict.fromkeys((*page.training, *page.advanced)),

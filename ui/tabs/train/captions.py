@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.data.captions import MOST_REPEATS, caption_of, common_tags, join_tags, split_tags, with_common
 from ui.html import Html, element
-from ui.run.monitor import Stage, Values
+from ui.run.monitor import RunMonitor, Values
 
 if TYPE_CHECKING:
     from ui.wiring import Page
@@ -55,10 +55,10 @@ def lay_out_repeats() -> Any:
 
 
 class Tagging:
-    """Handlers, bound to the stage's Studio."""
+    """Handlers, bound to the monitor's Studio."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.studio = stage.studio
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.studio = monitor.studio
 
     def see(
         self, source: Values | None, photo: int, base: str, class_noun: str, with_subject: bool
@@ -134,7 +134,7 @@ def _captions(source: Values) -> dict[str, str]:
 
 def wire(page: "Page") -> None:
     """Wire the widgets."""
-    tagging, named = Tagging(page.stage), page.named
+    tagging, named = Tagging(page.monitor), page.named
     given = ["source", "photo_caption"]
     page.on(
         named["see_tags"].click,
@@ -154,7 +154,7 @@ def wire(page: "Page") -> None:
         tagging.choose,
         takes=["source"],
         gives=["photo_repeats"],
-        told="index",
+        event_data="index",
         **QUIET,
     )
     page.on(

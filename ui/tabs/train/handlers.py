@@ -15,7 +15,7 @@ from ui import forms as form
 from ui.errors import as_text
 from ui.html import Html
 from ui.run import panels
-from ui.run.monitor import FORGET_IT, Stage, Values
+from ui.run.monitor import FORGET_IT, RunMonitor, Values
 from ui.run.state import RunView
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ EMPTY_FRAME = "Choose an example, or add photographs of your own."
 PHOTOS_OF_A_PRESET = 4  # a preset's steps suit this many photographs
 
 
-class Desk:
-    """Chooses a subject and hands it to the Studio; what comes of it is shown on the stage."""
+class TrainHandlers:
+    """Chooses a subject and hands it to the Studio; what comes of it is shown by the monitor."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.studio = stage.studio
-        self.handout = stage.handout
-        self.examples = stage.examples
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        self.studio = monitor.studio
+        self.handout = monitor.handout
+        self.examples = monitor.examples
         self.bases = {base["spec"]: base for base in self.studio.bases()}
 
     def source_of(self, name: str) -> Values:
@@ -62,7 +62,7 @@ class Desk:
 
     def attach(self) -> Values:
         """On loading the page: show the run at work, and in the form its subject instead of the first example."""
-        values = self.stage.attach()
+        values = self.monitor.attach()
         return self._subject_of(values["shown"]) | values if values.get("shown") else values
 
     def _subject_of(self, run_id: str) -> Values:
@@ -82,7 +82,7 @@ class Desk:
         example = self.examples[name]
         return {
             "source": self.source_of(name),
-            "told": None,
+            "imported": None,
             "class_noun": example["class_noun"],
             "identifier": example["identifier"],
             "upload": None,
@@ -95,24 +95,24 @@ class Desk:
 
     def show_example(self, name: str) -> Values:
         """Click 1 goes on: show the result that ships with the example."""
-        return self.stage.show_run(self.examples[name]["run"])
+        return self.monitor.show_run(self.examples[name]["run"])
 
     def choose_files(
-        self, upload: list[str] | None, source: Values | None, base: str, told: Values | None = None
+        self, upload: list[str] | None, source: Values | None, base: str, imported: Values | None = None
     ) -> Values:
         """Take photographs of the visitor's own and show their square crops; an example's words go with it.
 
-        ``told`` holds settings that were read in: their words stay, and their captions go to the photographs.
+        ``imported`` holds settings that were read in: their words stay, and their captions go to the photographs.
         """
         words: Values = {}
-        if not told and source and source["title"]:
+        if not imported and source and source["title"]:
             words = {"class_noun": "", "identifier": None}
-        elif not told and not source:  # other photographs than before, so probably of somebody else
+        elif not imported and not source:  # other photographs than before, so probably of somebody else
             words = {"identifier": None}
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
-        source = {"title": "", "files": list(upload), **_said_before(source, upload, told)}
+        source = {"title": "", "files": list(upload), **_said_before(source, upload, imported)}
         cleared = {
             "source": source,
             "nudge_row": gr.update(visible=False),
@@ -196,9 +196,9 @@ class Desk:
             "needs": panels.base_needs(self.bases[base]),
         }
 
-    def suit(self, plan: str, base: str, source: Values | None, told: Values | None) -> Values:
+    def suit(self, plan: str, base: str, source: Values | None, imported: Values | None) -> Values:
         """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
-        if told:
+        if imported:
             return {}
         _, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
@@ -230,11 +230,11 @@ class Desk:
         try:
             return self._start(source, plan, base, **fields)
         except (ValueError, OSError, RuntimeError) as error:
-            recording = self.stage.recording({"class_noun": fields.get("class_noun", "")}) if talk else ""
+            recording = self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if talk else ""
             if not recording:
                 raise
             log.warning("A live run failed, its recording is played: %s", error)
-            played = self.stage.play(recording, 4.0)
+            played = self.monitor.play(recording, 4.0)
             return played | {"advice": panels.stand_in(RunView(id="", message=str(error)))}
 
     def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
@@ -260,12 +260,12 @@ class Desk:
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]
-        return {"prompt": prompts[-1], "seed": config.sample_seed} | self.stage.show_run(run_id)
+        return {"prompt": prompts[-1], "seed": config.sample_seed} | self.monitor.show_run(run_id)
 
     def stop(self, shown: str, when: str = "now") -> Values:
         """Stop after the current step, or at the next checkpoint, and keep what was learned."""
         self.studio.stop(shown, keep=True, when=when)
-        return self.stage.watch(shown, {})
+        return self.monitor.watch(shown, {})
 
     def stop_at_checkpoint(self, shown: str) -> Values:
         """Stop as soon as the next checkpoint is written."""
@@ -281,7 +281,7 @@ class Desk:
     def discard(self, shown: str) -> Values:
         """Forget a run and everything it made."""
         self.studio.discard(shown)
-        return self.stage.gone()
+        return self.monitor.gone()
 
     def forget(self, shown: str, forget: str) -> Values:
         """Discard a run that is over, at the second press: the first one only asks."""
@@ -290,12 +290,12 @@ class Desk:
     def train_more(self, shown: str, more_steps: float) -> Values:
         """Continue a finished run."""
         self.studio.train_more(shown, int(more_steps or 0))
-        return self.stage.watch(shown, {})
+        return self.monitor.watch(shown, {})
 
     def resume(self, shown: str) -> Values:
         """Continue an interrupted or stopped run where it was."""
         self.studio.resume(shown)
-        return self.stage.watch(shown, {})
+        return self.monitor.watch(shown, {})
 
     def sample_now(self, shown: str) -> Values:
         """Draw a row of samples before its time."""
@@ -314,10 +314,10 @@ def own_fields(method: str) -> Values:
     return {f"own_{name}": gr.update(visible=name == method) for name in METHOD_CONFIGS}
 
 
-def told_captions(told: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
+def captions_for(imported: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
     """Return the captions (or repeats) by file name that settings hold for photographs: by name, else by place in the
     run."""
-    captions = told.get(what, {}) if told else {}
+    captions = imported.get(what, {}) if imported else {}
     names = [Path(file).name for file in files]
     if any(name in captions for name in names):
         return {name: captions[name] for name in names if name in captions}
@@ -325,12 +325,12 @@ def told_captions(told: Values | None, files: list[str], *, what: str = "caption
     return {name: text for name, text in placed.items() if text}
 
 
-def _said_before(source: Values | None, files: list[str], told: Values | None) -> Values:
+def _said_before(source: Values | None, files: list[str], imported: Values | None) -> Values:
     """Return the crops, captions and repeats of photographs: as read in, and as said about those there already."""
     names = {Path(file).name for file in files}
     before = source if source and not source["title"] else {}
     return {
-        what: told_captions(told, files, what=what)
+        what: captions_for(imported, files, what=what)
         | {name: said for name, said in before.get(what, {}).items() if name in names}
         for what in ("crops", "captions", "repeats")
     }

@@ -73,10 +73,10 @@ def lay_out(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets."""
-    easel, named, layers = page.easel, page.named, stacking.Layers(page.stage)
+    playground, named, layers = page.playground, page.named, stacking.Layers(page.monitor)
 
     def generate(shown: str, strength: float, **fields: Any) -> dict[str, Any]:
-        return easel.generate(
+        return playground.generate(
             shown, strength, **{name.removeprefix("play_"): value for name, value in fields.items()}
         )
 
@@ -94,10 +94,10 @@ def wire(page: Page) -> None:
             concurrency_limit=4,
             show_progress_on=named["result"],
         )
-    page.on(named["export"].click, easel.export, takes=["shown", "format"], gives=["exported"])
+    page.on(named["export"].click, playground.export, takes=["shown", "format"], gives=["exported"])
     page.on(
         named["recall"].upload,
-        easel.recall,
+        playground.recall,
         takes=["recall"],
         gives=[
             "recall", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,

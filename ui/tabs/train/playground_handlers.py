@@ -10,7 +10,7 @@ from ui import forms as form
 from ui.errors import as_text
 from ui.html import file_name
 from ui.run import panels
-from ui.run.monitor import Stage, Values
+from ui.run.monitor import RunMonitor, Values
 from ui.tabs.train import stack as stacking
 
 EMPTY_RESULT = "Your picture appears here."
@@ -18,13 +18,13 @@ OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
 RESULTS = ["result_of", "result", "result_caption", "gallery", "download"]  # of a picture, and whose it is
 
 
-class Easel:
-    """Draws with the run that is on the stage."""
+class PlaygroundHandlers:
+    """Draws with the run that is shown."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.studio = stage.studio
-        self.handout = stage.handout
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        self.studio = monitor.studio
+        self.handout = monitor.handout
 
     def export(self, shown: str, file_format: str) -> Values:
         """Write the adapter in a format other programs read, and hand out a copy."""
@@ -43,7 +43,7 @@ class Easel:
         run_id = self.studio.import_lora(Path(lora), base=base)
         words = self.studio.status(run_id)["config"]["identifier"]
         prompt = {"prompt": f"a photo of a {words}"} if words else {}
-        return {"lora": None} | prompt | self.stage.show_run(run_id)
+        return {"lora": None} | prompt | self.monitor.show_run(run_id)
 
     def recall(self, recall: str) -> Values:
         """Restore what a picture of Atelier was made with: every field of the sampler, the run and its strength."""
@@ -60,7 +60,7 @@ class Easel:
         stack = found["stack"]
         values |= stacking.recalled(stack)
         if stack:
-            values |= {"strength": stack[0]["strength"]} | self.stage.show_run(stack[0]["run"])
+            values |= {"strength": stack[0]["strength"]} | self.monitor.show_run(stack[0]["run"])
         else:
             values["strength"] = 0.0
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])

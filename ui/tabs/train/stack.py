@@ -9,7 +9,7 @@ from pipelines.config import SampleConfig
 from pipelines.unet_blocks import BLOCKS, PARTS, BlockStrengths
 from ui import forms as form
 from ui.html import Html, element
-from ui.run.monitor import Stage, Values
+from ui.run.monitor import RunMonitor, Values
 from ui.run.unet_diagram import unet_map
 
 FIELDS = ("blocks", "second", "second_strength", "second_blocks")  # what a picture takes from here
@@ -50,15 +50,15 @@ def lay_out() -> dict[str, Any]:
 
 
 class Layers:
-    """Puts a stack together, bound to the stage whose run is shown."""
+    """Puts a stack together, bound to the monitor whose run is shown."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.studio = stage.studio
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        self.studio = monitor.studio
 
     def open(self, second: str | None) -> Values:
         """Offer the runs there are; one that is gone is let go."""
-        choices = [("None", ""), *self.stage.run_choices()]
+        choices = [("None", ""), *self.monitor.run_choices()]
         known = {run_id for _, run_id in choices}
         return {"second": gr.update(choices=choices, value=second if second in known else "")}
 

@@ -17,7 +17,7 @@ from ui.run.replay import SPEEDS
 from ui.run.state import RunView
 from ui.tabs.train import captions as tagging
 from ui.tabs.train import playground
-from ui.tabs.train.handlers import EMPTY_FRAME, Desk, card
+from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
 from ui.wiring import QUIET, SUBJECT, WATCHED, WATCHING, Page, bound
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
@@ -47,16 +47,16 @@ def wire(page: Page) -> None:
 
 
 def _inputs(page: Page) -> None:
-    desk, named = page.desk, page.named
-    base = next(iter(desk.bases))
-    plans = desk.plans(base)
-    config = opening_config(desk)
-    opening = next(iter(desk.examples), None)
+    train, named = page.train, page.named
+    base = next(iter(train.bases))
+    plans = train.plans(base)
+    config = opening_config(train)
+    opening = next(iter(train.examples), None)
     with gr.Column(elem_classes="card", elem_id="subject-card"):
         gr.HTML(panels.heading("1", "Choose a subject"))
         with gr.Row(elem_classes="examples"):
-            for name, example in desk.examples.items():
-                named[f"example_{name}"] = example_button(desk, example, chosen=name == opening)
+            for name, example in train.examples.items():
+                named[f"example_{name}"] = example_button(train, example, chosen=name == opening)
         named["upload"] = photo_upload("upload")
         _crops(page)
         gr.HTML(panels.heading("2", "Personalize it"))
@@ -67,12 +67,12 @@ def _inputs(page: Page) -> None:
         )
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             named["base"] = gr.Dropdown(
-                [(facts["name"], spec) for spec, facts in desk.bases.items()], value=base, label="Base model"
+                [(facts["name"], spec) for spec, facts in train.bases.items()], value=base, label="Base model"
             )
-            named["needs"] = gr.HTML(panels.base_needs(desk.bases[base]))
+            named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
             _knobs(page, config=config, method=plans[0][1].partition("/")[0])
         with gr.Column(elem_classes="action"):
-            named["cost"] = gr.HTML(opening_cost(desk))
+            named["cost"] = gr.HTML(opening_cost(train))
             with gr.Row() as named["start_row"]:
                 named["start"] = gr.Button("Personalize", variant="primary", elem_id="personalize")
             with gr.Column(visible=False, elem_id="stop-row") as named["stop_row"]:
@@ -105,19 +105,19 @@ def _knobs(page: Page, *, config: Any, method: str) -> None:
     page.advanced += behind
 
 
-def opening_config(desk: Desk) -> Any:
+def opening_config(train: TrainHandlers) -> Any:
     """Return the config that the page opens with: the quickest preset, for the first example."""
-    base = next(iter(desk.bases))
-    _, config = desk.chosen_preset(desk.plans(base)[0][1], base)
-    first = next(iter(desk.examples.values()), None)
+    base = next(iter(train.bases))
+    _, config = train.chosen_preset(train.plans(base)[0][1], base)
+    first = next(iter(train.examples.values()), None)
     return (
         replace(config, class_noun=first["class_noun"], identifier=first["identifier"]) if first else config
     )
 
 
-def example_button(desk: Desk, example: dict[str, Any], *, chosen: bool) -> gr.Button:
+def example_button(train: TrainHandlers, example: dict[str, Any], *, chosen: bool) -> gr.Button:
     """Create the button that takes one of the shipped subjects."""
-    icon = desk.handout.copy(example["photos"][0])
+    icon = train.handout.copy(example["photos"][0])
     return gr.Button(example["title"], icon=icon, elem_classes=card(chosen))
 
 
@@ -133,14 +133,14 @@ def photo_upload(elem_id: str) -> gr.File:
     )
 
 
-def opening_cost(desk: Desk) -> Html:
+def opening_cost(train: TrainHandlers) -> Html:
     """Return what a click on "Personalize" takes as the page opens."""
-    opening = next(iter(desk.examples), None)
-    base = next(iter(desk.bases))
-    source = desk.source_of(opening) if opening else None
-    plan = desk.plans(base)[0][1]
+    opening = next(iter(train.examples), None)
+    base = next(iter(train.bases))
+    source = train.source_of(opening) if opening else None
+    plan = train.plans(base)[0][1]
     method = plan.partition("/")[0]
-    return desk.cost(source, plan, base, **form.filled(method, opening_config(desk)))["cost"]
+    return train.cost(source, plan, base, **form.filled(method, opening_config(train)))["cost"]
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -192,13 +192,13 @@ def _crops(page: Page) -> None:
 
 
 def _stage(page: Page, *, first: RunView | None) -> None:
-    desk, named = page.desk, page.named
-    opening = page.stage.comparison(first) if first else {}
+    train, named = page.train, page.named
+    opening = page.monitor.comparison(first) if first else {}
     with gr.Column(elem_classes="card", elem_id="showcase"):
         with gr.Row(elem_id="stage-head", equal_height=True):
             gr.HTML(panels.heading("", "Before and after", "The same prompt and the same seed."))
             named["runs"] = gr.Dropdown(
-                page.stage.run_choices(),
+                page.monitor.run_choices(),
                 value=first.id if first else None,
                 label="Look at",
                 min_width=290,
@@ -211,9 +211,9 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                     js_on_load=panels.COMPARE_SCRIPT,
                     elem_id="compare",
                 )
-            with gr.Column(scale=4, min_width=220, elem_classes="told"):
+            with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 wall = (
-                    panels.photo_wall(first.photos, handout=desk.handout, title="Learned from")
+                    panels.photo_wall(first.photos, handout=train.handout, title="Learned from")
                     if first
                     else ""
                 )
@@ -251,15 +251,15 @@ def _run_card(page: Page) -> None:
 
 
 def _wire_subject(page: Page) -> None:
-    desk, named = page.desk, page.named
-    cards = [f"example_{name}" for name in desk.examples]
-    for name in desk.examples:
+    train, named = page.train, page.named
+    cards = [f"example_{name}" for name in train.examples]
+    for name in train.examples:
         click = page.on(
             named[f"example_{name}"].click,
-            bound(desk.choose_example, name),
+            bound(train.choose_example, name),
             gives=[
                 "source",
-                "told",
+                "imported",
                 "class_noun",
                 "identifier",
                 "upload",
@@ -273,32 +273,36 @@ def _wire_subject(page: Page) -> None:
             **QUIET,
             **SUBJECT,
         )
-        page.on(click.then, bound(desk.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
-        page.on(click.then, desk.suit, takes=["plan", "base", "source", "told"], gives=["steps"], **QUIET)
+        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
+        page.on(
+            click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET
+        )
     crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
-        taken = page.on(event, desk.choose_files, takes=["upload", "source", "base", "told"], gives=changed)
-        page.on(taken.success, desk.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
+        taken = page.on(
+            event, train.choose_files, takes=["upload", "source", "base", "imported"], gives=changed
+        )
+        page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
         page.on(
             taken.success,
-            desk.suit,
-            takes=["plan", "base", "source", "told"],
+            train.suit,
+            takes=["plan", "base", "source", "imported"],
             gives=["steps"],
             **QUIET,
         )
 
     page.on(
         named["crops"].select,
-        desk.choose_photo,
+        train.choose_photo,
         takes=["source"],
         gives=["photo", "nudge_row", "across", "down", "photo_caption"],
-        told="index",
+        event_data="index",
         **QUIET,
     )
     page.on(
         named["photo_caption"].change,
-        desk.caption,
+        train.caption,
         takes=["source", "photo", "photo_caption"],
         gives=["source"],
         trigger_mode="always_last",
@@ -308,62 +312,68 @@ def _wire_subject(page: Page) -> None:
     for axis in ("across", "down"):
         page.on(
             named[axis].release,
-            desk.nudge,
+            train.nudge,
             takes=["source", "base", "photo", "across", "down"],
             gives=crops,
             **QUIET,
         )
     based = ["plan", "needs", *page.advanced]
-    page.on_pick(named["base"].input, desk.choose_base, takes=["base", "source"], gives=based, **QUIET)
+    page.on_pick(named["base"].input, train.choose_base, takes=["base", "source"], gives=based, **QUIET)
     asked = ["plan", "base", "source"]
-    page.on_pick(named["plan"].input, desk.choose_plan, takes=asked, gives=page.advanced, **QUIET)
+    page.on_pick(named["plan"].input, train.choose_plan, takes=asked, gives=page.advanced, **QUIET)
 
 
 def _wire_run(page: Page) -> None:
-    desk, stage, named = page.desk, page.stage, page.named
+    train, monitor, named = page.train, page.monitor, page.named
     asked = ["source", "plan", "base", *page.training]
     priced = partial(gr.on, [named[name].change for name in asked])
-    page.on(priced, desk.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
+    page.on(priced, train.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
     page.on(
         named["identifier"].focus,
-        desk.identifiers,
+        train.identifiers,
         takes=["base", "identifier"],
         gives=["identifier"],
         **QUIET,
     )
     for name in ("start", "start_next"):
         page.on(
-            named[name].click, desk.start, takes=[*asked, "talk"], gives=["prompt", "seed", *WATCHED], **QUIET
+            named[name].click,
+            train.start,
+            takes=[*asked, "talk"],
+            gives=["prompt", "seed", *WATCHED],
+            **QUIET,
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
     handlers = {
-        "stop": desk.stop,
-        "stop_later": desk.stop_at_checkpoint,
-        "drop": desk.discard,
-        "resume": desk.resume,
-        "sample_now": desk.sample_now,
-        "save_now": desk.save_now,
+        "stop": train.stop,
+        "stop_later": train.stop_at_checkpoint,
+        "drop": train.discard,
+        "resume": train.resume,
+        "sample_now": train.sample_now,
+        "save_now": train.save_now,
     }
     for name, handler in handlers.items():
         page.on(named[name].click, handler, takes=["shown"], gives=WATCHED, **QUIET)
-    page.on(named["forget"].click, desk.forget, takes=["shown", "forget"], gives=WATCHED, **QUIET)
-    page.on(named["more"].click, desk.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
+    page.on(named["forget"].click, train.forget, takes=["shown", "forget"], gives=WATCHED, **QUIET)
+    page.on(named["more"].click, train.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
     turned = ["prompt", "seed", *WATCHED]
-    page.on_pick(named["runs"].input, lambda runs: stage.turn_to(runs), takes=["runs"], gives=turned, **QUIET)
+    page.on_pick(
+        named["runs"].input, lambda runs: monitor.turn_to(runs), takes=["runs"], gives=turned, **QUIET
+    )
     watched = ["shown", "drawn", "replay", "talk"]
-    page.on(named["news"].change, stage.watch, takes=watched, gives=WATCHED, **WATCHING)
+    page.on(named["news"].change, monitor.watch, takes=watched, gives=WATCHED, **WATCHING)
 
 
 def _wire_replay(page: Page) -> None:
-    stage, named = page.stage, page.named
-    page.on(named["play"].click, stage.play, takes=["shown", "speed"], gives=WATCHED, **QUIET)
-    page.on(named["end_replay"].click, stage.end_replay, takes=["shown"], gives=WATCHED, **QUIET)
+    monitor, named = page.monitor, page.named
+    page.on(named["play"].click, monitor.play, takes=["shown", "speed"], gives=WATCHED, **QUIET)
+    page.on(named["end_replay"].click, monitor.end_replay, takes=["shown"], gives=WATCHED, **QUIET)
     page.on(
         named["queue"].choose,
-        lambda value: stage.turn_to(value),
+        lambda value: monitor.turn_to(value),
         gives=["prompt", "seed", *WATCHED],
-        told="value",
+        event_data="value",
         **QUIET,
     )
-    for event, handler in ((named["queue"].move, stage.move), (named["queue"].leave, stage.leave)):
-        page.on(event, handler, takes=["shown"], gives=WATCHED, told="value", **QUIET)
+    for event, handler in ((named["queue"].move, monitor.move), (named["queue"].leave, monitor.leave)):
+        page.on(event, handler, takes=["shown"], gives=WATCHED, event_data="value", **QUIET)
