@@ -13,8 +13,8 @@ import torch
 from transformers import CLIPTokenizer
 
 from pipelines.evaluation.embedded_encoders import Instruments, Layout
+from pipelines.files import data_root
 from pipelines.models.base import load_base
-from pipelines.runs.store import data_root
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render

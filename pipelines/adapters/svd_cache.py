@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.adapters.core import save_tensors
+from pipelines.files import data_root
 from pipelines.models.inspection import MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -184,6 +185,4 @@ def shard_of(key: str) -> str:
 
 def cache_folder() -> Path:
     """Return where decompositions are kept: in the user's data folder."""
-    from pipelines.runs.store import data_root  # only when asked for: the tests' bases need no folder
-
     return data_root() / "cache" / "spectra"

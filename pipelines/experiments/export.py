@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
 from pipelines.experiments.settings import filled
-from pipelines.runs.store import write_atomic, write_json
+from pipelines.files import write_atomic, write_json
 from pipelines.sampling.grid import INK, PAPER, grid_picture
 from pipelines.sampling.image_metadata import portable_spec
 

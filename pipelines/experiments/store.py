@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipelines.config import clean_text
-from pipelines.runs.store import DRAFT, RUN_ID, write_json
+from pipelines.files import write_json
+from pipelines.runs.store import DRAFT, RUN_ID
 
 FORMAT = 1  # of experiment.json and of the score files
 LAST = 0  # the step under which a row's finished state is kept

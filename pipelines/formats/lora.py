@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
 from pipelines.adapters.lora import LoRA
+from pipelines.files import write_json
 from pipelines.formats.lora_keys import PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
 from pipelines.formats.lycoris import plain_factors
-from pipelines.runs.store import write_json
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import write_atomic, write_json
 from pipelines.formats.exchange import check_finished
 from pipelines.models.inspection import EMBEDDED, locate, read_json
 from pipelines.runs.model_card import modelspec
-from pipelines.runs.store import Run, write_atomic, write_json
+from pipelines.runs.store import Run
 from pipelines.sampling.stack import checked_strength
 
 if TYPE_CHECKING:

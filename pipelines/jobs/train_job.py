@@ -21,6 +21,7 @@ from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_conf
 from pipelines.data.photographs import Moments, Photo, Photos, encode
 from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
+from pipelines.files import write_atomic
 from pipelines.jobs.model_cache import Learning, ModelCache
 from pipelines.jobs.worker import Job
 from pipelines.methods import METHODS
@@ -28,7 +29,7 @@ from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.runs.model_card import card
-from pipelines.runs.store import Run, read_run, snapshot_name, write_atomic
+from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.training.loop import Batches, Loss, Step, TrainState, train
 from pipelines.unet_blocks import Strength

@@ -35,6 +35,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipelines.config import ASSETS
 from pipelines.data.photographs import Moments
+from pipelines.files import data_root, write_json
 from pipelines.models.hub import fetch_model
 from pipelines.models.inspection import (
     EMBEDDED,
@@ -49,7 +50,6 @@ from pipelines.models.inspection import (
     size_of,
     weights_file,
 )
-from pipelines.runs.store import data_root, write_json
 
 __all__ = ["Base", "describe_base", "load_base"]
 

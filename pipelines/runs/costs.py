@@ -24,8 +24,9 @@ from pipelines.config import (
     from_dict,
     method_config,
 )
+from pipelines.files import write_json
 from pipelines.models.inspection import read_header
-from pipelines.runs.store import Run, write_json
+from pipelines.runs.store import Run
 
 SMOOTHING = 0.5  # how much the newest measurement counts
 MEASURED_PICTURES = 4  # drawn of the class, and of the subject, to measure a finished run

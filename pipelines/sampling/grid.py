@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.config import SampleConfig, clean_text, fill_words, real_number, to_dict, whole_number
+from pipelines.files import write_atomic, write_json
 from pipelines.runs.library import seconds_at_work, trained_parameters
-from pipelines.runs.store import Run, write_atomic, write_json
+from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, read_png_settings
 from pipelines.sampling.stack import MAX_STRENGTH, common_base
 

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from PIL import Image, PngImagePlugin
 
 from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.files import write_atomic
 from pipelines.models.inspection import EMBEDDED, locate
-from pipelines.runs.store import Run, write_atomic
+from pipelines.runs.store import Run
 from pipelines.unet_blocks import BlockStrengths, Strength
 
 FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``

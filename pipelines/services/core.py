@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import data_root
 from pipelines.jobs.devices import Devices, device_names
 from pipelines.jobs.queue import OUT_OF_MEMORY, TrainingQueue, ran_out_of_memory
 from pipelines.jobs.worker import Job, Worker
 from pipelines.models.inspection import EMBEDDED
 from pipelines.runs.costs import Costs
 from pipelines.runs.library import Library
-from pipelines.runs.store import RunStore, data_root
+from pipelines.runs.store import RunStore
 
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache

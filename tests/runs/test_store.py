@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.runs.store import Run, RunStore, data_root, read_run, write_atomic
+from pipelines.files import data_root, write_atomic
+from pipelines.runs.store import Run, RunStore, read_run
 
 BASE = {"spec": "embedded", "family": "embedded", "hash": "00"}
 
