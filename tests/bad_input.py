@@ -18,6 +18,7 @@ from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, preset, 
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.studio import Studio
+from ui.server import allowed_hosts
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 GOOD = DreamBoothConfig(steps=2, identifier="zwx", class_noun="dog")
@@ -178,6 +179,7 @@ MOVED = "Settings from elsewhere"
 TABLE = "Comparisons"
 EXPERIMENTS = "Experiments"
 API = "Over the API"
+SERVER = "The server"
 EXAMPLE = "example-ada"
 
 BAD = (
@@ -454,6 +456,8 @@ BAD = (
         "The run 'Rex' is not at work, so there is nothing to stop."),
     Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
+    Bad(SERVER, "an allowed host that is an address of a page", lambda d: allowed_hosts({}, hosts=["https://me.example"]),
+        "The allowed host 'https://me.example' is no host name; write it like atelier.example.org, without https:// and without a port."),
 )  # fmt: skip
 
 

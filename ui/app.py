@@ -9,6 +9,7 @@ from ui.html import Handout, Html
 from ui.run import panels
 from ui.run.monitor import FIGURES, POLL_S, RunMonitor
 from ui.run.state import RunView, fold
+from ui.server import CACHE_SWEEP
 from ui.tabs import start
 from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
@@ -34,7 +35,9 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, Shelf(monitor, pictures))
     first = _first_view(monitor)
-    with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks:
+    with gr.Blocks(
+        title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
+    ) as blocks:
         _states(page)
         icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
         gr.HTML(panels.header(icon=icon, facts=_facts(page.train)))
