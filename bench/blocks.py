@@ -37,7 +37,7 @@ def finished_runs(studio: Studio, name: str, photos: str) -> dict[str, str]:
         if name not in told["name"].split(" in ") or told["kind"] != "blocks":
             continue
         for run in studio.experiments.store.get(told["id"]).runs:
-            if run.photos == photos and run.run and studio.store.get(run.run).state == "done":
+            if run.photos == photos and run.run and studio.resources.store.get(run.run).state == "done":
                 found[run.key] = run.run
     return found
 

@@ -161,8 +161,13 @@ def train(studio: Studio, case: Case, config: SubjectConfig) -> Trained:
     """Click, and wait for the finished run. Raises ValueError when it failed."""
     clicked = time.time()
     method = next(name for name, cls in METHOD_CONFIGS.items() if cls is type(config))
-    run_id = studio.start(method, config, list(case.photos), name=case.name)
-    while (status := studio.status(run_id))["state"] not in ("done", "failed", "stopped", "interrupted"):
+    run_id = studio.training.start(method, config, list(case.photos), name=case.name)
+    while (status := studio.training.status(run_id))["state"] not in (
+        "done",
+        "failed",
+        "stopped",
+        "interrupted",
+    ):
         time.sleep(0.25)
     if status["state"] != "done":
         raise ValueError(f"The run of {case.name} ended as {status['state']}: {status['error']}")
@@ -185,7 +190,7 @@ def pictures(
 ) -> list[Image.Image]:
     """Pictures of one prompt with consecutive seeds."""
     config = SampleConfig(prompt=prompt, count=count, guidance_scale=guidance_scale, seed=seed)
-    return [Image.open(path).convert("RGB") for path in studio.generate(config, run_id=run_id)]
+    return [Image.open(path).convert("RGB") for path in studio.generation.generate(config, run_id=run_id)]
 
 
 @dataclass(frozen=True)

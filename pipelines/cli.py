@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
         _check_out(wanted.out)
         base = wanted.base or told["base"] or "embedded"
         studio = Studio(base=base)
-        run_id = studio.start(
+        run_id = studio.training.start(
             told["method"],
             told["config"],
             _files(wanted.photos),
@@ -91,7 +91,7 @@ def follow(studio: Any, run_id: str, *, screen: TextIO) -> str:
     shown, since, seen = "", 0, ""
     while True:
         try:
-            status = studio.status(run_id, since=since)
+            status = studio.training.status(run_id, since=since)
             since = status["next"]
             seen = next((_line(event) for event in reversed(status["events"]) if _line(event)), seen)
             left = f", about {status['eta_s']:.0f} s left" if status["eta_s"] is not None else ""
@@ -107,9 +107,9 @@ def follow(studio: Any, run_id: str, *, screen: TextIO) -> str:
                 return status["state"]
             time.sleep(LOOK_S)
         except KeyboardInterrupt:
-            if studio.status(run_id)["state"] == "stopping":
+            if studio.training.status(run_id)["state"] == "stopping":
                 raise
-            studio.stop(run_id)
+            studio.training.stop(run_id)
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -148,14 +148,14 @@ def _check_out(folder: Path | None) -> None:
 
 def _copy(studio: Any, run_id: str, folder: Path, *, format: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    written = studio.export(run_id, format)
+    written = studio.import_export.export(run_id, format)
     shutil.copy(written, folder / f"adapter{written.suffix}")
-    source = Path(studio.status(run_id)["path"])
+    source = Path(studio.training.status(run_id)["path"])
     for name in COPIED:
         if (source / name).is_file():
             shutil.copy(source / name, folder / name)
     shutil.copytree(source / "samples", folder / "samples", dirs_exist_ok=True)
-    text = json.dumps(studio.settings(run_id), indent=1, ensure_ascii=False)
+    text = json.dumps(studio.library.settings(run_id), indent=1, ensure_ascii=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -79,11 +79,13 @@ def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bo
     )
     if trial:
         config = replace(config, steps=2, warmup_steps=0, class_images=2, sample_steps=2)
-    run_id = studio.start("dreambooth", config, photos, name=example.title)
-    state = studio.wait(run_id)
+    run_id = studio.training.start("dreambooth", config, photos, name=example.title)
+    state = studio.training.wait(run_id)
     if state != "done":
-        raise ValueError(f"The run of {example.title} ended {state}: {studio.status(run_id)['error']}")
-    return studio.store.get(run_id)
+        raise ValueError(
+            f"The run of {example.title} ended {state}: {studio.training.status(run_id)['error']}"
+        )
+    return studio.resources.store.get(run_id)
 
 
 def ship(example: Example, run: Run, folder: Path) -> None:

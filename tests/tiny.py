@@ -55,8 +55,8 @@ def shop_with(base: Base) -> ModelCache:
 
 def finish(studio: Studio, run_id: str) -> str:
     """Wait for a run and return its state, which must not be a failure."""
-    state = studio.wait(run_id, PATIENCE_S)
-    assert state != "failed", studio.status(run_id)["error"]
+    state = studio.training.wait(run_id, PATIENCE_S)
+    assert state != "failed", studio.training.status(run_id)["error"]
     return state
 
 

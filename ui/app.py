@@ -68,7 +68,7 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
 def _first_view(monitor: RunMonitor) -> RunView | None:
     """Return the shipped run that the pages open with, or None when no example is installed."""
     example = next(iter(monitor.examples.values()), None)
-    return fold(monitor.studio.status(example["run"])) if example else None
+    return fold(monitor.studio.training.status(example["run"])) if example else None
 
 
 def _facts(train: TrainHandlers) -> list[str]:

@@ -181,7 +181,7 @@ def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
 
 def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of every file, also inside zips; what cannot be opened goes to ``refusals``."""
-    for path in paths:
+    for path in map(Path, paths):
         try:
             if zipfile.is_zipfile(path):
                 yield from _members(path)

@@ -83,7 +83,7 @@ class TrainingQueue:
             held.close()
             raise
 
-    def queue(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
 
         ``seconds_left`` is the time until a run will be done, with what stands before it.

@@ -18,14 +18,18 @@ from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
 from pipelines.sampling.grid import Cell, Row, compare
 from pipelines.sampling.image_metadata import Layer, picture_facts, recall, save_png
 from pipelines.sampling.stack import asked_stack, common_base
-from pipelines.services.core import KNOWN_BASES, Core
+from pipelines.services.resources import KNOWN_BASES, Resources
 
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache
 
 
-class Pictures(Core):
+class GenerationService:
     """Pictures are drawn, compared, taken apart and recalled."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._drawing: set[Job] = set()  # pictures that are being drawn or wait to be
 
     def generate(
         self,
@@ -48,15 +52,15 @@ class Pictures(Core):
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture should show.")
         wanted = asked_stack(stack, run_id=run_id, strength=strength)
-        runs = [self.library.find(layer.run) for layer in wanted]
-        spec = common_base(runs) or base or self.base
+        runs = [self.resources.library.find(layer.run) for layer in wanted]
+        spec = common_base(runs) or base or self.resources.base
         asked = config
         if runs:
             words = {name: str(runs[0].config.get(name, "")) for name in ("identifier", "class_noun")}
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
-            shop = self._workshop(job)
+            shop = self.resources.model_cache(job)
             loaded = shop.base(spec)
             pairs = list(zip(runs, wanted, strict=True))
             adapters = [(self._adapter(run, layer.run, shop=shop), layer.applied) for run, layer in pairs]
@@ -70,14 +74,14 @@ class Pictures(Core):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
                 for index, image in enumerate(drawn.images):
                     told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
-                    path = self._outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
+                    path = self.resources.outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
                     save_png(image, path, told)
                     paths.append(path)
             return paths
 
-        at_work = (layer.run for layer in wanted if self.trainings.alive(layer.run))
+        at_work = (layer.run for layer in wanted if self.resources.queue.alive(layer.run))
         beside = next(at_work, wanted[0].run if wanted else None)
-        return self._soon("picture", work, among=self._pictures, beside=beside)
+        return self.resources.run_short("picture", work, among=self._drawing, beside=beside)
 
     def compare(
         self,
@@ -96,7 +100,7 @@ class Pictures(Core):
         table). Every picture waits for its own turn, so a run that trains meanwhile goes on between them.
         """
         rows = [self._compared(run) for run in runs]
-        spec = next((row.runs[0].base["spec"] for row in rows if row.runs), self.base)
+        spec = next((row.runs[0].base["spec"] for row in rows if row.runs), self.resources.base)
 
         def draw(cell: Cell) -> Path:
             stack = [
@@ -105,7 +109,7 @@ class Pictures(Core):
             ]
             return self.generate(cell.config, stack=stack, base=None if stack else spec)[0]
 
-        folder = self._outbox / secrets.token_hex(6)
+        folder = self.resources.outbox / secrets.token_hex(6)
         return compare(
             rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
         )
@@ -116,7 +120,7 @@ class Pictures(Core):
             if run is not None and not isinstance(run, str)
             else asked_stack(None, run_id=run)
         )
-        return Row(tuple(layers), tuple(self.library.find(layer.run) for layer in layers))
+        return Row(tuple(layers), tuple(self.resources.library.find(layer.run) for layer in layers))
 
     def contributions(
         self,
@@ -130,7 +134,7 @@ class Pictures(Core):
         Returns ``values`` (for In0 to Out3 the mean change of a pixel, 0 to 1), ``prompt``, ``seed`` and ``pictures``
         (copies as PNG files; "" is the whole adapter). Kept with the run, for its views; a shipped example keeps none.
         """
-        run = self.library.find(run_id)
+        run = self.resources.library.find(run_id)
         check_finished(run)
         single = replace(config, count=1)
 
@@ -146,8 +150,8 @@ class Pictures(Core):
 
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""
-        for job in list(self._pictures):
-            self.devices.cancel(job)
+        for job in list(self._drawing):
+            self.resources.devices.cancel(job)
 
     def recall(self, path: Path) -> dict[str, Any]:
         """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
@@ -157,7 +161,10 @@ class Pictures(Core):
         settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
         """
         return recall(
-            Path(path), find=self.library.find, rename=self.library.id_of, bases=(self.base, *KNOWN_BASES)
+            Path(path),
+            find=self.resources.library.find,
+            rename=self.resources.library.id_of,
+            bases=(self.resources.base, *KNOWN_BASES),
         )
 
     def _adapter(self, run: Run, run_id: str, *, shop: ModelCache) -> Any:

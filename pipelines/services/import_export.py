@@ -23,11 +23,14 @@ from pipelines.formats.nearest import LOW_RANK
 from pipelines.jobs.worker import Job
 from pipelines.models.hub import fetch_lora
 from pipelines.models.inspection import describe_base
-from pipelines.services.core import Core
+from pipelines.services.resources import Resources
 
 
-class Files(Core):
+class ImportExportService:
     """Adapters come in from other programs and leave for them."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
 
     def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
@@ -36,15 +39,15 @@ class Files(Core):
         shifts and learned words (textual inversion of diffusers, embeddings of A1111) come in the same way. Waits for its
         turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
         """
-        facts = describe_base(base or self.base)
+        facts = describe_base(base or self.resources.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
 
         def work(job: Job) -> str:
-            shop = self._workshop(job)
-            return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.store)
+            shop = self.resources.model_cache(job)
+            return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.resources.store)
 
-        return self._soon("import", work)
+        return self.resources.run_short("import", work)
 
     def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
         """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
@@ -60,7 +63,7 @@ class Files(Core):
 
         ``problem`` is "" or the sentence for why it cannot be used. Raises ValueError for what is no LoRA at all.
         """
-        return inspect_lora(Path(path), base=base or self.base)
+        return inspect_lora(Path(path), base=base or self.resources.base)
 
     def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
         """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
@@ -78,12 +81,12 @@ class Files(Core):
         Returns the file and for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is
         none; raises ValueError when it did not come back whole.
         """
-        run, written = self.library.find(run_id), self._write(run_id, format, rank=rank)
+        run, written = self.resources.library.find(run_id), self._write(run_id, format, rank=rank)
 
         def work(job: Job) -> str:
-            return verify(run, written, format=format, rank=rank, shop=self._workshop(job))
+            return verify(run, written, format=format, rank=rank, shop=self.resources.model_cache(job))
 
-        told = self._soon("export check", work)
+        told = self.resources.run_short("export check", work)
         return _as_file(written), told
 
     def merge_into_base(
@@ -94,32 +97,34 @@ class Files(Core):
         ``format``: "diffusers", a zipped folder for ``StableDiffusionPipeline.from_pretrained``, or "checkpoint", one
         .safetensors file (not of the embedded base). The base here stays as it was.
         """
-        run = self.library.find(run_id)
+        run = self.resources.library.find(run_id)
         checked = check_merge(run, format=format, strength=strength)
-        folder = self._outbox / secrets.token_hex(6)
+        folder = self.resources.outbox / secrets.token_hex(6)
         folder.mkdir()
 
         def work(job: Job) -> tuple[Path, str]:
-            return write_merged(run, format=format, strength=checked, folder=folder, shop=self._workshop(job))
+            return write_merged(
+                run, format=format, strength=checked, folder=folder, shop=self.resources.model_cache(job)
+            )
 
-        return self._soon("merge", work, beside=run_id)
+        return self.resources.run_short("merge", work, beside=run_id)
 
     def _write(self, run_id: str, format: str, *, rank: int) -> Path:
         check_format(format)
         if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
             raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
-        run = self.library.find(run_id)
+        run = self.resources.library.find(run_id)
         check_finished(run)
-        folder = self._outbox / secrets.token_hex(6)
+        folder = self.resources.outbox / secrets.token_hex(6)
         folder.mkdir()
         if format == "safetensors":
             return run.copy_out("adapter.safetensors", folder)
 
         def work(job: Job) -> Path:
-            shop = self._workshop(job)
+            shop = self.resources.model_cache(job)
             return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=shop)
 
-        return self._soon("export", work, beside=run_id)
+        return self.resources.run_short("export", work, beside=run_id)
 
 
 def _as_file(written: Path) -> Path:

@@ -50,6 +50,7 @@ class ScriptedStudio:
     """Every run ends at once; every picture is the one it was given for the prompt, or noise."""
 
     def __init__(self, folder: Path, events: list[dict]) -> None:
+        self.training = self.generation = self
         self.folder, self.events = folder, events
         self.configs: list[DreamBoothConfig] = []
         self.prompts: list[str] = []

@@ -221,26 +221,26 @@ def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
     picture.save(paths[0])
     studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
-        told = studio.tags(paths, kind="dog")
+        told = studio.inspection.tags(paths, kind="dog")
         assert list(told) == [path.name for path in paths]
         assert "beach" in told[paths[0].name]
         captions = {name: caption_of(tags) for name, tags in told.items()}
-        run_id = studio.start(
+        run_id = studio.training.start(
             "dreambooth",
             replace(TINY, use_captions=True),
             paths,
             captions=captions,
             repeats={paths[1].name: 4},
         )
-        settings = studio.settings(run_id)
+        settings = studio.library.settings(run_id)
         assert settings["repeats"] == {"01.png": 4}
         assert settings["captions"]["00.png"].startswith("{identifier} {class_noun}, ")
-        assert studio.read_settings(json.dumps(settings))["repeats"] == {"01.png": 4}
+        assert studio.library.read_settings(json.dumps(settings))["repeats"] == {"01.png": 4}
         with pytest.raises(ValueError, match="repeats must be a table"):
-            studio.read_settings(json.dumps(settings | {"repeats": [1]}))
+            studio.library.read_settings(json.dumps(settings | {"repeats": [1]}))
         assert finish(studio, run_id) == "done"
         with pytest.raises(ValueError, match="is repeated 0 times"):
-            studio.start("dreambooth", TINY, paths, repeats={paths[1].name: 0})
+            studio.training.start("dreambooth", TINY, paths, repeats={paths[1].name: 0})
     finally:
         studio.close()
 
@@ -269,14 +269,14 @@ def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_pa
         world.draw(world.sample_picture(np.random.default_rng(seed), choice)).save(path)
     studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
-        run_id = studio.start(
+        run_id = studio.training.start(
             "dreambooth",
             replace(TINY, use_captions=True, auto_captions=True, class_noun="dog"),
             paths,
             captions={paths[1].name: "a {identifier} {class_noun} asleep"},
         )
         assert finish(studio, run_id) == "done"
-        run = studio.library.find(run_id)
+        run = studio.resources.library.find(run_id)
         told = run.read_json("described.json")
         prompt, *tags = told["00.png"].split(", ")
         assert prompt == TINY.instance_prompt

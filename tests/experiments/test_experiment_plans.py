@@ -7,10 +7,10 @@ import pytest
 from pipelines.config import METHOD_CONFIGS, from_dict, method_config
 from pipelines.experiments import block_comparison as blocks
 from pipelines.experiments import method_comparison as methods
-from pipelines.experiments.manager import planned
 from pipelines.experiments.report import rivals
 from pipelines.experiments.scatter import laid_out
 from pipelines.experiments.settings import BlocksConfig, ExperimentConfig, MethodsConfig, filled
+from pipelines.services.experiments import planned
 
 WORDS = {"class_noun": "dog", "identifier": "zwx", "style_word": "qev"}
 

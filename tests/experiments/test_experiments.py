@@ -52,7 +52,7 @@ def studio(tmp_path: Path, base: Base) -> Iterator[Studio]:
 def finished(studio: Studio, experiment_id: str) -> dict[str, Any]:
     """Wait until nothing is at work any more: a run's end submits measurements, whose end is the experiment's."""
     for planned_run in studio.experiments.store.get(experiment_id).runs:
-        studio.wait(planned_run.run, PATIENCE_S)
+        studio.training.wait(planned_run.run, PATIENCE_S)
     while jobs := list(studio.experiments._measuring.values()):
         assert jobs[-1].wait(PATIENCE_S)
     return studio.experiments.status(experiment_id)
@@ -77,7 +77,7 @@ def test_methods_from_a_click_to_a_table(
         "block_lora": ("failed", "No loss today; come back tomorrow."),
     }  # fmt: skip
     lora = next(entry for entry in status["rows"] if entry["key"] == "dreambooth-lora")
-    run = studio.store.get(lora["runs"][0])
+    run = studio.resources.store.get(lora["runs"][0])
     assert [point["step"] for point in lora["points"]] == [1, 2]
     assert lora["facts"]["bytes"] == run.file("adapter.safetensors").stat().st_size
     assert lora["points"][0]["scores"].keys() == {"dino", "clip_i", "clip_t"}
@@ -96,9 +96,9 @@ def test_methods_from_a_click_to_a_table(
         assert sheet.height > 3 * 192
         assert chart.size == (880, 620)
     drawn = studio.experiments.store.get(made).folder_of("dreambooth-lora", LAST) / "0-1.png"
-    assert studio.recall(drawn)["sample"]["seed"] == 1
+    assert studio.generation.recall(drawn)["sample"]["seed"] == 1
 
-    later = Studio(studio.root, model_cache=shop_with(base))
+    later = Studio(studio.resources.root, model_cache=shop_with(base))
     try:
         assert later.experiments.status(made) == status
         monkeypatch.undo()
@@ -107,14 +107,16 @@ def test_methods_from_a_click_to_a_table(
         assert (mended["state"], mended["done"]) == ("done", 5)
         later.experiments.delete(made)
         assert later.experiments.list() == []
-        assert later.store.get(run.id).name == "Rex · DreamBooth, LoRA", "its runs stay in the Library"
+        assert later.resources.store.get(run.id).name == "Rex · DreamBooth, LoRA", (
+            "its runs stay in the Library"
+        )
     finally:
         later.close()
 
 
 def test_what_was_cut_off_goes_on(studio: Studio, base: Base, tmp_path: Path) -> None:
     config = MethodsConfig(methods=("textual_inversion",), snapshots=0, **QUICK)
-    studio.worker.submit("busy", lambda job: None)
+    studio.resources.worker.submit("busy", lambda job: None)
     made = studio.experiments.start(
         "methods", config, draw_photos(tmp_path / "photos"), class_noun="dog", identifier="zwx"
     )
@@ -125,17 +127,18 @@ def test_what_was_cut_off_goes_on(studio: Studio, base: Base, tmp_path: Path) ->
     studio.experiments.resume(made)
     status = finished(studio, made)
     assert (status["state"], status["done"], status["total"]) == ("done", 2, 2)
-    assert len(studio.list_runs()) == 1, "no run was started twice"
+    assert len(studio.library.list_runs()) == 1, "no run was started twice"
 
 
 def test_a_character_and_a_style(studio: Studio, tmp_path: Path) -> None:
     """Two finished runs stand in for five of the six, so that only the style in the upper blocks is trained."""
     photos, pictures = draw_photos(tmp_path / "photos"), draw_photos(tmp_path / "style")
     character, style = (
-        studio.start("dreambooth", TINY, paths, name=paths[0].parent.name) for paths in (photos, pictures)
+        studio.training.start("dreambooth", TINY, paths, name=paths[0].parent.name)
+        for paths in (photos, pictures)
     )
     for run_id in (character, style):
-        assert studio.wait(run_id, PATIENCE_S) == "done"
+        assert studio.training.wait(run_id, PATIENCE_S) == "done"
     config = BlocksConfig(
         seeds=1, rank=2, conv_rank=1, **(QUICK | {"prompts": ("a {subject}{style}",), "steps": 1})
     )
@@ -149,15 +152,15 @@ def test_a_character_and_a_style(studio: Studio, tmp_path: Path) -> None:
     assert [entry["message"] for entry in status["rows"] if entry["state"] != "done"] == []
     assert [len(table["rows"]) for table in status["tables"]] == [6, 4, 6]
     experiment = studio.experiments.store.get(made)
-    styled = studio.store.get(experiment.run_of("style-upper").run)
+    styled = studio.resources.store.get(experiment.run_of("style-upper").run)
     assert styled.read_json("captions.json")["00.png"] == "a red ball, {identifier} {class_noun}"
     assert (styled.config["use_captions"], styled.config["part"]) == (True, "upper")
     found = experiment.scores("all-chosen-upper") or {}
     assert {"identity_raw", "style_raw", "clip_t"} <= found["scores"].keys()
-    first, second = studio.recall(experiment.path / found["pictures"][0][0])["stack"]
+    first, second = studio.generation.recall(experiment.path / found["pictures"][0][0])["stack"]
     assert (first["name"], second["name"], second["blocks"].count("1")) == ("photos", "style", 8)
     assert found["facts"]["style_seconds"] > 0
-    assert len(studio.list_runs()) == 3
+    assert len(studio.library.list_runs()) == 3
 
 
 def test_what_cannot_be_started_is_refused_whole(studio: Studio, tmp_path: Path) -> None:
@@ -176,8 +179,8 @@ def test_what_cannot_be_started_is_refused_whole(studio: Studio, tmp_path: Path)
     refused("needs a rare word", identifier="")
     with pytest.raises(ValueError, match="There is no experiment 'x'"):
         studio.experiments.status("x")
-    assert studio.list_runs() == []
-    assert ExperimentStore(studio.root).list() == []
+    assert studio.library.list_runs() == []
+    assert ExperimentStore(studio.resources.root).list() == []
     told = studio.experiments.cost("methods", MethodsConfig(seeds=2))
     assert told["runs"] == len(methods.CANDIDATES)
     assert told["pictures"] == (1 + 4 * len(methods.CANDIDATES)) * 4 * 2

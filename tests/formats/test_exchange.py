@@ -45,7 +45,7 @@ def lora(base: Base) -> LoRA:
 def shelve(studio: Studio, adapter: Any, *, base: Base) -> str:
     """A finished run that holds an adapter."""
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
-    with studio.store.draft("dreambooth", dict(WORDS), about, name="Rex") as run:
+    with studio.resources.store.draft("dreambooth", dict(WORDS), about, name="Rex") as run:
         facts = {"base": {"name": base.name}, "config": WORDS}
         save_adapter(run.file("adapter.safetensors"), adapter, extra=facts)
         run.append("state", state="done", message="")
@@ -124,20 +124,21 @@ def test_what_is_written_comes_back_through_the_readers_of_others(
     run_id = shelve(studio, lora, base=base)
     keys = 2 * len(lora.scales())
     for format in ("safetensors", "diffusers", "peft"):
-        assert studio.verified_export(run_id, format)[1] == f"{keys}/{keys} keys, largest difference 0", (
-            format
-        )
-    told = studio.verified_export(run_id, "kohya")[1]
+        assert (
+            studio.import_export.verified_export(run_id, format)[1]
+            == f"{keys}/{keys} keys, largest difference 0"
+        ), format
+    told = studio.import_export.verified_export(run_id, "kohya")[1]
     assert told.startswith(f"{keys}/{keys} keys, largest difference ")
     assert told.endswith("(the file is float16)")
     with pytest.raises(ValueError, match="no export format 'docx'"):
-        studio.verified_export(run_id, "docx")[1]
+        studio.import_export.verified_export(run_id, "docx")[1]
 
 
 def test_a_file_that_lost_or_changed_something_is_told(
     studio: Studio, base: Base, lora: LoRA, tmp_path: Path
 ) -> None:
-    run = studio.store.get(shelve(studio, lora, base=base))
+    run = studio.resources.store.get(shelve(studio, lora, base=base))
     written = formats.write_diffusers(
         tmp_path / "x.safetensors", formats.read_lora(run.file("adapter.safetensors"))
     )
@@ -165,18 +166,18 @@ def test_full_weights_leave_as_they_are_or_as_the_nearest_lora(studio: Studio, b
             first, second = (torch.randn(size, 3, generator=generator) for size in master.flatten(1).shape)
             master.add_((0.01 * first @ second.T).view(master.shape))
     run_id = shelve(studio, full, base=base)
-    assert studio.verified_export(run_id)[1].endswith("keys, largest difference 0")
+    assert studio.import_export.verified_export(run_id)[1].endswith("keys, largest difference 0")
     for format in ("diffusers", "peft", "kohya"):
-        told = studio.verified_export(run_id, format, rank=3)[1]
+        told = studio.import_export.verified_export(run_id, format, rank=3)[1]
         assert "a LoRA of rank 3, off by 0.0% of the matrices' change" in told
         assert "is in parts that no LoRA holds" in told, "norms, biases and the word table"
-    worse = studio.verified_export(run_id, "diffusers", rank=2)[1]
+    worse = studio.import_export.verified_export(run_id, "diffusers", rank=2)[1]
     share = float(re.search(r"off by ([\d.]+)%", worse)[1])  # type: ignore[index]
     assert 20 < share < 60, "about a third of the squares"
-    header = inspect_lora(studio.export(run_id, "kohya", rank=2), base="embedded")
+    header = inspect_lora(studio.import_export.export(run_id, "kohya", rank=2), base="embedded")
     assert "It stands for fully trained weights" in header["metadata"]["modelspec.description"]
     with pytest.raises(ValueError, match="holds no spectral shifts"):
-        studio.verified_export(run_id, "svdiff")[1]
+        studio.import_export.verified_export(run_id, "svdiff")[1]
 
 
 # The Hub
@@ -229,20 +230,20 @@ def test_a_lora_of_the_hub_becomes_a_run(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(ValueError, match="Downloads are off"):
-        studio.load_from_hub("someone/rex")
+        studio.import_export.load_from_hub("someone/rex")
     assert asked == []
     monkeypatch.setenv("ATELIER_HUB", "1")
-    run_id = studio.load_from_hub("someone/rex@v1")
+    run_id = studio.import_export.load_from_hub("someone/rex@v1")
     assert asked == [("someone/rex", "v1")]
-    (card,) = studio.list_runs()
+    (card,) = studio.library.list_runs()
     assert (card["id"], card["name"], card["state"]) == (run_id, "someone/rex", "done")
 
 
 def test_without_a_network_the_hub_is_a_sentence(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATELIER_HUB", "1")
     with pytest.raises(ValueError, match="could not be fetched from the Hugging Face Hub"):
-        studio.load_from_hub("someone/rex")
+        studio.import_export.load_from_hub("someone/rex")
     for name in ("rex", "../../etc", "a/b/c", "https://x/y", "a/b;rm", "a/--b", "a/b@v 1", "a/b.git"):
         with pytest.raises(ValueError, match="is no name of a Hub repository"):
-            studio.load_from_hub(name)
-    assert json.dumps(studio.list_runs()) == "[]"
+            studio.import_export.load_from_hub(name)
+    assert json.dumps(studio.library.list_runs()) == "[]"

@@ -80,13 +80,13 @@ class Shelf:
             adapter = moved(make, base)
             with injected(adapter, base):
                 self.live[name] = answer(base.unet, base.text_encoder, base)
-            with studio.store.draft(name.partition("-")[0], config, about, name=name) as run:
+            with studio.resources.store.draft(name.partition("-")[0], config, about, name=name) as run:
                 save_adapter(run.file("adapter.safetensors"), adapter, extra={"config": config})
                 run.append("state", state="done", message="")
             self.runs[name] = run.id
 
     def export(self, name: str, format: str) -> Path:
-        return self.studio.export(self.runs[name], format, rank=WHOLE)
+        return self.studio.import_export.export(self.runs[name], format, rank=WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_svdiff_pytorch_rebuilds_the_run_from_its_files(shelf: Shelf, name: str,
 
 @pytest.mark.parametrize("name", [name for name in MADE if name != "svdiff"])
 def test_every_run_becomes_a_base_that_diffusers_opens(shelf: Shelf, name: str, tmp_path: Path) -> None:
-    packed, told = shelf.studio.merge_into_base(shelf.runs[name])
+    packed, told = shelf.studio.import_export.merge_into_base(shelf.runs[name])
     assert told.endswith("tensors, largest difference 0")
     shutil.unpack_archive(packed, tmp_path / "bases")
     (folder,) = (tmp_path / "bases").iterdir()

@@ -83,39 +83,41 @@ WRITERS = [ours, diffusers, kohya, peft_folder, peft_zip]
 def test_a_file_becomes_a_run_like_any_other(
     studio: Studio, base: Base, lora: LoRA, tmp_path: Path, write: Callable[[Path, LoRA], Path]
 ) -> None:
-    run_id = studio.import_lora(write(tmp_path / "rex.safetensors", lora))
-    (listed,) = studio.list_runs()
+    run_id = studio.import_export.import_lora(write(tmp_path / "rex.safetensors", lora))
+    (listed,) = studio.library.list_runs()
     assert (listed["id"], listed["state"], listed["method"]) == (run_id, "done", "import")
     assert listed["name"] == ("Rex" if write is kohya else "rex")
-    status = studio.status(run_id)
+    status = studio.training.status(run_id)
     assert (status["step"], status["total"], status["error"]) == (0, 0, "")
-    adapter = studio._workshop().adapter(studio.store.get(run_id).file("adapter.safetensors"), base)
+    adapter = studio.resources.model_cache().adapter(
+        studio.resources.store.get(run_id).file("adapter.safetensors"), base
+    )
     expected = dict(lora.changes(base))
     found = dict(adapter.changes(base))
     assert expected.keys() == found.keys()
     for name, change in expected.items():
         assert_close(found[name], change)
-    assert studio.views(run_id)
-    before, after = studio.generate(PICTURE, run_id=run_id, before_after=True)
+    assert studio.inspection.views(run_id)
+    before, after = studio.generation.generate(PICTURE, run_id=run_id, before_after=True)
     with Image.open(before) as one, Image.open(after) as two:
         assert one.tobytes() != two.tobytes()
         assert json.loads(two.info["atelier"])["prompt"] == "a photo of a zwx dog"
-    assert studio.export(run_id, "kohya").is_file()
+    assert studio.import_export.export(run_id, "kohya").is_file()
     with pytest.raises(ValueError, match="no checkpoint"):
-        studio.train_more(run_id, 5)
+        studio.training.train_more(run_id, 5)
     with pytest.raises(ValueError, match="finished"):
-        studio.resume(run_id)
-    studio.discard(run_id)
-    assert studio.list_runs() == []
+        studio.training.resume(run_id)
+    studio.training.discard(run_id)
+    assert studio.library.list_runs() == []
 
 
 def test_a_name_of_ones_own_and_no_trigger_words(studio: Studio, lora: LoRA, tmp_path: Path) -> None:
     path = formats.write_kohya(tmp_path / "x.safetensors", lora)
-    run_id = studio.import_lora(path, name="  My\x00 friend's dog ")
-    run = studio.store.get(run_id)
+    run_id = studio.import_export.import_lora(path, name="  My\x00 friend's dog ")
+    run = studio.resources.store.get(run_id)
     assert run.name == "My friend's dog"
     assert run.config == {"identifier": "", "class_noun": "", "source": "kohya", "file": "x.safetensors"}
-    assert studio.generate(replace(PICTURE, prompt="a dog"), run_id=run_id)
+    assert studio.generation.generate(replace(PICTURE, prompt="a dog"), run_id=run_id)
 
 
 def odd(make: Callable[[Path, LoRA], Path | None], sentence: str) -> object:
@@ -234,8 +236,8 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(
 ) -> None:
     path = make(tmp_path, lora)
     with pytest.raises(ValueError, match=sentence):
-        studio.import_lora(path)
-    assert not list(studio.root.glob("runs/*"))
+        studio.import_export.import_lora(path)
+    assert not list(studio.resources.root.glob("runs/*"))
 
 
 def test_a_lora_is_loaded_while_another_is_learned(studio: Studio, lora: LoRA, tmp_path: Path) -> None:
@@ -246,15 +248,15 @@ def test_a_lora_is_loaded_while_another_is_learned(studio: Studio, lora: LoRA, t
     )
     runs = []
     for disturbed in (False, True):
-        run_id = studio.start("dreambooth", config, [photo])
-        while disturbed and studio.status(run_id)["step"] < 2:
-            assert studio.status(run_id)["state"] in ("queued", "running")
+        run_id = studio.training.start("dreambooth", config, [photo])
+        while disturbed and studio.training.status(run_id)["step"] < 2:
+            assert studio.training.status(run_id)["state"] in ("queued", "running")
         if disturbed:
-            imported = studio.import_lora(ours(tmp_path / "x.safetensors", lora))
-            assert studio.status(run_id)["state"] == "running"
-            assert studio.store.get(imported).state == "done"
-        assert studio.wait(run_id, PATIENCE_S) == "done"
-        runs.append(load_file(studio.store.get(run_id).file("adapter.safetensors")))
+            imported = studio.import_export.import_lora(ours(tmp_path / "x.safetensors", lora))
+            assert studio.training.status(run_id)["state"] == "running"
+            assert studio.resources.store.get(imported).state == "done"
+        assert studio.training.wait(run_id, PATIENCE_S) == "done"
+        runs.append(load_file(studio.resources.store.get(run_id).file("adapter.safetensors")))
     assert all(runs[0][name].equal(runs[1][name]) for name in runs[0])
 
 
@@ -262,8 +264,8 @@ def test_a_lora_is_loaded_while_another_is_learned(studio: Studio, lora: LoRA, t
 def test_an_exported_file_says_what_it_is(
     studio: Studio, base: Base, lora: LoRA, tmp_path: Path, format: str
 ) -> None:
-    run_id = studio.import_lora(ours(tmp_path / "rex.safetensors", lora), name="Rex")
-    path = studio.export(run_id, format)
+    run_id = studio.import_export.import_lora(ours(tmp_path / "rex.safetensors", lora), name="Rex")
+    path = studio.import_export.export(run_id, format)
     if format == "peft":
         shutil.unpack_archive(path, tmp_path / "unpacked")
         path = tmp_path / "unpacked" / "unet" / "adapter_model.safetensors"
@@ -276,6 +278,6 @@ def test_an_exported_file_says_what_it_is(
     assert told["ss_sd_model_name"] == base.name
     assert "embedded base only" in told["modelspec.description"]
     assert "stable-diffusion" not in told["modelspec.architecture"]
-    again = studio.import_lora(studio.export(run_id, format))
-    assert studio.store.get(again).name == "Rex"
-    assert studio.store.get(again).config["identifier"] == "zwx dog"
+    again = studio.import_export.import_lora(studio.import_export.export(run_id, format))
+    assert studio.resources.store.get(again).name == "Rex"
+    assert studio.resources.store.get(again).config["identifier"] == "zwx dog"

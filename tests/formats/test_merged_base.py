@@ -31,7 +31,7 @@ def shelved(studio: Studio, adapter: LoRA, base: Base) -> str:
     """A finished run that holds an adapter."""
     about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
     config = {"identifier": "zwx", "class_noun": "dog"}
-    with studio.store.draft("dreambooth", config, about, name="Rex") as run:
+    with studio.resources.store.draft("dreambooth", config, about, name="Rex") as run:
         save_adapter(run.file("adapter.safetensors"), adapter, extra={"config": config})
         run.append("state", state="done", message="")
     return run.id
@@ -50,7 +50,7 @@ def test_the_folder_opens_in_diffusers_and_draws_the_live_runs_picture(
     adapter = visible_lora(base)
     run_id = shelved(studio, adapter, base)
     before = {name: value.clone() for name, value in base.unet.state_dict().items()}
-    packed, told = studio.merge_into_base(run_id)
+    packed, told = studio.import_export.merge_into_base(run_id)
     count = sum(len(part.state_dict()) for part in (base.unet, base.vae, base.text_encoder))
     assert told == f"{count}/{count} tensors, largest difference 0"
     assert all(value.equal(before[name]) for name, value in base.unet.state_dict().items())
@@ -75,13 +75,13 @@ def test_the_folder_opens_in_diffusers_and_draws_the_live_runs_picture(
 
 def test_a_weaker_merge_is_the_weaker_picture_to_the_bit(studio: Studio, base: Base, tmp_path: Path) -> None:
     run_id = shelved(studio, visible_lora(base), base)
-    with zipfile.ZipFile(studio.merge_into_base(run_id, strength=0.5)[0]) as archive:
+    with zipfile.ZipFile(studio.import_export.merge_into_base(run_id, strength=0.5)[0]) as archive:
         archive.extractall(tmp_path)
         folder = tmp_path / Path(archive.namelist()[0]).parts[0]
-    (drawn,) = studio.generate(PICTURE, run_id=run_id, strength=0.5)
+    (drawn,) = studio.generation.generate(PICTURE, run_id=run_id, strength=0.5)
     again = load_base(str(folder), device="cpu")
     assert sample(again, [], PICTURE).images[0].tobytes() == pixels(drawn)
-    (untouched,) = studio.generate(replace(PICTURE, prompt="a photo of a zwx dog"))
+    (untouched,) = studio.generation.generate(replace(PICTURE, prompt="a photo of a zwx dog"))
     assert pixels(untouched) != pixels(drawn)
 
 
@@ -97,7 +97,7 @@ def test_one_checkpoint_of_a_stable_diffusion_1(tmp_path: Path, monkeypatch: pyt
     shop = ModelCache("cpu")
     shop._bases[narrow.spec] = narrow
     studio = Studio(tmp_path / "data", devices=["cpu"], model_cache=shop)
-    path, told = studio.merge_into_base(shelved(studio, adapter, narrow), "checkpoint")
+    path, told = studio.import_export.merge_into_base(shelved(studio, adapter, narrow), "checkpoint")
     assert path.name == "Rex-merged.safetensors"
     assert told.endswith("largest difference 0"), "read back through diffusers' own converters"
     written = load_file(path)

@@ -40,11 +40,11 @@ def studio(old: Path, tmp_path: Path, base: Base) -> Iterator[Studio]:
 
 
 def run_of(studio: Studio, method: str) -> str:
-    return next(card["id"] for card in studio.list_runs() if card["method"] == method)
+    return next(card["id"] for card in studio.library.list_runs() if card["method"] == method)
 
 
 def test_every_run_is_listed_shown_and_drawn_with(studio: Studio) -> None:
-    cards = {card["method"]: card for card in studio.list_runs()}
+    cards = {card["method"]: card for card in studio.library.list_runs()}
     assert {method: (card["state"], card["kind"], card["name"]) for method, card in cards.items()} == {
         "dreambooth": ("done", "lora", "Old dreambooth"),
         "block_lora": ("done", "lora", "Old block_lora"),
@@ -53,29 +53,32 @@ def test_every_run_is_listed_shown_and_drawn_with(studio: Studio) -> None:
     }
     asked = SampleConfig(prompt="a photo of a {identifier} {class_noun}", steps=1)
     for card in cards.values():
-        status = studio.status(card["id"])
+        status = studio.training.status(card["id"])
         assert (status["state"], status["step"], status["total"]) == ("done", 2, 2)
-        assert bool(studio.views(card["id"])) == (card["kind"] != "words")
-        assert studio.generate(asked, run_id=card["id"])[0].is_file()
+        assert bool(studio.inspection.views(card["id"])) == (card["kind"] != "words")
+        assert studio.generation.generate(asked, run_id=card["id"])[0].is_file()
 
 
 def test_a_picture_is_recalled_and_drawn_again(studio: Studio, old: Path) -> None:
-    recalled = studio.recall(old / "picture.png")
+    recalled = studio.generation.recall(old / "picture.png")
     assert [layer["run"] for layer in recalled["stack"]] == [run_of(studio, "block_lora")]
     stack = [{"run": layer["run"], "strength": layer["strength"]} for layer in recalled["stack"]]
-    again = studio.generate(from_dict(SampleConfig, recalled["sample"]), stack=stack)[0]
+    again = studio.generation.generate(from_dict(SampleConfig, recalled["sample"]), stack=stack)[0]
     with Image.open(again) as one, Image.open(old / "picture.png") as two:
         apart = np.abs(np.asarray(one, dtype=int) - np.asarray(two, dtype=int))
     assert apart.max() <= 2, "another processor may round otherwise"
-    assert studio.recall(next((old / "runs").glob("*/samples/000002-0.png")))["stack"] == recalled["stack"]
+    assert (
+        studio.generation.recall(next((old / "runs").glob("*/samples/000002-0.png")))["stack"]
+        == recalled["stack"]
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_settings_are_read(old: Path, studio: Studio, method: str) -> None:
-    told = studio.read_settings((old / f"{method}-settings.json").read_text(encoding="utf-8"))
+    told = studio.library.read_settings((old / f"{method}-settings.json").read_text(encoding="utf-8"))
     assert told["method"] == method
     assert from_dict(METHOD_CONFIGS[method], told["config"]).steps == 2
-    again = studio.settings(run_of(studio, method))
+    again = studio.library.settings(run_of(studio, method))
     written = json.loads((old / f"{method}-settings.json").read_text(encoding="utf-8"))
     assert written["config"].items() <= again["config"].items()
 
@@ -93,9 +96,11 @@ def test_settings_are_read(old: Path, studio: Studio, method: str) -> None:
 )
 def test_every_exported_file_is_read(studio: Studio, old: Path, base: Base, name: str) -> None:
     method = name.partition("-")[0]
-    original = studio.store.get(run_of(studio, method)).file("adapter.safetensors")
-    assert studio.inspect_lora(old / name)["problem"] == ""
-    imported = studio.store.get(studio.import_lora(old / name)).file("adapter.safetensors")
+    original = studio.resources.store.get(run_of(studio, method)).file("adapter.safetensors")
+    assert studio.import_export.inspect_lora(old / name)["problem"] == ""
+    imported = studio.resources.store.get(studio.import_export.import_lora(old / name)).file(
+        "adapter.safetensors"
+    )
     expected, found = (load_adapter(path, base) for path in (original, imported))
     if method == "textual_inversion":
         assert isinstance(expected, Words)
@@ -109,6 +114,6 @@ def test_every_exported_file_is_read(studio: Studio, old: Path, base: Base, name
 
 def test_an_old_run_is_trained_further(studio: Studio) -> None:
     run_id = run_of(studio, "textual_inversion")
-    studio.train_more(run_id, 1)
+    studio.training.train_more(run_id, 1)
     assert finish(studio, run_id) == "done"
-    assert studio.status(run_id)["step"] == 3
+    assert studio.training.status(run_id)["step"] == 3

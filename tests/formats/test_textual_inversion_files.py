@@ -38,8 +38,8 @@ def studio(base: Base, tmp_path: Path) -> Iterator[Studio]:
 
 def embeddings_of(studio: Studio, run_id: str, base: Base, prompt: str) -> torch.Tensor:
     """(1, T, C): the prompt as the base reads it while the word is live."""
-    path = studio.store.get(run_id).file("adapter.safetensors")
-    with injected(studio._workshop().adapter(path, base), base):
+    path = studio.resources.store.get(run_id).file("adapter.safetensors")
+    with injected(studio.resources.model_cache().adapter(path, base), base):
         return base.encode_prompts([prompt])
 
 
@@ -48,11 +48,11 @@ def test_a_word_of_diffusers_means_here_what_it_means_there(
     studio: Studio, base: Base, tmp_path: Path, count: int
 ) -> None:
     file = written(tmp_path / "learned_embeds.safetensors", {"<cat-toy>": vectors(count).squeeze(0)})
-    told = studio.inspect_lora(file)
+    told = studio.import_export.inspect_lora(file)
     assert (told["format"], told["trigger"], told["problem"]) == ("diffusers embedding", "<cat-toy>", "")
     assert told["parameters"] == count * WIDTH
-    run_id = studio.import_lora(file, name="Toy")
-    words = studio.store.get(run_id).config["identifier"]
+    run_id = studio.import_export.import_lora(file, name="Toy")
+    words = studio.resources.store.get(run_id).config["identifier"]
     assert len(words.split()) == count
     here = embeddings_of(studio, run_id, base, f"a photo of a {words} on the beach")
     pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
@@ -67,33 +67,33 @@ def test_a_word_of_diffusers_means_here_what_it_means_there(
 
 def test_a_word_of_a1111_goes_out_again_under_its_name(studio: Studio, base: Base, tmp_path: Path) -> None:
     file = written(tmp_path / "moody.safetensors", {"emb_params": vectors(2).half()}, name="moody")
-    told = studio.inspect_lora(file)
+    told = studio.import_export.inspect_lora(file)
     assert (told["format"], told["trigger"]) == ("A1111 embedding", "moody")
-    run_id = studio.import_lora(file)
-    run = studio.store.get(run_id)
+    run_id = studio.import_export.import_lora(file)
+    run = studio.resources.store.get(run_id)
     assert (run.name, run.config["source"]) == ("moody", "words")
     for format, key in (
         ("kohya", "emb_params"),
         ("diffusers", f"<{'-'.join(run.config['identifier'].split())}>"),
     ):
-        out = load_file(studio.export(run_id, format))
+        out = load_file(studio.import_export.export(run_id, format))
         assert_close(out[key], vectors(2).half().float())
-        assert studio.verified_export(run_id, format)[1].startswith("1/1 keys")
-    other = studio.import_lora(written(tmp_path / "<glum>.safetensors", {"<glum>": vectors(1)}))
-    again = studio.store.get(other).config
+        assert studio.import_export.verified_export(run_id, format)[1].startswith("1/1 keys")
+    other = studio.import_export.import_lora(written(tmp_path / "<glum>.safetensors", {"<glum>": vectors(1)}))
+    again = studio.resources.store.get(other).config
     assert not set(again["identifier"].split()) & set(run.config["identifier"].split()), "one word, one run"
-    assert "<glum>" in load_file(studio.export(other, "diffusers"))
+    assert "<glum>" in load_file(studio.import_export.export(other, "diffusers"))
 
 
 def test_a_word_that_left_here_comes_back_as_the_same_word(
     studio: Studio, base: Base, tmp_path: Path
 ) -> None:
-    first = studio.import_lora(written(tmp_path / "x.safetensors", {"<x>": vectors(1)}))
-    word = studio.store.get(first).config["identifier"]
+    first = studio.import_export.import_lora(written(tmp_path / "x.safetensors", {"<x>": vectors(1)}))
+    word = studio.resources.store.get(first).config["identifier"]
     named = written(tmp_path / "y.safetensors", {f"<{word}>": vectors(1)})
-    second = studio.import_lora(named)
-    assert studio.store.get(second).config["identifier"] == word
-    third = studio.import_lora(studio.export(first))
+    second = studio.import_export.import_lora(named)
+    assert studio.resources.store.get(second).config["identifier"] == word
+    third = studio.import_export.import_lora(studio.import_export.export(first))
     prompt = f"a photo of a {word}"
     meant = embeddings_of(studio, first, base, prompt)
     assert not meant.equal(base.encode_prompts([prompt]))

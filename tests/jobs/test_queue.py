@@ -43,7 +43,7 @@ def studio(tmp_path: Path, base: Base) -> Iterator[Studio]:
 def busy(studio: Studio) -> Iterator[None]:
     """Keep the first device from beginning anything inside the block."""
     release = threading.Event()
-    studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
     try:
         yield
     finally:
@@ -58,33 +58,33 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def places(studio: Studio) -> list[tuple[str, int]]:
-    return [(row["name"], row["position"]) for row in studio.queue()]
+    return [(row["name"], row["position"]) for row in studio.training.queue()]
 
 
 def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_paths: list[Path]) -> None:
     with busy(studio):
-        runs = {name: studio.start("dreambooth", TINY, photo_paths, name=name) for name in "abc"}
+        runs = {name: studio.training.start("dreambooth", TINY, photo_paths, name=name) for name in "abc"}
         assert places(studio) == [("a", 1), ("b", 2), ("c", 3)]
-        left = [row["seconds_left"] for row in studio.queue()]
+        left = [row["seconds_left"] for row in studio.training.queue()]
         assert 0 < left[0] < left[1] < left[2]
-        studio.move(runs["c"], 1)
-        studio.move(runs["a"], 99)
+        studio.training.move(runs["c"], 1)
+        studio.training.move(runs["a"], 99)
         assert places(studio) == [("c", 1), ("b", 2), ("a", 3)]
-        assert [studio.status(runs[name])["queue_position"] for name in "cba"] == [1, 2, 3]
-        assert {row["state"] for row in studio.queue()} == {"queued"}
-        studio.stop(runs["b"], when="checkpoint")
+        assert [studio.training.status(runs[name])["queue_position"] for name in "cba"] == [1, 2, 3]
+        assert {row["state"] for row in studio.training.queue()} == {"queued"}
+        studio.training.stop(runs["b"], when="checkpoint")
         assert places(studio) == [("c", 1), ("a", 2)]
         with pytest.raises(ValueError, match="waits for its turn"):
-            studio.save_now(runs["a"])
+            studio.training.save_now(runs["a"])
     finish(studio, runs["a"])
-    assert studio.queue() == []
+    assert studio.training.queue() == []
     begun = {
-        name: next(e["t"] for e in studio.status(run_id)["events"] if e.get("state") == "running")
+        name: next(e["t"] for e in studio.training.status(run_id)["events"] if e.get("state") == "running")
         for name, run_id in runs.items()
         if name != "b"
     }
     assert begun["c"] < begun["a"]
-    assert studio.status(runs["b"])["state"] == "stopped"
+    assert studio.training.status(runs["b"])["state"] == "stopped"
     for place, sentence in (
         (0, "1 is the next run"),
         (1.5, "whole number"),
@@ -92,47 +92,49 @@ def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_
         (1, "does not wait"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            studio.move(runs["a"], place)  # type: ignore[arg-type]  # what a client may send
+            studio.training.move(runs["a"], place)  # type: ignore[arg-type]  # what a client may send
 
 
 def test_save_now_writes_what_another_program_can_use_and_disturbs_nothing(
     studio: Studio, photo_paths: list[Path]
 ) -> None:
     config = replace(TINY, steps=24, sample_every=24, learning_rate=1e-4)
-    alone = studio.start("dreambooth", config, photo_paths)
+    alone = studio.training.start("dreambooth", config, photo_paths)
     finish(studio, alone)
-    run_id = studio.start("dreambooth", config, photo_paths)
-    until(lambda: studio.status(run_id)["step"] >= 2)
-    assert [row["position"] for row in studio.queue()] == [0]
-    assert studio.queue()[0]["device"] == studio.devices.all[0].name
-    step = studio.save_now(run_id)
-    run = studio.store.get(run_id)
+    run_id = studio.training.start("dreambooth", config, photo_paths)
+    until(lambda: studio.training.status(run_id)["step"] >= 2)
+    assert [row["position"] for row in studio.training.queue()] == [0]
+    assert studio.training.queue()[0]["device"] == studio.resources.devices.all[0].name
+    step = studio.training.save_now(run_id)
+    run = studio.resources.store.get(run_id)
     assert 2 <= step < 24
-    assert step in [e["step"] for e in studio.status(run_id)["events"] if e["kind"] == "checkpoint"]
+    assert step in [e["step"] for e in studio.training.status(run_id)["events"] if e["kind"] == "checkpoint"]
     assert run.file("checkpoint.safetensors").is_file()
     assert f"step    {step}" in run.file("card.md").read_text()
-    assert studio.export(run_id, "kohya").is_file()
+    assert studio.import_export.export(run_id, "kohya").is_file()
     finish(studio, run_id)
-    assert same_tensors(run.file("adapter.safetensors"), studio.store.get(alone).file("adapter.safetensors"))
+    assert same_tensors(
+        run.file("adapter.safetensors"), studio.resources.store.get(alone).file("adapter.safetensors")
+    )
     with pytest.raises(ValueError, match="not at work"):
-        studio.save_now(run_id)
+        studio.training.save_now(run_id)
 
 
 def test_stop_at_the_checkpoint_ends_with_the_next_one(
     studio: Studio, photo_paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conduct, "CHECKPOINT_S", 3.0)
-    run_id = studio.start("dreambooth", ENDLESS, photo_paths)
-    until(lambda: studio.status(run_id)["step"] >= 1)
+    run_id = studio.training.start("dreambooth", ENDLESS, photo_paths)
+    until(lambda: studio.training.status(run_id)["step"] >= 1)
     with pytest.raises(ValueError, match="not 'soon'"):
-        studio.stop(run_id, when="soon")
-    studio.stop(run_id, when="checkpoint")
-    assert studio.status(run_id)["state"] in ("stopping", "stopped")
+        studio.training.stop(run_id, when="soon")
+    studio.training.stop(run_id, when="checkpoint")
+    assert studio.training.status(run_id)["state"] in ("stopping", "stopped")
     assert finish(studio, run_id) == "stopped"
-    told = studio.status(run_id)
+    told = studio.training.status(run_id)
     checkpoints = [event["step"] for event in told["events"] if event["kind"] == "checkpoint"]
     assert checkpoints[-1] == told["step"] < ENDLESS.steps
-    assert studio.store.get(run_id).file("adapter.safetensors").is_file()
+    assert studio.resources.store.get(run_id).file("adapter.safetensors").is_file()
 
 
 KILLED = """
@@ -140,10 +142,10 @@ import json, os, signal, sys, threading
 from pathlib import Path
 from pipelines.studio import Studio
 studio = Studio(Path(sys.argv[1]))
-studio.worker.submit("before", lambda job: threading.Event().wait())
+studio.resources.worker.submit("before", lambda job: threading.Event().wait())
 for name in "ab":
-    studio.start("dreambooth", json.loads(sys.argv[2]), [Path(path) for path in sys.argv[3:]], name=name)
-assert [row["position"] for row in studio.queue()] == [1, 2]
+    studio.training.start("dreambooth", json.loads(sys.argv[2]), [Path(path) for path in sys.argv[3:]], name=name)
+assert [row["position"] for row in studio.training.queue()] == [1, 2]
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -156,19 +158,19 @@ def test_runs_that_waited_when_the_program_was_killed_are_interrupted_and_resume
         sys.executable,
         "-c",
         KILLED,
-        str(studio.root),
+        str(studio.resources.root),
         json.dumps(to_dict(TINY)),
         *map(str, photo_paths),
     ]
     killed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    cards = {card["name"]: card for card in studio.list_runs()}
+    cards = {card["name"]: card for card in studio.library.list_runs()}
     assert {name: card["state"] for name, card in cards.items()} == {"a": "interrupted", "b": "interrupted"}
-    assert studio.queue() == []
-    studio.resume(cards["b"]["id"])
+    assert studio.training.queue() == []
+    studio.training.resume(cards["b"]["id"])
     assert finish(studio, cards["b"]["id"]) == "done"
-    studio.delete(cards["a"]["id"])
-    assert [card["name"] for card in studio.list_runs()] == ["b"]
+    studio.library.delete(cards["a"]["id"])
+    assert [card["name"] for card in studio.library.list_runs()] == ["b"]
 
 
 def test_two_devices_share_the_line_and_learn_the_same(
@@ -177,15 +179,15 @@ def test_two_devices_share_the_line_and_learn_the_same(
     studio = Studio(tmp_path / "two", devices=("cpu:0", "cpu:1"), model_cache=shop_with(base))
     try:
         config = replace(TINY, steps=12, sample_every=12, learning_rate=1e-4)
-        runs = [studio.start("dreambooth", config, photo_paths, name=name) for name in "abc"]
-        until(lambda: sum(row["position"] == 0 for row in studio.queue()) == 2)
-        rows = studio.queue()
+        runs = [studio.training.start("dreambooth", config, photo_paths, name=name) for name in "abc"]
+        until(lambda: sum(row["position"] == 0 for row in studio.training.queue()) == 2)
+        rows = studio.training.queue()
         assert {row["device"] for row in rows if row["position"] == 0} == {"cpu:0", "cpu:1"}
         assert [(row["name"], row["device"]) for row in rows if row["position"]] == [("c", "")]
-        until(lambda: studio.status(runs[1])["step"] >= 1)
-        assert studio.save_now(runs[1]) >= 1
+        until(lambda: studio.training.status(runs[1])["step"] >= 1)
+        assert studio.training.save_now(runs[1]) >= 1
         assert [finish(studio, run_id) for run_id in runs] == ["done"] * 3
-        files = [studio.store.get(run_id).file("adapter.safetensors") for run_id in runs]
+        files = [studio.resources.store.get(run_id).file("adapter.safetensors") for run_id in runs]
         assert same_tensors(files[0], files[1])
         assert same_tensors(files[0], files[2])
     finally:

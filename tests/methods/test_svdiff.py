@@ -130,7 +130,7 @@ def trained(base, tmp_path_factory: pytest.TempPathFactory):
         folder = tmp_path_factory.mktemp("svdiff")
         patch.setenv("ATELIER_HOME", str(folder))
         studio = Studio(folder, model_cache=shop_with(base))
-        run_id = studio.start("svdiff", CONFIG, draw_photos(folder / "photos"), name="Rex")
+        run_id = studio.training.start("svdiff", CONFIG, draw_photos(folder / "photos"), name="Rex")
         finish(studio, run_id)
         yield studio, run_id
         studio.close()
@@ -138,24 +138,24 @@ def trained(base, tmp_path_factory: pytest.TempPathFactory):
 
 def test_a_run_takes_the_weights_apart_once_and_ends_with_its_shifts(trained, base) -> None:
     studio, run_id = trained
-    events = studio.status(run_id)["events"]
+    events = studio.training.status(run_id)["events"]
     told = [
         event for event in events if event["kind"] == "stage" and event["name"] == "Taking the weights apart"
     ]
     assert (told[0]["done"], told[-1]["done"], told[-1]["total"]) == (0, 64, 64)
-    path = studio.store.get(run_id).file("adapter.safetensors")
+    path = studio.resources.store.get(run_id).file("adapter.safetensors")
     header = read_header(path)
     assert sum(name.endswith(".delta") for name in header) == 64
     assert header["__metadata__"]["subset"] == "UNet-CA"
-    (row,) = studio.list_runs()
+    (row,) = studio.library.list_runs()
     assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"][0]
     assert any(delta.any() for delta in load_adapter(path, base).state_dict().values())
 
 
 def test_strength_zero_is_the_base_and_strength_one_is_not(trained) -> None:
     studio, run_id = trained
-    before, after = studio.generate(PICTURE, run_id=run_id, before_after=True)
-    (nothing,) = studio.generate(PICTURE, run_id=run_id, strength=0.0)
+    before, after = studio.generation.generate(PICTURE, run_id=run_id, before_after=True)
+    (nothing,) = studio.generation.generate(PICTURE, run_id=run_id, strength=0.0)
     assert pixels(nothing) == pixels(before) != pixels(after)
 
 
@@ -165,7 +165,7 @@ FORMATS = ("safetensors", "diffusers", "peft", "kohya", "svdiff")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_run_leaves_for_every_program_and_its_reader_reads_it(trained, format: str) -> None:
     studio, run_id = trained
-    told = studio.verified_export(run_id, format, rank=3)[1]
+    told = studio.import_export.verified_export(run_id, format, rank=3)[1]
     assert told.startswith("64/64" if format in ("safetensors", "svdiff") else "128/128")
     assert ("a LoRA of rank 3, off by" in told) == (format in ("diffusers", "peft", "kohya"))
 
@@ -177,26 +177,28 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator(index)))
     studio = Studio(tmp_path / "data", model_cache=shop_with(base))
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
-    with studio.store.draft("svdiff", to_dict(CONFIG), about, name="Whole") as run:
+    with studio.resources.store.draft("svdiff", to_dict(CONFIG), about, name="Whole") as run:
         save_adapter(run.file("adapter.safetensors"), adapter, extra={})
         run.append("state", state="done", message="")
     for format in ("diffusers", "kohya", "svdiff"):
-        told = studio.verified_export(run.id, format, rank=1000)[1]
+        told = studio.import_export.verified_export(run.id, format, rank=1000)[1]
         if format == "svdiff":
             assert "one value for each norm loses" in told
         else:
             assert "off by 0.0% of the matrices' change" in told
             assert "is in parts that no LoRA holds" in told
-    packed = studio.export(run.id, "svdiff")
+    packed = studio.import_export.export(run.id, "svdiff")
     assert packed.suffix == ".zip"
-    assert studio.inspect_lora(packed)["format"] == "svdiff"
-    assert studio.inspect_lora(packed)["problem"] == ""
-    again = studio.import_lora(packed, name="Back")
-    theirs = load_adapter(studio.store.get(again).file("adapter.safetensors"), base).state_dict()
+    assert studio.import_export.inspect_lora(packed)["format"] == "svdiff"
+    assert studio.import_export.inspect_lora(packed)["problem"] == ""
+    again = studio.import_export.import_lora(packed, name="Back")
+    theirs = load_adapter(studio.resources.store.get(again).file("adapter.safetensors"), base).state_dict()
     matrices = [key for key, shift in adapter.shifts.items() if shift.factors is not None]
     assert all(torch.equal(theirs[f"{key}.delta"], adapter.state_dict()[f"{key}.delta"]) for key in matrices)
-    own = studio.import_lora(studio.export(run.id))
-    assert same_tensors(*(studio.store.get(one).file("adapter.safetensors") for one in (own, run.id)))
+    own = studio.import_export.import_lora(studio.import_export.export(run.id))
+    assert same_tensors(
+        *(studio.resources.store.get(one).file("adapter.safetensors") for one in (own, run.id))
+    )
     studio.close()
 
 
@@ -207,13 +209,13 @@ def test_shifts_that_do_not_fit_are_refused_in_a_sentence(base, tmp_path: Path) 
     save_file({"conv_in.delta": torch.zeros(320)}, wide)
     save_file({"conv_out.delta": torch.full((4,), torch.nan)}, wild)
     with pytest.raises(ValueError, match="text encoder alone"):
-        studio.import_lora(words)
-    assert "do not fit this base" in studio.inspect_lora(wide)["problem"]
+        studio.import_export.import_lora(words)
+    assert "do not fit this base" in studio.import_export.inspect_lora(wide)["problem"]
     with pytest.raises(ValueError, match="needs"):
-        studio.import_lora(wide)
+        studio.import_export.import_lora(wide)
     with pytest.raises(ValueError, match="not finite"):
-        studio.import_lora(wild)
-    assert studio.list_runs() == []
+        studio.import_export.import_lora(wild)
+    assert studio.library.list_runs() == []
     studio.close()
 
 
@@ -246,19 +248,19 @@ def test_views_say_which_singular_values_moved(base) -> None:
 
 def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     studio, run_id = trained
-    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars", "heat"]
-    layers = studio.shifted_layers(run_id)
+    assert [view["kind"] for view in studio.inspection.views(run_id)] == ["heat", "bars", "heat"]
+    layers = studio.inspection.shifted_layers(run_id)
     assert len(layers) == 64
-    view = studio.spectrum(run_id, layers[0])
+    view = studio.inspection.spectrum(run_id, layers[0])
     assert view["lines"]["before"] != view["lines"]["after"]
-    again = studio.import_lora(studio.export(run_id), name="Again")
-    alike = studio.correlation([run_id, again])
+    again = studio.import_export.import_lora(studio.import_export.export(run_id), name="Again")
+    alike = studio.inspection.correlation([run_id, again])
     assert alike["rows"] == ["Rex", "Again"]
     assert alike["cells"][0][1] == pytest.approx(1.0, abs=1e-5)
-    assert studio.views(again) == studio.views(run_id)
+    assert studio.inspection.views(again) == studio.inspection.views(run_id)
     with pytest.raises(ValueError, match="at least two"):
-        studio.correlation([run_id])
-    studio.delete(again)
+        studio.inspection.correlation([run_id])
+    studio.library.delete(again)
 
 
 def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp_path: Path) -> None:
@@ -275,34 +277,34 @@ def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp
                 parameter.zero_()
                 parameter[:2] = torch.tensor([first, second])
         config = to_dict(CONFIG) | {"learning_rate": 0.003 if name == "two" else 0.001}
-        with studio.store.draft("svdiff", config, about, name=name) as run:
+        with studio.resources.store.draft("svdiff", config, about, name=name) as run:
             (run.path / "photos").mkdir()
             (run.path / "photos" / "00.png").write_bytes(b"another" if name == "other" else b"same")
             save_adapter(run.file("adapter.safetensors"), adapter, extra={})
             run.append("state", state="done", message="")
         made[name] = run.id
-    alike = studio.correlation(list(made.values()))
+    alike = studio.inspection.correlation(list(made.values()))
     assert alike["rows"] == alike["columns"] == ["one / two", "other"]
     assert [value for row in alike["cells"] for value in row] == pytest.approx([0.6, 0.4, 0.4, 1.0])
     assert "different learning rates" in alike["help"]
-    pair = studio.correlation([made["one"], made["two"]])
+    pair = studio.inspection.correlation([made["one"], made["two"]])
     assert pair["rows"] == ["one", "two"], "of one subject alone run by run"
     for run_id in made.values():
-        studio.delete(run_id)
+        studio.library.delete(run_id)
 
 
 def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> None:
     studio, run_id = trained
 
     def state(one: str) -> dict[str, torch.Tensor]:
-        return load_adapter(studio.store.get(one).file("adapter.safetensors"), base).state_dict()
+        return load_adapter(studio.resources.store.get(one).file("adapter.safetensors"), base).state_dict()
 
     own = state(run_id)
     made = {
-        "twice": studio.combine([run_id, run_id], how="add", name="twice"),
-        "between": studio.combine([run_id, run_id], how="interpolate", share=0.25),
-        "style": studio.combine([run_id, run_id], how="style"),
-        "cut": studio.combine([run_id], how="truncate", rank=4),
+        "twice": studio.library.combine([run_id, run_id], how="add", name="twice"),
+        "between": studio.library.combine([run_id, run_id], how="interpolate", share=0.25),
+        "style": studio.library.combine([run_id, run_id], how="style"),
+        "cut": studio.library.combine([run_id], how="truncate", rank=4),
     }
     assert all(torch.equal(delta, 2 * own[name]) for name, delta in state(made["twice"]).items())
     for name in ("between", "style"):
@@ -311,10 +313,12 @@ def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> 
     assert all(torch.equal(delta[:4], own[name][:4]) for name, delta in cut.items())
     assert not any(delta[4:].any() for delta in cut.values())
     assert any(delta[4:].any() for delta in own.values())
-    (one,), (double,) = (studio.generate(PICTURE, run_id=which) for which in (run_id, made["twice"]))
-    (doubled,) = studio.generate(PICTURE, run_id=run_id, strength=2.0)
+    (one,), (double,) = (
+        studio.generation.generate(PICTURE, run_id=which) for which in (run_id, made["twice"])
+    )
+    (doubled,) = studio.generation.generate(PICTURE, run_id=run_id, strength=2.0)
     assert pixels(double) == pixels(doubled) != pixels(one)
-    card = next(row for row in studio.list_runs() if row["id"] == made["twice"])
+    card = next(row for row in studio.library.list_runs() if row["id"] == made["twice"])
     assert (card["name"], card["source"], card["kind"]) == ("twice", "mixed", "spectral")
     for how, count, sentence in (
         ("add", 1, "takes 2 to 8 runs"),
@@ -322,8 +326,8 @@ def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> 
         ("truncate", 2, "takes 1"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            studio.combine([run_id] * count, how=how)
+            studio.library.combine([run_id] * count, how=how)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        studio.combine([run_id] * 2, how="interpolate", share=1.5)
+        studio.library.combine([run_id] * 2, how="interpolate", share=1.5)
     for one in made.values():
-        studio.delete(one)
+        studio.library.delete(one)

@@ -107,25 +107,29 @@ def test_a_run_from_photographs_to_files(base: Base, tmp_path: Path) -> None:
     studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
         photos = draw_photos(tmp_path / "photos")
-        run_id, again = (studio.start("textual_inversion", QUICK, photos) for _ in range(2))
+        run_id, again = (studio.training.start("textual_inversion", QUICK, photos) for _ in range(2))
         assert (finish(studio, run_id), finish(studio, again)) == ("done", "done")
-        path, other = (studio.store.get(each).file("adapter.safetensors") for each in (run_id, again))
+        path, other = (
+            studio.resources.store.get(each).file("adapter.safetensors") for each in (run_id, again)
+        )
         assert same_tensors(path, other)
         asked = SampleConfig(prompt="a photo of a {identifier}", steps=2, size_px=64)
-        before, after = studio.generate(asked, run_id=run_id, before_after=True)
+        before, after = studio.generation.generate(asked, run_id=run_id, before_after=True)
         assert pixels(before) != pixels(after)
         class_only = replace(asked, prompt="a photo of a dog")
-        untouched, same = studio.generate(class_only, run_id=run_id, before_after=True)
+        untouched, same = studio.generation.generate(class_only, run_id=run_id, before_after=True)
         assert pixels(untouched) == pixels(same), "a prompt without the word is the base's own"
-        assert studio.verified_export(run_id, "diffusers")[1] == "1/1 keys, largest difference 0"
-        assert studio.verified_export(run_id, "kohya")[1] == "1/1 keys, largest difference 0"
+        assert (
+            studio.import_export.verified_export(run_id, "diffusers")[1] == "1/1 keys, largest difference 0"
+        )
+        assert studio.import_export.verified_export(run_id, "kohya")[1] == "1/1 keys, largest difference 0"
         with pytest.raises(ValueError, match="cannot be written as peft"):
-            studio.export(run_id, "peft")
+            studio.import_export.export(run_id, "peft")
         pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
-        pipe.load_textual_inversion(str(studio.export(run_id, "diffusers")))
+        pipe.load_textual_inversion(str(studio.import_export.export(run_id, "diffusers")))
         (new,) = pipe.tokenizer("<zwx>", add_special_tokens=False).input_ids
         learned = pipe.text_encoder.get_input_embeddings().weight[new].detach()
-        assert_close(learned, studio._workshop().adapter(path, base).vectors()[0])
-        assert studio.views(run_id) == []
+        assert_close(learned, studio.resources.model_cache().adapter(path, base).vectors()[0])
+        assert studio.inspection.views(run_id) == []
     finally:
         studio.close()

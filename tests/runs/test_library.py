@@ -90,24 +90,24 @@ def test_examples_are_cards_of_their_own(store: RunStore) -> None:
 def test_rename_note_and_delete(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "data")
     try:
-        run_id = finished(studio.store).id
-        studio.rename(run_id, "  Rex\x00 the dog ")
-        studio.note(run_id, "the best so far")
-        (card,) = studio.list_runs()
+        run_id = finished(studio.resources.store).id
+        studio.library.rename(run_id, "  Rex\x00 the dog ")
+        studio.library.note(run_id, "the best so far")
+        (card,) = studio.library.list_runs()
         assert (card["name"], card["notes"]) == ("Rex the dog", "the best so far")
         with pytest.raises(ValueError, match="is empty; type one"):
-            studio.rename(run_id, "  ")
-        with studio.store.get(run_id).hold(), pytest.raises(ValueError, match="still at work"):
-            studio.delete(run_id)
-        studio.delete(run_id)
-        assert studio.list_runs() == []
+            studio.library.rename(run_id, "  ")
+        with studio.resources.store.get(run_id).hold(), pytest.raises(ValueError, match="still at work"):
+            studio.library.delete(run_id)
+        studio.library.delete(run_id)
+        assert studio.library.list_runs() == []
         with pytest.raises(ValueError, match="no run"):
-            studio.delete(run_id)
-        example = studio.examples()[0]["run"]
+            studio.library.delete(run_id)
+        example = studio.library.examples()[0]["run"]
         for change in (
-            studio.delete,
-            lambda run_id: studio.rename(run_id, "x"),
-            lambda run_id: studio.note(run_id, "x"),
+            studio.library.delete,
+            lambda run_id: studio.library.rename(run_id, "x"),
+            lambda run_id: studio.library.note(run_id, "x"),
         ):
             with pytest.raises(ValueError, match="shipped example"):
                 change(example)

@@ -57,19 +57,19 @@ def studio(
 
 
 def ids(studio: Studio) -> dict[str, str]:
-    return {row["name"]: row["id"] for row in studio.list_runs()}
+    return {row["name"]: row["id"] for row in studio.library.list_runs()}
 
 
 def test_a_character_and_a_style_each_at_its_strength(studio: Studio, base: Base, adapters) -> None:
     run = ids(studio)
     blocks = "1,0,0,0,0.5,0,0,0,2"
     stack = [{"run": run["character"], "strength": 0.75}, {"run": run["style"], "blocks": blocks}]
-    before, after = studio.generate(PICTURE, stack=stack, before_after=True)
+    before, after = studio.generation.generate(PICTURE, stack=stack, before_after=True)
     asked = replace(PICTURE, prompt=fill_words(PICTURE.prompt, identifier="zwx", class_noun="dog"))
     expected = [(adapters["character"], 0.75), (adapters["style"], BlockStrengths.parse(blocks))]
     assert pixels(after) == sample(base, expected, asked).images[0].tobytes()
     assert pixels(before) == sample(base, [], asked).images[0].tobytes()
-    found = studio.recall(after)
+    found = studio.generation.recall(after)
     whole = BlockStrengths.parse(blocks).format(26)
     assert found["stack"] == [
         {"run": run["character"], "name": "character", "strength": 0.75},
@@ -78,41 +78,47 @@ def test_a_character_and_a_style_each_at_its_strength(studio: Studio, base: Base
     again = [
         {key: entry[key] for key in ("run", "strength", "blocks") if key in entry} for entry in found["stack"]
     ]
-    assert pixels(studio.generate(SampleConfig(**found["sample"]), stack=again)[0]) == pixels(after)
+    assert pixels(studio.generation.generate(SampleConfig(**found["sample"]), stack=again)[0]) == pixels(
+        after
+    )
 
 
 def test_noughts_in_every_block_are_the_base_to_the_bit(studio: Studio) -> None:
     run = ids(studio)
     stack = [{"run": run[name], "blocks": ",".join(["0"] * 26)} for name in PARTS]
-    before, after = studio.generate(PICTURE, stack=stack, before_after=True)
+    before, after = studio.generation.generate(PICTURE, stack=stack, before_after=True)
     assert pixels(before) == pixels(after)
 
 
 def test_a_run_alone_is_a_stack_of_one(studio: Studio) -> None:
     run = ids(studio)["character"]
-    alone = studio.generate(PICTURE, run_id=run, strength=1.5)[0]
-    stacked = studio.generate(PICTURE, stack=[{"run": run, "strength": 1.5, "blocks": ""}])[0]
+    alone = studio.generation.generate(PICTURE, run_id=run, strength=1.5)[0]
+    stacked = studio.generation.generate(PICTURE, stack=[{"run": run, "strength": 1.5, "blocks": ""}])[0]
     assert alone.read_bytes() == stacked.read_bytes()
-    assert "blocks" not in studio.recall(alone)["stack"][0]
+    assert "blocks" not in studio.generation.recall(alone)["stack"][0]
 
 
 def test_a_stack_is_compared_with_what_it_is_made_of(studio: Studio) -> None:
     run = ids(studio)
     stack = [{"run": run["character"]}, {"run": run["style"], "blocks": "1,0,0,0,0,0,0,0,1"}]
-    found = studio.compare([run["character"], stack], across="second", values=[0, 1.5], config=PICTURE)
+    found = studio.generation.compare(
+        [run["character"], stack], across="second", values=[0, 1.5], config=PICTURE
+    )
     alone, (without, styled) = found["cells"]
     assert alone[0] == alone[1], "drawn once"
     assert pixels(without) == pixels(alone[0]) != pixels(styled)
     asked = [stack[0], stack[1] | {"strength": 1.5}]
-    assert pixels(styled) == pixels(studio.generate(PICTURE, stack=asked)[0])
-    assert [layer["strength"] for layer in studio.recall(styled)["stack"]] == [1.0, 1.5]
+    assert pixels(styled) == pixels(studio.generation.generate(PICTURE, stack=asked)[0])
+    assert [layer["strength"] for layer in studio.generation.recall(styled)["stack"]] == [1.0, 1.5]
     assert found["rows"][1]["name"] == "character + style, by blocks"
 
 
 def test_which_block_does_what(studio: Studio, base: Base, adapters) -> None:
     """The style moves In0 and Out3 alone; silencing another block of it cannot change the picture."""
     run, steps = ids(studio)["style"], []
-    found = studio.contributions(run, PICTURE, progress=lambda done, total: steps.append((done, total)))
+    found = studio.generation.contributions(
+        run, PICTURE, progress=lambda done, total: steps.append((done, total))
+    )
     assert list(found["values"]) == list(BLOCKS)
     assert {name for name, value in found["values"].items() if value > 0} == {"In0", "Out3"}
     assert list(found["pictures"]) == ["", "In0", "Out3"]
@@ -120,7 +126,7 @@ def test_which_block_does_what(studio: Studio, base: Base, adapters) -> None:
     silenced = [(adapters["style"], BlockStrengths.of_blocks({"Out3": 0.0}))]
     asked = replace(PICTURE, prompt=fill_words(PICTURE.prompt, identifier="qrt", class_noun=""))
     assert pixels(found["pictures"]["Out3"]) == sample(base, silenced, asked).images[0].tobytes()
-    kept = json.loads(studio.store.get(run).file("contributions.json").read_text())
+    kept = json.loads(studio.resources.store.get(run).file("contributions.json").read_text())
     assert kept == {"values": found["values"], "prompt": PICTURE.prompt, "seed": 5}
 
 

@@ -69,27 +69,30 @@ def studio(tmp_path: Path, model_cache: ModelCache) -> Iterator[Studio]:
 
 
 def finish(studio: Studio, run_id: str) -> str:
-    state = studio.wait(run_id, PATIENCE_S)
-    status = studio.status(run_id)
+    state = studio.training.wait(run_id, PATIENCE_S)
+    status = studio.training.status(run_id)
     assert state != "failed", status["error"]
     return state
 
 
 def same_adapter(studio: Studio, first: str, second: str) -> bool:
-    one, two = (load_file(studio.store.get(run_id).file("adapter.safetensors")) for run_id in (first, second))
+    one, two = (
+        load_file(studio.resources.store.get(run_id).file("adapter.safetensors"))
+        for run_id in (first, second)
+    )
     return one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
 
 
 def kinds(studio: Studio, run_id: str) -> list[str]:
-    return [event["kind"] for event in studio.status(run_id)["events"]]
+    return [event["kind"] for event in studio.training.status(run_id)["events"]]
 
 
 def test_start_to_picture(studio: Studio, photo_paths: list[Path]) -> None:
-    run_id = studio.start(
+    run_id = studio.training.start(
         "dreambooth", to_dict(replace(TINY, measure=True)), photo_paths, name="  my\x00 dog "
     )
     assert finish(studio, run_id) == "done"
-    status = studio.status(run_id)
+    status = studio.training.status(run_id)
     assert (status["name"], status["step"], status["total"], status["next"]) == (
         "my dog",
         4,
@@ -114,27 +117,27 @@ def test_start_to_picture(studio: Studio, photo_paths: list[Path]) -> None:
             assert not photo.info
     with safe_open(folder / "adapter.safetensors", framework="pt") as file:
         header = file.metadata()
-    assert json.loads(header["config"]) == studio.store.get(run_id).config
+    assert json.loads(header["config"]) == studio.resources.store.get(run_id).config
     assert header["base_hash"] == status["base"]["hash"]
     assert (header["seed"], header["step"], header["prompt"]) == ("0", "4", "a photo of a zwx dog")
     assert "torch" in json.loads(header["versions"])
-    assert len(studio.list_runs()) == 1
+    assert len(studio.library.list_runs()) == 1
 
-    before, after = studio.generate(PICTURE, run_id=run_id, before_after=True)
+    before, after = studio.generation.generate(PICTURE, run_id=run_id, before_after=True)
     assert before.read_bytes() != after.read_bytes()
     with Image.open(before) as one, Image.open(after) as two:
         assert one.tobytes() != two.tobytes()
-    assert not before.is_relative_to(studio.root)
+    assert not before.is_relative_to(studio.resources.root)
 
 
 def test_a_new_program_sees_the_run_and_draws_the_same(studio: Studio, photo_paths: list[Path]) -> None:
-    run_id = studio.start("dreambooth", TINY, photo_paths)
+    run_id = studio.training.start("dreambooth", TINY, photo_paths)
     finish(studio, run_id)
-    (drawn,) = studio.generate(PICTURE, run_id=run_id)
-    later = Studio(studio.root, model_cache=ModelCache())
+    (drawn,) = studio.generation.generate(PICTURE, run_id=run_id)
+    later = Studio(studio.resources.root, model_cache=ModelCache())
     try:
-        assert later.status(run_id)["state"] == "done"
-        (again,) = later.generate(PICTURE, run_id=run_id)
+        assert later.training.status(run_id)["state"] == "done"
+        (again,) = later.generation.generate(PICTURE, run_id=run_id)
         with Image.open(drawn) as one, Image.open(again) as two:
             assert one.tobytes() == two.tobytes()
     finally:
@@ -143,15 +146,21 @@ def test_a_new_program_sees_the_run_and_draws_the_same(studio: Studio, photo_pat
 
 def test_short_jobs_between_steps_leave_no_trace(studio: Studio, photo_paths: list[Path]) -> None:
     config = replace(TINY, steps=10, sample_every=10)
-    alone = studio.start("dreambooth", config, photo_paths)
+    alone = studio.training.start("dreambooth", config, photo_paths)
     finish(studio, alone)
-    disturbed = studio.start("dreambooth", config, photo_paths)
+    disturbed = studio.training.start("dreambooth", config, photo_paths)
     pictures = 0
-    while studio.status(disturbed)["step"] < 1 and studio.status(disturbed)["state"] in ("queued", "running"):
+    while studio.training.status(disturbed)["step"] < 1 and studio.training.status(disturbed)["state"] in (
+        "queued",
+        "running",
+    ):
         time.sleep(0.01)
-    while studio.status(disturbed)["state"] == "running" and studio.status(disturbed)["step"] < 9:
-        studio.generate(PICTURE, run_id=disturbed, before_after=True)
-        studio.generate(replace(PICTURE, prompt="a dog"), run_id=alone)
+    while (
+        studio.training.status(disturbed)["state"] == "running"
+        and studio.training.status(disturbed)["step"] < 9
+    ):
+        studio.generation.generate(PICTURE, run_id=disturbed, before_after=True)
+        studio.generation.generate(replace(PICTURE, prompt="a dog"), run_id=alone)
         pictures += 1
     assert pictures >= 2
     finish(studio, disturbed)
@@ -159,60 +168,65 @@ def test_short_jobs_between_steps_leave_no_trace(studio: Studio, photo_paths: li
 
 
 def test_sample_now_draws_the_unfinished_adapter(studio: Studio, photo_paths: list[Path]) -> None:
-    run_id = studio.start("dreambooth", replace(TINY, steps=40, sample_every=40), photo_paths)
-    while studio.status(run_id)["step"] < 2:
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=40, sample_every=40), photo_paths)
+    while studio.training.status(run_id)["step"] < 2:
         time.sleep(0.01)
-    paths = studio.sample_now(run_id)
+    paths = studio.training.sample_now(run_id)
     assert len(paths) == 1
-    assert [event["label"] for event in studio.status(run_id)["events"] if event["kind"] == "sample"] == [
+    assert [
+        event["label"] for event in studio.training.status(run_id)["events"] if event["kind"] == "sample"
+    ] == [
         "before",
         "now",
     ]
-    studio.discard(run_id)
-    studio.worker.submit("after", lambda job: None).wait(PATIENCE_S)
-    assert studio.list_runs() == []
+    studio.training.discard(run_id)
+    studio.resources.worker.submit("after", lambda job: None).wait(PATIENCE_S)
+    assert studio.library.list_runs() == []
 
 
 def test_stop_keeps_and_train_more_goes_on_as_if_never_stopped(
     studio: Studio, photo_paths: list[Path]
 ) -> None:
     config = replace(TINY, steps=2000, sample_every=2000, warmup_steps=0)
-    run_id = studio.start("dreambooth", config, photo_paths)
-    while studio.status(run_id)["step"] < 2:
+    run_id = studio.training.start("dreambooth", config, photo_paths)
+    while studio.training.status(run_id)["step"] < 2:
         time.sleep(0.01)
-    studio.stop(run_id)
+    studio.training.stop(run_id)
     assert finish(studio, run_id) == "stopped"
-    reached = studio.status(run_id)["step"]
+    reached = studio.training.status(run_id)["step"]
     assert 2 <= reached < 2000
-    run = studio.store.get(run_id)
+    run = studio.resources.store.get(run_id)
     assert run.file("adapter.safetensors").is_file()
-    assert studio.generate(PICTURE, run_id=run_id)
+    assert studio.generation.generate(PICTURE, run_id=run_id)
     with pytest.raises(ValueError, match="nothing to stop"):
-        studio.stop(run_id)
-    studio.train_more(run_id, 3)
+        studio.training.stop(run_id)
+    studio.training.train_more(run_id, 3)
     assert finish(studio, run_id) == "done"
-    assert (studio.status(run_id)["step"], studio.status(run_id)["total"]) == (reached + 3, reached + 3)
+    assert (studio.training.status(run_id)["step"], studio.training.status(run_id)["total"]) == (
+        reached + 3,
+        reached + 3,
+    )
 
 
 def test_more_steps_than_the_warm_up_that_was_cut_short(studio: Studio, photo_paths: list[Path]) -> None:
     config = replace(TINY, steps=2000, sample_every=2000, warmup_steps=1000)
-    run_id = studio.start("dreambooth", config, photo_paths)
-    while studio.status(run_id)["step"] < 1:
+    run_id = studio.training.start("dreambooth", config, photo_paths)
+    while studio.training.status(run_id)["step"] < 1:
         time.sleep(0.01)
-    studio.stop(run_id)
+    studio.training.stop(run_id)
     finish(studio, run_id)
-    studio.train_more(run_id, 1)
+    studio.training.train_more(run_id, 1)
     assert finish(studio, run_id) == "done"
 
 
 def test_a_name_given_while_the_run_is_prepared_stays(studio: Studio, photo_paths: list[Path]) -> None:
     release = threading.Event()
-    studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
-    run_id = studio.start("dreambooth", TINY, photo_paths)
-    studio.rename(run_id, "Rex")
+    studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    run_id = studio.training.start("dreambooth", TINY, photo_paths)
+    studio.library.rename(run_id, "Rex")
     release.set()
     finish(studio, run_id)
-    run = studio.store.get(run_id)
+    run = studio.resources.store.get(run_id)
     assert (run.name, bool(run.base["hash"])) == ("Rex", True)
     with safe_open(run.file("adapter.safetensors"), framework="pt") as file:
         assert file.metadata()["name"] == "Rex"
@@ -223,44 +237,44 @@ def test_what_is_handed_on_names_no_folder_of_this_machine(
 ) -> None:
     folder = tmp_path / "private" / "my base"
     shutil.copytree(ASSETS / "base", folder)
-    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths, base=str(folder))
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=1), photo_paths, base=str(folder))
     finish(studio, run_id)
-    run = studio.store.get(run_id)
+    run = studio.resources.store.get(run_id)
     for name in ("adapter.safetensors", "card.md"):
         assert b"private" not in run.file(name).read_bytes()
     assert "my base" in run.file("card.md").read_text()
-    assert b"private" not in studio.export(run_id, "kohya").read_bytes()
-    assert b"private" not in studio.generate(PICTURE, run_id=run_id)[0].read_bytes()
+    assert b"private" not in studio.import_export.export(run_id, "kohya").read_bytes()
+    assert b"private" not in studio.generation.generate(PICTURE, run_id=run_id)[0].read_bytes()
 
 
 @pytest.mark.parametrize("before_after", [False, True])
 def test_an_interrupted_picture_says_so(studio: Studio, photo_paths: list[Path], before_after: bool) -> None:
-    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths)
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=1), photo_paths)
     finish(studio, run_id)
     drawing = threading.Event()
 
     def watch(*_: object) -> None:
         if not drawing.is_set():
             drawing.set()
-            studio.interrupt()
+            studio.generation.interrupt()
 
     with pytest.raises(ValueError, match="interrupted"):
-        studio.generate(PICTURE, run_id=run_id, before_after=before_after, on_preview=watch)
+        studio.generation.generate(PICTURE, run_id=run_id, before_after=before_after, on_preview=watch)
 
 
 def test_a_run_discarded_at_the_moment_it_ends_is_gone(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, photo_paths: list[Path]
 ) -> None:
-    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths)
-    cancel = studio.worker.cancel
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=1), photo_paths)
+    cancel = studio.resources.worker.cancel
 
     def too_late(job: Job, *, keep: bool = True) -> None:
         job.wait(PATIENCE_S)
         cancel(job, keep=keep)
 
-    monkeypatch.setattr(studio.worker, "cancel", too_late)
-    studio.stop(run_id, keep=False)
-    assert studio.list_runs() == []
+    monkeypatch.setattr(studio.resources.worker, "cancel", too_late)
+    studio.training.stop(run_id, keep=False)
+    assert studio.library.list_runs() == []
 
 
 def test_the_base_in_training_is_the_one_that_pictures_are_drawn_with(base: Base) -> None:
@@ -271,13 +285,13 @@ def test_the_base_in_training_is_the_one_that_pictures_are_drawn_with(base: Base
 
 def test_a_queued_run_is_discarded_or_stopped_at_once(studio: Studio, photo_paths: list[Path]) -> None:
     release = threading.Event()
-    studio.worker.submit("before", lambda job: release.wait(PATIENCE_S))
-    kept, dropped = (studio.start("dreambooth", TINY, photo_paths) for _ in range(2))
-    studio.discard(dropped)
-    studio.stop(kept)
-    assert [(run["id"], run["state"]) for run in studio.list_runs()] == [(kept, "stopped")]
+    studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    kept, dropped = (studio.training.start("dreambooth", TINY, photo_paths) for _ in range(2))
+    studio.training.discard(dropped)
+    studio.training.stop(kept)
+    assert [(run["id"], run["state"]) for run in studio.library.list_runs()] == [(kept, "stopped")]
     release.set()
-    studio.resume(kept)
+    studio.training.resume(kept)
     assert finish(studio, kept) == "done"
 
 
@@ -289,17 +303,17 @@ def test_no_memory_for_a_picture_is_told_in_a_sentence(
 
     monkeypatch.setattr(ModelCache, "draw", fail)
     with pytest.raises(ValueError, match="ran out of memory"):
-        studio.generate(PICTURE)
+        studio.generation.generate(PICTURE)
 
 
 def test_train_more_equals_a_longer_run(studio: Studio, photo_paths: list[Path]) -> None:
-    whole = studio.start("dreambooth", replace(TINY, steps=6), photo_paths)
-    parts = studio.start("dreambooth", replace(TINY, steps=3), photo_paths)
+    whole = studio.training.start("dreambooth", replace(TINY, steps=6), photo_paths)
+    parts = studio.training.start("dreambooth", replace(TINY, steps=3), photo_paths)
     finish(studio, whole)
     finish(studio, parts)
-    studio.train_more(parts, 3)
+    studio.training.train_more(parts, 3)
     assert finish(studio, parts) == "done"
-    assert studio.status(parts)["total"] == 6
+    assert studio.training.status(parts)["total"] == 6
     assert "resumed" in kinds(studio, parts)
     assert same_adapter(studio, whole, parts)
 
@@ -323,8 +337,8 @@ def save_and_die(run, step):
 conduct.save_checkpoint = save_and_die
 studio = Studio(Path(sys.argv[1]))
 config = json.loads(sys.argv[2])
-run_id = studio.start("dreambooth", config, [Path(path) for path in sys.argv[3:]])
-studio.wait(run_id)
+run_id = studio.training.start("dreambooth", config, [Path(path) for path in sys.argv[3:]])
+studio.training.wait(run_id)
 """
 
 
@@ -333,10 +347,17 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
     studio: Studio, photo_paths: list[Path]
 ) -> None:
     config = replace(TINY, steps=8, sample_every=8)
-    whole = studio.start("dreambooth", config, photo_paths)
+    whole = studio.training.start("dreambooth", config, photo_paths)
     finish(studio, whole)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(studio.root), json.dumps(to_dict(config)), *map(str, photo_paths)],
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(studio.resources.root),
+            json.dumps(to_dict(config)),
+            *map(str, photo_paths),
+        ],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -345,12 +366,12 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (run_id,) = [run["id"] for run in studio.list_runs() if run["id"] != whole]
-    assert studio.status(run_id)["state"] == "interrupted"
-    assert studio.status(run_id)["step"] == 3
-    cut_off = studio.store.get(run_id).path / ".checkpoint.safetensors.1.part"
+    (run_id,) = [run["id"] for run in studio.library.list_runs() if run["id"] != whole]
+    assert studio.training.status(run_id)["state"] == "interrupted"
+    assert studio.training.status(run_id)["step"] == 3
+    cut_off = studio.resources.store.get(run_id).path / ".checkpoint.safetensors.1.part"
     cut_off.touch()
-    studio.resume(run_id)
+    studio.training.resume(run_id)
     assert finish(studio, run_id) == "done"
     assert not cut_off.exists()
     assert same_adapter(studio, whole, run_id)
@@ -358,13 +379,15 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
 
 def test_prior_preservation_and_full_weights(studio: Studio, photo_paths: list[Path]) -> None:
     with_prior = replace(TINY, steps=2, prior_preservation=True, class_images=2, text_encoder=True)
-    run_id = studio.start("dreambooth", with_prior, photo_paths)
+    run_id = studio.training.start("dreambooth", with_prior, photo_paths)
     finish(studio, run_id)
-    stages = {event["name"] for event in studio.status(run_id)["events"] if event["kind"] == "stage"}
+    stages = {event["name"] for event in studio.training.status(run_id)["events"] if event["kind"] == "stage"}
     assert "Drawing class images" in stages
-    steps = [event for event in studio.status(run_id)["events"] if event["kind"] == "step"]
+    steps = [event for event in studio.training.status(run_id)["events"] if event["kind"] == "step"]
     assert len(steps[0]["terms"]) == 2
-    full = studio.start("dreambooth", replace(TINY, steps=1, weights="full", learning_rate=1e-5), photo_paths)
+    full = studio.training.start(
+        "dreambooth", replace(TINY, steps=1, weights="full", learning_rate=1e-5), photo_paths
+    )
     assert finish(studio, full) == "done"
 
 
@@ -372,11 +395,11 @@ def test_a_non_finite_loss_ends_in_a_sentence(studio: Studio, photo_paths: list[
     exploding = replace(
         TINY, steps=50, learning_rate=0.1, max_grad_norm=0, alpha=512, rank=1, sample_every=50
     )
-    run_id = studio.start("dreambooth", exploding, photo_paths)
-    state = studio.wait(run_id, PATIENCE_S)
+    run_id = studio.training.start("dreambooth", exploding, photo_paths)
+    state = studio.training.wait(run_id, PATIENCE_S)
     assert state == "failed"
-    assert "lower learning rate" in studio.status(run_id)["error"]
-    again = studio.start("dreambooth", TINY, photo_paths)
+    assert "lower learning rate" in studio.training.status(run_id)["error"]
+    again = studio.training.start("dreambooth", TINY, photo_paths)
     assert finish(studio, again) == "done"
 
 
@@ -386,46 +409,46 @@ def test_bad_input_is_refused_before_a_run_exists(
     text = tmp_path / "words.png"
     text.write_text("not a picture")
     with pytest.raises(ValueError, match=r"words\.png"):
-        studio.start("dreambooth", TINY, [*photo_paths, text])
+        studio.training.start("dreambooth", TINY, [*photo_paths, text])
     with pytest.raises(ValueError, match="photo"):
-        studio.start("dreambooth", TINY, [])
+        studio.training.start("dreambooth", TINY, [])
     with pytest.raises(ValueError, match="too long"):
-        studio.start("dreambooth", TINY, photo_paths, captions={"photo-2.png": "a" * 301})
+        studio.training.start("dreambooth", TINY, photo_paths, captions={"photo-2.png": "a" * 301})
     with pytest.raises(ValueError, match="Unknown setting"):
-        studio.start("dreambooth", {"stepz": 1}, photo_paths)
+        studio.training.start("dreambooth", {"stepz": 1}, photo_paths)
     with pytest.raises(ValueError, match="no method"):
-        studio.start("magic", {}, photo_paths)
+        studio.training.start("magic", {}, photo_paths)
     with pytest.raises(ValueError, match="no base"):
-        studio.start("dreambooth", TINY, photo_paths, base="nowhere at all")
+        studio.training.start("dreambooth", TINY, photo_paths, base="nowhere at all")
     with pytest.raises(ValueError, match="no run"):
-        studio.generate(PICTURE, run_id="../../etc")
+        studio.generation.generate(PICTURE, run_id="../../etc")
     with pytest.raises(ValueError, match="prompt is empty"):
-        studio.generate(SampleConfig())
+        studio.generation.generate(SampleConfig())
     with pytest.raises(ValueError, match="export format"):
-        studio.export("x", "docx")
-    assert studio.list_runs() == []
-    assert not list(studio.root.glob("runs/*"))
+        studio.import_export.export("x", "docx")
+    assert studio.library.list_runs() == []
+    assert not list(studio.resources.root.glob("runs/*"))
 
 
 def test_preview_cost_bases_and_identifiers(studio: Studio, photo_paths: list[Path]) -> None:
-    squares = studio.photos_preview(photo_paths, {"photo-0.png": (1.0, 0.0)})
+    squares = studio.inspection.photos_preview(photo_paths, {"photo-0.png": (1.0, 0.0)})
     for path in squares:
         with Image.open(path) as square:
             assert square.size == (128, 128)
-    cheap = studio.cost("dreambooth", TINY, 3)
-    dear = studio.cost("dreambooth", replace(TINY, steps=400, weights="full"), 3)
+    cheap = studio.training.cost("dreambooth", TINY, 3)
+    dear = studio.training.cost("dreambooth", replace(TINY, steps=400, weights="full"), 3)
     assert dear["seconds"] > cheap["seconds"] > 0
     assert dear["memory_mb"] > cheap["memory_mb"] > 0
     assert dear["disk_mb"] > cheap["disk_mb"] > 0
-    assert studio.bases()[0]["present"]
-    words = [found["text"] for found in studio.identifiers()]
+    assert studio.inspection.bases()[0]["present"]
+    words = [found["text"] for found in studio.inspection.identifiers()]
     assert len(words) > 3
 
 
 def test_measured_speed_replaces_the_guess(studio: Studio, photo_paths: list[Path]) -> None:
-    run_id = studio.start("dreambooth", TINY, photo_paths)
+    run_id = studio.training.start("dreambooth", TINY, photo_paths)
     finish(studio, run_id)
-    speeds = json.loads((studio.root / "speeds.json").read_text())
+    speeds = json.loads((studio.resources.root / "speeds.json").read_text())
     assert set(speeds["embedded on cpu"]) == {"train_s", "sample_s", "start_s"}
 
 
@@ -434,29 +457,33 @@ def test_a_shipped_example_is_shown_and_drawn_with_but_never_changed(
 ) -> None:
     assets = tmp_path / "assets"
     (folder,) = make_examples.make(
-        assets / "examples", names=["florence"], trial=True, model_cache=studio._workshop()
+        assets / "examples", names=["florence"], trial=True, model_cache=studio.resources.model_cache()
     )
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
     monkeypatch.setattr("pipelines.runs.library.ASSETS", assets)
     before = sorted(folder.rglob("*"))
-    (example,) = studio.examples()
+    (example,) = studio.library.examples()
     assert (example["name"], example["run"], len(example["photos"])) == ("florence", "example-florence", 4)
-    status = studio.status(example["run"])
+    status = studio.training.status(example["run"])
     assert (status["state"], status["step"]) == ("done", 2)
-    assert studio.generate(PICTURE, run_id=example["run"], before_after=True)
-    assert studio.views(example["run"])
-    for change in (studio.discard, studio.resume, lambda run_id: studio.train_more(run_id, 5)):
+    assert studio.generation.generate(PICTURE, run_id=example["run"], before_after=True)
+    assert studio.inspection.views(example["run"])
+    for change in (
+        studio.training.discard,
+        studio.training.resume,
+        lambda run_id: studio.training.train_more(run_id, 5),
+    ):
         with pytest.raises(ValueError, match="shipped example"):
             change(example["run"])
     assert sorted(folder.rglob("*")) == before
-    assert studio.list_runs() == []
+    assert studio.library.list_runs() == []
 
 
 @pytest.mark.parametrize("format", ["safetensors", "diffusers", "peft", "kohya"])
 def test_export(studio: Studio, photo_paths: list[Path], format: str) -> None:
-    run_id = studio.start("dreambooth", replace(TINY, steps=1), photo_paths)
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=1), photo_paths)
     finish(studio, run_id)
-    path = studio.export(run_id, format)
+    path = studio.import_export.export(run_id, format)
     assert path.suffix == (".zip" if format == "peft" else ".safetensors")
     assert path.stat().st_size > 1000
-    assert not path.is_relative_to(studio.root)
+    assert not path.is_relative_to(studio.resources.root)

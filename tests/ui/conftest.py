@@ -202,8 +202,8 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
     yield enter
     for visitor in visitors:
         visitor.leave()
-    for row in reversed(served.studio.queue()):
-        served.studio.stop(row["run"])
+    for row in reversed(served.studio.training.queue()):
+        served.studio.training.stop(row["run"])
 
 
 @pytest.fixture

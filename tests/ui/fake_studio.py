@@ -57,6 +57,8 @@ class FakeStudio(FakeShelf):
     def __init__(
         self, root: Path, *, step_s: float = 0.01, sample_every: int = 25, examples: int = len(EXAMPLES)
     ) -> None:
+        self.training = self.library = self.generation = self.inspection = self.import_export = self
+        self.resources = self
         self.root = root
         self.step_s = step_s
         self.sample_every = sample_every

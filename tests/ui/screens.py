@@ -152,8 +152,8 @@ def train_at_work(page: Any, url: str, studio: FakeStudio) -> None:
 
 def call_off(studio: FakeStudio) -> None:
     """End what the last picture left at work."""
-    for row in reversed(studio.queue()):
-        studio.stop(row["run"], keep=False)
+    for row in reversed(studio.training.queue()):
+        studio.training.stop(row["run"], keep=False)
     studio.step_s = 0.01
 
 

@@ -63,12 +63,12 @@ def test_repeats_and_captions_reach_the_run(monitor: RunMonitor, studio: FakeStu
     values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
     captions, repeats = [facts for name, facts in studio.calls if name == "captions"][-1]
     assert (captions, repeats) == (source["captions"], {"photo-1.png": 25})
-    assert studio.status(values["shown"])["config"]["use_captions"]
+    assert studio.training.status(values["shown"])["config"]["use_captions"]
     assert tagging.repeat(source, 1, 1)["source"]["repeats"] == {}
     assert tagging.repeat(None, 0, 2) == {}
-    while studio.status(values["shown"])["state"] in ("queued", "running"):
+    while studio.training.status(values["shown"])["state"] in ("queued", "running"):
         pass
-    studio.delete(values["shown"])
+    studio.library.delete(values["shown"])
 
 
 def test_repeats_that_were_read_in_go_to_the_photographs(

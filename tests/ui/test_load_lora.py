@@ -40,7 +40,7 @@ def test_a_file_is_loaded_and_shown(playground: PlaygroundHandlers, studio: Fake
     }.items():  # fmt: skip
         assert shown(values, name) is visible, name
     assert playground.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
-    studio.discard(values["shown"])
+    studio.training.discard(values["shown"])
 
 
 def test_a_pickle_is_refused_in_a_sentence(playground: PlaygroundHandlers) -> None:

@@ -55,7 +55,7 @@ def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: H
 
 
 def test_a_shipped_run_folds_into_a_view(studio: FakeStudio) -> None:
-    view = fold(studio.status(studio.examples()[0]["run"]))
+    view = fold(studio.training.status(studio.library.examples()[0]["run"]))
     assert (view.state, view.step, view.total) == ("done", 200, 200)
     assert set(view.terms) == {"photographs", "prior"}
     assert len(view.prompts) == 2
@@ -83,7 +83,7 @@ def test_smoothing_keeps_a_constant_and_thinning_keeps_the_last() -> None:
 
 
 def test_the_loss_chart_tells_its_lines_apart(studio: FakeStudio) -> None:
-    drawn = plots.loss_chart(fold(studio.status(studio.examples()[0]["run"])))
+    drawn = plots.loss_chart(fold(studio.training.status(studio.library.examples()[0]["run"])))
     assert drawn.count("<polyline") == 4
     for look in ('"curve raw smooth"', '"curve smooth"', '"curve prior"'):
         assert f"class={look}" in drawn

@@ -45,12 +45,12 @@ def shelf(monitor: RunMonitor, playground: PlaygroundHandlers) -> Shelf:
 @pytest.fixture
 def own(studio: FakeStudio) -> Any:
     """The visitor's only run, finished; deleted afterwards if the test has not."""
-    for row in studio.list_runs():  # what browser tests left behind
-        studio.delete(row["id"])
-    run_id = studio.import_lora(Path("rex.safetensors"), name="Rex")
+    for row in studio.library.list_runs():  # what browser tests left behind
+        studio.library.delete(row["id"])
+    run_id = studio.import_export.import_lora(Path("rex.safetensors"), name="Rex")
     yield run_id
-    if run_id in [row["id"] for row in studio.list_runs()]:
-        studio.delete(run_id)
+    if run_id in [row["id"] for row in studio.library.list_runs()]:
+        studio.library.delete(run_id)
 
 
 def example(monitor: RunMonitor) -> str:
@@ -160,7 +160,7 @@ def test_a_tick_draws_figures_and_only_announces_the_rest(monitor: RunMonitor, o
 
 
 def test_a_talk_goes_on_with_a_recording(monitor: RunMonitor, studio: FakeStudio) -> None:
-    run = studio.store.create(
+    run = studio.resources.store.create(
         "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Rex"
     )
     run.append("state", state="failed", message="The loss is no number any more.")
@@ -171,7 +171,7 @@ def test_a_talk_goes_on_with_a_recording(monitor: RunMonitor, studio: FakeStudio
     assert talk["shown"] == monitor.examples["biscuit"]["run"], "the example of the same class"
     assert "recording" in talk["advice"]
     assert "The loss is no number" in talk["advice"]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
 def test_a_talk_survives_a_refused_start(monitor: RunMonitor) -> None:
@@ -196,10 +196,10 @@ def test_captions_of_photographs_reach_the_run(
     assert shown["photo_caption"]["value"] == "a zul dog asleep"
     assert train.caption(source, 1, "")["source"]["captions"] == {}
     values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
-    config = studio.status(values["shown"])["config"]
+    config = studio.training.status(values["shown"])["config"]
     assert config["use_captions"]
     wait_until_idle(studio)
-    studio.delete(values["shown"])
+    studio.library.delete(values["shown"])
 
 
 def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
@@ -257,19 +257,19 @@ def test_a_subject_gets_a_rare_word_that_no_run_has(
 ) -> None:
     train = TrainHandlers(monitor)
     first = train.identifiers("embedded", None)["identifier"]["value"]
-    assert first not in {example["identifier"] for example in studio.examples()}
+    assert first not in {example["identifier"] for example in studio.library.examples()}
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
     words = {"identifier": first.upper(), "class_noun": "dog", "steps": 1}
     run_id = train.start(source, "dreambooth/Quick", "embedded", **words)["shown"]
     wait_until_idle(studio)
     second = train.identifiers("embedded", None)["identifier"]["value"]
     assert second != first
-    config = studio.status(
+    config = studio.training.status(
         train.start(source, "dreambooth/Quick", "embedded", **words | {"identifier": None})["shown"]
     )
     assert config["config"]["identifier"] == second, "also where the word was still being looked for"
     wait_until_idle(studio)
-    studio.delete(run_id)
+    studio.library.delete(run_id)
     assert train.identifiers("embedded", None)["identifier"]["value"] == first, (
         "a run's word is free again without it"
     )
@@ -282,22 +282,22 @@ def test_a_reload_puts_the_run_at_work_into_the_form(
     train = TrainHandlers(monitor)
     assert set(train.attach()) == {"runs"}, "without a run the form stays as the page opens"
     config = DreamBoothConfig(steps=500, identifier="kaq", class_noun="teapot")
-    own = studio.start("dreambooth", config, photographs, name="kaq teapot")
+    own = studio.training.start("dreambooth", config, photographs, name="kaq teapot")
     values = train.attach()
     assert (values["shown"], values["class_noun"], values["identifier"]) == (own, "teapot", "kaq")
     assert values["source"] is None, "nobody trains the first example by mistake"
     assert values["example_ada"]["elem_classes"] == ["example-card"]
-    studio.stop(own, keep=False)
+    studio.training.stop(own, keep=False)
     wait_until_idle(studio)
-    biscuit = next(example for example in studio.examples() if example["name"] == "biscuit")
+    biscuit = next(example for example in studio.library.examples() if example["name"] == "biscuit")
     config = DreamBoothConfig(steps=500, identifier=biscuit["identifier"], class_noun="dog")
-    run_id = studio.start("dreambooth", config, biscuit["photos"], name="Biscuit")
+    run_id = studio.training.start("dreambooth", config, biscuit["photos"], name="Biscuit")
     values = train.attach()
     assert (values["source"]["title"], values["example_biscuit"]["elem_classes"]) == (
         "Biscuit",
         ["example-card", "chosen"],
     )
-    studio.stop(run_id, keep=False)
+    studio.training.stop(run_id, keep=False)
     wait_until_idle(studio)
 
 
@@ -315,9 +315,9 @@ def test_other_photographs_get_another_rare_word(monitor: RunMonitor, photograph
 
 def wait_until_idle(studio: FakeStudio) -> None:
     deadline = time.monotonic() + 30
-    while studio.queue() and time.monotonic() < deadline:
+    while studio.training.queue() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not studio.queue()
+    assert not studio.training.queue()
 
 
 def test_the_line_is_shown_and_can_be_changed(
@@ -325,7 +325,9 @@ def test_the_line_is_shown_and_can_be_changed(
 ) -> None:
     monkeypatch.setattr(studio, "step_s", 0.2)
     config = DreamBoothConfig(steps=500)
-    first, second, third = [studio.start("dreambooth", config, photographs, name=name) for name in "ABC"]
+    first, second, third = [
+        studio.training.start("dreambooth", config, photographs, name=name) for name in "ABC"
+    ]
     assert "number 2 in line" in monitor.watch(third, {})["progress"]
     line = monitor.watch(first, {})["queue"]
     assert line.count("<tr") == 4
@@ -334,9 +336,9 @@ def test_the_line_is_shown_and_can_be_changed(
     assert moved.index(third) < moved.index(second)
     left = monitor.leave(first, second)["queue"]
     assert second not in left
-    assert second not in [row["id"] for row in studio.list_runs()]
+    assert second not in [row["id"] for row in studio.library.list_runs()]
     for run_id in (third, first):
-        studio.stop(run_id, keep=False)
+        studio.training.stop(run_id, keep=False)
     wait_until_idle(studio)
 
 
@@ -376,7 +378,7 @@ def test_a_run_is_named_noted_and_deleted(shelf: Shelf, own: str, studio: FakeSt
     gone = shelf.delete(own, "", own)
     assert gone["shown"] == "", "the monitor lets go of it"
     with pytest.raises(ValueError, match="There is no run"):
-        studio.status(own)
+        studio.training.status(own)
 
 
 def test_a_shipped_example_is_looked_at_only(shelf: Shelf, monitor: RunMonitor) -> None:
@@ -389,13 +391,13 @@ def test_a_shipped_example_is_looked_at_only(shelf: Shelf, monitor: RunMonitor) 
 
 
 def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: Shelf, studio: FakeStudio) -> None:
-    run = studio.store.create(
+    run = studio.resources.store.create(
         "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Cut"
     )
     run.append("state", state="running", message="")
     assert "Interrupted" in shelf.browse("cut", "")["cards"]
     assert shelf.detail(run.id)["lib_resume"]["visible"]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
 def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> None:
@@ -416,28 +418,30 @@ def test_an_export_is_read_back(shelf: Shelf, monitor: RunMonitor) -> None:
 def test_shifts_leave_as_a_lora_of_a_chosen_rank(
     shelf: Shelf, studio: FakeStudio, monitor: RunMonitor
 ) -> None:
-    run = studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
+    run = studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
     run.append("state", state="done", message="")
     shown = shelf.detail(run.id)
     assert shown["lib_rank"]["visible"]
     assert "svdiff" in [value for _, value in shown["lib_format"]["choices"]]
     assert "rank 5" in shelf.export(run.id, "kohya", 5)["verified"]
-    full = studio.store.create("dreambooth", {"weights": "full"}, {"spec": "embedded"}, name="Max")
+    full = studio.resources.store.create("dreambooth", {"weights": "full"}, {"spec": "embedded"}, name="Max")
     full.append("state", state="done", message="")
     shown = shelf.detail(full.id)
     assert shown["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in shown["lib_format"]["choices"]]
-    studio.delete(full.id)
+    studio.library.delete(full.id)
     plain = shelf.detail(example(monitor))
     assert not plain["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in plain["lib_format"]["choices"]]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
 def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
     runs = []
     for name in ("Rex", "Max"):
-        runs.append(studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name))
+        runs.append(
+            studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        )
         runs[-1].append("state", state="done", message="")
     values = shelf.moved(runs[0].id)
     assert values["shift_row"]["visible"]
@@ -454,12 +458,12 @@ def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, monitor: RunMonit
     plain = shelf.moved(example(monitor))
     assert not plain["shift_row"]["visible"]
     for run in runs:
-        studio.delete(run.id)
+        studio.library.delete(run.id)
 
 
 def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
     runs = [
-        studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
         for name in ("Rex", "Max")
     ]
     for run in runs:
@@ -481,7 +485,7 @@ def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, mo
     assert both == ([runs[0].id, runs[1].id], "interpolate", 0.25, 16)
     assert alone == ([runs[0].id], "truncate", 0.25, 4)
     for run_id in (*made, *(run.id for run in runs)):
-        studio.delete(run_id)
+        studio.library.delete(run_id)
 
 
 def test_settings_of_another_method_bring_its_fields(
@@ -507,10 +511,10 @@ def test_a_plan_shows_the_fields_of_its_method(monitor: RunMonitor, photographs:
     told = train.cost(source, "svdiff/Quick", "embedded", **fields)["cost"]
     assert "a file of" in told
     values = train.start(source, "svdiff/Quick", "embedded", **fields | {"steps": 1, "warmup_steps": 0})
-    config = monitor.studio.status(values["shown"])["config"]
+    config = monitor.studio.training.status(values["shown"])["config"]
     assert config["subset"] == "UNet"
     wait_until_idle(monitor.studio)
-    monitor.studio.delete(values["shown"])
+    monitor.studio.library.delete(values["shown"])
 
 
 def test_settings_go_out_and_come_in(shelf: Shelf, monitor: RunMonitor, tmp_path: Path) -> None:
@@ -534,8 +538,8 @@ def test_settings_that_were_read_in_outlive_the_photographs_added_next(
     shelf: Shelf, monitor: RunMonitor, tmp_path: Path
 ) -> None:
     train, own = TrainHandlers(monitor), example(monitor)
-    photos = monitor.studio.examples()[0]["photos"]
-    told = monitor.studio.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
+    photos = monitor.studio.library.examples()[0]["photos"]
+    told = monitor.studio.library.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told))
     values = shelf.read_settings(str(path), "embedded", None)
@@ -570,7 +574,7 @@ def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -
         shelf.from_hub("  ", "")
     values = shelf.from_hub("someone/rex", "")
     assert values["name"]["value"] == "rex"
-    studio.delete(values["chosen"])
+    studio.library.delete(values["chosen"])
 
 
 @pytest.mark.parametrize(
@@ -626,7 +630,7 @@ def test_a_comparison_draws_every_cell_and_its_table(
 
 def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, monitor: RunMonitor, studio: FakeStudio) -> None:
     comparison = CompareHandlers(shelf)
-    first, second = (each["run"] for each in studio.examples()[:2])
+    first, second = (each["run"] for each in studio.library.examples()[:2])
     parts = {
         "stack_first": first,
         "stack_first_strength": 1,

@@ -81,7 +81,7 @@ def test_a_picture_takes_both_runs_and_gives_them_back(monitor: RunMonitor, stud
         Layer(run=first, name="", strength=0.75, blocks=whole),
         Layer(run=second, name="", strength=1.5),
     ]
-    for told in (NINE, f"{studio.status(second)['name']} at 1.5"):
+    for told in (NINE, f"{studio.training.status(second)['name']} at 1.5"):
         assert told in values["result_caption"]
     restored = playground.recall(values["download"]["value"])
     assert (restored["shown"], restored["strength"], restored["blocks"]) == (first, 0.75, NINE)
@@ -147,7 +147,7 @@ def test_the_map_has_every_block_with_its_number_beside_its_colour() -> None:
 def test_the_api_takes_a_stack(served: Served) -> None:
     client = Client(served.url, verbose=False)
     try:
-        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.examples()]
+        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.library.examples()]
         entries[0]["blocks"] = NINE
         pictures = client.predict(
             prompt="a photo", stack=entries, settings={"seed": 8, "count": 2}, api_name="/generate_stack"

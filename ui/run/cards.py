@@ -143,7 +143,7 @@ def facts(row: Row, *, handout: Handout) -> Html:
 
 
 def header_of(told: Row, *, name: str) -> Html:
-    """Return what the header of a LoRA file says, as ``Studio.inspect_lora`` tells it."""
+    """Return what the header of a LoRA file says, as ``Studio.import_export.inspect_lora`` tells it."""
     rows = [
         ("Format", told["format"]),
         ("Keys", told["keys"]),

@@ -42,7 +42,7 @@ class RunMonitor:
     def __init__(self, studio: "Studio", handout: Handout) -> None:
         self.studio = studio
         self.handout = handout
-        self.examples = {example["name"]: example for example in studio.examples()}
+        self.examples = {example["name"]: example for example in studio.library.examples()}
         self._warmed = False
 
     def show_run(self, run_id: str) -> Values:
@@ -65,7 +65,7 @@ class RunMonitor:
         """Turn the page to a run, with a prompt that has its words: another run's would mean nothing to it."""
         if not run_id:
             return {}
-        config = self.studio.status(run_id)["config"]
+        config = self.studio.training.status(run_id)["config"]
         word, kind = (str(config.get(name) or "") for name in ("identifier", "class_noun"))
         template = [SUBJECT_PROMPT, *(config.get("sample_prompts") or ())][-1]
         prompt = fill_words(template, identifier=word, class_noun=kind)
@@ -73,7 +73,7 @@ class RunMonitor:
 
     def run_choices(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run to look at, one's own first."""
-        runs = [run for run in self.studio.list_runs() if not run.get("shipped")]
+        runs = [run for run in self.studio.library.list_runs() if not run.get("shipped")]
         names = cards.told_apart(runs)
         own = [(f"{names[run['id']]} · {WORDS[run['state']].lower()}", run["id"]) for run in runs]
         shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
@@ -89,7 +89,7 @@ class RunMonitor:
 
     def _run_at_work(self) -> str:
         """The run that works, or the first that waits."""
-        live = [run for run in self.studio.list_runs() if run["state"] in LIVE]
+        live = [run for run in self.studio.library.list_runs() if run["state"] in LIVE]
         working = next((run["id"] for run in live if run["state"] != "queued"), "")
         return working or (live[-1]["id"] if live else "")
 
@@ -112,7 +112,7 @@ class RunMonitor:
             run_id = self._run_at_work()
             return self.show_run(run_id) if run_id else {}
         try:
-            status = self.studio.status(shown)
+            status = self.studio.training.status(shown)
         except ValueError:
             return self.gone()
         over: Values = {}
@@ -128,7 +128,7 @@ class RunMonitor:
         return values | over
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
-        waiting = self.studio.queue()
+        waiting = self.studio.training.queue()
         line = [[row["run"], row["state"], round((row["seconds_left"] or 0) / 15)] for row in waiting]
         now = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
         changed = {part for part in PARTS if drawn.get(part) != now[part]}
@@ -159,7 +159,7 @@ class RunMonitor:
             "stop_row": gr.update(visible=False),
             "runs": gr.update(choices=self.run_choices(), value=None),
             "guide": panels.guide(1),
-            "queue": panels.queue(self.studio.queue(), shown=""),
+            "queue": panels.queue(self.studio.training.queue(), shown=""),
             "compare": panels.placeholder(GONE),
             "playground": gr.update(visible=False),
             **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
@@ -230,7 +230,7 @@ class RunMonitor:
 
     def play(self, shown: str, speed: float) -> Values:
         """Play a finished run again from its first event."""
-        if not shown or not playable(self.studio.status(shown)):
+        if not shown or not playable(self.studio.training.status(shown)):
             raise ValueError("This run has no steps to play again; choose one that was trained here.")
         replay = Replay(shown, float(speed), time.monotonic())
         values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
@@ -254,15 +254,15 @@ class RunMonitor:
     def move(self, shown: str, value: str) -> Values:
         """Move a waiting run to another place; ``value`` is its id and the place, such as "…:1"."""
         run_id, _, place = value.partition(":")
-        self.studio.move(run_id, int(place))
-        return {"queue": panels.queue(self.studio.queue(), shown=shown)}
+        self.studio.training.move(run_id, int(place))
+        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
 
     def leave(self, shown: str, value: str) -> Values:
         """Take a waiting run out of the queue; it has made nothing yet."""
-        self.studio.discard(value)
+        self.studio.training.discard(value)
         if value == shown:
-            return self.gone() | {"queue": panels.queue(self.studio.queue(), shown="")}
-        return {"queue": panels.queue(self.studio.queue(), shown=shown)}
+            return self.gone() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
+        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
 
 
 def unplayed() -> Values:

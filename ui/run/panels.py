@@ -238,7 +238,7 @@ def stand_in(view: RunView) -> Html:
 
 
 def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
-    """Return the runs at work and in line, as ``Studio.queue`` tells them; nothing unless one waits."""
+    """Return the runs at work and in line, as ``Studio.training.queue`` tells them; nothing unless one waits."""
     if not any(row["state"] == "queued" for row in rows):
         return Html("")
     last = max(row["position"] for row in rows)
@@ -406,7 +406,7 @@ def cost(facts: dict[str, Any], *, photos: int) -> Html:
 
 
 def base_needs(facts: dict[str, Any]) -> Html:
-    """Return what a base needs, as ``Studio.bases`` tells it."""
+    """Return what a base needs, as ``Studio.inspection.bases`` tells it."""
     trouble = facts.get("problem") or ""
     ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not on this machine yet"
     return element("p", element("strong", ready), f" · {trouble or facts['needs']}", class_="base-needs")

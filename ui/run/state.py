@@ -98,7 +98,7 @@ class RunView:
 
 
 def fold(status: dict[str, Any]) -> RunView:
-    """Fold ``Studio.status`` of a run (all its events) into a view."""
+    """Fold ``Studio.training.status`` of a run (all its events) into a view."""
     view = RunView(id=status["id"], name=status.get("name", ""), config=dict(status.get("config", {})))
     view.imported = status.get("method") == IMPORTED
     folder = Path(status["path"])

@@ -25,7 +25,7 @@ def stacked(
 
 
 def asked(row: str) -> str | list[dict[str, Any]] | None:
-    """Return a row as ``Studio.compare`` takes it: a run's id, a stack, or None for the untouched base."""
+    """Return a row as ``Studio.generation.compare`` takes it: a run's id, a stack, or None for the untouched base."""
     return json.loads(row) if row.startswith("[") else row or None
 
 

@@ -95,7 +95,7 @@ class CompareHandlers:
         def tell(done: int, total: int) -> None:
             context.run(progress, (done, total), desc="Drawing", unit="pictures")
 
-        made = self.studio.compare(
+        made = self.studio.generation.compare(
             [rows.asked(row) for row in compared], across=columns, values=asked, config=config, progress=tell
         )
         names = [row["name"] for row in made["rows"]]
@@ -120,7 +120,7 @@ class CompareHandlers:
 
     def interrupt(self) -> Values:
         """End the comparison that is being drawn."""
-        self.studio.interrupt()
+        self.studio.generation.interrupt()
         return {}
 
 

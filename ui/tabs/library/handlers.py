@@ -36,7 +36,9 @@ class Shelf:
         """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
         words = (search or "").lower().split()  # None before the page has been looked at
         return [
-            row for row in self.studio.list_runs(shipped=True) if all(word in _text(row) for word in words)
+            row
+            for row in self.studio.library.list_runs(shipped=True)
+            if all(word in _text(row) for word in words)
         ]
 
     def browse(self, search: str | None, chosen: str) -> Values:
@@ -55,7 +57,7 @@ class Shelf:
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
         formats = SHIFT_FORMATS if row.get("kind") == KIND else EXPORT_FORMATS
-        settings = self.studio.settings(chosen) if row["method"] != "import" else None
+        settings = self.studio.library.settings(chosen) if row["method"] != "import" else None
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
@@ -84,7 +86,9 @@ class Shelf:
         }
 
     def _row(self, chosen: str) -> dict[str, Any]:
-        found = next((row for row in self.studio.list_runs(shipped=True) if row["id"] == chosen), None)
+        found = next(
+            (row for row in self.studio.library.list_runs(shipped=True) if row["id"] == chosen), None
+        )
         if found is None:
             raise ValueError("This run is not in the Library any more; choose another.")
         return found
@@ -94,8 +98,8 @@ class Shelf:
 
     def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
         """Keep another name and notes."""
-        self.studio.rename(chosen, name)
-        self.studio.note(chosen, notes)
+        self.studio.library.rename(chosen, name)
+        self.studio.library.note(chosen, notes)
         gr.Info("The name and the notes are kept.", title="Saved")
         return self.choose(chosen, search) | {"runs": gr.update(choices=self.monitor.run_choices())}
 
@@ -105,7 +109,7 @@ class Shelf:
 
     def delete(self, chosen: str, search: str, shown: str) -> Values:
         """Delete a run for good."""
-        self.studio.delete(chosen)
+        self.studio.library.delete(chosen)
         cleared = (
             self.monitor.gone()
             if shown == chosen
@@ -125,7 +129,7 @@ class Shelf:
 
     def resume(self, chosen: str) -> Values:
         """Go on with a run that was cut off."""
-        self.studio.resume(chosen)
+        self.studio.training.resume(chosen)
         return self.open(chosen)
 
     def to_compare(self, chosen: str, compared: list[str]) -> Values:
@@ -147,8 +151,8 @@ class Shelf:
 
     def moved(self, chosen: str) -> Values:
         """Show what the run's method knows about it, and offer its layers where singular values moved."""
-        layers = self.studio.shifted_layers(chosen)
-        shown = views.drawn(self.studio.views(chosen))
+        layers = self.studio.inspection.shifted_layers(chosen)
+        shown = views.drawn(self.studio.inspection.views(chosen))
         return {
             "views": shown or element("p", "Nothing is known about what moved in this run.", class_="hint"),
             "shift_row": gr.update(visible=bool(layers)),
@@ -158,11 +162,17 @@ class Shelf:
 
     def spectrum(self, chosen: str, layer: str) -> Values:
         """Draw the singular values of one layer before and after."""
-        return {"spectrum": views.drawn([self.studio.spectrum(chosen, layer)]) if layer else Html("")}
+        return {
+            "spectrum": views.drawn([self.studio.inspection.spectrum(chosen, layer)]) if layer else Html("")
+        }
 
     def likeness(self, chosen: str, alike: list[str]) -> Values:
         """Draw how alike the shifts of this run and of others are."""
-        return {"likeness": views.drawn([self.studio.correlation([chosen, *alike])]) if alike else Html("")}
+        return {
+            "likeness": views.drawn([self.studio.inspection.correlation([chosen, *alike])])
+            if alike
+            else Html("")
+        }
 
     def _others(self, chosen: str) -> list[tuple[str, str]]:
         """The other runs that hold shifts, by name and id."""
@@ -185,7 +195,7 @@ class Shelf:
     ) -> Values:
         """Make a new run from the shifts of this one and another, and open it."""
         others = [mix_with] if mix_with and mix_how != "truncate" else []
-        run_id = self.studio.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
+        run_id = self.studio.library.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
         gr.Info("The new run is in the Library; it draws and leaves like any other.", title="Combined")
         return self.choose(run_id, search)
 
@@ -193,14 +203,14 @@ class Shelf:
 
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Write the adapter for another program, read it back, and say what came of that."""
-        written, told = self.studio.verified_export(chosen, lib_format, rank=int(lib_rank))
+        written, told = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
         path = self.playground.handed_out(chosen, written)
         verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
     def merge(self, chosen: str, merge_format: str, merge_strength: float) -> Values:
         """Write the base with this run merged into it, and say what came of reading it back."""
-        path, told = self.studio.merge_into_base(chosen, merge_format, strength=merge_strength)
+        path, told = self.studio.import_export.merge_into_base(chosen, merge_format, strength=merge_strength)
         return {
             "merged_file": gr.update(value=str(self.handout.copy(path)), visible=True),
             "merged": cards.element("p", f"Read back: {told}", class_="verified", role="status"),
@@ -210,7 +220,7 @@ class Shelf:
         """Read the header of a LoRA file before it is taken in."""
         if not lora:
             return {"lora_facts": Html(""), "add_row": gr.update(visible=False)}
-        told = self.studio.inspect_lora(Path(lora))
+        told = self.studio.import_export.inspect_lora(Path(lora))
         return {
             "lora_facts": cards.header_of(told, name=Path(lora).name),
             "add_row": gr.update(visible=not told.get("problem")),
@@ -229,7 +239,7 @@ class Shelf:
         """Load a LoRA from the Hugging Face Hub."""
         if not hub_id.strip():
             raise ValueError("The Hub id is empty; it looks like someone/something.")
-        run_id = self.studio.load_from_hub(hub_id.strip())
+        run_id = self.studio.import_export.load_from_hub(hub_id.strip())
         return self.choose(run_id, search) | {"hub_id": ""}
 
     def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
@@ -239,10 +249,10 @@ class Shelf:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError("This is no text; choose a run.json saved from the Library.") from None
-        told = self.studio.read_settings(text)
+        told = self.studio.library.read_settings(text)
         method, cls = told["method"], method_config(told["method"])
         config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
-        family = next(facts["family"] for facts in self.studio.bases() if facts["spec"] == base)
+        family = next(facts["family"] for facts in self.studio.inspection.bases() if facts["spec"] == base)
         plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
         held = {"captions": told["captions"], "repeats": told.get("repeats", {})}

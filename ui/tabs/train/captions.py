@@ -66,7 +66,7 @@ class Tagging:
         """Caption every photograph with what CLIP sees in it, the run's own words first."""
         if not source:
             raise ValueError("Choose an example or add between 1 and 20 photographs first.")
-        seen = self.studio.tags(
+        seen = self.studio.inspection.tags(
             [Path(file) for file in source["files"]],
             kind=class_noun.strip(),
             with_subject=with_subject,

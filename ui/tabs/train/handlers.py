@@ -32,7 +32,7 @@ class TrainHandlers:
         self.studio = monitor.studio
         self.handout = monitor.handout
         self.examples = monitor.examples
-        self.bases = {base["spec"]: base for base in self.studio.bases()}
+        self.bases = {base["spec"]: base for base in self.studio.inspection.bases()}
 
     def source_of(self, name: str) -> Values:
         """Return what is trained on when an example is chosen: its title and its photographs."""
@@ -67,7 +67,7 @@ class TrainHandlers:
 
     def _subject_of(self, run_id: str) -> Values:
         """Fill in the subject of a run: an example with its photographs, else the words alone."""
-        status = self.studio.status(run_id)
+        status = self.studio.training.status(run_id)
         words = {name: status["config"].get(name, "") for name in ("class_noun", "identifier")}
         for name, example in self.examples.items():
             if example["title"] == status["name"] and all(example[word] == words[word] for word in words):
@@ -165,7 +165,7 @@ class TrainHandlers:
 
     def _previews(self, source: Values, base: str) -> Values:
         files = [Path(file) for file in source["files"]]
-        squares = self.studio.photos_preview(files, source["crops"], base=base)
+        squares = self.studio.inspection.photos_preview(files, source["crops"], base=base)
         zipped = any(file.suffix.lower() == ".zip" for file in files)
         names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
         shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
@@ -180,9 +180,9 @@ class TrainHandlers:
 
     def _rare_words(self, base: str) -> list[str]:
         """Return the rare words of a base, those first that no run has: two of one word collide in one picture."""
-        runs = self.studio.list_runs(shipped=True)
+        runs = self.studio.library.list_runs(shipped=True)
         taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
-        words = [found["text"] for found in self.studio.identifiers(base=base)]
+        words = [found["text"] for found in self.studio.inspection.identifiers(base=base)]
         return sorted(words, key=lambda word: word.lower() in taken)
 
     # What it will take
@@ -220,7 +220,7 @@ class TrainHandlers:
             config = form.parse_method(method, fields)
         except ValueError as error:
             return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
-        facts = self.studio.cost(method, config, photos, base=base) if photos else {}
+        facts = self.studio.training.cost(method, config, photos, base=base) if photos else {}
         return {"cost": panels.cost(facts, photos=photos)}
 
     # A run
@@ -249,7 +249,7 @@ class TrainHandlers:
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)
-        run_id = self.studio.start(
+        run_id = self.studio.training.start(
             method,
             config,
             [Path(file) for file in source["files"]],
@@ -264,7 +264,7 @@ class TrainHandlers:
 
     def stop(self, shown: str, when: str = "now") -> Values:
         """Stop after the current step, or at the next checkpoint, and keep what was learned."""
-        self.studio.stop(shown, keep=True, when=when)
+        self.studio.training.stop(shown, keep=True, when=when)
         return self.monitor.watch(shown, {})
 
     def stop_at_checkpoint(self, shown: str) -> Values:
@@ -274,13 +274,13 @@ class TrainHandlers:
 
     def save_now(self, shown: str) -> Values:
         """Write a checkpoint and the adapter so far, between two steps."""
-        self.studio.save_now(shown)
+        self.studio.training.save_now(shown)
         gr.Info("What was learned so far is in the Library; the run goes on.", title="Saved")
         return {}
 
     def discard(self, shown: str) -> Values:
         """Forget a run and everything it made."""
-        self.studio.discard(shown)
+        self.studio.training.discard(shown)
         return self.monitor.gone()
 
     def forget(self, shown: str, forget: str) -> Values:
@@ -289,17 +289,17 @@ class TrainHandlers:
 
     def train_more(self, shown: str, more_steps: float) -> Values:
         """Continue a finished run."""
-        self.studio.train_more(shown, int(more_steps or 0))
+        self.studio.training.train_more(shown, int(more_steps or 0))
         return self.monitor.watch(shown, {})
 
     def resume(self, shown: str) -> Values:
         """Continue an interrupted or stopped run where it was."""
-        self.studio.resume(shown)
+        self.studio.training.resume(shown)
         return self.monitor.watch(shown, {})
 
     def sample_now(self, shown: str) -> Values:
         """Draw a row of samples before its time."""
-        self.studio.sample_now(shown)
+        self.studio.training.sample_now(shown)
         return {}
 
 

@@ -28,27 +28,27 @@ class PlaygroundHandlers:
 
     def export(self, shown: str, file_format: str) -> Values:
         """Write the adapter in a format other programs read, and hand out a copy."""
-        path = self.handed_out(shown, self.studio.export(shown, file_format))
+        path = self.handed_out(shown, self.studio.import_export.export(shown, file_format))
         return {"exported": gr.update(value=str(path), visible=True)}
 
     def handed_out(self, run_id: str, path: Path) -> Path:
         """Return a copy of an exported file that is called after its run, not by the run's id."""
-        called = file_name(self.studio.status(run_id)["name"])
+        called = file_name(self.studio.training.status(run_id)["name"])
         return self.handout.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
 
     def load_lora(self, lora: str, base: str) -> Values:
         """Turn the page to a LoRA file of the visitor's own, with its trigger words in the prompt."""
-        run_id = self.studio.import_lora(Path(lora), base=base)
-        words = self.studio.status(run_id)["config"]["identifier"]
+        run_id = self.studio.import_export.import_lora(Path(lora), base=base)
+        words = self.studio.training.status(run_id)["config"]["identifier"]
         prompt = {"prompt": f"a photo of a {words}"} if words else {}
         return {"lora": None} | prompt | self.monitor.show_run(run_id)
 
     def recall(self, recall: str) -> Values:
         """Restore what a picture of Atelier was made with: every field of the sampler, the run and its strength."""
         try:
-            found = self.studio.recall(Path(recall))
+            found = self.studio.generation.recall(Path(recall))
         except ValueError as error:  # its run is gone: the settings alone are worth having
             found = getattr(error, "recalled", None)
             if found is None:
@@ -102,7 +102,7 @@ class PlaygroundHandlers:
             second_strength=second_strength,
             second_blocks=second_blocks,
         )
-        paths = self.studio.generate(config, stack=layers, before_after=True)
+        paths = self.studio.generation.generate(config, stack=layers, before_after=True)
         before, after = paths[: config.count], paths[config.count :]
         copies = [str(self.handout.copy(path)) for path in after]
         facts = [
@@ -110,7 +110,11 @@ class PlaygroundHandlers:
             ("Steps", str(config.steps)),
             ("Guidance", f"{config.guidance_scale:g}"),
             *([("Block weights", blocks)] if blocks else []),
-            *([("With", f"{self.studio.status(second)['name']} at {second_strength:g}")] if second else []),
+            *(
+                [("With", f"{self.studio.training.status(second)['name']} at {second_strength:g}")]
+                if second
+                else []
+            ),
         ]
         return {
             "result_of": {"run": shown},

@@ -82,7 +82,9 @@ class Layers:
         """Silence one block after the other, and draw how much of the picture each of them makes."""
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
-        found = self.studio.contributions(shown, form.parse(SampleConfig, fields), progress=_told(progress))
+        found = self.studio.generation.contributions(
+            shown, form.parse(SampleConfig, fields), progress=_told(progress)
+        )
         told = f"Mean change of a pixel, of 1, when a block is silenced; seed {found['seed']}."
         drawn = unet_map(found["values"], title="Which blocks make the picture", told=told)
         return {"result_of": {"run": shown}, "unet_map": drawn}
@@ -97,7 +99,7 @@ def stack(
     second_strength: float,
     second_blocks: str,
 ) -> list[dict[str, Any]]:
-    """Return the layers of a picture as ``Studio.generate`` takes them."""
+    """Return the layers of a picture as ``Studio.generation.generate`` takes them."""
     layers = [{"run": shown, "strength": float(strength), "blocks": blocks or ""}]
     if second:
         layers.append({"run": second, "strength": float(second_strength), "blocks": second_blocks or ""})

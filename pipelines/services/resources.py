@@ -1,4 +1,4 @@
-"""What every room of the Studio stands on: the runs, the devices, and work that waits for its turn on one."""
+"""What the services share: the runs, the devices, short jobs on them, and a folder of copies for browsers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
 
 
-class Core:
-    """The runs below ``root`` and one worker thread per device; the rooms that build on it name the rest."""
+class Resources:
+    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder."""
 
     def __init__(
         self,
@@ -41,9 +41,8 @@ class Core:
         self.library = Library(self.store)
         self.costs = Costs(self.root)
         self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
-        self.trainings = TrainingQueue(self.store, devices=self.devices, costs=self.costs)
-        self._pictures: set[Job] = set()
-        self._outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+        self.queue = TrainingQueue(self.store, devices=self.devices, costs=self.costs)
+        self.outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
 
     @property
     def worker(self) -> Worker:
@@ -53,13 +52,13 @@ class Core:
     def close(self) -> None:
         """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
         self.devices.close()
-        shutil.rmtree(self._outbox, ignore_errors=True)
+        shutil.rmtree(self.outbox, ignore_errors=True)
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""
-        self.devices.everywhere("warm up", lambda job: self._workshop(job).base(self.base))
+        self.devices.everywhere("warm up", lambda job: self.model_cache(job).base(self.base))
 
-    def _soon(
+    def run_short(
         self,
         name: str,
         work: Callable[[Job], Any],
@@ -68,7 +67,7 @@ class Core:
         beside: str | None = None,
     ) -> Any:
         """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
-        job = self.devices.soon(name, work, beside=self.trainings.jobs.get(beside or ""))
+        job = self.devices.soon(name, work, beside=self.queue.jobs.get(beside or ""))
         kept = among if among is not None else set()
         kept.add(job)
         try:
@@ -80,13 +79,6 @@ class Core:
         finally:
             kept.discard(job)
 
-    def _workshop(self, job: Job | None = None) -> ModelCache:
-        """What stands on the device of a job, made on its worker's thread at the first need."""
+    def model_cache(self, job: Job | None = None) -> ModelCache:
+        """Return what is loaded on the device of a job (default: the first), made when it is first needed."""
         return self.devices.model_cache(job)
-
-    def _read_photos(
-        self, paths: Sequence[Path], *, size_px: int, crops: dict[str, tuple[float, float]] | None
-    ) -> list[Any]:
-        from pipelines.data.photographs import read_photos
-
-        return read_photos([Path(path) for path in paths], size_px=size_px, crops=crops)
