@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.events import api
 
 from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
-from ui.errors import told_in_the_page
+from ui.errors import raise_gradio_errors
 from ui.html import Handout
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _add_generate(studio: "Studio", handout: Handout) -> None:
         return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
-        told_in_the_page(generate),
+        raise_gradio_errors(generate),
         inputs=[
             gr.Textbox("", visible=False, label="prompt"),
             gr.Textbox("", visible=False, label="run_id"),
@@ -63,7 +63,7 @@ def _add_generate_stack(studio: "Studio", handout: Handout) -> None:
         return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
-        told_in_the_page(generate_stack),
+        raise_gradio_errors(generate_stack),
         inputs=[
             gr.Textbox("", visible=False, label="prompt"),
             gr.JSON([], visible=False, label="stack"),
@@ -91,7 +91,7 @@ def _add_train_start(studio: "Studio") -> None:
         return studio.training.start(method, config, [Path(photo) for photo in photos or []])
 
     gr.Button(visible=False).click(
-        told_in_the_page(train_start),
+        raise_gradio_errors(train_start),
         inputs=[
             gr.File(visible=False, file_count="multiple", type="filepath", label="photos"),
             gr.Textbox("person", visible=False, label="class_noun"),
@@ -121,7 +121,7 @@ def _add_watching(studio: "Studio") -> None:
         return studio.library.list_runs()
 
     for endpoint in (train_status, train_stop, list_runs):
-        api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+        api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
 def _add_export(studio: "Studio", handout: Handout) -> None:
@@ -130,7 +130,7 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
         return str(handout.copy(studio.import_export.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
-        told_in_the_page(export_run),
+        raise_gradio_errors(export_run),
         inputs=[
             gr.Textbox(visible=False, label="run_id"),
             gr.Textbox("safetensors", visible=False, label="file_format"),
@@ -146,7 +146,7 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
         )
 
     gr.Button(visible=False).click(
-        told_in_the_page(export_base),
+        raise_gradio_errors(export_base),
         inputs=[
             gr.Textbox(visible=False, label="run_id"),
             gr.Textbox("diffusers", visible=False, label="file_format"),
@@ -176,7 +176,7 @@ def _add_compare(studio: "Studio", handout: Handout) -> None:
         return str(handout.copy(found["grid"])), str(handout.copy(found["json"]))
 
     gr.Button(visible=False).click(
-        told_in_the_page(compare),
+        raise_gradio_errors(compare),
         inputs=[
             gr.JSON([None], visible=False, label="runs"),
             gr.Textbox("seeds", visible=False, label="across"),
@@ -197,7 +197,7 @@ def _add_recall(studio: "Studio") -> None:
         return studio.generation.recall(Path(picture))
 
     gr.Button(visible=False).click(
-        told_in_the_page(recall),
+        raise_gradio_errors(recall),
         inputs=[gr.File(visible=False, type="filepath", label="picture")],
         outputs=gr.JSON(visible=False, label="settings"),
         api_name="recall",

@@ -21,7 +21,7 @@ from ui.tabs.train import tab as train
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.theme import ASSETS
-from ui.wiring import DRAWN, QUIET, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
+from ui.wiring import DRAWN, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -110,7 +110,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
     cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]
-    page.on(blocks.load, page.train.attach, gives=gives, **QUIET, **SUBJECT)
+    page.on(blocks.load, page.train.attach, gives=gives, **SUBJECT)
 
 
 def _wire_tick(page: Page) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from ui.errors import as_text, told_in_the_page
+from ui.errors import show_notices
 from ui.run.monitor import PARTS, RunMonitor
 from ui.tabs.library.handlers import Shelf
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import RESULTS, PlaygroundHandlers
 
-QUIET: dict[str, Any] = {"show_progress": "hidden"}
-WATCHING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
 SAME_PICK_MS = 200
@@ -53,16 +52,17 @@ class Page:
         takes: Sequence[str] = (),
         gives: Sequence[str],
         event_data: str = "",
-        shows_progress: bool = False,
+        busy: str = "",
+        reports_progress: bool = False,
         **options: Any,
     ) -> Any:
         """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
 
-        ``event_data`` names what an event of one of our own HTML pieces says; the handler gets that, too. With
-        ``shows_progress`` it also gets ``progress``, which shows how far it is. A quiet event shows that it is at
-        work on the timer, which nobody sees: every other widget's hidden notice would count the seconds.
+        ``event_data`` names what an event of one of our own HTML pieces says; the handler gets that, too. ``busy`` names
+        the one widget that shows that the event is at work, none by default: Gradio would cover every output, for good
+        where the event fails. With ``reports_progress`` the handler also gets ``progress``, to show how far it is.
         """
-        guarded = told_in_the_page(handler, written=as_text)
+        guarded = show_notices(handler)
         taken, given = _spread(takes), self.with_mirrors(_spread(gives))
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
@@ -82,12 +82,12 @@ class Page:
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
             return answer(values, progress=progress)
 
-        if options.get("show_progress") == "hidden":
-            options.setdefault("show_progress_on", self.named["timer"])
         wired = event(
-            handle_long if shows_progress else handle_event if event_data else handle,
+            handle_long if reports_progress else handle_event if event_data else handle,
             inputs=[self.named[name] for name in taken],
             outputs=[self.named[name] for name in given],
+            show_progress="full" if busy else "hidden",
+            show_progress_on=[self.named[busy]] if busy else [],
             api_visibility="private",
             **options,
         )

@@ -9,7 +9,7 @@ from ui.run.state import RunView
 from ui.tabs.train.handlers import EMPTY_FRAME
 from ui.tabs.train.playground_handlers import EMPTY_RESULT, RESULTS
 from ui.tabs.train.tab import example_button, opening_cost, photo_upload
-from ui.wiring import QUIET, SUBJECT, WATCHED, Page, bound
+from ui.wiring import SUBJECT, WATCHED, Page, bound
 
 TO_THE_RESULT = (
     "() => innerWidth < 900 && setTimeout(() => "
@@ -129,13 +129,10 @@ def wire(page: Page) -> None:
             named[f"first_example_{name}"].click,
             bound(train.choose_example, name),
             gives=["upload", "prompt", "seed", "imported", *subject],
-            **QUIET,
             **SUBJECT,
         )
-        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
-        page.on(
-            click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET
-        )
+        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
+        page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
     asked = ["source", "plan", "base", *page.training]
@@ -149,16 +146,14 @@ def wire(page: Page) -> None:
         start,
         takes=[*with_noun, "talk"],
         gives=["prompt", "seed", "class_noun", *WATCHED],
-        **QUIET,
     )
     named["first_start"].click(None, js=TO_THE_RESULT, api_visibility="private")
-    page.on(named["first_stop"].click, train.stop, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(named["first_stop"].click, train.stop, takes=["shown"], gives=WATCHED)
     page.on(
         named["first_noun"].input,
         lambda first_noun: {"guide": panels.guide(3 if first_noun.strip() else 2)},
         takes=["first_noun"],
         gives=["guide"],
-        **QUIET,
     )
     here, there = named["first_noun"], named["class_noun"]
     for event, origin, copy in (
@@ -176,9 +171,11 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
     def choose(first_upload: list[str] | None, **known: Any) -> dict[str, Any]:
         return train.choose_files(first_upload, **known)
 
-    taken = page.on(event, choose, takes=["first_upload", "source", "base", "imported"], gives=gives)
-    page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
-    page.on(taken.success, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET)
+    taken = page.on(
+        event, choose, takes=["first_upload", "source", "base", "imported"], gives=gives, busy="first_upload"
+    )
+    page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
+    page.on(taken.success, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
 
 
 def _wire_play(page: Page) -> None:
@@ -203,5 +200,5 @@ def _wire_play(page: Page) -> None:
             gives=["prompt", *RESULTS],
             concurrency_id="pictures",
             concurrency_limit=4,
-            show_progress_on=named["first_result"],
+            busy="first_result",
         )

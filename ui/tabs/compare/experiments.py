@@ -8,7 +8,7 @@ from pipelines.experiments.settings import CONFIGS
 from ui import forms as form
 from ui.run.panels import placeholder
 from ui.tabs.compare.experiment_handlers import METHODS, MODES, SIDE, STYLES, ExperimentHandlers, fields_of
-from ui.wiring import QUIET, WATCHING, Page, drawn_memory
+from ui.wiring import WATCHING, Page, drawn_memory
 
 # What showing an experiment may change.
 SHOWN = [
@@ -115,13 +115,12 @@ def wire(page: Page) -> None:
         experiments.choose_mode,
         takes=["experiment_mode", "experiment_shown"],
         gives=[*MODE, *SHOWN],
-        **QUIET,
     )
     priced: dict[str, Any] = {
         "takes": ["experiment_mode", "experiment_methods", "base", *ASKED],
         "gives": ["experiment_cost"],
     }
-    page.on(turned.then, experiments.cost, **priced, **QUIET)
+    page.on(turned.then, experiments.cost, **priced)
     changes = [named[name].change for name in ("experiment_methods", *ASKED)]
 
     def on_any(handler: Any, **options: Any) -> Any:
@@ -133,13 +132,11 @@ def wire(page: Page) -> None:
         experiments.choose_style,
         takes=["experiment_style"],
         gives=["experiment_style_files"],
-        **QUIET,
     )
     page.on(
         named["which_method"].click,
         experiments.from_train,
         gives=["tabs", "experiment_mode", "experiment_subject"],
-        **QUIET,
     )
     _wire_experiment(page, experiments)
 
@@ -158,26 +155,21 @@ def _wire_experiment(page: Page, experiments: ExperimentHandlers) -> None:
         experiments.start,
         takes=[*asked, "source", "class_noun", "identifier", "base", *ASKED],
         gives=SHOWN,
-        **QUIET,
     )
-    page.on_pick(
-        named["experiment_shown"].input, experiments.show, takes=["experiment_shown"], gives=SHOWN, **QUIET
-    )
+    page.on_pick(named["experiment_shown"].input, experiments.show, takes=["experiment_shown"], gives=SHOWN)
     page.on(named["experiment_news"].change, experiments.watch, takes=LOOKED_AT, gives=SHOWN, **WATCHING)
     for name, handler in (("experiment_stop", experiments.stop), ("experiment_resume", experiments.resume)):
-        page.on(named[name].click, handler, takes=["experiment_shown"], gives=SHOWN, **QUIET)
+        page.on(named[name].click, handler, takes=["experiment_shown"], gives=SHOWN)
     sure = ["experiment_sure", "experiment_question"]
-    page.on(named["experiment_delete"].click, experiments.ask_delete, gives=sure, **QUIET)
+    page.on(named["experiment_delete"].click, experiments.ask_delete, gives=sure)
     page.on(
         named["experiment_keep"].click,
         lambda: {"experiment_sure": gr.update(visible=False)},
         gives=sure,
-        **QUIET,
     )
     page.on(
         named["experiment_really"].click,
         experiments.delete,
         takes=["experiment_shown", "experiment_mode"],
         gives=SHOWN,
-        **QUIET,
     )

@@ -15,7 +15,7 @@ from ui.run.monitor import Values
 from ui.tabs.compare import rows
 from ui.tabs.library.handlers import Shelf
 from ui.tabs.train import stack as stacking
-from ui.wiring import QUIET, Page
+from ui.wiring import Page
 
 ACROSS = (
     ("Prompts", "prompts"),
@@ -212,21 +212,19 @@ def _stack(page: Page) -> None:
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
     comparison, named = CompareHandlers(page.shelf), page.named
-    page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"], **QUIET)
+    page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"])
     page.on(
         named["add_stack"].click,
         comparison.add_stack,
         takes=["compared", *STACKED],
         gives=["compared"],
-        **QUIET,
     )
-    page.on(named["tab_compare"].select, comparison.refresh, takes=["compared"], gives=["compared"], **QUIET)
+    page.on(named["tab_compare"].select, comparison.refresh, takes=["compared"], gives=["compared"])
     page.on(
         named["columns"].change,
         comparison.choose_columns,
         takes=["columns"],
         gives=["values", "compare_prompt"],
-        **QUIET,
     )
 
     def compare(**given: Any) -> Values:
@@ -248,9 +246,9 @@ def wire(page: Page) -> None:
             *(f"compare_{name}" for name in OWN_FIELDS),
         ],
         gives=["grid", "grid_caption", "metrics", "grid_files", "grid_png", "grid_json"],
-        shows_progress=True,
+        reports_progress=True,
         concurrency_id="pictures",
         concurrency_limit=4,
-        show_progress_on=named["grid"],
+        busy="grid",
     )
-    page.on(named["end_grid"].click, comparison.interrupt, gives=[], concurrency_limit=None, **QUIET)
+    page.on(named["end_grid"].click, comparison.interrupt, gives=[], concurrency_limit=None)

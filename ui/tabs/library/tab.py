@@ -11,7 +11,7 @@ from pipelines.sampling.stack import MAX_STRENGTH
 from ui.run import panels
 from ui.run.cards import BASE_FORMATS, EXPORT_FORMATS, MIXES
 from ui.run.replay import SPEEDS
-from ui.wiring import QUIET, WATCHED, Page
+from ui.wiring import WATCHED, Page
 
 # On a narrow screen the opened run lies below the cards, so the page goes there.
 TO_THE_DETAIL = (
@@ -171,30 +171,28 @@ def wire(page: Page) -> None:
     """Wire the widgets of this page."""
     shelf, named = page.shelf, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
-    page.on(named["tab_library"].select, shelf.browse, **browsing, **QUIET)
-    page.on(named["seen"].change, shelf.browse, **browsing, **QUIET)
-    page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last", **QUIET)
-    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, event_data="value", **QUIET)
+    page.on(named["tab_library"].select, shelf.browse, **browsing)
+    page.on(named["seen"].change, shelf.browse, **browsing)
+    page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last")
+    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, event_data="value")
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
     saving = ["chosen", "name", "notes", "search"]
     for event in (named["save"].click, named["name"].submit):
-        page.on(event, shelf.save, takes=saving, gives=[*DETAIL, "runs"], **QUIET)
+        page.on(event, shelf.save, takes=saving, gives=[*DETAIL, "runs"])
     asking = ["confirm_row", "question"]
-    page.on(named["delete"].click, shelf.ask_delete, takes=["chosen"], gives=asking, **QUIET)
-    page.on(
-        named["keep"].click, lambda: {"confirm_row": gr.update(visible=False)}, gives=["confirm_row"], **QUIET
-    )
+    page.on(named["delete"].click, shelf.ask_delete, takes=["chosen"], gives=asking)
+    page.on(named["keep"].click, lambda: {"confirm_row": gr.update(visible=False)}, gives=["confirm_row"])
     deleting = ["chosen", "search", "shown"]
-    page.on(named["really"].click, shelf.delete, takes=deleting, gives=[*DETAIL, *WATCHED], **QUIET)
+    page.on(named["really"].click, shelf.delete, takes=deleting, gives=[*DETAIL, *WATCHED])
     for name, handler in (("open", shelf.open), ("lib_resume", shelf.resume)):
-        page.on(named[name].click, handler, takes=["chosen"], gives=["tabs", "prompt", *WATCHED], **QUIET)
+        page.on(named[name].click, handler, takes=["chosen"], gives=["tabs", "prompt", *WATCHED])
 
     def replay(chosen: str) -> dict[str, Any]:
         return shelf.replay(chosen, SPEEDS[1][1])
 
-    page.on(named["lib_replay"].click, replay, takes=["chosen"], gives=["tabs", *WATCHED], **QUIET)
+    page.on(named["lib_replay"].click, replay, takes=["chosen"], gives=["tabs", *WATCHED])
     comparing = ["chosen", "compared"]
-    page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"], **QUIET)
+    page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"])
     _wire_moved(page)
     _wire_combine(page)
     _wire_in_and_out(page)
@@ -203,40 +201,50 @@ def wire(page: Page) -> None:
 def _wire_moved(page: Page) -> None:
     shelf, named = page.shelf, page.named
     opened = ["views", "shift_row", "layer", "alike"]
-    page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened)
-    page.on_pick(named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"])
-    page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"])
+    page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened, busy="views")
+    page.on_pick(
+        named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
+    )
+    page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"], busy="alike")
 
 
 def _wire_combine(page: Page) -> None:
     shelf, named = page.shelf, page.named
     asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
-    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:], **QUIET)
-    page.on(named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL)
+    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:])
+    page.on(
+        named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL, busy="mix_how"
+    )
 
 
 def _wire_in_and_out(page: Page) -> None:
     shelf, named = page.shelf, page.named
     exported = ["lib_exported", "verified"]
     page.on(
-        named["lib_export"].click, shelf.export, takes=["chosen", "lib_format", "lib_rank"], gives=exported
+        named["lib_export"].click,
+        shelf.export,
+        takes=["chosen", "lib_format", "lib_rank"],
+        gives=exported,
+        busy="lib_format",
     )
     page.on(
         named["merge"].click,
         shelf.merge,
         takes=["chosen", "merge_format", "merge_strength"],
         gives=["merged", "merged_file"],
+        busy="merge_format",
     )
     inspected = ["lora_facts", "add_row"]
     for event in (named["lora"].upload, named["lora"].clear):
-        page.on(event, shelf.inspect, takes=["lora"], gives=inspected)
+        page.on(event, shelf.inspect, takes=["lora"], gives=inspected, busy="lora")
     added = ["lora", "prompt", "tabs", *inspected, *WATCHED]
-    page.on(named["add"].click, shelf.add, takes=["lora", "base"], gives=added)
+    page.on(named["add"].click, shelf.add, takes=["lora", "base"], gives=added, busy="lora")
     for event in (named["hub_load"].click, named["hub_id"].submit):
-        page.on(event, shelf.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL])
+        page.on(event, shelf.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL], busy="hub_id")
     page.on(
         named["settings_in"].upload,
         shelf.read_settings,
+        busy="settings_in",
         takes=["settings_in", "base", "source"],
         gives=[
             "settings_in",

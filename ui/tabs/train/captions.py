@@ -13,8 +13,6 @@ from ui.run.monitor import RunMonitor, Values
 if TYPE_CHECKING:
     from ui.wiring import Page
 
-QUIET: dict[str, Any] = {"show_progress": "hidden"}
-
 
 def lay_out() -> dict[str, Any]:
     """Create the widgets for all photographs, in the current Blocks context, under their names."""
@@ -141,13 +139,13 @@ def wire(page: "Page") -> None:
         tagging.see,
         takes=["source", "photo", "base", "class_noun", "with_subject"],
         gives=given,
+        busy="common_tags",
     )
     page.on(
         named["common_tags"].submit,
         tagging.change_common,
         takes=["source", "photo", "common_tags"],
         gives=given,
-        **QUIET,
     )
     page.on(
         named["crops"].select,
@@ -155,15 +153,11 @@ def wire(page: "Page") -> None:
         takes=["source"],
         gives=["photo_repeats"],
         event_data="index",
-        **QUIET,
     )
     page.on(
         named["photo_repeats"].release,
         tagging.repeat,
         takes=["source", "photo", "photo_repeats"],
         gives=["source"],
-        **QUIET,
     )
-    page.on(
-        named["source"].change, tagging.show, takes=["source"], gives=["common_tags", "tag_list"], **QUIET
-    )
+    page.on(named["source"].change, tagging.show, takes=["source"], gives=["common_tags", "tag_list"])

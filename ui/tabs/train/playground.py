@@ -10,7 +10,7 @@ from ui.run import panels
 from ui.run.cards import EXPORT_FORMATS
 from ui.tabs.train import stack as stacking
 from ui.tabs.train.playground_handlers import EMPTY_RESULT, OWN_FIELDS, RESULTS
-from ui.wiring import QUIET, WATCHED, Page
+from ui.wiring import WATCHED, Page
 
 
 def lay_out(page: Page) -> None:
@@ -92,9 +92,11 @@ def wire(page: Page) -> None:
             gives=RESULTS,
             concurrency_id="pictures",
             concurrency_limit=4,
-            show_progress_on=named["result"],
+            busy="result",
         )
-    page.on(named["export"].click, playground.export, takes=["shown", "format"], gives=["exported"])
+    page.on(
+        named["export"].click, playground.export, takes=["shown", "format"], gives=["exported"], busy="format"
+    )
     page.on(
         named["recall"].upload,
         playground.recall,
@@ -102,16 +104,17 @@ def wire(page: Page) -> None:
         gives=[
             "recall", "strength", "part", *stacking.FIELDS, "unet_map", *page.sampling, *WATCHED,
         ],
+        busy="recall",
     )  # fmt: skip
-    page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"], **QUIET)
-    page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"], **QUIET)
-    page.on_pick(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"], **QUIET)
+    page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"])
+    page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"])
+    page.on_pick(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"])
     page.on(
         named["ask_blocks"].click,
         contributions,
         takes=["shown", *page.sampling],
         gives=["result_of", "unet_map"],
-        shows_progress=True,
+        reports_progress=True,
         concurrency_id="pictures",
-        show_progress_on=named["unet_map"],
+        busy="unet_map",
     )

@@ -18,7 +18,7 @@ from ui.run.state import RunView
 from ui.tabs.train import captions as tagging
 from ui.tabs.train import playground
 from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
-from ui.wiring import QUIET, SUBJECT, WATCHED, WATCHING, Page, bound
+from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
 # On a narrow screen the results lie below the form, so the page goes to them.
@@ -270,26 +270,26 @@ def _wire_subject(page: Page) -> None:
                 "guide",
                 *cards,
             ],
-            **QUIET,
             **SUBJECT,
         )
-        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **QUIET, **SUBJECT)
-        page.on(
-            click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"], **QUIET
-        )
+        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
+        page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
     crops = ["source", "crops_row", "crops", "squares"]
     changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(
-            event, train.choose_files, takes=["upload", "source", "base", "imported"], gives=changed
+            event,
+            train.choose_files,
+            takes=["upload", "source", "base", "imported"],
+            gives=changed,
+            busy="upload",
         )
-        page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"], **QUIET)
+        page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
         page.on(
             taken.success,
             train.suit,
             takes=["plan", "base", "source", "imported"],
             gives=["steps"],
-            **QUIET,
         )
 
     page.on(
@@ -298,7 +298,6 @@ def _wire_subject(page: Page) -> None:
         takes=["source"],
         gives=["photo", "nudge_row", "across", "down", "photo_caption"],
         event_data="index",
-        **QUIET,
     )
     page.on(
         named["photo_caption"].change,
@@ -306,7 +305,6 @@ def _wire_subject(page: Page) -> None:
         takes=["source", "photo", "photo_caption"],
         gives=["source"],
         trigger_mode="always_last",
-        **QUIET,
     )
     tagging.wire(page)
     for axis in ("across", "down"):
@@ -315,12 +313,11 @@ def _wire_subject(page: Page) -> None:
             train.nudge,
             takes=["source", "base", "photo", "across", "down"],
             gives=crops,
-            **QUIET,
         )
     based = ["plan", "needs", *page.advanced]
-    page.on_pick(named["base"].input, train.choose_base, takes=["base", "source"], gives=based, **QUIET)
+    page.on_pick(named["base"].input, train.choose_base, takes=["base", "source"], gives=based)
     asked = ["plan", "base", "source"]
-    page.on_pick(named["plan"].input, train.choose_plan, takes=asked, gives=page.advanced, **QUIET)
+    page.on_pick(named["plan"].input, train.choose_plan, takes=asked, gives=page.advanced)
 
 
 def _wire_run(page: Page) -> None:
@@ -333,7 +330,6 @@ def _wire_run(page: Page) -> None:
         train.identifiers,
         takes=["base", "identifier"],
         gives=["identifier"],
-        **QUIET,
     )
     for name in ("start", "start_next"):
         page.on(
@@ -341,7 +337,6 @@ def _wire_run(page: Page) -> None:
             train.start,
             takes=[*asked, "talk"],
             gives=["prompt", "seed", *WATCHED],
-            **QUIET,
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
     handlers = {
@@ -353,27 +348,24 @@ def _wire_run(page: Page) -> None:
         "save_now": train.save_now,
     }
     for name, handler in handlers.items():
-        page.on(named[name].click, handler, takes=["shown"], gives=WATCHED, **QUIET)
-    page.on(named["forget"].click, train.forget, takes=["shown", "forget"], gives=WATCHED, **QUIET)
-    page.on(named["more"].click, train.train_more, takes=["shown", "more_steps"], gives=WATCHED, **QUIET)
+        page.on(named[name].click, handler, takes=["shown"], gives=WATCHED)
+    page.on(named["forget"].click, train.forget, takes=["shown", "forget"], gives=WATCHED)
+    page.on(named["more"].click, train.train_more, takes=["shown", "more_steps"], gives=WATCHED)
     turned = ["prompt", "seed", *WATCHED]
-    page.on_pick(
-        named["runs"].input, lambda runs: monitor.turn_to(runs), takes=["runs"], gives=turned, **QUIET
-    )
+    page.on_pick(named["runs"].input, lambda runs: monitor.turn_to(runs), takes=["runs"], gives=turned)
     watched = ["shown", "drawn", "replay", "talk"]
     page.on(named["news"].change, monitor.watch, takes=watched, gives=WATCHED, **WATCHING)
 
 
 def _wire_replay(page: Page) -> None:
     monitor, named = page.monitor, page.named
-    page.on(named["play"].click, monitor.play, takes=["shown", "speed"], gives=WATCHED, **QUIET)
-    page.on(named["end_replay"].click, monitor.end_replay, takes=["shown"], gives=WATCHED, **QUIET)
+    page.on(named["play"].click, monitor.play, takes=["shown", "speed"], gives=WATCHED)
+    page.on(named["end_replay"].click, monitor.end_replay, takes=["shown"], gives=WATCHED)
     page.on(
         named["queue"].choose,
         lambda value: monitor.turn_to(value),
         gives=["prompt", "seed", *WATCHED],
         event_data="value",
-        **QUIET,
     )
     for event, handler in ((named["queue"].move, monitor.move), (named["queue"].leave, monitor.leave)):
-        page.on(event, handler, takes=["shown"], gives=WATCHED, event_data="value", **QUIET)
+        page.on(event, handler, takes=["shown"], gives=WATCHED, event_data="value")
