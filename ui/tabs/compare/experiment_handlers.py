@@ -1,8 +1,5 @@
 """What the experiments on the page Compare do: each handler takes widget values by name and returns new ones."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import gradio as gr
 from pipelines.config import Checked, SubjectConfig
 from pipelines.experiments.method_comparison import CANDIDATES
 from pipelines.experiments.settings import CONFIGS, ExperimentConfig
+from pipelines.experiments.styles import shipped_style
 from ui import forms as form
 from ui.html import Handout, Html, element
 from ui.run import panels
@@ -142,10 +140,9 @@ class ExperimentHandlers:
         """Start all of its runs, and watch."""
         config = self._config(experiment_mode, experiment_methods, fields)
         subject = self._subject(experiment_subject, source, class_noun=class_noun, identifier=identifier)
-        with self._style_of(
-            experiment_style, experiment_style_files, wanted=experiment_mode == "blocks"
-        ) as style:
-            made = self.studio.experiments.start(experiment_mode, config, base=base, **subject, **style)
+        blocks = experiment_mode == "blocks"
+        style = self._style_of(experiment_style, experiment_style_files) if blocks else {}
+        made = self.studio.experiments.start(experiment_mode, config, base=base, **subject, **style)
         return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=made)} | self.show(
             made
         )
@@ -172,20 +169,13 @@ class ExperimentHandlers:
             "identifier": identifier,
         }
 
-    @contextmanager
-    def _style_of(self, style: str, files: list[str] | None, *, wanted: bool) -> Iterator[dict[str, Any]]:
-        """Give the pictures of a style: one's own, or drawn for the occasion by the illustrator."""
-        from recipes.style_pictures import style_pictures  # the illustrator: not before it draws
-
-        if not wanted or style == OWN_STYLE:
-            yield {"style_paths": [Path(file) for file in files or []]} if wanted else {}
-            return
-        with tempfile.TemporaryDirectory(prefix="atelier-style-") as folder:
-            drawn = style_pictures(style, Path(folder))
-            yield {
-                "style_paths": list(drawn),
-                "style_captions": {path.name: caption for path, caption in drawn.items()},
-            }
+    def _style_of(self, style: str, files: list[str] | None) -> dict[str, Any]:
+        """Return the pictures of a style as ``Experiments.start`` takes them: one's own, or the shipped ones."""
+        if style == OWN_STYLE:
+            return {"style_paths": [Path(file) for file in files or []]}
+        shipped = shipped_style(style)
+        captions = {path.name: caption for path, caption in shipped.items()}
+        return {"style_paths": list(shipped), "style_captions": captions}
 
     def show(self, experiment_shown: str | None) -> Values:
         """Show an experiment, all of it."""
