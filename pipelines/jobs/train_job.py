@@ -25,13 +25,14 @@ from pipelines.files import write_atomic
 from pipelines.jobs.model_cache import Learning, ModelCache
 from pipelines.jobs.worker import Job
 from pipelines.methods import METHODS
+from pipelines.methods.core import Method
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.runs.model_card import card
 from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
-from pipelines.training.loop import Batches, Loss, Step, TrainState, train
+from pipelines.training.loop import Batches, Step, TrainState, train
 from pipelines.unet_blocks import Strength
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class TrainJob:
         batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
         learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.model_cache.training(learning):
-            finished = self._learn(learning, batches=batches, loss=method.loss)
+            finished = self._learn(learning, batches=batches, method=method)
             if finished and self.job.keep:
                 keep(self.run, adapter, step=finished)
         if finished == self.config.steps:
@@ -168,7 +169,7 @@ class TrainJob:
     def _teller(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._stage(name, done=done, total=total)
 
-    def _learn(self, learning: Learning, *, batches: Batches, loss: Loss) -> int:
+    def _learn(self, learning: Learning, *, batches: Batches, method: Method) -> int:
         """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""
         resume = self._checkpoint()
         finished = resume.meta["step"] if resume else 0
@@ -178,7 +179,15 @@ class TrainJob:
             self._sample_row(learning, step=0, label="before")
         every, kept_on_the_way = sample_every(self.config), self.config.snapshot_steps
         clock = CheckpointClock()
-        steps = train(self.base, learning.adapter, batches, loss, self.config, resume=resume)
+        steps = train(
+            self.base,
+            learning.adapter,
+            batches,
+            method.loss,
+            self.config,
+            resume=resume,
+            attention_layers=method.attention_layers,
+        )
         with closing(cast("Generator[Step, None, None]", steps)):
             for step in steps:
                 learning.step, finished = step, step.index

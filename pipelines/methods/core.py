@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.adapters.core import Adapter
 from pipelines.config import SubjectConfig
-from pipelines.training.loop import Batches, Loss
+from pipelines.training.loop import AttentionLayers, Batches, Loss
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,4 @@ class Method:
         None  # (adapter, base, on_progress): long work before the first inject
     )
     preparing: str = ""  # what the page says meanwhile
+    attention_layers: AttentionLayers | None = None  # (config, update): layers whose maps the loss needs

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import Adapter, read_tensors, save_tensors
 from pipelines.config import LoopConfig
+from pipelines.training.attention import recorded_attention
 from pipelines.training.losses import add_noise
 
 if TYPE_CHECKING:
@@ -28,12 +29,20 @@ class Batch:
     """What one update sees: ``config.batch_size * config.accumulation`` items of each group, on the CPU.
 
     ``latents`` are (B, 4, h, w) float32, scaled as the UNet wants them. ``prompts`` are embeddings (B, T, C), or
-    token ids (B, T) int64 when the text encoder trains. ``groups`` names slices that cover the batch.
+    token ids (B, T) int64 when the text encoder trains. ``groups`` names slices that cover the batch. ``extra`` holds
+    what else the loss needs, such as masks: tensors (B, ...) whose rows are split and moved with the batch.
     """
 
     latents: Tensor
     prompts: Tensor
     groups: Mapping[str, slice]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.extra.items():
+            assert len(value) == len(self.latents), (
+                f"{name} needs a row for each of {len(self.latents)} items"
+            )
 
     def split(self, parts: int) -> "list[tuple[Tensor | slice, Mapping[str, slice]]]":
         """Return ``parts`` micro-batches as (rows of this batch, groups within them), each an equal share."""
@@ -61,6 +70,8 @@ class Denoising:
     latents: Tensor  # (B, 4, h, w) float32
     groups: Mapping[str, slice]
     alphas_cumprod: Tensor  # (1000,) float32
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # Batch.extra's rows, on the device
+    attention: Mapping[str, Tensor] = field(default_factory=dict)  # layer -> (B, heads, places, T) float32
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,9 @@ class Step:
 
 Batches = Callable[[int, torch.Generator], Batch]  # (update number from 0, the loop's generator)
 Loss = Callable[[Denoising, Adapter, Any], dict[str, Tensor]]  # named, weighted terms; their sum is minimised
+AttentionLayers = Callable[
+    [Any, int], Collection[str]
+]  # (config, update number from 0) -> names of UNet modules
 
 
 def learning_rate_at(index: int, config: LoopConfig, *, since: int = 0) -> float:
@@ -127,17 +141,19 @@ def train(
     config: LoopConfig,
     *,
     resume: TrainState | None = None,
+    attention_layers: AttentionLayers | None = None,
 ) -> Iterator[Step]:
     """Train a live adapter and yield a :class:`Step` after each update, until ``config.steps`` or until closed.
 
     Everything random comes from one CPU generator made from ``config.seed`` whose state travels in
     :class:`TrainState`, so a resumed run continues the same stream, and one resumed with more ``config.steps`` is
-    made longer (see :func:`learning_rate_at`). Between two steps the adapter may be suspended
-    and the base used for something else. Raises ValueError, the adapter still as after the last good step, when a
+    made longer (see :func:`learning_rate_at`). ``attention_layers(config, index)`` names the cross-attention layers
+    whose maps the loss finds in ``Denoising.attention`` at an update; all others keep their fused attention. Between
+    two steps the adapter may be suspended and the base used for something else. Raises ValueError, the adapter still as after the last good step, when a
     loss is not finite or ``resume`` does not fit.
     """
     assert adapter.base is base, "inject the adapter first"
-    run = _Run(base, adapter, loss=loss, config=config)
+    run = _Run(base, adapter, loss=loss, config=config, attention_layers=attention_layers)
     first = run.restore(resume) if resume is not None else 0
     if config.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
@@ -154,8 +170,17 @@ def train(
 class _Run:
     """The moving parts of one training run."""
 
-    def __init__(self, base: "Base", adapter: Adapter, *, loss: Loss, config: LoopConfig) -> None:
+    def __init__(
+        self,
+        base: "Base",
+        adapter: Adapter,
+        *,
+        loss: Loss,
+        config: LoopConfig,
+        attention_layers: AttentionLayers | None,
+    ) -> None:
         self.base, self.adapter, self.loss, self.config = base, adapter, loss, config
+        self.attention_layers = attention_layers
         self.generator = torch.Generator().manual_seed(config.seed)
         self.alphas_cumprod = base.alphas_cumprod.float().cpu()
         self.flat, self.gradient = _flatten(adapter.parameters())
@@ -185,8 +210,9 @@ class _Run:
         self, index: int, batch: Batch, *, noise: Tensor, timesteps: Tensor
     ) -> tuple[dict[str, float], float]:
         """Fill the flat gradient (times the loss scale); return the terms and the true gradient norm."""
+        layers = self.attention_layers(self.config, index) if self.attention_layers else ()
         while True:
-            terms = self._backward(batch, noise=noise, timesteps=timesteps)
+            terms = self._backward(batch, noise=noise, timesteps=timesteps, layers=layers)
             norm = self.gradient.norm() / self.loss_scale
             *values, grad_norm = torch.stack(
                 [*terms.values(), norm]
@@ -199,30 +225,36 @@ class _Run:
                 return named, grad_norm
             self.loss_scale /= 2  # the same step again: its noise is drawn already
 
-    def _backward(self, batch: Batch, *, noise: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
+    def _backward(
+        self, batch: Batch, *, noise: Tensor, timesteps: Tensor, layers: Collection[str]
+    ) -> dict[str, Tensor]:
         """Forward and backward through every micro-batch; return each term's mean over them."""
         device = self.base.device
         noisy = add_noise(batch.latents, noise, self.alphas_cumprod[timesteps])
         noisy = noisy.to(device, self.base.dtype)
         latents, noise, timesteps = (each.to(device) for each in (batch.latents, noise, timesteps))
         prompts = batch.prompts.to(device)
+        extra = {name: value.to(device) for name, value in batch.extra.items()}
         totals: dict[str, Tensor] = {}
         self.gradient.zero_()
         for rows, groups in batch.split(self.config.accumulation):
             self.adapter.materialise()
             contexts = _contexts(self.base, prompts[rows])
-            noise_pred = self.base.unet(noisy[rows], timesteps[rows], contexts, return_dict=False)[0]
-            denoising = Denoising(
-                noise=noise[rows],
-                noise_pred=noise_pred.float(),
-                timesteps=timesteps[rows],
-                latents=latents[rows],
-                groups=groups,
-                alphas_cumprod=self.alphas_cumprod,
-            )
-            terms = self.loss(denoising, self.adapter, self.config)
-            objective = torch.stack(list(terms.values())).sum()
-            (objective * (self.loss_scale / self.config.accumulation)).backward()
+            with recorded_attention(self.base.unet, layers) as attention:
+                noise_pred = self.base.unet(noisy[rows], timesteps[rows], contexts, return_dict=False)[0]
+                denoising = Denoising(
+                    noise=noise[rows],
+                    noise_pred=noise_pred.float(),
+                    timesteps=timesteps[rows],
+                    latents=latents[rows],
+                    groups=groups,
+                    alphas_cumprod=self.alphas_cumprod,
+                    extra={name: value[rows] for name, value in extra.items()},
+                    attention=attention,
+                )
+                terms = self.loss(denoising, self.adapter, self.config)
+                objective = torch.stack(list(terms.values())).sum()
+                (objective * (self.loss_scale / self.config.accumulation)).backward()
             for name, value in terms.items():
                 share = value.detach() / self.config.accumulation
                 totals[name] = totals[name] + share if name in totals else share
