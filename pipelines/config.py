@@ -330,7 +330,7 @@ class SVDiffConfig(SubjectConfig):
     norm_learning_rate: float = setting(
         1e-6,
         label="Norm learning rate",
-        help="Of the norms' gains; taken as the nearest power of two times the learning rate.",
+        help="Of the norms' gains; follows the same schedule.",
         low=1e-9,
         high=1e-1,
     )

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from pipelines.adapters import LoRA
+from pipelines.adapters.spectral import shift_size, shifted_weights
 from pipelines.config import DreamBoothConfig
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.models.base import Base
@@ -70,3 +71,8 @@ def same_tensors(first: Path, second: Path) -> bool:
     """Whether two safetensors files hold the same tensors to the bit."""
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
+
+
+def float_count(module: torch.nn.Module, subset: str = "UNet", rank: int = 0) -> int:
+    """How many values spectral shifts of a subset store for a module."""
+    return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())

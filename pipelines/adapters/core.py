@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn alike: at ``rate`` times the run's learning rate, with a weight decay of their own or,
+    where that is None, the run's."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    weight_decay: float | None = None
 
 
 class Adapter(Protocol):
@@ -49,6 +60,10 @@ class Adapter(Protocol):
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable tensors, float32, in an order that never changes."""
+        ...
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The same tensors in groups that learn alike; no group is empty."""
         ...
 
     def materialise(self) -> None:

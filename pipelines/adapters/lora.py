@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from pipelines.adapters.core import check_state, own_forward, seat, unwrapped
+from pipelines.adapters.core import ParameterGroup, check_state, own_forward, seat, unwrapped
 from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
@@ -131,6 +131,9 @@ class LoRA:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self._named_parameters().values())
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
         """Nothing: the live weights are the parameters."""

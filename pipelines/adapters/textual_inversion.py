@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, check_state, seat, unwrapped
+from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, seat, unwrapped
 from pipelines.formats.textual_inversion import MOST_VECTORS
 from pipelines.unet_blocks import Strength, strength_at
 
@@ -70,6 +70,9 @@ class Words:
 
     def parameters(self) -> list[nn.Parameter]:
         return [self._live()[1]]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
         """Nothing: the live rows are made as they are read."""

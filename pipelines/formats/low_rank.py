@@ -54,7 +54,7 @@ def _of_shifts(adapter: Spectral, rank: int, *, scale: float) -> Iterator[Piece]
     """ΔW = U diag(g) Vᵀ has the singular values |g|; nothing has to be decomposed."""
     for key, shift in adapter.shifts.items():
         if shift.factors is None:
-            yield key, None, _square(adapter.norm_rate * scale * shift.parameter.detach()), 0.0
+            yield key, None, _square(scale * shift.parameter.detach()), 0.0
             continue
         gain = shift.change_of_values(scale)
         if shift.form == "rows":

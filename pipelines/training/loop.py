@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.adapters.core import Adapter, read_tensors, save_tensors
+from pipelines.adapters.core import Adapter, ParameterGroup, read_tensors, save_tensors
 from pipelines.config import LoopConfig
 from pipelines.training.attention import recorded_attention
 from pipelines.training.losses import add_noise
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIRST_LOSS_SCALE = (
     2.0**15
 )  # float16 only: lifts gradients over its smallest numbers; halved when they overflow
+MOMENTS = {"exp_avg": 1, "exp_avg_sq": 2}  # AdamW's tensors, and the power of the gradient that each averages
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,15 @@ class _Run:
         self.attention_layers = attention_layers
         self.generator = torch.Generator().manual_seed(config.seed)
         self.alphas_cumprod = base.alphas_cumprod.float().cpu()
-        self.flat, self.gradient = _flatten(adapter.parameters())
-        self.optimizer = torch.optim.AdamW([self.flat], weight_decay=config.weight_decay, fused=True)
+        self.groups = adapter.parameter_groups()
+        self.flats, self.gradient = _flatten(self.groups)
+        decays = [
+            config.weight_decay if one.weight_decay is None else one.weight_decay for one in self.groups
+        ]
+        settings = [
+            {"params": [flat], "weight_decay": decay} for flat, decay in zip(self.flats, decays, strict=True)
+        ]
+        self.optimizer = torch.optim.AdamW(settings, fused=True)
         self.since = 0  # the update from which on the run was made longer
         self.loss_scale = FIRST_LOSS_SCALE if base.dtype == torch.float16 else 1.0
 
@@ -265,29 +273,30 @@ class _Run:
         factor = min(1.0, limit / (grad_norm + 1e-6)) if limit else 1.0
         if factor / self.loss_scale != 1.0:
             self.gradient.mul_(factor / self.loss_scale)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        for group, settings in zip(self.groups, self.optimizer.param_groups, strict=True):
+            settings["lr"] = learning_rate * group.rate
         self.optimizer.step()
 
     def snapshot(self, steps_done: int) -> TrainState:
-        moments = {
-            f"optimizer.{name}": value.to("cpu", copy=True)
-            for name, value in self.optimizer.state[self.flat].items()
-        }
+        states = [self.optimizer.state[flat] for flat in self.flats]
+        moments = {name: torch.cat([state[name].cpu() for state in states]) for name in MOMENTS}
+        optimizer = {f"optimizer.{name}": value for name, value in moments.items()}
+        optimizer["optimizer.step"] = states[0]["step"].to("cpu", copy=True)
         adapter = {f"adapter.{name}": value for name, value in self.adapter.state_dict().items()}
         meta = {
             "step": steps_done,
             "total": self.config.steps,
             "since": self.since,
             "base_hash": self.adapter.base_hash,
-            "layout": [parameter.numel() for parameter in self.adapter.parameters()],
+            "layout": _layout(self.groups),
             "loss_scale": self.loss_scale,
         }
-        return TrainState({**adapter, **moments, "generator": self.generator.get_state()}, meta)
+        return TrainState({**adapter, **optimizer, "generator": self.generator.get_state()}, meta)
 
     def restore(self, state: TrainState) -> int:
         """Take over a snapshot and return how many steps it had done."""
-        layout = [parameter.numel() for parameter in self.adapter.parameters()]
-        if state.meta["layout"] != layout or state.meta["base_hash"] != self.adapter.base_hash:
+        state = _in_groups(state, self.adapter)
+        if state.meta["layout"] != _layout(self.groups) or state.meta["base_hash"] != self.adapter.base_hash:
             raise ValueError(
                 "This checkpoint was written with another adapter or on another base; "
                 "continue it with the settings and the base of its own run."
@@ -297,28 +306,71 @@ class _Run:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = value
         self.adapter.load_state_dict(parts["adapter"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": {0: parts["optimizer"]}, "param_groups": groups})
+        sizes = [flat.numel() for flat in self.flats]
+        moments = [parts["optimizer"][name].clone().split(sizes) for name in MOMENTS]
+        states = {
+            index: {"step": parts["optimizer"]["step"].clone(), **dict(zip(MOMENTS, group, strict=True))}
+            for index, group in enumerate(zip(*moments, strict=True))
+        }
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": settings})
         self.generator.set_state(state.tensors["generator"])
         self.loss_scale = state.meta["loss_scale"]
         self.since = state.meta["since" if state.meta["total"] == self.config.steps else "step"]
         return state.meta["step"]
 
 
-def _flatten(parameters: list[nn.Parameter]) -> tuple[nn.Parameter, Tensor]:
-    """Move parameters and their gradients into one buffer each, of which they become views.
+def _flatten(groups: list[ParameterGroup]) -> tuple[list[nn.Parameter], Tensor]:
+    """Move parameters and their gradients into one buffer each, of which they become views; so does each group.
 
-    One AdamW kernel, one norm and one scaling per step then stand for hundreds of small ones.
+    One norm and one scaling per step, and one AdamW kernel per group, then stand for hundreds of small ones.
+    Returns each group's parameter (n,) with its gradient, and the gradient of all.
     """
-    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
-    gradient = flat.grad = torch.zeros_like(flat)
-    start = 0
-    for parameter in parameters:
-        stop = start + parameter.numel()
-        parameter.data = flat.data[start:stop].view_as(parameter)
-        parameter.grad = gradient[start:stop].view_as(parameter)
-        start = stop
-    return flat, gradient
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    whole = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    gradient = torch.zeros_like(whole)
+    places = zip(whole.split(_sizes(parameters)), gradient.split(_sizes(parameters)), strict=True)
+    for parameter, (values, slopes) in zip(parameters, places, strict=True):
+        parameter.data, parameter.grad = values.view_as(parameter), slopes.view_as(parameter)
+    lengths = [sum(_sizes(group.parameters)) for group in groups]
+    flats = [nn.Parameter(values) for values in whole.split(lengths)]
+    for flat, slopes in zip(flats, gradient.split(lengths), strict=True):
+        flat.grad = slopes
+    return flats, gradient
+
+
+def _sizes(parameters: list[nn.Parameter]) -> list[int]:
+    return [parameter.numel() for parameter in parameters]
+
+
+def _layout(groups: list[ParameterGroup]) -> list[list[int]]:
+    """The number of values of each parameter, group by group: the order of the optimizer's tensors in a checkpoint."""
+    return [_sizes(group.parameters) for group in groups]
+
+
+def _in_groups(state: TrainState, adapter: Adapter) -> TrainState:
+    """Return a checkpoint with its optimizer's tensors in groups.
+
+    Older checkpoints hold them in the order of ``adapter.parameters()``. Spectral shifts, the only adapter with a
+    second rate then, trained δ / u in place of δ, u being the rate's nearest power of two, so a first moment was u
+    times, a second u² times what it is for δ.
+    """
+    groups, parameters = adapter.parameter_groups(), adapter.parameters()
+    if state.meta["layout"] != _sizes(parameters):
+        return state
+    tensors = dict(state.tensors)
+    for name, power in MOMENTS.items():
+        own = dict(
+            zip(map(id, parameters), tensors[f"optimizer.{name}"].split(_sizes(parameters)), strict=True)
+        )
+        tensors[f"optimizer.{name}"] = torch.cat(
+            [
+                own[id(parameter)] / 2.0 ** (power * round(math.log2(group.rate)))
+                for group in groups
+                for parameter in group.parameters
+            ]
+        )
+    return TrainState(tensors, {**state.meta, "layout": _layout(groups)})
 
 
 def _contexts(base: "Base", prompts: Tensor) -> Tensor:

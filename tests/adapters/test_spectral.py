@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters import LoRA, spectral
 from pipelines.adapters import spectral_arithmetic as mixing
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
-from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
+from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, shifted_weights
 from pipelines.adapters.svd_cache import Factors, Spectra, decompose, matrix, shard_of
 from pipelines.config import ASSETS
 from pipelines.formats.low_rank import low_rank, nearest_product
@@ -23,6 +23,7 @@ from pipelines.formats.svdiff import read_svdiff, write_svdiff
 from pipelines.models.base import load_base
 from tests.adapters.test_contract import ROWS, disturb, predict, trained
 from tests.adapters.test_lora import MetaBase
+from tests.tiny import float_count
 from tests.tolerances import assert_close
 
 PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import injected, load_adapter, save_adapter
-from pipelines.adapters.spectral import SUBSETS, Spectral, float_count
+from pipelines.adapters.spectral import SUBSETS, Spectral
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
 from pipelines.data.photographs import Moments, Photos
 from pipelines.methods import METHODS
@@ -20,7 +20,7 @@ from pipelines.models.inspection import read_header
 from pipelines.runs.costs import SIZES, Costs
 from pipelines.studio import Studio
 from pipelines.training.loop import TrainState, train
-from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
+from tests.tiny import TINY, draw_photos, finish, float_count, pixels, same_tensors, shop_with
 
 METHOD = METHODS["svdiff"]
 SHARED = {name: value for name, value in to_dict(TINY).items() if name in to_dict(SVDiffConfig())}
@@ -73,7 +73,7 @@ def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
     assert (adapter.subset, adapter.text_encoder, adapter.norm_rate, adapter.rank) == (
         "UNet-1D",
         True,
-        2.0**-7,
+        1e-2,
         4,
     )
     weights = adapter.weights(base)
@@ -83,16 +83,14 @@ def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
 
 def test_norms_learn_at_their_own_rate_and_are_stored_as_what_they_move(base) -> None:
     config = dataclasses.replace(
-        CONFIG, subset="UNet-1D", steps=1, max_grad_norm=0.0, norm_learning_rate=1e-2 / 2**7
+        CONFIG, subset="UNet-1D", steps=1, max_grad_norm=0.0, norm_learning_rate=1e-4
     )
     adapter = METHOD.adapter(base, config)
     with injected(adapter, base):
         list(train(base, adapter, METHOD.batches(base, PHOTOS, config), METHOD.loss, config))
         state = adapter.state_dict()
         largest = max(float(delta.abs().max()) for delta in state.values())
-        assert largest == pytest.approx(config.learning_rate * adapter.norm_rate, rel=1e-3), (
-            "Adam's first step"
-        )
+        assert largest == pytest.approx(1e-4, rel=1e-3), "Adam's first step"
         own = {key: weight.detach().clone() for key, weight in adapter.weights(base).items()}
     moved = dict(adapter.changes(base))
     assert all(torch.equal(moved[f"{key}.weight"], state[f"{key}.delta"]) for key in own)
@@ -103,6 +101,87 @@ def test_norms_learn_at_their_own_rate_and_are_stored_as_what_they_move(base) ->
             torch.equal(one, other)
             for one, other in zip(adapter.parameters(), again.parameters(), strict=True)
         )
+
+
+@pytest.mark.parametrize("norm_learning_rate", [1e-6, 1e-8])
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-7], ids=lambda size: f"gradient {size:g}")
+def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate: float, size: float) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        subset="Mid-Block",
+        steps=4,
+        learning_rate=1e-3,
+        norm_learning_rate=norm_learning_rate,
+        max_grad_norm=0.0,
+        weight_decay=0.01,
+    )
+    adapter = METHOD.adapter(base, config)
+    with injected(adapter, base):
+        slopes = [
+            size * torch.randn(each.shape, generator=generator(place))
+            for place, each in enumerate(adapter.parameters())
+        ]
+
+        def linear(denoising, adapter, config):
+            pairs = zip(adapter.parameters(), slopes, strict=True)
+            return {"linear": sum((each * slope).sum() for each, slope in pairs)}
+
+        norms = {id(shift.parameter) for shift in adapter.shifts.values() if shift.form == "gain"}
+        theirs = [each.detach().clone().requires_grad_(True) for each in adapter.parameters()]
+        split: list[list[torch.Tensor]] = [[], []]
+        for own, other, slope in zip(adapter.parameters(), theirs, slopes, strict=True):
+            other.grad = slope
+            split[id(own) in norms].append(other)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": split[0], "lr": config.learning_rate},
+                {"params": split[1], "lr": norm_learning_rate},
+            ],
+            weight_decay=config.weight_decay,
+        )
+        for _ in train(base, adapter, METHOD.batches(base, PHOTOS, config), linear, config):
+            optimizer.step()
+        for own, other in zip(adapter.parameters(), theirs, strict=True):
+            torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-5, atol=0)
+        moved = max(float(each.detach().abs().max()) for each in split[1])
+        assert moved == pytest.approx(4 * norm_learning_rate, rel=0.1 if size < 1e-6 else 1e-3)
+
+
+def before_groups(state: TrainState, adapter: Spectral, *, unit: float) -> TrainState:
+    """A checkpoint as it was written before there were groups: by layer, a norm's parameter being its shift / unit."""
+    norms = [shift.form == "gain" for shift in adapter.shifts.values()]
+    sizes = [len(shift.parameter) for shift in adapter.shifts.values()]
+    order = [
+        *(place for place, norm in enumerate(norms) if not norm),
+        *(p for p, norm in enumerate(norms) if norm),
+    ]
+    tensors = dict(state.tensors)
+    for name, scale in (("exp_avg", unit), ("exp_avg_sq", unit**2)):
+        pieces = tensors[f"optimizer.{name}"].split([sizes[place] for place in order])
+        placed = dict(zip(order, pieces, strict=True))
+        tensors[f"optimizer.{name}"] = torch.cat(
+            [placed[place] * (scale if norms[place] else 1.0) for place in range(len(sizes))]
+        )
+    return TrainState(tensors, {**state.meta, "layout": sizes})
+
+
+def test_a_checkpoint_from_before_parameter_groups_goes_on(base) -> None:
+    config = dataclasses.replace(CONFIG, subset="Mid-Block", learning_rate=1e-3, norm_learning_rate=1e-6)
+    batches = METHOD.batches(base, PHOTOS, config)
+    whole = METHOD.adapter(base, config)
+    with injected(whole, base):
+        for step in train(base, whole, batches, METHOD.loss, config):
+            if step.index == 2:
+                old = before_groups(step.state(), whole, unit=2.0**-10)
+    resumed = METHOD.adapter(base, config)
+    with injected(resumed, base):
+        list(train(base, resumed, batches, METHOD.loss, config, resume=old))
+    state = resumed.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in whole.state_dict().items())
+    with injected(METHOD.adapter(base, config), base) as adapter:
+        other = dataclasses.replace(old, meta={**old.meta, "layout": old.meta["layout"][1:]})
+        with pytest.raises(ValueError, match="another adapter or on another base"):
+            next(train(base, adapter, batches, METHOD.loss, config, resume=other))
 
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(base, tmp_path: Path) -> None:

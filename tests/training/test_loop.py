@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.adapters import Full, LoRA
-from pipelines.adapters.core import Adapter, injected, merged, suspended
+from pipelines.adapters.core import Adapter, ParameterGroup, injected, merged, suspended
 from pipelines.config import LoopConfig
 from pipelines.models.base import Base, load_base
 from pipelines.training.loop import Batch, Denoising, Step, TrainState, learning_rate_at, train
@@ -269,6 +269,33 @@ def test_one_step_is_adamw_by_hand(base):
     old, new = (torch.cat([value.flatten() for value in state.values()]) for state in (before, after))
     rate = config.learning_rate
     assert_close(new, old * (1 - rate * 0.1) - rate * gradient / (gradient.abs() + 1e-8))
+
+
+def test_each_group_has_its_own_rate_and_weight_decay(base, monkeypatch: pytest.MonkeyPatch):
+    """The first half of the LoRA at a tenth of the rate and with no decay, the second with the run's own."""
+    config = dataclasses.replace(CONFIG, steps=3, max_grad_norm=0.0, weight_decay=0.1)
+    adapter = small()
+    with injected(adapter, base):
+        parameters = adapter.parameters()
+        groups = [
+            ParameterGroup(parameters[::2], rate=0.1, weight_decay=0.0),
+            ParameterGroup(parameters[1::2]),
+        ]
+        monkeypatch.setattr(adapter, "parameter_groups", lambda: groups)
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.fill_(1.0)
+
+        def linear(denoising, adapter, config):
+            return {"linear": sum(parameter.sum() for parameter in adapter.parameters())}
+
+        steps = train(base, adapter, batches_of(base, config), linear, config)
+        assert [step.learning_rate for step in steps] == [1e-3] * 3
+        decayed = 1.0
+        for _ in range(3):
+            decayed = decayed * (1 - 1e-3 * 0.1) - 1e-3
+        for parameter, value in [(parameters[0], 1 - 3e-4), (parameters[1], decayed)]:
+            assert_close(parameter.detach(), torch.full_like(parameter, value))
 
 
 def test_schedules():
