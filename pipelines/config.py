@@ -4,11 +4,10 @@ Forms are generated from these fields and every value is checked here, so that a
 the same bounds as the sliders show. Nothing in this file needs torch.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.fields import (  # noqa: F401  # whoever needs a setting finds all about it in this module
     MAX_TEXT,
@@ -23,6 +22,9 @@ from pipelines.fields import (  # noqa: F401  # whoever needs a setting finds al
     whole_number,
 )
 from pipelines.unet_blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
+
+if TYPE_CHECKING:
+    from pipelines.runs.costs import Size
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
@@ -114,60 +116,14 @@ class LoopConfig(Checked):
 
 
 @dataclass(frozen=True)
-class SubjectConfig(LoopConfig):
-    """What every method that learns one subject has: its words, prompts, class images and samples."""
+class TrainConfig(LoopConfig):
+    """What every method has beside the loop: samples on the way, the size of its pictures, and what is kept."""
 
-    title: ClassVar[str]  # what the page calls the method
-
-    identifier: str = setting(
-        "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
-    )
-    class_noun: str = setting(
-        "person", label="What is it?", help="The plain word for its class.", advanced=False
-    )
-    instance_prompt: str = setting(
-        "a photo of a {identifier} {class_noun}",
-        label="Photo prompt",
-        help="What every photo is captioned with.",
-    )
-    class_prompt: str = setting(
-        "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
-    )
-    text_encoder: bool = setting(
-        False, label="Train the text encoder", help="Lets the words change their meaning, too."
-    )
-    prior_preservation: bool = setting(
-        True, label="Prior preservation", help="Keeps the class from turning into your subject."
-    )
-    prior_weight: float = setting(
-        1.0, label="Prior weight", help="How much the class images count.", low=0, high=10, step=0.1
-    )
-    class_images: int = setting(
-        64,
-        label="Class images",
-        help="How many pictures of the class the base draws first.",
-        low=1,
-        high=1000,
-        step=1,
-    )
-    use_captions: bool = setting(
-        False, label="Use captions", help="Each photo's own caption instead of the prompt."
-    )
-    auto_captions: bool = setting(
-        False,
-        label="Describe the photos",
-        help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
-        "so that only the subject goes into the rare word.",
-    )
     size_px: int = setting(
         0, label="Training size", help="Pixels of a side; 0 is the base's own.", low=0, high=768, step=64
     )
     sample_prompts: tuple[str, ...] = setting(
-        ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach"),
-        label="Sample prompts",
-        help="Drawn again and again while it learns.",
-        low=1,
-        high=6,
+        ("a photo",), label="Sample prompts", help="Drawn again and again while it learns.", low=1, high=6
     )
     sample_every: int = setting(
         0,
@@ -195,20 +151,6 @@ class SubjectConfig(LoopConfig):
         step=1,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.identifier and not self.class_noun:
-            raise ValueError("Say what it is: without a rare word and a class word nothing can be learned.")
-        for word, label in ((self.identifier, "The rare word"), (self.class_noun, "The class word")):
-            if not all(letter.isalnum() or letter in " -_<>'" for letter in word) or len(word) > 40:
-                raise ValueError(
-                    f"{label} may hold up to 40 letters, digits, spaces and hyphens, not {word!r}."
-                )
-        if self.prior_preservation and not self.class_noun:
-            raise ValueError(
-                "Prior preservation needs a class word; type one, or switch prior preservation off."
-            )
-
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
         """The steps after which the adapter is kept as it is then, evenly before the last one."""
@@ -216,16 +158,147 @@ class SubjectConfig(LoopConfig):
         between = {round(self.steps * part / parts) for part in range(1, parts)}
         return tuple(sorted(between - {0, self.steps}))
 
+    @property
+    def class_images_needed(self) -> int:
+        """How many pictures of its class each subject needs; 0 without prior preservation."""
+        return 0
+
+    @property
+    def pictures_per_forward(self) -> int:
+        """Pictures of one forward pass: class images come in equal number beside the photographs."""
+        return self.batch_size * (2 if self.class_images_needed else 1)
+
+    @property
+    def text_encoder_is_live(self) -> bool:
+        """Whether prompts go through the text encoder at every step, because the adapter changes it."""
+        return False
+
+    @property
+    def usage_prompt(self) -> str:
+        """The prompt that shows the finished adapter, its words filled in."""
+        return self.words(self.sample_prompts[0])
+
+    def words(self, template: str) -> str:
+        """Return a prompt with this run's words filled in, where the method has any."""
+        return template
+
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of values that a run trains on a base of this size."""
+        raise NotImplementedError
+
+    def decomposition_mb(self, size: "Size") -> float:
+        """Return the megabytes of the base's singular vectors that a run holds, and caches once for each base."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class PhotosConfig(TrainConfig):
+    """What every method that learns from photographs has, of one subject or of several: their prompts."""
+
+    instance_prompt: str = setting(
+        "a photo of a {identifier} {class_noun}",
+        label="Photo prompt",
+        help="What every photo is captioned with.",
+    )
+    class_prompt: str = setting(
+        "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
+    )
+    use_captions: bool = setting(
+        False, label="Use captions", help="Each photo's own caption instead of the prompt."
+    )
+    auto_captions: bool = setting(
+        False,
+        label="Describe the photos",
+        help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
+        "so that only the subject goes into the rare word.",
+    )
+
+
+@dataclass(frozen=True)
+class SubjectConfig(PhotosConfig):
+    """What every method that learns one subject has: its two words."""
+
+    identifier: str = setting(
+        "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
+    )
+    class_noun: str = setting(
+        "person", label="What is it?", help="The plain word for its class.", advanced=False
+    )
+    sample_prompts: tuple[str, ...] = setting(
+        ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach"),
+        label="Sample prompts",
+        help="Drawn again and again while it learns.",
+        low=1,
+        high=6,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_words(self.identifier, self.class_noun, class_images=bool(self.class_images_needed))
+
+    @property
+    def usage_prompt(self) -> str:
+        """The photo prompt, its words filled in."""
+        return self.words(self.instance_prompt)
+
     def words(self, template: str) -> str:
         """Return a prompt with this run's rare word and class word filled in, e.g. "a photo of a sks dog"."""
         return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
 
 
-@dataclass(frozen=True)
-class DreamBoothConfig(SubjectConfig):
-    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+def check_words(identifier: str, class_noun: str, *, class_images: bool) -> None:
+    """Raise ValueError unless the two words can name a subject, and its class where class images are drawn."""
+    if not identifier and not class_noun:
+        raise ValueError("Say what it is: without a rare word and a class word nothing can be learned.")
+    for word, label in ((identifier, "The rare word"), (class_noun, "The class word")):
+        if not all(letter.isalnum() or letter in " -_<>'" for letter in word) or len(word) > 40:
+            raise ValueError(f"{label} may hold up to 40 letters, digits, spaces and hyphens, not {word!r}.")
+    if class_images and not class_noun:
+        raise ValueError("Prior preservation needs a class word; type one, or switch prior preservation off.")
 
-    title: ClassVar[str] = "DreamBooth"
+
+@dataclass(frozen=True)
+class TextEncoderConfig(Checked):
+    """For methods that train the text encoder on request."""
+
+    text_encoder: bool = setting(
+        False, label="Train the text encoder", help="Lets the words change their meaning, too."
+    )
+
+    @property
+    def text_encoder_is_live(self) -> bool:
+        """As asked."""
+        return self.text_encoder
+
+
+@dataclass(frozen=True)
+class PriorConfig(Checked):
+    """For methods that can hold the class by pictures of it (prior preservation, DreamBooth's second term)."""
+
+    prior_preservation: bool = setting(
+        False, label="Prior preservation", help="Keeps the class from turning into your subject."
+    )
+    prior_weight: float = setting(
+        1.0, label="Prior weight", help="How much the class images count.", low=0, high=10, step=0.1
+    )
+    class_images: int = setting(
+        64,
+        label="Class images",
+        help="How many pictures of the class the base draws first.",
+        low=1,
+        high=1000,
+        step=1,
+    )
+
+    @property
+    def class_images_needed(self) -> int:
+        """``class_images`` where prior preservation is on."""
+        return self.class_images if self.prior_preservation else 0
+
+
+@dataclass(frozen=True)
+class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
+    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
 
     weights: str = setting(
         "lora",
@@ -249,12 +322,17 @@ class DreamBoothConfig(SubjectConfig):
         4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
     )
 
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of values that a run trains: all of the UNet's, or those of the LoRA."""
+        if self.weights == "full":
+            return size.unet_values
+        text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
+        return self.rank * size.rank_values[self.targets] + text
+
 
 @dataclass(frozen=True)
-class BlockLoRAConfig(SubjectConfig):
+class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or is left as it is."""
-
-    title: ClassVar[str] = "Block LoRA"
 
     part: str = setting(
         "all",
@@ -301,6 +379,11 @@ class BlockLoRAConfig(SubjectConfig):
         """The rank and the convolution rank of every block."""
         return BlockPlan.of(self)
 
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of values that a run trains, each block at its own rank."""
+        text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
+        return self.plan.values(size.block_values) + text
+
 
 SPECTRAL_SUBSETS = (
     "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
@@ -310,10 +393,8 @@ SPECTRAL_RANKS = ("all", "1", "4", "16", "64", "256")
 
 
 @dataclass(frozen=True)
-class SVDiffConfig(SubjectConfig):
+class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     """SVDiff: only the singular values of the base's weights move."""
-
-    title: ClassVar[str] = "SVDiff"
 
     subset: str = setting(
         "UNet",
@@ -340,19 +421,27 @@ class SVDiffConfig(SubjectConfig):
         """How many singular values of each weight move; 0 is all of them."""
         return 0 if self.singular_values == SPECTRAL_RANKS[0] else int(self.singular_values)
 
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of shifts that a run trains."""
+        rank = SPECTRAL_RANKS.index(self.singular_values)
+        return (size.shifts[self.subset][rank] + (size.text_shifts[rank] if self.text_encoder else 0)) / 1e6
+
+    def decomposition_mb(self, size: "Size") -> float:
+        """Return what the singular vectors of all weights take."""
+        return size.factors_mb
+
 
 @dataclass(frozen=True)
 class TextualInversionConfig(SubjectConfig):
     """Textual inversion: the embedding of the rare word is all that learns."""
 
-    title: ClassVar[str] = "Textual inversion"
+    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {  # written until 0.1, when they could not be chosen
+        "text_encoder": (True,),
+        "prior_preservation": (False,),
+        "prior_weight": (),
+        "class_images": (),
+    }
 
-    text_encoder: bool = setting(
-        True, label="Train the text encoder", help="Lets the words change their meaning, too."
-    )
-    prior_preservation: bool = setting(
-        False, label="Prior preservation", help="Keeps the class from turning into your subject."
-    )
     initializer: str = setting(
         "",
         label="Begins as",
@@ -363,46 +452,12 @@ class TextualInversionConfig(SubjectConfig):
         super().__post_init__()
         if not self.identifier:
             raise ValueError("Textual inversion needs a rare word that can learn; type one.")
-        if self.prior_preservation:
-            raise ValueError(
-                "Textual inversion leaves the class as it is, so it needs no class images; switch prior "
-                "preservation off."
-            )
-        if not self.text_encoder:
-            raise ValueError("Textual inversion learns through the text encoder; leave that switched on.")
 
+    @property
+    def text_encoder_is_live(self) -> bool:
+        """Always: the word's vectors enter the text encoder at its first layer."""
+        return True
 
-METHOD_CONFIGS: Mapping[str, type[SubjectConfig]] = {
-    "dreambooth": DreamBoothConfig,
-    "block_lora": BlockLoRAConfig,
-    "svdiff": SVDiffConfig,
-    "textual_inversion": TextualInversionConfig,
-}
-
-
-def method_config(method: str) -> type[SubjectConfig]:
-    """Return the config class of a method. Raises ValueError naming the methods there are."""
-    if method not in METHOD_CONFIGS:
-        raise ValueError(f"There is no method {method!r}; choose one of {', '.join(METHOD_CONFIGS)}.")
-    return METHOD_CONFIGS[method]
-
-
-def preset_names(method: str, family: str) -> list[str]:
-    """Return the names of the presets that suit a method on a base family, the quickest first."""
-    return list(_presets(method, family))
-
-
-def preset(method: str, family: str, name: str = "Quick") -> SubjectConfig:
-    """Return a shipped preset. Raises ValueError naming the presets there are."""
-    presets = _presets(method, family)
-    if name not in presets:
-        raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(presets)}.")
-    return from_dict(method_config(method), presets[name])
-
-
-def _presets(method: str, family: str) -> dict[str, dict[str, Any]]:
-    method_config(method)
-    path = ASSETS / "presets" / f"{method}.{family}.json"
-    if not path.is_file():
-        raise ValueError(f"No presets are shipped for {method} on the base family {family!r}.")
-    return json.loads(path.read_text(encoding="utf-8"))["presets"]
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of values that a run trains: one vector for each word."""
+        return len(self.identifier.split()) * size.word_values

@@ -7,11 +7,9 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 MAX_TEXT = 300  # characters of anything a user types
-
-ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,13 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """Base of every config: values are brought to the declared type and checked against their settings."""
+    """Base of every config: values are brought to the declared type and checked against their settings.
+
+    ``retired`` are settings that earlier versions wrote and that nothing reads any more, each with the values that mean
+    the same without it; () is any value. :func:`from_dict` drops those and refuses another value as unknown.
+    """
+
+    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self))
@@ -72,6 +76,9 @@ class Checked:
             value = _typed(getattr(self, item.name), kind=kinds[item.name], label=described.label)
             _check_bounds(value, described)
             object.__setattr__(self, item.name, value)
+
+
+ConfigT = TypeVar("ConfigT", bound=Checked)
 
 
 def _typed(value: Any, *, kind: Any, label: str) -> Any:
@@ -131,11 +138,19 @@ def to_dict(config: Checked) -> dict[str, Any]:
 
 
 def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
-    """Build a config from plain values. Raises ValueError naming unknown fields or a value out of bounds."""
-    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # every config is a dataclass
+    """Build a config from plain values, those of an older version, too (see :class:`Checked`).
+
+    Raises ValueError naming unknown fields or a value out of bounds.
+    """
+    data = {name: value for name, value in data.items() if not _is_retired(cls, name, value)}
+    known = {item.name for item in fields(cls)}
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(
             f"Unknown setting {', '.join(map(repr, unknown))}; known ones are {', '.join(sorted(known))}."
         )
     return cls(**data)
+
+
+def _is_retired(cls: type[Checked], name: str, value: Any) -> bool:
+    return name in cls.retired and (not cls.retired[name] or value in cls.retired[name])

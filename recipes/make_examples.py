@@ -17,8 +17,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipelines.config import ASSETS, preset
+from pipelines.config import ASSETS
 from pipelines.jobs.model_cache import ModelCache
+from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.studio import Studio
 from recipes import world
@@ -26,7 +27,7 @@ from recipes import world
 log = logging.getLogger(__name__)
 
 PHOTOS = 4
-KEPT = ("run.json", "events.jsonl", "metrics.json", "captions.json", "card.md")
+KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def ship(example: Example, run: Run, folder: Path) -> None:
         if run.file(name).is_file():
             shutil.copy(run.file(name), target / name)
     for name in ("photos", "samples"):
-        shutil.copytree(run.file(name), target / name)
+        shutil.copytree(run.file(name), target / name, ignore=shutil.ignore_patterns("moments.safetensors"))
     with safe_open(run.file("adapter.safetensors"), framework="pt") as file:
         tensors = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118 (not a dict)
         save_file(tensors, target / "adapter.safetensors", metadata=file.metadata())

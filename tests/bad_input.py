@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, preset, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.studio import Studio

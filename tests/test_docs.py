@@ -11,7 +11,7 @@ import pytest
 
 import app
 import run
-from pipelines.config import METHOD_CONFIGS
+from pipelines.methods.specs import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_the_modules_that_the_tree_lists_exist() -> None:
 
 def test_every_method_has_a_row() -> None:
     rows = [line.split("|")[1].strip().lower() for line in section("Methods").splitlines() if "|" in line]
-    for name in METHOD_CONFIGS:
+    for name in METHODS:
         word = name.replace("_", " ")
         assert any(row.startswith(word) for row in rows), f"README's method table has no row for {name}"
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import api
 
-from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
+from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import method_config, preset
 from ui.errors import raise_gradio_errors
 from ui.html import Handout
 

@@ -1,13 +1,14 @@
 """Widgets from config dataclasses and configs from widgets: no number of a setting is written down twice."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.config import Checked, Setting, SubjectConfig, from_dict, method_config
+from pipelines.config import Checked, Setting, SubjectConfig, from_dict
+from pipelines.methods.specs import method_config, methods_of
 
 MOST_SLIDER_STOPS = 320
 ConfigT = TypeVar("ConfigT", bound=Checked)
@@ -18,10 +19,39 @@ def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str
     return [item.name for item in fields(cls) if advanced is None or _knob(item).advanced == advanced]
 
 
+@dataclass
+class OwnRow:
+    """Fields that some methods of a page have beside the shared ones; ``widgets`` maps them to their widgets' names."""
+
+    methods: list[str] = field(default_factory=list)
+    widgets: dict[str, str] = field(default_factory=dict)
+
+
+def own_rows(tab: str) -> dict[str, OwnRow]:
+    """Return, by the name of the row, the fields that a page shows for some of its methods only.
+
+    A method's own fields are a row, and so is each class of settings that several methods inherit.
+    """
+    rows: dict[str, OwnRow] = {}
+    for spec in methods_of(tab):
+        for name, widget in own_names(spec.name).items():
+            owner = _owner(spec.config, name)
+            row = rows.setdefault(f"own_{spec.name if owner is spec.config else owner.__name__}", OwnRow())
+            row.widgets[name] = widget
+            row.methods += [] if spec.name in row.methods else [spec.name]
+    return rows
+
+
 def own_names(method: str) -> dict[str, str]:
     """Return the fields that a method has beside those of every method, and the names of their widgets."""
-    shared = set(field_names(SubjectConfig))
-    return {name: f"{method}_{name}" for name in field_names(method_config(method)) if name not in shared}
+    cls, shared = method_config(method), set(field_names(SubjectConfig))
+    own = [name for name in field_names(cls) if name not in shared]
+    return {name: f"{method}_{name}" if _owner(cls, name) is cls else name for name in own}
+
+
+def _owner(cls: type[Checked], name: str) -> type:
+    """Return the class that first declares a field."""
+    return [each for each in cls.__mro__ if name in vars(each).get("__annotations__", {})][-1]
 
 
 def filled(method: str, config: Checked) -> dict[str, Any]:

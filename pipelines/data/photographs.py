@@ -78,39 +78,16 @@ class Moments:
         return mean + torch.exp(0.5 * self.logvar[chosen]) * noise
 
 
-@dataclass
-class Photos:
-    """A set of photographs ready for training: the VAE has been asked once and is not needed again.
-
-    ``repeats`` says how often each is dealt in a round, () once each.
-    """
-
-    moments: Moments
-    captions: tuple[str, ...]
-    names: tuple[str, ...]
-    repeats: tuple[int, ...] = ()
-
-    @property
-    def deck(self) -> list[int]:
-        """The photographs of one round, each as often as it is repeated."""
-        times = self.repeats or (1,) * len(self.names)
-        return [index for index, count in enumerate(times) for _ in range(count)]
-
-
-def encode(base: Base, photos: Sequence[Photo]) -> Photos:
-    """Return the VAE's moments of photographs, one at a time. ValueError when half precision overflows."""
+def encode(base: Base, pictures: Mapping[str, Image.Image]) -> Moments:
+    """Return the VAE's moments of pictures by name, one at a time. ValueError when half precision overflows."""
     import torch
 
-    moments = [base.encode_images(to_tensor([photo.image])) for photo in photos]
-    for photo, one in zip(photos, moments, strict=True):
+    moments = [base.encode_images(to_tensor([picture])) for picture in pictures.values()]
+    for name, one in zip(pictures, moments, strict=True):
         if not one.mean.isfinite().all():
-            raise ValueError(f"The VAE of {base.name} overflows on {photo.name}; load the base in float32.")
-    return Photos(
-        moments=Moments(
-            mean=torch.cat([one.mean for one in moments]), logvar=torch.cat([one.logvar for one in moments])
-        ),
-        captions=tuple(photo.caption for photo in photos),
-        names=tuple(photo.name for photo in photos),
+            raise ValueError(f"The VAE of {base.name} overflows on {name}; load the base in float32.")
+    return Moments(
+        mean=torch.cat([one.mean for one in moments]), logvar=torch.cat([one.logvar for one in moments])
     )
 
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.config import BlockLoRAConfig, preset, preset_names, to_dict
+from pipelines.config import BlockLoRAConfig, to_dict
 from pipelines.experiments.method_comparison import BASE, BASE_LABEL
 from pipelines.experiments.report import Column, Row, best, cell, chart, measured, number, table
 from pipelines.experiments.settings import BlocksConfig
 from pipelines.experiments.store import Part, PlannedRow, PlannedRun
+from pipelines.methods.specs import preset, preset_names
 from pipelines.unet_blocks import BLOCKS, PARTS
 
 CHARACTER, STYLE = "character", "style"  # the two sets of photographs

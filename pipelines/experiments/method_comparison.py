@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.config import SubjectConfig, preset, preset_names, to_dict
+from pipelines.config import SubjectConfig, to_dict
 from pipelines.experiments.report import (
     Column,
     Row,
@@ -25,6 +25,7 @@ from pipelines.experiments.report import (
 )
 from pipelines.experiments.settings import MethodsConfig
 from pipelines.experiments.store import Part, PlannedRow, PlannedRun
+from pipelines.methods.specs import METHODS, preset, preset_names
 from pipelines.runs.costs import SIZES, trained_values
 
 BASE = "base"
@@ -42,13 +43,14 @@ class Candidate:
     preset: str = ""
 
 
-CANDIDATES: dict[str, Candidate] = {
-    "dreambooth-full": Candidate("DreamBooth, full", "dreambooth", preset="Full"),
-    "dreambooth-lora": Candidate("DreamBooth, LoRA", "dreambooth"),
-    "block_lora": Candidate("Block LoRA", "block_lora"),
-    "svdiff": Candidate("SVDiff", "svdiff"),
-    "textual_inversion": Candidate("Textual inversion", "textual_inversion"),
-}
+def candidates() -> dict[str, Candidate]:
+    """Return by key what can take part: what the methods' specs name."""
+    return {
+        row.key: Candidate(row.label, spec.name, preset=row.preset)
+        for spec in METHODS.values()
+        for row in spec.compared
+    }
+
 
 DINO = Column("dino", "DINO", "score", "high", "Likeness to the photographs.")
 CLIP_T = Column("clip_t", "CLIP-T", "score", "high", "Likeness to the words of the prompt.")
@@ -68,10 +70,11 @@ COLUMNS = (
 
 def chosen(config: MethodsConfig) -> list[str]:
     """Return the keys of the methods that take part. ValueError for an unknown one."""
-    unknown = [key for key in config.methods if key not in CANDIDATES]
+    known = candidates()
+    unknown = [key for key in config.methods if key not in known]
     if unknown:
-        raise ValueError(f"There is no method {unknown[0][:40]!r}; choose among {', '.join(CANDIDATES)}.")
-    return [key for key in CANDIDATES if not config.methods or key in config.methods]
+        raise ValueError(f"There is no method {unknown[0][:40]!r}; choose among {', '.join(known)}.")
+    return [key for key in known if not config.methods or key in config.methods]
 
 
 def run_config(
@@ -110,7 +113,7 @@ def plan(
     runs = []
     rows = [PlannedRow(key=BASE, label=BASE_LABEL, parts=(), subject=class_noun, said=class_noun)]
     for key in chosen(config):
-        candidate = CANDIDATES[key]
+        candidate = candidates()[key]
         own = run_config(candidate, config, family=family, class_noun=class_noun, identifier=identifier)
         own = replace(own, use_captions=captioned, snapshots=affordable(own, family=family))
         runs.append(

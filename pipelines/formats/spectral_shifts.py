@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SPECTRAL_RANKS, clean_text
+from pipelines.data.subject import stored_photos
 from pipelines.formats.lora_keys import check_entries, check_file
 from pipelines.models.inspection import locate, read_header, weights_file
 from pipelines.runs.library import kind_of
@@ -252,7 +253,7 @@ def _subjects(runs: Sequence[Run]) -> list[list[int]]:
     """
     found: dict[object, list[int]] = {}
     for place, run in enumerate(runs):
-        photos = sorted((run.path / "photos").glob("*.png"))
+        photos = stored_photos(run.path)
         seen = tuple(hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos)
         found.setdefault(seen or place, []).append(place)
     groups = list(found.values())

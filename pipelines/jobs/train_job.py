@@ -4,9 +4,10 @@ The order: base, photographs, class images, adapter, samples before the first st
 samples, the finished file. Between two steps the worker serves the short jobs that wait.
 """
 
+import json
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,15 +18,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
-from pipelines.config import SampleConfig, SubjectConfig, from_dict, method_config
-from pipelines.data.photographs import Moments, Photo, Photos, encode
+from pipelines.config import PhotosConfig, SampleConfig, TrainConfig, from_dict
+from pipelines.data.photographs import Moments, encode, to_tensor
+from pipelines.data.subject import StoredSubject, Subject, stored_subjects
 from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
-from pipelines.files import write_atomic
+from pipelines.files import write_atomic, write_json
+from pipelines.formats.exchange import check_finished
 from pipelines.jobs.model_cache import Learning, ModelCache
 from pipelines.jobs.worker import Job
-from pipelines.methods import METHODS
-from pipelines.methods.core import Method
+from pipelines.methods.core import Method, Prepares, RecordsAttention
+from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
@@ -55,16 +58,19 @@ class TrainJob:
     serve: Callable[[], None]
     cache: Path
     costs: Costs
-    config: SubjectConfig = field(init=False)
+    spec: MethodSpec = field(init=False)
+    config: TrainConfig = field(init=False)
     base: Base = field(init=False)
-    photos: list[Image.Image] = field(init=False)
+    subjects: list[Subject] = field(default_factory=list)
+    photos: list[Image.Image] = field(default_factory=list)  # of all subjects
     similarity: Similarity | None = None
     last_row: "Row | None" = None
     sample_seconds: list[float] = field(default_factory=list)  # per picture and denoising step
     step_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.config = from_dict(method_config(self.run.method), self.run.config)
+        self.spec = method_spec(self.run.method)
+        self.config = from_dict(self.spec.config, self.run.config)
 
     def perform(self) -> None:
         """Do the whole run, or what is left of it after an interruption."""
@@ -75,19 +81,19 @@ class TrainJob:
         try:
             self._stage("Loading the base", done=0, total=1)
             self.base = self._load_base()
-            photos = self._encode_photos()
+            self.subjects = self._read_subjects()
             class_started = time.monotonic()
-            class_moments = self._class_moments()
-            method = METHODS[self.run.method]
-            adapter = method.adapter(self.base, self.config, ())
-            if method.prepare is not None:
-                method.prepare(adapter, self.base, self._teller(method.preparing))
+            self.subjects = [self._with_class_images(subject) for subject in self.subjects]
+            method = self.spec.load()
+            adapter = method.adapter(self.base, self.config, self._parents())
+            if isinstance(method, Prepares):
+                method.prepare(adapter, self.base, self._teller(self.spec.preparing))
         except StoppedEarlyError:
             return
         now = time.monotonic()
         start_s = class_started - started
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
-        batches = method.batches(self.base, photos, self.config, class_moments=class_moments)
+        batches = method.batches(self.base, self.subjects, self.config)
         learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.model_cache.training(learning):
             finished = self._learn(learning, batches=batches, method=method)
@@ -117,54 +123,88 @@ class TrainJob:
         self.run.save()
         return base
 
-    def _encode_photos(self) -> Photos:
-        """Return the photographs as VAE moments, from the run's own clean copies; encoded once per run."""
-        paths = sorted((self.run.path / "photos").glob("*.png"))
-        self._stage("Reading the photographs", done=0, total=len(paths))
-        self.photos = [open_picture(path) for path in paths]
-        texts = self._captions(paths)
-        names = tuple(path.name for path in paths)
-        repeats = self.run.read_json("repeats.json") or {}
-        times = tuple(int(repeats.get(name, 1)) for name in names)
-        cached = self.run.file("moments.safetensors")
+    def _parents(self) -> list[Run]:
+        """Return the runs that this one stands on. ValueError when one is gone, unfinished, or on another base."""
+        found = [read_run(self.run.path.parent / run_id) for run_id in self.run.parents]
+        for parent in found:
+            check_finished(parent)
+            if parent.base["hash"] != self.base.hash:
+                raise ValueError(
+                    f"The run {parent.name!r} was trained on another base than {self.base.name}, so nothing can "
+                    "build on it here; choose its own base."
+                )
+        return found
+
+    def _read_subjects(self) -> list[Subject]:
+        """Return the subjects with their photographs as VAE moments, from the run's own clean copies."""
+        stored = stored_subjects(self.run.path, self.run.config)
+        total, done = sum(len(subject.photos) for subject in stored), 0
+        found = []
+        for subject in stored:
+            self._stage("Reading the photographs", done=done, total=total)
+            found.append(self._encode(subject))
+            done += len(subject.photos)
+        return found
+
+    def _encode(self, stored: StoredSubject) -> Subject:
+        """Return one subject; the VAE is asked once per run, and what it says is kept."""
+        names = tuple(path.name for path in stored.photos)
+        pictures = {path.name: open_picture(path) for path in stored.photos}
+        self.photos += pictures.values()
+        masks = [open_picture(path).convert("L") for path in stored.masks]
+        cached = stored.folder / "moments.safetensors"
         if cached.is_file():
-            return Photos(moments=Moments(**load_file(cached)), captions=texts, names=names, repeats=times)
-        pictures = [
-            Photo(name=path.name, image=image, caption=text, crop=(0, 0, image.width))
-            for path, image, text in zip(paths, self.photos, texts, strict=True)
-        ]
-        encoded = encode(self.base, pictures)
-        save_tensors(cached, {"mean": encoded.moments.mean, "logvar": encoded.moments.logvar}, metadata={})
-        return replace(encoded, repeats=times)
+            moments = Moments(**load_file(cached))
+        else:
+            moments = encode(self.base, pictures)
+            save_tensors(cached, {"mean": moments.mean, "logvar": moments.logvar}, metadata={})
+        return Subject(
+            identifier=stored.identifier,
+            class_noun=stored.class_noun,
+            names=names,
+            captions=self._captions(stored, pictures),
+            moments=moments,
+            repeats=tuple(int(stored.repeats.get(name, 1)) for name in names),
+            pixels=to_tensor(list(pictures.values())) if self.spec.keeps_pixels else None,
+            masks=(to_tensor(masks)[:, :1] + 1) / 2 if masks else None,
+        )
 
-    def _captions(self, paths: list[Path]) -> tuple[str, ...]:
+    def _captions(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> tuple[str, ...]:
         """Return each photograph's caption: its own, or with ``auto_captions`` what CLIP says, kept for a resumed run."""
-        own = (self.run.read_json("captions.json") or {}) if self.config.use_captions else {}
-        texts = [str(own.get(path.name, "")) for path in paths]
-        if not self.config.auto_captions or all(texts):
-            return tuple(texts)
-        told = self.run.read_json("described.json") or self._describe(paths)
-        return tuple(text or told[path.name] for text, path in zip(texts, paths, strict=True))
+        config = self.config
+        if not isinstance(config, PhotosConfig):
+            return ("",) * len(pictures)
+        own = stored.captions if config.use_captions else {}
+        texts = {name: str(own.get(name, "")) for name in pictures}
+        if config.auto_captions and not all(texts.values()):
+            kept = stored.folder / "described.json"
+            if not kept.is_file():
+                write_json(
+                    kept, self._describe(pictures, prompt=config.instance_prompt, kind=stored.class_noun)
+                )
+            told = json.loads(kept.read_text(encoding="utf-8"))
+            texts = {name: text or told[name] for name, text in texts.items()}
+        return tuple(texts.values())
 
-    def _describe(self, paths: list[Path]) -> dict[str, str]:
+    def _describe(self, pictures: Mapping[str, Image.Image], *, prompt: str, kind: str) -> dict[str, str]:
         encoders = self.model_cache.encoders(self.base.family)
         if encoders is None:
             raise ValueError(
                 f"There is no CLIP here that could describe the photographs for {self.base.name}; "
                 "write the captions by hand, or switch 'Describe the photos' off."
             )
-        prompt, kind = self.config.instance_prompt, self.config.class_noun
         words = vocabulary(self.base.family)
-        captions = described(self.photos, encoders.clip, words, prompt=prompt, kind=kind)
-        told = {path.name: text for path, text in zip(paths, captions, strict=True)}
-        self.run.write_json("described.json", told)
-        return told
+        captions = described(list(pictures.values()), encoders.clip, words, prompt=prompt, kind=kind)
+        return dict(zip(pictures, captions, strict=True))
 
-    def _class_moments(self) -> Moments | None:
-        if not self.config.prior_preservation:
-            return None
-
-        return prior_moments(self.base, self.config, self.cache, self._teller("Drawing class images"))
+    def _with_class_images(self, subject: Subject) -> Subject:
+        config = self.config
+        if not config.class_images_needed or not isinstance(config, PhotosConfig):
+            return subject
+        prompt, teller = subject.words(config.class_prompt), self._teller("Drawing class images")
+        return replace(
+            subject, class_moments=prior_moments(self.base, config, self.cache, teller, prompt=prompt)
+        )
 
     def _teller(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._stage(name, done=done, total=total)
@@ -186,7 +226,7 @@ class TrainJob:
             method.loss,
             self.config,
             resume=resume,
-            attention_layers=method.attention_layers,
+            attention_layers=method.attention_layers if isinstance(method, RecordsAttention) else None,
         )
         with closing(cast("Generator[Step, None, None]", steps)):
             for step in steps:
@@ -237,16 +277,18 @@ class TrainJob:
 
     def _similarity(self, base_pictures: list[Image.Image]) -> Similarity | None:
         encoders = self.model_cache.encoders(self.base.family)
-        if encoders is None or not base_pictures:
+        if encoders is None or not base_pictures or not self.photos:
             return None
-        return Similarity(
-            encoders, photos=self.photos, base_pictures=base_pictures, identifier=self.config.identifier
-        )
+        identifier = self.subjects[0].identifier if len(self.subjects) == 1 else ""
+        return Similarity(encoders, photos=self.photos, base_pictures=base_pictures, identifier=identifier)
 
     def _measure(self, adapter: Adapter) -> None:
         """Score the finished adapter on its last samples, on pictures of the class, and on several of one prompt."""
+        config = self.config
+        if not config.measure or self.last_row is None or len(self.subjects) != 1:
+            return
         encoders = self.model_cache.encoders(self.base.family)
-        if encoders is None or self.last_row is None or not self.config.measure:
+        if encoders is None or not isinstance(config, PhotosConfig):
             return
         self.run.append("stage", name="Measuring", done=0, total=1)
         asked = SampleConfig(
@@ -256,7 +298,7 @@ class TrainJob:
             count=MEASURED_PICTURES,
             size_px=self.config.size_px,
         )
-        of_class = replace(asked, prompt=self.config.words(self.config.class_prompt))
+        of_class = replace(asked, prompt=self.subjects[0].words(config.class_prompt))
         of_subject = replace(asked, prompt=self.last_row.prompts[0])
         stack: list[tuple[Adapter, Strength]] = [(adapter, 1.0)]
         scores = measure(
@@ -266,15 +308,13 @@ class TrainJob:
             prompts=self.last_row.prompts,
             class_pictures=self.model_cache.draw(self.base, stack, of_class).images,
             same_prompt=self.model_cache.draw(self.base, stack, of_subject).images,
-            identifier=self.config.identifier,
+            identifier=self.subjects[0].identifier,
         )
         self.run.write_json("metrics.json", scores)
         self.run.append("metrics", **scores)
 
     def _record_speed(self, start_s: float) -> None:
-        pictures = (
-            self.config.batch_size * (2 if self.config.prior_preservation else 1) * self.config.accumulation
-        )
+        pictures = self.config.pictures_per_forward * self.config.accumulation
         if not self.step_seconds:
             return
         measured = Speed(
@@ -328,7 +368,7 @@ def adapter_facts(run: Run, *, step: int) -> dict[str, object]:
         "step": step,
         "seed": config.seed,
         "versions": run.versions,
-        "prompt": config.words(config.instance_prompt),
+        "prompt": config.usage_prompt,
     }
 
 

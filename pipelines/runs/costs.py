@@ -6,25 +6,16 @@ stand in. Nothing here needs torch.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipelines.config import (
-    ASSETS,
-    SPECTRAL_RANKS,
-    BlockLoRAConfig,
-    DreamBoothConfig,
-    SubjectConfig,
-    SVDiffConfig,
-    TextualInversionConfig,
-    from_dict,
-    method_config,
-)
+from pipelines.config import ASSETS, PhotosConfig, TrainConfig, from_dict
 from pipelines.files import write_json
+from pipelines.methods.specs import method_config
 from pipelines.models.inspection import read_header
 from pipelines.runs.store import Run
 
@@ -148,7 +139,7 @@ def likely_device() -> str:
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
-def sample_every(config: SubjectConfig) -> int:
+def sample_every(config: TrainConfig) -> int:
     """Return the steps between two sample rows: the config's own, or a quarter of the run."""
     return row_distance(config.steps, config.sample_every)
 
@@ -182,17 +173,17 @@ class Costs:
         }
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
-    def estimate(self, config: SubjectConfig, *, spec: str, family: str) -> dict[str, float]:
+    def estimate(self, config: TrainConfig, *, spec: str, family: str) -> dict[str, float]:
         """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``, of which
         ``file_mb`` are the adapter's float32 values.
         """
         speed = self.speed(spec, family=family, device=likely_device())
-        pictures = config.batch_size * config.accumulation * (2 if config.prior_preservation else 1)
+        pictures = config.pictures_per_forward * config.accumulation
         rows = 1 + -(-config.steps // sample_every(config))
         pictures_drawn = rows * len(config.sample_prompts) + (2 * MEASURED_PICTURES if config.measure else 0)
         class_seconds = 0.0
-        if config.prior_preservation and not self._class_images_ready(config, side_px=SIZES[family].side_px):
-            class_seconds = config.class_images * 25 * speed.sample_s
+        if config.class_images_needed and not self._class_images_ready(config, side_px=SIZES[family].side_px):
+            class_seconds = config.class_images_needed * 25 * speed.sample_s
         seconds = (
             speed.start_s
             + class_seconds
@@ -226,15 +217,17 @@ class Costs:
         learning = (config.steps - done) * median(event["seconds"] for event in steps[-20:])
         return round(learning + (pictures_left * median(pictures[-6:]) if pictures else 0.0), 1)
 
-    def _class_images_ready(self, config: SubjectConfig, *, side_px: int) -> bool:
+    def _class_images_ready(self, config: TrainConfig, *, side_px: int) -> bool:
         """Whether class images of this prompt and size are at hand, as the headers of their files tell."""
+        if not isinstance(config, PhotosConfig):
+            return False
         wanted = (config.words(config.class_prompt), config.size_px or side_px)
         for folder in self.class_folders:
             for path in folder.glob("*.safetensors"):
                 with suppress(ValueError, KeyError):
                     header = read_header(path)
                     key = json.loads(header["__metadata__"]["key"])
-                    enough = header["mean"]["shape"][0] >= config.class_images
+                    enough = header["mean"]["shape"][0] >= config.class_images_needed
                     if enough and (key["prompt"], key["size_px"]) == wanted:
                         return True
         return False
@@ -243,54 +236,23 @@ class Costs:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
 
 
-def trained_values(config: SubjectConfig, *, size: Size) -> float:
+def trained_values(config: TrainConfig, *, size: Size) -> float:
     """Return the millions of values that a run trains."""
-    return TRAINED_VALUES[type(config)](config, size)
+    return config.trained_values(size)
 
 
-def _dreambooth_values(config: DreamBoothConfig, size: Size) -> float:
-    if config.weights == "full":
-        return size.unet_values
-    text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
-    return config.rank * size.rank_values[config.targets] + text
-
-
-def _block_values(config: BlockLoRAConfig, size: Size) -> float:
-    text = config.text_encoder_rank * size.text_rank_values if config.text_encoder else 0.0
-    return config.plan.values(size.block_values) + text
-
-
-def _svdiff_values(config: SVDiffConfig, size: Size) -> float:
-    rank = SPECTRAL_RANKS.index(config.singular_values)
-    return (size.shifts[config.subset][rank] + (size.text_shifts[rank] if config.text_encoder else 0)) / 1e6
-
-
-def _word_values(config: TextualInversionConfig, size: Size) -> float:
-    return len(config.identifier.split()) * size.word_values
-
-
-TRAINED_VALUES: Mapping[type[SubjectConfig], Callable[[Any, Size], float]] = {
-    DreamBoothConfig: _dreambooth_values,
-    BlockLoRAConfig: _block_values,
-    SVDiffConfig: _svdiff_values,
-    TextualInversionConfig: _word_values,
-}
-
-
-def _memory_mb(config: SubjectConfig, *, size: Size) -> float:
+def _memory_mb(config: TrainConfig, *, size: Size) -> float:
     """Weights, activations of one batch, and for each trained float32 value its gradient and Adam's two moments."""
-    pictures = config.batch_size * (2 if config.prior_preservation else 1)
     share = CHECKPOINTED if config.gradient_checkpointing else 1.0
-    kept = size.weights_mb + _factors_mb(config, size=size)
-    return kept + pictures * share * size.activations_mb + 16 * trained_values(config, size=size)
+    kept = size.weights_mb + config.decomposition_mb(size)
+    return (
+        kept
+        + config.pictures_per_forward * share * size.activations_mb
+        + 16 * trained_values(config, size=size)
+    )
 
 
-def _disk_mb(config: SubjectConfig, *, size: Size) -> float:
+def _disk_mb(config: TrainConfig, *, size: Size) -> float:
     """The adapter, and the checkpoint with the adapter and Adam's two moments; pictures are small beside them."""
     kept = 16 + 4 * len(config.snapshot_steps)  # bytes per trained value
-    return 2 + kept * trained_values(config, size=size) + _factors_mb(config, size=size)
-
-
-def _factors_mb(config: SubjectConfig, *, size: Size) -> float:
-    """Return what a base's singular vectors take, in memory and, once for each base, in the cache."""
-    return size.factors_mb if isinstance(config, SVDiffConfig) else 0.0
+    return 2 + kept * trained_values(config, size=size) + config.decomposition_mb(size)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import ASSETS
+from pipelines.data.subject import stored_photos
 from pipelines.models.inspection import read_header
 from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
 
@@ -52,7 +53,7 @@ class Library:
         found = []
         for name, path in self._example_files().items():
             told = json.loads(path.read_text(encoding="utf-8"))
-            photos = sorted((path.parent / told["run"] / "photos").glob("*.png"))
+            photos = stored_photos(path.parent / told["run"])
             found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
         return found
 

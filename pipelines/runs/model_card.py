@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipelines.config import from_dict, method_config
+from pipelines.config import from_dict
+from pipelines.methods.specs import method_config
 from pipelines.models.inspection import EMBEDDED
 from pipelines.runs.store import Run
 
@@ -21,7 +22,7 @@ def card(run: Run, *, step: int) -> str:
         "    name    " + run.name,
         "    method  " + run.method,
         f"    base    {run.base['name']} (hash {run.base['hash'][:16]})",
-        "    prompt  " + config.words(config.instance_prompt),
+        "    prompt  " + config.usage_prompt,
         f"    step    {step}, seed {config.seed}",
         "    with    " + libraries,
         "",

@@ -5,8 +5,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.config import MAX_TEXT, clean_text, from_dict, method_config, to_dict
+from pipelines.config import MAX_TEXT, clean_text, from_dict, to_dict
 from pipelines.data.captions import checked_repeats
+from pipelines.data.subject import stored_subjects
+from pipelines.methods.specs import method_config
 from pipelines.runs.store import IMPORTED, Run
 from pipelines.sampling.image_metadata import portable_spec
 
@@ -26,9 +28,14 @@ def settings_of(run: Run) -> dict[str, Any]:
         raise ValueError(
             f"{run.name!r} was loaded from a file, so it has no settings; choose a run made here."
         )
-    captions = run.read_json("captions.json") or {}
-    repeats = run.read_json("repeats.json") or {}
-    photos = sorted(path.name for path in (run.path / "photos").glob("*.png"))
+    subjects = stored_subjects(run.path, run.config)
+    if len(subjects) > 1:
+        raise ValueError(
+            f"{run.name!r} learned several subjects, which no settings file holds; repeat it on its page."
+        )
+    photos = [path.relative_to(run.path / "photos").as_posix() for one in subjects for path in one.photos]
+    captions = {name: text for one in subjects for name, text in one.captions.items()}
+    repeats = {name: times for one in subjects for name, times in one.repeats.items()}
     base = portable_spec(run.base["spec"])
     command = ["python", "-m", MODULE, "--settings", "run.json"]
     return {

@@ -69,6 +69,7 @@ class Run:
     created: float  # unix seconds
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    parents: list[str] = field(default_factory=list)  # ids of the runs that this one was built on
     _whole: bool = field(default=False, repr=False)
 
     @property
@@ -154,6 +155,7 @@ class Run:
                 "seed": self.config.get("seed", 0),
                 "note": self.note,
                 "versions": self.versions,
+                "parents": self.parents,
             },
         )
 
@@ -336,6 +338,7 @@ def read_run(path: Path) -> Run:
         created=data["created"],
         note=data["note"],
         versions=data["versions"],
+        parents=data.get("parents", []),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import from_dict, method_config, to_dict
+from pipelines.config import from_dict, to_dict
 from pipelines.experiments import block_comparison as blocks
 from pipelines.experiments import method_comparison as methods
 from pipelines.experiments.photos import Tags, squares, style_squares
@@ -23,6 +23,7 @@ from pipelines.experiments.status import status_of
 from pipelines.experiments.store import Experiment, ExperimentStore, PlannedRow, PlannedRun
 from pipelines.jobs.queue import OUT_OF_MEMORY, ran_out_of_memory
 from pipelines.jobs.worker import Job
+from pipelines.methods.specs import method_config
 from pipelines.models.inspection import describe_base
 from pipelines.services.resources import Resources
 from pipelines.services.training import TrainingService

@@ -10,8 +10,9 @@ from typing import Any
 
 from pipelines.data.photographs import read_photos
 from pipelines.formats.exchange import check_finished
-from pipelines.formats.spectral_shifts import KIND, correlation_of, shifted_layers, shifts_of
+from pipelines.formats.spectral_shifts import correlation_of, shifted_layers, shifts_of
 from pipelines.jobs.worker import Job
+from pipelines.methods.specs import method_of_kind, method_spec
 from pipelines.models.inspection import describe_base
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import kind_of
@@ -27,12 +28,9 @@ class InspectionService:
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
         """Return what the run's method can show about its finished adapter; [] before there is one."""
-        from pipelines.methods import METHODS, dreambooth, svdiff
-
         run = self.resources.library.find(run_id)
-        imported = svdiff.METHOD if kind_of(run) == KIND else dreambooth.METHOD  # a LoRA is a LoRA
-        method = imported if run.method == IMPORTED else METHODS[run.method]
-        return [asdict(view) for view in method.views(run)]
+        spec = method_of_kind(kind_of(run)) if run.method == IMPORTED else method_spec(run.method)
+        return [asdict(view) for view in spec.load().views(run)]
 
     def shifted_layers(self, run_id: str) -> list[str]:
         """Return the layers whose singular values a run moves, as "unet.<module>"; [] when it holds no shifts."""

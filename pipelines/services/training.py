@@ -9,20 +9,29 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import SubjectConfig, clean_text, from_dict, method_config, to_dict, whole_number
-from pipelines.data.captions import checked_repeats
-from pipelines.data.photographs import read_photos
+from pipelines.config import TrainConfig, check_words, clean_text, from_dict, to_dict, whole_number
+from pipelines.data.subject import SubjectPhotos, read_subject
+from pipelines.formats.exchange import check_finished
 from pipelines.jobs.worker import Job
+from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import describe_base, read_header
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import EXAMPLE_PREFIX
 from pipelines.runs.store import LIVE_STATES, Run
+from pipelines.sampling.image_metadata import portable_spec
 from pipelines.services.resources import Resources
 
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import Learning, ModelCache
 
 STOPS = ("now", "checkpoint")
+SUBJECTS = {  # how many of them a method learns, by its inputs
+    "one subject": (1, 1),
+    "several subjects": (2, 8),
+    "a sequence": (1, 1),
+    "one image": (1, 1),
+    "none": (0, 0),
+}
 
 
 class TrainingService:
@@ -34,56 +43,84 @@ class TrainingService:
     def start(
         self,
         method: str,
-        config: SubjectConfig | Mapping[str, Any],
-        photo_paths: Sequence[Path],
+        config: TrainConfig | Mapping[str, Any],
+        photo_paths: Sequence[Path] = (),
         *,
         base: str | None = None,
         crops: dict[str, tuple[float, float]] | None = None,
         captions: Mapping[str, str] | None = None,
         repeats: Mapping[str, int] | None = None,
+        masks: Mapping[str, Path] | None = None,
+        subjects: Sequence[SubjectPhotos] = (),
+        parents: Sequence[str] = (),
         name: str = "",
     ) -> str:
         """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
 
-        ``crops`` nudges a photo's square by (dx, dy), by file name; ``captions`` are by file name, too, and so are
-        ``repeats``: how often a photo is shown while the others are shown once. Raises ValueError, in one sentence, for
-        whatever the user can mend.
+        One subject comes as ``photo_paths``, its words in the config; ``crops``, ``captions``, ``repeats`` and ``masks``
+        are those of :class:`SubjectPhotos`. A method of several subjects gets ``subjects`` instead, and one that goes on
+        from finished runs their ids as ``parents``. Raises ValueError, in one sentence, for whatever the user can mend.
         """
-        wanted = method_config(method)
-        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
-        if not isinstance(checked, wanted):
-            raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
+        spec, checked = self._checked(method, config)
         facts = describe_base(base or self.resources.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
-        shown_often = checked_repeats(repeats)
-        self.resources.store.check_space(
-            self.cost(method, checked, len(photo_paths), base=base)["disk_mb"] + 50
+        one = SubjectPhotos(
+            identifier=str(getattr(checked, "identifier", "")),
+            class_noun=str(getattr(checked, "class_noun", "")),
+            photo_paths=photo_paths,
+            crops=crops or {},
+            captions=captions or {},
+            repeats=repeats or {},
+            masks=masks or {},
         )
-        photos = read_photos(
-            photo_paths, size_px=checked.size_px or SIZES[facts["family"]].side_px, crops=crops
-        )
+        taught = [*subjects] or ([one] if photo_paths or SUBJECTS[spec.inputs][0] == 1 else [])
+        _check_inputs(spec, checked, taught)
+        self._check_parents(spec, parents, base=facts)
+        photos = sum(len(subject.photo_paths) for subject in taught)
+        self.resources.store.check_space(self.cost(method, checked, photos, base=base)["disk_mb"] + 50)
+        size_px = checked.size_px or SIZES[facts["family"]].side_px
+        found = [read_subject(subject, size_px=size_px) for subject in taught]
         about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
-        title = clean_text(name) or f"{checked.identifier} {checked.class_noun}".strip()
+        title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
         with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:
-            (run.path / "photos").mkdir()
-            texts, times = {}, {}
-            for index, photo in enumerate(photos):
-                place = f"{index:02d}.png"
-                photo.image.save(run.path / "photos" / place)
-                texts[place] = clean_text(str((captions or {}).get(photo.name, photo.caption)))
-                times[place] = shown_often.get(photo.name, 1)
-            run.write_json("captions.json", texts)
-            if set(times.values()) != {1}:
-                run.write_json("repeats.json", times)
-            run.append("created", method=method, base=about, config=run.config, photos=len(photos))
+            run.parents = list(parents)
+            run.save()
+            for index, read in enumerate(found, start=1):
+                read.write(run.path / "photos" / f"{index:02d}")
+            count = sum(len(read.photos) for read in found)
+            run.append("created", method=method, base=about, config=run.config, photos=count)
         self.resources.queue.begin(run)
         return run.id
+
+    def _checked(
+        self, method: str, config: TrainConfig | Mapping[str, Any]
+    ) -> tuple[MethodSpec, TrainConfig]:
+        spec = method_spec(method)
+        checked = from_dict(spec.config, config) if isinstance(config, Mapping) else config
+        if not isinstance(checked, spec.config):
+            raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
+        return spec, checked
+
+    def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the runs to build on are there, finished, and of this base."""
+        if parents and spec.inputs != "a sequence":
+            raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
+        for run_id in parents:
+            parent = self.resources.store.get(run_id)
+            check_finished(parent)
+            if parent.state in LIVE_STATES:
+                raise ValueError(f"The run {parent.name!r} is still at work; build on it when it has ended.")
+            if parent.base["spec"] != base["spec"]:
+                raise ValueError(
+                    f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "
+                    "choose that base to build on it."
+                )
 
     def cost(
         self,
         method: str,
-        config: SubjectConfig | Mapping[str, Any],
+        config: TrainConfig | Mapping[str, Any],
         n_photos: int,
         *,
         base: str | None = None,
@@ -242,3 +279,21 @@ class TrainingService:
         if job is not None and not job.wait(timeout_s):
             raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
         return self.resources.store.get(run_id).state
+
+
+def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[SubjectPhotos]) -> None:
+    """Raise ValueError unless there are as many subjects as a method learns, each named by words that can be."""
+    least, most = SUBJECTS[spec.inputs]
+    if len(subjects) > most:
+        what = "no photographs" if not most else f"{spec.inputs}"
+        raise ValueError(
+            f"{spec.title} learns from {what}; {len(subjects)} subjects were given, take some out."
+        )
+    if len(subjects) < least:
+        what = f"at least {least} subjects" if least > 1 else "photographs"
+        raise ValueError(f"{spec.title} learns from {what}; add them.")
+    for subject in subjects:
+        words = clean_text(subject.identifier), clean_text(subject.class_noun)
+        check_words(*words, class_images=bool(config.class_images_needed))
+    if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
+        raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")

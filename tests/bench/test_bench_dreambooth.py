@@ -12,9 +12,10 @@ from PIL import Image
 
 from bench import dreambooth as bench
 from bench.sweep import candidate
-from pipelines.config import METHOD_CONFIGS, DreamBoothConfig, SampleConfig
+from pipelines.config import DreamBoothConfig, SampleConfig
 from pipelines.data.photographs import to_tensor
 from pipelines.evaluation.metrics import Encoders
+from pipelines.methods.specs import METHODS
 from recipes import world
 from recipes.captions import SCENE_PHRASES
 
@@ -56,7 +57,7 @@ class ScriptedStudio:
         self.prompts: list[str] = []
 
     def start(self, method: str, config: DreamBoothConfig, photo_paths: list[Path], *, name: str = "") -> str:
-        assert type(config) is METHOD_CONFIGS[method]
+        assert type(config) is METHODS[method].config
         assert len(photo_paths) == bench.PHOTOS
         self.configs.append(config)
         return f"run-{len(self.configs)}"

@@ -21,7 +21,8 @@ from pipelines.data.captions import (
     split_tags,
     with_common,
 )
-from pipelines.data.photographs import Moments, Photos
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
 from pipelines.evaluation.embedded_encoders import Instruments
 from pipelines.evaluation.metrics import InstrumentClip
 from pipelines.evaluation.tagging import (
@@ -200,15 +201,24 @@ def test_a_repeated_photograph_is_dealt_more_often(base: Base) -> None:
     moments = Moments(
         mean=torch.arange(3.0).view(3, 1, 1, 1).expand(3, 4, 2, 2), logvar=torch.full((3, 4, 2, 2), -60.0)
     )
-    photos = Photos(moments=moments, captions=("", "", ""), names=("a", "b", "c"), repeats=(1, 5, 1))
+    photos = Subject(
+        identifier="zwx",
+        class_noun="dog",
+        moments=moments,
+        captions=("", "", ""),
+        names=("a", "b", "c"),
+        repeats=(1, 5, 1),
+    )
     config = DreamBoothConfig(
         prior_preservation=False, batch_size=7, steps=2, identifier="zwx", class_noun="dog"
     )
-    draw = batches(base, photos, config)
+    draw = batches(base, [photos], config)
     for index in range(3):
         shown = draw(index, torch.Generator().manual_seed(index)).latents[:, 0, 0, 0] / base.scaling_factor
         assert sorted(round(float(value)) for value in shown) == [0, 1, 1, 1, 1, 1, 2]
-    once = Photos(moments=moments, captions=("", "", ""), names=("a", "b", "c"))
+    once = Subject(
+        identifier="zwx", class_noun="dog", moments=moments, captions=("", "", ""), names=("a", "b", "c")
+    )
     assert once.deck == [0, 1, 2]
 
 
@@ -277,12 +287,15 @@ def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_pa
         )
         assert finish(studio, run_id) == "done"
         run = studio.resources.library.find(run_id)
-        told = run.read_json("described.json")
+        told = run.read_json("photos/01/described.json")
         prompt, *tags = told["00.png"].split(", ")
         assert prompt == TINY.instance_prompt
         assert "beach" in tags
         assert not {"dog", "photo"} & set(tags)
-        assert run.read_json("captions.json")["01.png"] == "a {identifier} {class_noun} asleep"
+        assert (
+            run.read_json("photos/01/subject.json")["captions"]["01.png"]
+            == "a {identifier} {class_noun} asleep"
+        )
     finally:
         studio.close()
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import METHOD_CONFIGS, from_dict, method_config
+from pipelines.config import from_dict
 from pipelines.experiments import block_comparison as blocks
 from pipelines.experiments import method_comparison as methods
 from pipelines.experiments.report import rivals
 from pipelines.experiments.scatter import laid_out
 from pipelines.experiments.settings import BlocksConfig, ExperimentConfig, MethodsConfig, filled
+from pipelines.methods.specs import METHODS, method_config
 from pipelines.services.experiments import planned
 
 WORDS = {"class_noun": "dog", "identifier": "zwx", "style_word": "qev"}
@@ -35,7 +36,7 @@ def test_every_preset_of_a_family_makes_a_plan(family: str, config: ExperimentCo
 
 def test_every_method_that_learns_one_subject_takes_part() -> None:
     runs, rows = planned(MethodsConfig(), family="embedded", words=WORDS, captioned={})
-    assert {run.method for run in runs} == set(METHOD_CONFIGS)
+    assert {run.method for run in runs} == set(METHODS)
     assert {run.config["weights"] for run in runs if run.method == "dreambooth"} == {"lora", "full"}
     subjects = {row.key: row.subject for row in rows}
     assert subjects["textual_inversion"] == "zwx"  # its prompts know no class word

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pipelines.evaluation.style import StyleScale
 from pipelines.experiments import method_comparison as methods
 from pipelines.experiments.settings import BlocksConfig, MethodsConfig
 from pipelines.experiments.store import LAST, ExperimentStore
-from pipelines.methods import METHODS
 from pipelines.models.base import Base
 from pipelines.studio import Studio
 from recipes import world
@@ -64,7 +62,7 @@ def test_methods_from_a_click_to_a_table(
     def broken(*_: Any) -> Any:
         raise ValueError("No loss today; come back tomorrow.")
 
-    monkeypatch.setitem(METHODS, "block_lora", replace(METHODS["block_lora"], loss=broken))
+    monkeypatch.setattr("pipelines.methods.block_lora.loss", broken)
     config = MethodsConfig(methods=("dreambooth-lora", "block_lora"), snapshots=1, **QUICK)
     made = studio.experiments.start(
         "methods", config, draw_photos(tmp_path / "photos"), class_noun="dog", identifier="zwx", name="Rex"
@@ -153,7 +151,10 @@ def test_a_character_and_a_style(studio: Studio, tmp_path: Path) -> None:
     assert [len(table["rows"]) for table in status["tables"]] == [6, 4, 6]
     experiment = studio.experiments.store.get(made)
     styled = studio.resources.store.get(experiment.run_of("style-upper").run)
-    assert styled.read_json("captions.json")["00.png"] == "a red ball, {identifier} {class_noun}"
+    assert (
+        styled.read_json("photos/01/subject.json")["captions"]["00.png"]
+        == "a red ball, {identifier} {class_noun}"
+    )
     assert (styled.config["use_captions"], styled.config["part"]) == (True, "upper")
     found = experiment.scores("all-chosen-upper") or {}
     assert {"identity_raw", "style_raw", "clip_t"} <= found["scores"].keys()
@@ -182,5 +183,5 @@ def test_what_cannot_be_started_is_refused_whole(studio: Studio, tmp_path: Path)
     assert studio.library.list_runs() == []
     assert ExperimentStore(studio.resources.root).list() == []
     told = studio.experiments.cost("methods", MethodsConfig(seeds=2))
-    assert told["runs"] == len(methods.CANDIDATES)
-    assert told["pictures"] == (1 + 4 * len(methods.CANDIDATES)) * 4 * 2
+    assert told["runs"] == len(methods.candidates())
+    assert told["pictures"] == (1 + 4 * len(methods.candidates())) * 4 * 2

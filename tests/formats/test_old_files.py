@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipelines.adapters import Words
 from pipelines.adapters.core import load_adapter
-from pipelines.config import METHOD_CONFIGS, SampleConfig, from_dict
+from pipelines.config import SampleConfig, from_dict
+from pipelines.methods.specs import method_config
 from pipelines.models.base import Base
 from pipelines.studio import Studio
 from tests.tiny import finish, shop_with
@@ -77,7 +78,7 @@ def test_a_picture_is_recalled_and_drawn_again(studio: Studio, old: Path) -> Non
 def test_settings_are_read(old: Path, studio: Studio, method: str) -> None:
     told = studio.library.read_settings((old / f"{method}-settings.json").read_text(encoding="utf-8"))
     assert told["method"] == method
-    assert from_dict(METHOD_CONFIGS[method], told["config"]).steps == 2
+    assert from_dict(method_config(method), told["config"]).steps == 2
     again = studio.library.settings(run_of(studio, method))
     written = json.loads((old / f"{method}-settings.json").read_text(encoding="utf-8"))
     assert written["config"].items() <= again["config"].items()

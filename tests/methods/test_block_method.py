@@ -7,9 +7,9 @@ import pytest
 from safetensors import safe_open
 
 from pipelines.adapters.block_lora import planned_ranks
-from pipelines.config import BlockLoRAConfig, SampleConfig, from_dict, preset, preset_names, to_dict
+from pipelines.config import BlockLoRAConfig, SampleConfig, from_dict, to_dict
 from pipelines.formats.lora import read_lora
-from pipelines.methods import METHODS
+from pipelines.methods.specs import METHODS, preset, preset_names
 from pipelines.models.base import Base
 from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
@@ -110,5 +110,5 @@ def test_a_run_from_photographs_to_files(studio: Studio, tmp_path: Path) -> None
 
 def test_its_row_has_the_terms_of_dreambooth() -> None:
     method = METHODS["block_lora"]
-    assert method.loss is METHODS["dreambooth"].loss
-    assert (method.name, method.config) == ("block_lora", BlockLoRAConfig)
+    assert method.load().loss is METHODS["dreambooth"].load().loss
+    assert method.config is BlockLoRAConfig

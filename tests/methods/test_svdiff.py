@@ -13,8 +13,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters.core import injected, load_adapter, save_adapter
 from pipelines.adapters.spectral import SUBSETS, Spectral
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
-from pipelines.data.photographs import Moments, Photos
-from pipelines.methods import METHODS
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
+from pipelines.methods.specs import METHODS
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
 from pipelines.models.inspection import read_header
 from pipelines.runs.costs import SIZES, Costs
@@ -22,7 +23,7 @@ from pipelines.studio import Studio
 from pipelines.training.loop import TrainState, train
 from tests.tiny import TINY, draw_photos, finish, float_count, pixels, same_tensors, shop_with
 
-METHOD = METHODS["svdiff"]
+METHOD = METHODS["svdiff"].load()
 SHARED = {name: value for name, value in to_dict(TINY).items() if name in to_dict(SVDiffConfig())}
 CONFIG = SVDiffConfig(**SHARED | {"subset": "UNet-CA", "steps": 4})
 PICTURE = SampleConfig(prompt="a photo of a zwx dog", steps=2, seed=3)
@@ -32,7 +33,9 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-PHOTOS = Photos(
+PHOTOS = Subject(
+    identifier="zwx",
+    class_noun="dog",
     moments=Moments(torch.randn(2, 4, 16, 16, generator=generator(1)), torch.full((2, 4, 16, 16), -6.0)),
     captions=("", ""),
     names=("a.png", "b.png"),
@@ -68,7 +71,7 @@ def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
         CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2,
         singular_values="4",
     )  # fmt: skip
-    adapter = METHOD.adapter(base, config)
+    adapter = METHOD.adapter(base, config, ())
     assert isinstance(adapter, Spectral)
     assert (adapter.subset, adapter.text_encoder, adapter.norm_rate, adapter.rank) == (
         "UNet-1D",
@@ -85,16 +88,16 @@ def test_norms_learn_at_their_own_rate_and_are_stored_as_what_they_move(base) ->
     config = dataclasses.replace(
         CONFIG, subset="UNet-1D", steps=1, max_grad_norm=0.0, norm_learning_rate=1e-4
     )
-    adapter = METHOD.adapter(base, config)
+    adapter = METHOD.adapter(base, config, ())
     with injected(adapter, base):
-        list(train(base, adapter, METHOD.batches(base, PHOTOS, config), METHOD.loss, config))
+        list(train(base, adapter, METHOD.batches(base, [PHOTOS], config), METHOD.loss, config))
         state = adapter.state_dict()
         largest = max(float(delta.abs().max()) for delta in state.values())
         assert largest == pytest.approx(1e-4, rel=1e-3), "Adam's first step"
         own = {key: weight.detach().clone() for key, weight in adapter.weights(base).items()}
     moved = dict(adapter.changes(base))
     assert all(torch.equal(moved[f"{key}.weight"], state[f"{key}.delta"]) for key in own)
-    again = METHOD.adapter(base, config)
+    again = METHOD.adapter(base, config, ())
     with injected(again, base):
         again.load_state_dict(state)
         assert all(
@@ -186,13 +189,13 @@ def test_a_checkpoint_from_before_parameter_groups_goes_on(base) -> None:
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(base, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, subset="Mid-Block")
-    batches = METHOD.batches(base, PHOTOS, config)
-    whole = METHOD.adapter(base, config)
+    batches = METHOD.batches(base, [PHOTOS], config)
+    whole = METHOD.adapter(base, config, ())
     with injected(whole, base):
         for step in train(base, whole, batches, METHOD.loss, config):
             if step.index == 2:
                 step.state().save(tmp_path / "checkpoint.safetensors")
-    parts = METHOD.adapter(base, config)
+    parts = METHOD.adapter(base, config, ())
     with injected(parts, base):
         resume = TrainState.load(tmp_path / "checkpoint.safetensors")
         steps = list(train(base, parts, batches, METHOD.loss, config, resume=resume))

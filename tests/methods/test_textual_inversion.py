@@ -10,16 +10,8 @@ from diffusers import StableDiffusionPipeline
 from pipelines.adapters import LoRA, Spectral, Words
 from pipelines.adapters.core import base_parameter, injected, merged
 from pipelines.adapters.textual_inversion import TABLE, token_ids
-from pipelines.config import (
-    ASSETS,
-    SampleConfig,
-    TextualInversionConfig,
-    from_dict,
-    preset,
-    preset_names,
-    to_dict,
-)
-from pipelines.methods import METHODS
+from pipelines.config import ASSETS, SampleConfig, TextualInversionConfig, from_dict, to_dict
+from pipelines.methods.specs import METHODS, preset, preset_names
 from pipelines.models.base import Base
 from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
@@ -27,13 +19,13 @@ from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_wit
 from tests.tolerances import assert_close
 
 SHARED = {name: value for name, value in to_dict(TINY).items() if name in to_dict(TextualInversionConfig())}
-QUICK = from_dict(TextualInversionConfig, {**SHARED, "text_encoder": True, "steps": 3})
+QUICK = from_dict(TextualInversionConfig, {**SHARED, "steps": 3})
 
 
 @torch.no_grad()
 def test_the_word_begins_as_its_class(base: Base) -> None:
     cat = base.encode_prompts(["a photo of a cat"])
-    word = METHODS["textual_inversion"].adapter(base, replace(QUICK, class_noun="cat"))
+    word = METHODS["textual_inversion"].load().adapter(base, replace(QUICK, class_noun="cat"), ())
     with injected(word, base):
         assert_close(base.encode_prompts(["a photo of a zwx"]), cat)
         assert torch.equal(base.encode_prompts(["a photo of a cat"]), cat)
@@ -67,13 +59,11 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
         Words.from_header({})
     with pytest.raises(ValueError, match="at most 16"):
         Words(words=" ".join("abcdefghijklmnopqrstuvwxyz")).inject(base)
-    for changes, sentence in (
-        ({"identifier": ""}, "needs a rare word"),
-        ({"prior_preservation": True}, "needs no class images"),
-        ({"text_encoder": False}, "through the text encoder"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            replace(QUICK, **changes)
+    with pytest.raises(ValueError, match="needs a rare word"):
+        replace(QUICK, identifier="")
+    for name, value in (("prior_preservation", True), ("text_encoder", False)):
+        with pytest.raises(ValueError, match=f"Unknown setting '{name}'"):
+            from_dict(TextualInversionConfig, {**to_dict(QUICK), name: value})
     with (
         injected(Words(words="zwx"), base),
         pytest.raises(ValueError, match="cannot be live beside another one"),

@@ -15,9 +15,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 import pipelines.models.base as base_module
 from pipelines.adapters.core import injected
 from pipelines.config import ASSETS, SCHEDULERS, DreamBoothConfig
-from pipelines.data.photographs import Moments, Photos
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
 from pipelines.formats import lora as formats
-from pipelines.methods import METHODS
+from pipelines.methods.specs import METHODS
 from pipelines.models.base import SCHEDULER_CLASSES, SD1_CONFIG, Base, load_base
 from pipelines.models.hub import choose_files
 from pipelines.models.inspection import EMBEDDED, check_checkpoint, describe_base, locate, read_header
@@ -221,14 +222,14 @@ def test_true_sd15_size_from_one_file_makes_a_picture(tmp_path: Path) -> None:
 
 def one_step_and_every_export(base: Base, folder: Path) -> None:
     """One DreamBooth update of a rank-4 LoRA on 8x8 latents, then each file's names as other programs expect them."""
-    config = DreamBoothConfig(steps=1, rank=4, targets="attention", class_images=1)
+    config = DreamBoothConfig(prior_preservation=True, steps=1, rank=4, targets="attention", class_images=1)
     still = Moments(mean=torch.randn(1, 4, 8, 8), logvar=torch.full((1, 4, 8, 8), -20.0))
-    photos = Photos(moments=still, captions=("",), names=("00.png",))
-    method = METHODS["dreambooth"]
+    photos = Subject("sks", "person", moments=still, captions=("",), names=("00.png",), class_moments=still)
+    method = METHODS["dreambooth"].load()
     adapter = method.adapter(base, config, ())
     before = base.unet.conv_in.weight.clone()
     with injected(adapter, base):
-        draw = method.batches(base, photos, config, class_moments=still)
+        draw = method.batches(base, [photos], config)
         (step,) = train(base, adapter, draw, method.loss, config)
         assert set(step.terms) == {"instance", "prior"}
         assert step.grad_norm > 0

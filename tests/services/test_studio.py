@@ -112,7 +112,7 @@ def test_start_to_picture(studio: Studio, photo_paths: list[Path]) -> None:
         with Image.open(folder / event["files"][0]) as picture:
             assert picture.size == (128, 128)
     for name in ("00.png", "01.png", "02.png"):
-        with Image.open(folder / "photos" / name) as photo:
+        with Image.open(folder / "photos" / "01" / name) as photo:
             assert photo.size == (128, 128)
             assert not photo.info
     with safe_open(folder / "adapter.safetensors", framework="pt") as file:

@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.config import SampleConfig, from_dict, method_config, to_dict
+from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import method_config
 from pipelines.runs.store import Run, RunStore
 from pipelines.sampling.grid import STACK, row_name
 from pipelines.sampling.stack import asked_stack

@@ -12,7 +12,7 @@ from fake_studio import FakeStudio
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.experiments.method_comparison import CANDIDATES
+from pipelines.experiments.method_comparison import candidates
 from pipelines.experiments.settings import CONFIGS
 from pipelines.experiments.store import LAST
 from ui import forms as form
@@ -95,7 +95,7 @@ def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHand
         assert label in over["experiment_results"]
     assert "comes nearest to the photographs" in over["experiment_results"]
     told = json.loads(Path(over["experiment_json"]["value"]).read_text())
-    assert [row["key"] for row in told["rows"]] == ["base", *CANDIDATES]
+    assert [row["key"] for row in told["rows"]] == ["base", *candidates()]
     for name in ("experiment_pictures", "experiment_chart"):
         assert Path(over[name]["value"]).read_bytes().startswith(b"\x89PNG")
 
@@ -197,12 +197,12 @@ def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentH
     shown = results.shown(experiments.studio.experiments.status(made), handout=experiments.handout)
     assert "<img src=x" not in shown
     best = experiment.scores(
-        max(CANDIDATES, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
+        max(candidates(), key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
     )
     assert best is not None
     assert f'title="the best of this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
     marks = re.findall(r"<title>([^<]+), step (\d+), CLIP-T", shown)
-    assert len(marks) == 2 * 4 * len(CANDIDATES), (
+    assert len(marks) == 2 * 4 * len(candidates()), (
         "each method's three earlier states and its last, wide and narrow"
     )
 

@@ -10,7 +10,8 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, to_dict
+from pipelines.methods.specs import preset
 from ui.html import Handout
 from ui.run import cards, panels
 from ui.run.cards import MIXES

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import METHOD_CONFIGS
 from pipelines.formats.spectral_shifts import FORMAT as SHIFTS
 from pipelines.formats.spectral_shifts import MIXED
+from pipelines.methods.specs import METHODS
 from pipelines.runs.store import IMPORTED
 from pipelines.sampling.grid import STACK
 from ui.html import Handout, Html, element
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
 
-METHODS = {name: cls.title for name, cls in METHOD_CONFIGS.items()} | {
+TITLES = {name: spec.title for name, spec in METHODS.items()} | {
     IMPORTED: "From a file",
     STACK: "Stack",
 }
@@ -73,7 +73,7 @@ def method_of(row: Row) -> str:
     """Return the method of a run in words."""
     if row.get("source") == MIXED:
         return "Combined"
-    return METHODS.get(row["method"], str(row["method"]))
+    return TITLES.get(row["method"], str(row["method"]))
 
 
 def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:

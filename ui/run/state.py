@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.subject import stored_photos
 from pipelines.runs.costs import row_distance
 from pipelines.runs.store import IMPORTED
 
@@ -109,7 +110,7 @@ def fold(status: dict[str, Any]) -> RunView:
     view.seconds_per_step = status.get("seconds_per_step") or view.seconds_per_step
     view.queue_position = status.get("queue_position")
     view.message = status.get("error") or view.message
-    view.photos = sorted((folder / "photos").glob("*.png"))
+    view.photos = stored_photos(folder)
     return view
 
 

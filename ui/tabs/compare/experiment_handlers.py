@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import Checked, SubjectConfig
-from pipelines.experiments.method_comparison import CANDIDATES
+from pipelines.experiments.method_comparison import candidates
 from pipelines.experiments.settings import CONFIGS, ExperimentConfig
 from pipelines.experiments.styles import shipped_style
 from ui import forms as form
@@ -30,7 +30,7 @@ STYLES = (
     ("Pixel mosaic (the base never saw it)", "pixel mosaic"),
     ("Pictures of your own", OWN_STYLE),
 )
-METHODS = [(candidate.label, key) for key, candidate in CANDIDATES.items()]
+METHODS = [(candidate.label, key) for key, candidate in candidates().items()]
 LIVE = "running"
 
 

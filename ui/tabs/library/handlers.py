@@ -6,9 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import method_config, preset_names
 from pipelines.formats.nearest import NEAR_KINDS
 from pipelines.formats.spectral_shifts import KIND
+from pipelines.methods.specs import method_config, preset_names
 from ui import forms as form
 from ui.html import Html, element
 from ui.run import cards

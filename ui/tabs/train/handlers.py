@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.config import METHOD_CONFIGS, preset, preset_names
+from pipelines.methods.specs import methods_of, preset, preset_names
 from ui import forms as form
 from ui.errors import as_text
 from ui.html import Html
@@ -48,9 +48,9 @@ class TrainHandlers:
         """Return the (label, value) choices of method and preset for a base."""
         family = self.bases[spec]["family"]
         return [
-            (f"{cls.title} · {name}", f"{method}/{name}")
-            for method, cls in METHOD_CONFIGS.items()
-            for name in preset_names(method, family)
+            (f"{spec.title} · {name}", f"{spec.name}/{name}")
+            for spec in methods_of("train")
+            for name in preset_names(spec.name, family)
         ]
 
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
@@ -311,7 +311,7 @@ def suited_steps(steps: int, *, photos: int) -> int:
 
 def own_fields(method: str) -> Values:
     """Show the fields that are a method's own and hide those of the others."""
-    return {f"own_{name}": gr.update(visible=name == method) for name in METHOD_CONFIGS}
+    return {name: gr.update(visible=method in row.methods) for name, row in form.own_rows("train").items()}
 
 
 def captions_for(imported: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:

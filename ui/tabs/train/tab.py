@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.config import METHOD_CONFIGS, SubjectConfig
+from pipelines.config import SubjectConfig
+from pipelines.methods.specs import method_config
 from ui import forms as form
 from ui.html import Html, element
 from ui.run import charts as plots
@@ -91,13 +92,13 @@ def _inputs(page: Page) -> None:
 def _knobs(page: Page, *, config: Any, method: str) -> None:
     """Create the advanced fields: each method's own, of which the chosen one's are seen, then those of all."""
     shared = form.field_names(SubjectConfig)
-    for name, cls in METHOD_CONFIGS.items():
-        own = form.own_names(name)
-        with gr.Row(elem_classes="settings", visible=name == method) as page.named[f"own_{name}"]:
-            made = form.widgets(config if name == method else cls(), own)
-        page.named |= {own[field]: widget for field, widget in made.items()}
-        page.training += own.values()
-        page.advanced += [f"own_{name}", *own.values()]
+    for name, row in form.own_rows("train").items():
+        visible = method in row.methods
+        with gr.Row(elem_classes="settings", visible=visible) as page.named[name]:
+            made = form.widgets(config if visible else method_config(row.methods[0])(), row.widgets)
+        page.named |= {row.widgets[field]: widget for field, widget in made.items()}
+        page.training += row.widgets.values()
+        page.advanced += [name, *row.widgets.values()]
     behind = form.field_names(SubjectConfig, advanced=True)
     with gr.Row(elem_classes="settings"):
         page.named |= form.widgets(config, behind)
