@@ -107,6 +107,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     blocks.load(
         lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
     )
+    train.wire_cost(page, blocks.load)
     subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
     cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]

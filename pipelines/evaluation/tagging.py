@@ -12,7 +12,7 @@ from pipelines.config import ASSETS
 from pipelines.data.captions import join_tags
 from pipelines.evaluation.metrics import Encoder
 
-CERTAIN = 0.6  # a tag is told when it takes this share of its rivals together
+CERTAIN = 0.6  # a tag is given when it takes this share of its rivals together
 SHIPPED_TAGS = ASSETS / "tags"
 
 
@@ -35,8 +35,8 @@ class Rivals:
 class Vocabulary:
     """All the rivals of a base family, and the ``template`` in which CLIP reads a tag beside the picture's kind.
 
-    ``familiar``: the cosine that half of a set of pictures reach with their nearest kind and scene where CLIP knows
-    such pictures at all; below it, it guesses. 0 for a CLIP that has seen everything.
+    ``familiar``: the least :func:`certainty` of a picture that CLIP knows; below it, CLIP guesses. 0 for a CLIP that
+    has seen everything.
     """
 
     template: str
@@ -54,10 +54,10 @@ def vocabulary(family: str) -> Vocabulary:
     path = SHIPPED_TAGS / f"{family}.json"
     if not path.is_file():
         raise ValueError(f"No tags are shipped for the base family {family!r}; write the captions by hand.")
-    told = json.loads(path.read_text(encoding="utf-8"))
-    rivals = (Rivals(**{**entry, "tags": tuple(entry["tags"])}) for entry in told["rivals"])
+    read = json.loads(path.read_text(encoding="utf-8"))
+    rivals = (Rivals(**{**entry, "tags": tuple(entry["tags"])}) for entry in read["rivals"])
     return Vocabulary(
-        template=told["template"], rivals=tuple(rivals), familiar=float(told.get("familiar", 0.0))
+        template=read["template"], rivals=tuple(rivals), familiar=float(read.get("familiar", 0.0))
     )
 
 
@@ -72,62 +72,83 @@ def tag_pictures(
 ) -> list[list[str]]:
     """Return the tags of each picture: of every set of rivals the surest one, where it is sure enough.
 
-    ``kind`` is what the pictures are known to show, "dog" for example; for a word that the vocabulary does not know,
-    CLIP decides. ``with_subject`` also names what belongs to the subject; without it only what changes from picture to
-    picture is told, so that the rare word, and nothing else, comes to mean the subject.
+    No tag for a picture that CLIP does not know, see :func:`certainty`. ``kind`` is what the pictures are known to show,
+    "dog" for example; for a word that the vocabulary does not know, CLIP decides. ``with_subject`` also names what belongs
+    to the subject; without it only what changes from picture to picture is named, so that the rare word, and nothing
+    else, comes to mean the subject.
     """
     seen = clip.image_features(images)
+    known = (
+        (certainty(seen, clip, words) >= words.familiar).tolist() if words.familiar else [True] * len(images)
+    )
+    tags = _tags(seen, clip, words, kind=kind, with_subject=with_subject)
+    return [found if sure else [] for found, sure in zip(tags, known, strict=True)]
+
+
+@torch.no_grad()
+def described(
+    images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
+) -> list[str]:
+    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them.
+
+    "" for all where CLIP does not know half of them: a wrong caption is worse than none.
+    """
+    seen = clip.image_features(images)
+    if words.familiar and float(certainty(seen, clip, words).quantile(0.5)) < words.familiar:
+        return [""] * len(images)
+    found = _tags(seen, clip, words, kind=kind, with_subject=False)
+    return [join_tags([prompt, *(tag for tag in tags if tag not in prompt)]) for tags in found]
+
+
+def certainty(seen: Tensor, clip: Encoder, words: Vocabulary) -> Tensor:
+    """Return how well CLIP knows each picture (B,): its cosine with the nearest kind in a scene, times the shares that
+    the nearest kind has among all kinds and the nearest scene among all scenes, which fall where CLIP hesitates.
+
+    ``seen`` are image features (B, C) of unit length.
+    """
+    scenes = next(each.tags for each in words.rivals if each.name == "scene")
+    pairs = [words.template.format(kind=kind, tag=scene) for kind in words.kinds for scene in scenes]
+    cosines = (seen @ _read(clip, pairs).T).view(len(seen), len(words.kinds), len(scenes))
+    nearest = cosines.amax(dim=(1, 2))
+    of_kinds = (clip.scale * seen @ _read(clip, words.kinds).T).softmax(dim=1)
+    kinds = of_kinds.argmax(dim=1)
+    of_scenes = (clip.scale * cosines[torch.arange(len(seen)), kinds]).softmax(dim=1)
+    return nearest * of_kinds.amax(dim=1) * of_scenes.amax(dim=1)
+
+
+def _tags(
+    seen: Tensor, clip: Encoder, words: Vocabulary, *, kind: str, with_subject: bool
+) -> list[list[str]]:
+    """The tags of :func:`tag_pictures`, whether CLIP knows the pictures or not."""
     known = kind in words.kinds
-    kinds = [kind] * len(images) if known or not words.kinds else _nearest(seen, clip, words.kinds)
-    told: list[list[str]] = [[] for _ in images]
+    kinds = [kind] * len(seen) if known or not words.kinds else _nearest(seen, clip, words.kinds)
+    tags: list[list[str]] = [[] for _ in kinds]
     for found in dict.fromkeys(kinds):
         of_it = [index for index, each in enumerate(kinds) if each == found]
         for rivals in words.rivals:
             if rivals.kind in ("", found) and (with_subject or not rivals.of_subject):
                 chosen = _surest(seen[of_it], clip, rivals, template=words.template, kind=found)
                 for index, tag in zip(of_it, chosen, strict=True):
-                    told[index] += [tag] if tag else []
-    return told
+                    tags[index] += [tag] if tag else []
+    return tags
 
 
-def described(
-    images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
-) -> list[str]:
-    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them.
-
-    "" for all where CLIP does not know such pictures: a wrong caption is worse than none.
-    """
-    if not is_familiar(images, clip, words):
-        return [""] * len(images)
-    told = tag_pictures(images, clip, words, kind=kind)
-    return [join_tags([prompt, *(tag for tag in tags if tag not in prompt)]) for tags in told]
-
-
-@torch.no_grad()
-def is_familiar(images: Sequence[Image.Image], clip: Encoder, words: Vocabulary) -> bool:
-    """Whether CLIP knows pictures like these: half of them are as near to a kind in a scene as its own world's are."""
-    if not words.familiar:
-        return True
-    scenes = next(each.tags for each in words.rivals if each.name == "scene")
-    read = clip.text_features(
-        [words.template.format(kind=kind, tag=tag) for kind in words.kinds for tag in scenes]
-    )
+def _read(clip: Encoder, texts: Sequence[str]) -> Tensor:
+    """Return the text features (N, C) of a CLIP."""
+    read = clip.text_features(texts)
     assert read is not None, "a CLIP reads words"
-    best = (clip.image_features(images) @ read.T).max(dim=1).values
-    return float(best.quantile(0.5)) >= words.familiar
+    return read
 
 
 def _nearest(seen: Tensor, clip: Encoder, texts: Sequence[str]) -> list[str]:
-    read = clip.text_features(texts)
-    assert read is not None, "a CLIP reads words"
+    read = _read(clip, texts)
     return [texts[int(index)] for index in (seen @ read.T).argmax(dim=1)]
 
 
 def _surest(seen: Tensor, clip: Encoder, rivals: Rivals, *, template: str, kind: str) -> list[str]:
     """The likeliest tag of each picture, by softmax over scaled cosines; "" where none is sure, or none is shown."""
     texts = [template.format(kind=kind, tag=tag) if rivals.name != "kind" else tag for tag in rivals.tags]
-    read = clip.text_features([*texts, *([kind] if rivals.maybe else [])])
-    assert read is not None, "a CLIP reads words"
+    read = _read(clip, [*texts, *([kind] if rivals.maybe else [])])
     shares = (clip.scale * seen @ read.T).softmax(dim=1)  # (B, tags, and one for none of them)
     best = shares.max(dim=1)
     return [

@@ -29,8 +29,8 @@ from pipelines.evaluation.tagging import (
     CERTAIN,
     Rivals,
     Vocabulary,
+    certainty,
     described,
-    is_familiar,
     tag_pictures,
     vocabulary,
 )
@@ -224,11 +224,11 @@ def test_a_repeated_photograph_is_dealt_more_often(base: Base) -> None:
 
 def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
     """A picture of the beach is tagged so; captions, repeats and settings come back as they went in."""
-    picture = world.draw(
-        world.sample_picture(np.random.default_rng(3), world.Choice(kind="dog", scene="beach"))
-    )
+    choice = world.Choice(kind="dog", scene="beach", style="photo")
+    picture = world.sample_picture(np.random.default_rng(3), choice)
+    drawn = world.draw(replace(picture, placed=picture.placed[:1]))
     paths = draw_photos(tmp_path / "photos")
-    picture.save(paths[0])
+    drawn.save(paths[0])
     studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
         told = studio.inspection.tags(paths, kind="dog")
@@ -263,12 +263,18 @@ def test_clip_knows_its_own_world_and_says_so_of_nothing_else(
     own = [world.draw(picture) for picture in pictures if picture.style == "photo"][:8]
     # the instruments were never shown a photograph
     outside = [
-        Image.fromarray(picture[:300, :300]).resize((128, 128)) for picture in (data.chelsea(), data.coffee())
+        Image.fromarray(picture[:300, :300]).resize((128, 128))
+        for picture in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())
     ]
-    assert is_familiar(own, clip, words)
-    assert not is_familiar(outside, clip, words)
-    assert described(outside, clip, words, prompt="a photo of a vjd cat", kind="cat") == ["", ""]
-    assert is_familiar(outside, clip, replace(words, familiar=0.0)), "a CLIP that has seen everything"
+    outside = [picture.convert("RGB") for picture in outside]
+    assert sum(map(bool, tag_pictures(own, clip, words, kind="dog"))) >= 7
+    assert tag_pictures(outside, clip, words, kind="cat", with_subject=True) == [[]] * 4
+    assert described(outside, clip, words, prompt="a photo of a vjd cat", kind="cat") == [""] * 4
+    known = certainty(clip.image_features(own), clip, words)
+    assert known.shape == (8,)
+    assert float(known.min()) > float(certainty(clip.image_features(outside), clip, words).max())
+    everything = replace(words, familiar=0.0)
+    assert any(tag_pictures(outside, clip, everything, with_subject=True)), "a CLIP that has seen everything"
 
 
 def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_path: Path) -> None:

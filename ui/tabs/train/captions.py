@@ -21,18 +21,18 @@ def lay_out() -> dict[str, Any]:
         gr.HTML(
             element(
                 "p",
-                "Tags say what differs from photograph to photograph, so that the rare word keeps the rest.",
+                "Tags say what differs from photograph to photograph; the rare word learns the rest.",
                 class_="hint",
             )
         )
         with gr.Row(equal_height=True):
-            named["see_tags"] = gr.Button("Name what is seen", size="md")
+            named["see_tags"] = gr.Button("Tag automatically", size="md")
             named["with_subject"] = gr.Checkbox(
-                label="The subject's own features, too", info="For a style: name everything but the style."
+                label="Tag the subject's features, too", info="For a style: tag everything but the style."
             )
         named["common_tags"] = gr.Textbox(
             label="Tags of every photograph",
-            info="Separated by commas; change one here and it changes everywhere. Enter takes it over.",
+            info="Separated by commas; press Enter to change them in every caption.",
             max_lines=2,
         )
         named["tag_list"] = gr.HTML("")
@@ -48,7 +48,7 @@ def lay_out_repeats() -> Any:
         step=1,
         precision=0,
         label="Repeats",
-        info="How often it is shown while the others are shown once.",
+        info="How often it is used for each time the others are used.",
     )
 
 
@@ -71,6 +71,11 @@ class Tagging:
             crops=source["crops"] or None,
             base=base,
         )
+        if unsure := sum(not tags for tags in seen.values()):
+            gr.Info(
+                f"CLIP is not sure what {unsure} of {len(seen)} photographs show, so they get no tags; write them by hand.",
+                title="Tags",
+            )
         return self._captioned(source, {name: caption_of(tags) for name, tags in seen.items()}, photo)
 
     def change_common(self, source: Values | None, photo: int, common_tags: str) -> Values:

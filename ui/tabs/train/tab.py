@@ -1,5 +1,6 @@
 """The second page: every setting of a run, what it learns as it learns it, and a playground for the result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -142,6 +143,16 @@ def opening_cost(train: TrainHandlers) -> Html:
     plan = train.plans(base)[0][1]
     method = plan.partition("/")[0]
     return train.cost(source, plan, base, **form.filled(method, opening_config(train)))["cost"]
+
+
+def priced_by(page: Page) -> list[str]:
+    """Return the widgets that decide what a run takes."""
+    return ["source", "plan", "base", *page.training]
+
+
+def wire_cost(page: Page, event: Callable[..., Any], **options: Any) -> None:
+    """Say what a run takes when something happens; the speeds are those measured by then."""
+    page.on(event, page.train.cost, takes=priced_by(page), gives=["cost"], **WATCHING, **options)
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -323,9 +334,8 @@ def _wire_subject(page: Page) -> None:
 
 def _wire_run(page: Page) -> None:
     train, monitor, named = page.train, page.monitor, page.named
-    asked = ["source", "plan", "base", *page.training]
-    priced = partial(gr.on, [named[name].change for name in asked])
-    page.on(priced, train.cost, takes=asked, gives=["cost"], trigger_mode="always_last", **WATCHING)
+    priced = partial(gr.on, [named[name].change for name in (*priced_by(page), "seen")])
+    wire_cost(page, priced, trigger_mode="always_last")
     page.on(
         named["identifier"].focus,
         train.identifiers,
@@ -336,7 +346,7 @@ def _wire_run(page: Page) -> None:
         page.on(
             named[name].click,
             train.start,
-            takes=[*asked, "talk"],
+            takes=[*priced_by(page), "talk"],
             gives=["prompt", "seed", *WATCHED],
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
