@@ -1,12 +1,22 @@
-"""Where the data lies, and writing it whole or not at all. Needs no torch."""
+"""Where the data lies, writing it whole or not at all, and temporary copies of it. Needs no torch."""
 
 import json
 import os
 import secrets
+import shutil
 import sys
+import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+UNUSED_S = 2 * 3600.0  # for so long a browser may come back for a copy
+SWEEP_S = 600.0
+DAY_S = 24 * 3600.0
 
 
 def data_root() -> Path:
@@ -57,3 +67,50 @@ def folder_bytes(folder: Path) -> int:
         with suppress(FileNotFoundError):  # a temporary file may go while we look
             total += path.stat().st_size if path.is_file() else 0
     return total
+
+
+class TemporaryFolder:
+    """A folder of this process, for copies of files; ``path`` is where it lies.
+
+    It is removed by :meth:`close`, or by the next process that makes one with the same prefix after this one was
+    killed: a living process holds the folder's lock.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        parent = Path(tempfile.gettempdir())
+        for other in parent.glob(f"{prefix}*"):
+            _remove_left_over(other)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+        self._lock = FileLock(self.path / LOCK)
+        self._lock.acquire()
+        self._swept = time.monotonic()
+
+    def sweep(self, *, unused_s: float = UNUSED_S, every_s: float = SWEEP_S) -> None:
+        """Remove files that were written or touched more than ``unused_s`` ago, at most once in ``every_s``."""
+        if time.monotonic() - self._swept < every_s:
+            return
+        self._swept = time.monotonic()
+        oldest = time.time() - unused_s
+        for path in sorted(self.path.rglob("*"), reverse=True):  # what a folder holds before the folder
+            with suppress(OSError):  # a folder that is not empty, a file that has gone
+                if path.name == LOCK or path.stat().st_mtime > oldest:
+                    continue
+                path.rmdir() if path.is_dir() else path.unlink()
+
+    def close(self) -> None:
+        """Remove the folder with all that is in it."""
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove the temporary folder of a process that has ended; one without a lock when it is a day old."""
+    try:
+        if (folder / LOCK).exists():
+            with FileLock(folder / LOCK, timeout=0):
+                pass
+        elif time.time() - folder.stat().st_mtime < DAY_S:
+            return
+    except (Timeout, OSError):  # its process lives, or it is somebody else's
+        return
+    shutil.rmtree(folder, ignore_errors=True)

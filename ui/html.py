@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image, ImageFilter
+
+from pipelines.files import TemporaryFolder
 
 VOID_TAGS = frozenset({"img", "input", "br"})
 
@@ -41,33 +43,34 @@ def file_name(words: str) -> str:
 
 
 class Handout:
-    """Copies for the browser, in a folder of their own: nothing is ever served from a run folder."""
+    """Copies for the browser, in a folder of their own: nothing is ever served from a run folder.
+
+    A copy that has not been asked for in two hours is removed, and so are those of a process that was killed.
+    """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="atelier-handout-")).resolve()
+        self._temporary = TemporaryFolder("atelier-handout-")
+        self.folder = self._temporary.path
 
     def copy(self, path: Path, *, name: str = "") -> Path:
         """Return the copy of a file, under another ``name`` if given; a file that has not changed is copied once."""
-        facts = path.stat()
-        key = hashlib.sha256(f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}".encode()).hexdigest()[
-            :20
-        ]
-        target = self.folder / key / (name or path.name)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(dir=target.parent)
-            os.close(handle)
-            shutil.copyfile(path, unfinished)
-            os.replace(unfinished, target)
-        return target
+        return self._made(_key(path), name or path.name, lambda unfinished: shutil.copyfile(path, unfinished))
 
     def write(self, name: str, text: str) -> Path:
         """Return a file of this name and text; the same text is written once."""
-        target = self.folder / hashlib.sha256(text.encode()).hexdigest()[:20] / name
-        if not target.exists():
+        return self._made(text, name, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+    def _made(self, key: str, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the file of a key and name, made unless it is there; then it counts as used again."""
+        self._temporary.sweep()
+        target = self.folder / hashlib.sha256(key.encode()).hexdigest()[:20] / name
+        try:
+            os.utime(target)
+        except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_suffix(f".{threading.get_ident()}.tmp")
-            unfinished.write_text(text, encoding="utf-8")
+            handle, unfinished = tempfile.mkstemp(dir=target.parent)
+            os.close(handle)
+            make(Path(unfinished))
             os.replace(unfinished, target)
         return target
 
@@ -80,14 +83,12 @@ class Handout:
             factor = side_px // picture.width
             if factor < 2:
                 return self.url(path)
-            copy = self.copy(path)
-            target = copy.with_name(f"{copy.stem}-x{factor}.png")
-            if not target.exists():
-                size = (picture.width * factor, picture.height * factor)
-                unfinished = target.with_suffix(f".{threading.get_ident()}.tmp")
-                larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-                larger.filter(ImageFilter.GaussianBlur(0.33 * factor)).save(unfinished, format="PNG")
-                os.replace(unfinished, target)
+            size = (picture.width * factor, picture.height * factor)
+            target = self._made(
+                _key(path),
+                f"{path.stem}-x{factor}.png",
+                lambda unfinished: _enlarge(picture, size, unfinished),
+            )
         return self._address(target)
 
     def url(self, path: Path) -> str:
@@ -99,4 +100,15 @@ class Handout:
 
     def close(self) -> None:
         """Remove every copy."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.close()
+
+
+def _key(path: Path) -> str:
+    """Return what a file is known by until it changes."""
+    facts = path.stat()
+    return f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}"
+
+
+def _enlarge(picture: Image.Image, size: tuple[int, int], target: Path) -> None:
+    larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    larger.filter(ImageFilter.GaussianBlur(0.33 * size[0] / picture.width)).save(target, format="PNG")
