@@ -51,7 +51,11 @@ class Door:
 
     def start(self, *paths: Path, **settings: Any) -> str:
         """Start a run with a good photograph unless others are given."""
-        more = {key: settings.pop(key) for key in ("method", "base", "captions", "crops") if key in settings}
+        more = {
+            key: settings.pop(key)
+            for key in ("method", "base", "captions", "crops", "after")
+            if key in settings
+        }
         method = more.pop("method", "dreambooth")
         return self.studio.training.start(
             method, to_dict(GOOD) | settings, list(paths or [self.photo()]), **more
@@ -286,6 +290,8 @@ BAD = (
         "The run 'Rex' is not at work; use the playground instead."),
     Bad(RUNS, "a run that does not wait to be moved", lambda d: d.studio.training.move(d.run().id, 1),
         "The run 'Rex' does not wait in the queue, so it cannot be moved."),
+    Bad(RUNS, "a run to start after one that failed", lambda d: d.start(after=[d.run(state="failed").id]),
+        "The run 'Rex' is failed, so nothing can follow it; finish it first, or leave it out."),
     Bad(RUNS, "place 0 in the queue", lambda d: d.studio.training.move(d.run().id, 0),
         "The place in the queue is 0; 1 is the next run, larger ones come later."),
 

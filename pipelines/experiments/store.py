@@ -26,7 +26,10 @@ LAST = 0  # the step under which a row's finished state is kept
 
 @dataclass
 class PlannedRun:
-    """One run of an experiment: ``photos`` is the set it learns from; ``run`` its id once it has been started."""
+    """One run of an experiment: ``photos`` is the set it learns from; ``run`` its id once it has been started.
+
+    ``after`` are the keys of the runs, earlier in the plan, that must be done before it starts.
+    """
 
     key: str
     label: str
@@ -35,6 +38,7 @@ class PlannedRun:
     photos: str
     run: str = ""
     problem: str = ""  # why it could not be started
+    after: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The devices of this machine: a worker and a model_cache for each, and one line of runs that they share.
+"""The devices of this machine: a worker and a model cache for each, and one queue of runs that they share.
 
 A run goes to the device that is free first; a picture to the device where its run is learning, else to the least busy.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.jobs.load_lock import LoadLock
-from pipelines.jobs.worker import Job, Line, Worker
+from pipelines.jobs.worker import Job, JobQueue, Worker
 
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache
@@ -43,25 +44,25 @@ def device_names() -> tuple[str, ...]:
 
 @dataclass
 class Device:
-    """One device: its name, its thread, and what stands on it (made at the first need)."""
+    """One device: its name, its thread, and the models loaded on it (None before the first is needed)."""
 
     name: str
     worker: Worker
-    shop: ModelCache | None = None
+    model_cache: ModelCache | None = None
 
 
 class Devices:
-    """All devices. ``model_cache`` stands ready on the first of them."""
+    """All devices; ``model_cache`` is that of the first."""
 
     def __init__(self, names: Sequence[str], *, model_cache: ModelCache | None = None) -> None:
         if not names or len(set(names)) < len(names):
             raise ValueError(
                 f"The devices {', '.join(names) or '(none)'} must be one or more different names."
             )
-        self.line = Line()
-        self.all = [Device(name, Worker(name, self.line)) for name in names]
-        self.all[0].shop = model_cache
-        self.gate = LoadLock()
+        self.queue = JobQueue()
+        self.all = [Device(name, Worker(name, self.queue)) for name in names]
+        self.all[0].model_cache = model_cache
+        self.load_lock = LoadLock()
 
     def close(self) -> None:
         """Stop what runs on every device, then wait for each."""
@@ -71,62 +72,84 @@ class Devices:
             device.worker.close()
 
     def model_cache(self, job: Job | None = None) -> ModelCache:
-        """Return what stands on the device where ``job`` is being done (default: the first)."""
-        device = self.of(job) or self.all[0]
-        if device.shop is None:
-            with self.gate.alone():  # the libraries' first import, too, does not like company
+        """Return the models loaded on the device where ``job`` is being done (default: the first)."""
+        device = self.device_of(job) or self.all[0]
+        if device.model_cache is None:
+            with (
+                self.load_lock.exclusive()
+            ):  # the libraries' first import, too, is not safe beside other work
                 from pipelines.jobs.model_cache import ModelCache
 
-                device.shop = device.shop or ModelCache(device.name, gate=self.gate)
-        return device.shop
+                device.model_cache = device.model_cache or ModelCache(device.name, load_lock=self.load_lock)
+        return device.model_cache
 
-    def of(self, job: Job | None) -> Device | None:
+    def device_of(self, job: Job | None) -> Device | None:
         """Return the device of a job, None while a long one waits."""
         worker = job.worker if job is not None else None
         return next((device for device in self.all if device.worker is worker), None)
 
-    def submit(self, name: str, work: Callable[[Job], Any], *, then: Callable[[Job], None]) -> Job:
-        """Put a long job at the end of the line."""
-        return self.all[0].worker.submit(name, self._inside(work), then=then)
+    def submit(
+        self,
+        name: str,
+        work: Callable[[Job], Any],
+        *,
+        then: Callable[[Job], None],
+        after: Sequence[Job] = (),
+    ) -> Job:
+        """Put a long job at the end of the queue; it starts when those it comes ``after`` are done."""
+        return self.all[0].worker.submit(name, self._inside(work), then=then, after=after)
 
-    def soon(self, name: str, work: Callable[[Job], Any], *, beside: Job | None = None) -> Job:
+    def submit_short(self, name: str, work: Callable[[Job], Any], *, beside: Job | None = None) -> Job:
         """Submit a short job to the device of ``beside`` while that runs, else to the least busy device."""
-        near = self.of(beside) if beside is not None and beside.state in ("running", "stopping") else None
-        chosen = near or min(self.all, key=lambda device: len(device.worker.queue()))
+        near = (
+            self.device_of(beside) if beside is not None and beside.state in ("running", "stopping") else None
+        )
+        chosen = near or min(self.all, key=lambda device: len(device.worker.jobs()))
         return chosen.worker.submit(name, self._inside(work), short=True)
 
-    def everywhere(self, name: str, work: Callable[[Job], Any]) -> None:
+    def submit_to_all(self, name: str, work: Callable[[Job], Any]) -> None:
         """Submit a short job to every device."""
         for device in self.all:
             device.worker.submit(name, self._inside(work), short=True)
 
     def serve(self, job: Job) -> None:
         """Between two steps of a long job: let others load, then do the short jobs that wait on its device."""
-        self.gate.pause()
+        self.load_lock.pause()
         if job.worker is not None:
             job.worker.serve()
 
     def _inside(self, work: Callable[[Job], Any]) -> Callable[[Job], Any]:
         def guarded(job: Job) -> Any:
-            with self.gate.shared():
+            with self.load_lock.shared():
                 return work(job)
 
         return guarded
 
     def cancel(self, job: Job, *, keep: bool = True) -> None:
-        """End a job: a waiting one at once, a running one at its next look."""
+        """End a job: a waiting one at once, a running one after its current step."""
         (job.worker or self.all[0].worker).cancel(job, keep=keep)
 
 
-def finish_times(working: dict[str, float], waiting: Sequence[float], *, names: Sequence[str]) -> list[float]:
-    """Return when each waiting run will be done, in seconds from now, each taken by the device that is free first.
+def finish_times(
+    working: Mapping[str, float],
+    waiting: Mapping[str, float],
+    *,
+    devices: int,
+    after: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, float]:
+    """Return when each waiting run will be done, in seconds from now, by its id.
 
-    ``working`` holds the seconds left on devices that are busy, ``waiting`` what each run takes by itself.
+    ``working`` holds the seconds left of each run at work, ``waiting`` in order what each takes by itself. Each is
+    taken by the device that is free first, once those it comes ``after`` have ended.
     """
-    free = {name: working.get(name, 0.0) for name in names}
-    done = []
-    for seconds in waiting:
-        first = min(free, key=free.__getitem__)
-        free[first] += seconds
-        done.append(round(free[first], 1))
-    return done
+    before = {run: [each for each in (after or {}).get(run, ()) if each in waiting] for run in waiting}
+    free = sorted([*working.values(), *[0.0] * max(devices - len(working), 0)])
+    done: dict[str, float] = dict(working)
+    pending = list(waiting)
+    while pending:
+        run = next((each for each in pending if not set(before[each]) & set(pending)), pending[0])
+        pending.remove(run)
+        starts = max([free.pop(0), *(done.get(each, 0.0) for each in (after or {}).get(run, ()))])
+        done[run] = round(starts + waiting[run], 1)
+        insort(free, done[run])
+    return {run: done[run] for run in waiting}

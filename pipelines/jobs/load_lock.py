@@ -1,4 +1,4 @@
-"""One gate for the threads of several devices: they work side by side, but whoever loads a model is alone.
+"""A lock for the threads of several devices: they work side by side, but whoever loads a model does so alone.
 
 While they load, diffusers and transformers change what holds for the whole process (the default dtype, how modules are
 made); work on another device at that moment would compute with it.
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 
 class LoadLock:
-    """Many at work, or one alone. A thread at work may ask to be alone; it then waits for the others' next pause."""
+    """Shared by many, or exclusive to one. A thread inside may ask for it exclusively; it waits for the others' next pause."""
 
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._inside: Counter[int] = Counter()  # by thread, how often it has entered
-        self._alone: int | None = None  # the thread that is
+        self._exclusive: int | None = None  # the thread that is
         self._asking = 0  # threads that wait to be alone
 
     @contextmanager
@@ -32,24 +32,24 @@ class LoadLock:
                 self._leave(me)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Have every other thread outside, or paused, while the block runs."""
         me, mine = threading.get_ident(), 0
         with self._change:
-            again = self._alone == me
+            again = self._exclusive == me
             if not again:
                 mine = self._inside.pop(me, 0)
                 self._asking += 1
                 self._change.notify_all()
-                self._change.wait_for(lambda: self._alone is None and not self._inside)
+                self._change.wait_for(lambda: self._exclusive is None and not self._inside)
                 self._asking -= 1
-                self._alone = me
+                self._exclusive = me
         try:
             yield
         finally:
             if not again:
                 with self._change:
-                    self._alone = None
+                    self._exclusive = None
                     if mine:
                         self._inside[me] = mine
                     self._change.notify_all()
@@ -62,12 +62,12 @@ class LoadLock:
                 return
             mine = self._inside.pop(me)
             self._change.notify_all()
-            self._change.wait_for(lambda: self._alone is None and not self._asking)
+            self._change.wait_for(lambda: self._exclusive is None and not self._asking)
             self._inside[me] = mine
 
     def _enter(self, me: int) -> None:
-        if self._alone != me and me not in self._inside:
-            self._change.wait_for(lambda: self._alone is None and not self._asking)
+        if self._exclusive != me and me not in self._inside:
+            self._change.wait_for(lambda: self._exclusive is None and not self._asking)
         self._inside[me] += 1
 
     def _leave(self, me: int) -> None:

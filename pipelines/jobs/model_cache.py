@@ -1,6 +1,6 @@
-"""What stands on the device: the base that is loaded, the adapter that is learning in it, the instruments.
+"""The models loaded on one device: bases, adapters, the encoders that measure, and the adapter in training.
 
-Only the worker's thread enters here, so nothing needs a lock.
+Only the worker's thread uses it, so nothing needs a lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ADAPTERS_KEPT_BYTES = 2 * 2**30  # in their files; fully trained models are larg
 
 
 @dataclass
-class Learning:
+class TrainingSession:
     """The run that trains right now. ``step`` is its last finished update."""
 
     run_id: str
@@ -41,13 +41,13 @@ class Learning:
 
 
 class ModelCache:
-    """Loaded bases, loaded adapters and measuring instruments, the least recently used ones let go."""
+    """Loaded bases, adapters and encoders; the least recently used are dropped."""
 
-    def __init__(self, device: str | None = None, *, gate: LoadLock | None = None) -> None:
-        """``device``: "cpu", "cuda:1", ... (default: CUDA where there is one); ``gate`` is shared by all of them."""
+    def __init__(self, device: str | None = None, *, load_lock: LoadLock | None = None) -> None:
+        """``device``: "cpu", "cuda:1", ... (default: CUDA where there is one); ``load_lock`` is shared by all of them."""
         self.device = device
-        self.learning: Learning | None = None
-        self._gate = gate if gate is not None else LoadLock()
+        self.session: TrainingSession | None = None
+        self._load_lock = load_lock if load_lock is not None else LoadLock()
         self._bases: dict[str, Base] = {}
         self._most_threads = torch.get_num_threads()
         self._threads: dict[str, int] = {}  # by base, as measured when it was loaded
@@ -58,11 +58,11 @@ class ModelCache:
         """Return a base, loaded on first use. ValueError when it cannot be one."""
         base = self._bases.pop(spec, None)
         if base is None:
-            in_use = self.learning.base.spec if self.learning else ""
+            in_use = self.session.base.spec if self.session else ""
             idle = [name for name in self._bases if name != in_use]
             if len(self._bases) >= BASES_KEPT and idle:
                 del self._bases[idle[0]]
-            with self._gate.alone():
+            with self._load_lock.exclusive():
                 base = load_base(spec, device=usable(self.device))
                 self._threads[spec] = threads_for(base, most=self._most_threads)
         self._bases[spec] = base
@@ -90,7 +90,7 @@ class ModelCache:
         """Return the measuring instruments of a base family, loaded on first use; None when they are not here."""
         if family not in self._encoders:
             try:
-                with self._gate.alone():
+                with self._load_lock.exclusive():
                     self._encoders[family] = load_encoders(family)
             except (ValueError, OSError) as error:
                 log.warning("Runs go unmeasured: %s", error)
@@ -98,21 +98,21 @@ class ModelCache:
         return self._encoders[family]
 
     @contextmanager
-    def training(self, learning: Learning) -> Iterator[None]:
+    def training(self, session: TrainingSession) -> Iterator[None]:
         """Mark an injected adapter as the one that learns, for the length of the block."""
-        self.learning = learning
-        self._bases[learning.base.spec] = learning.base  # pictures meanwhile may have crowded it out
+        self.session = session
+        self._bases[session.base.spec] = session.base  # pictures meanwhile may have crowded it out
         try:
             yield
         finally:
-            self.learning = None
+            self.session = None
 
     @contextmanager
     def aside(self, base: Base) -> Iterator[None]:
         """Take the learning adapter out of ``base`` for the length of the block, and put it back exactly."""
-        learning = self.learning
-        inside = learning is not None and learning.base is base and learning.adapter.base is not None
-        with suspended(learning.adapter) if inside and learning is not None else nullcontext():
+        session = self.session
+        inside = session is not None and session.base is base and session.adapter.base is not None
+        with suspended(session.adapter) if inside and session is not None else nullcontext():
             yield
 
     def draw(

@@ -25,7 +25,7 @@ from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
 from pipelines.formats.exchange import check_finished
-from pipelines.jobs.model_cache import Learning, ModelCache
+from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
 from pipelines.methods.core import Method, Prepares, RecordsAttention
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
@@ -94,9 +94,9 @@ class TrainJob:
         start_s = class_started - started
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
         batches = method.batches(self.base, self.subjects, self.config)
-        learning = Learning(run_id=self.run.id, base=self.base, adapter=adapter)
-        with injected(adapter, self.base), self.model_cache.training(learning):
-            finished = self._learn(learning, batches=batches, method=method)
+        session = TrainingSession(run_id=self.run.id, base=self.base, adapter=adapter)
+        with injected(adapter, self.base), self.model_cache.training(session):
+            finished = self._learn(session, batches=batches, method=method)
             if finished and self.job.keep:
                 keep(self.run, adapter, step=finished)
         if finished == self.config.steps:
@@ -209,19 +209,19 @@ class TrainJob:
     def _teller(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._stage(name, done=done, total=total)
 
-    def _learn(self, learning: Learning, *, batches: Batches, method: Method) -> int:
+    def _learn(self, session: TrainingSession, *, batches: Batches, method: Method) -> int:
         """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""
         resume = self._checkpoint()
         finished = resume.meta["step"] if resume else 0
         if resume:
             self.run.append("resumed", step=finished)
         else:
-            self._sample_row(learning, step=0, label="before")
+            self._sample_row(session, step=0, label="before")
         every, kept_on_the_way = sample_every(self.config), self.config.snapshot_steps
         clock = CheckpointClock()
         steps = train(
             self.base,
-            learning.adapter,
+            session.adapter,
             batches,
             method.loss,
             self.config,
@@ -230,16 +230,16 @@ class TrainJob:
         )
         with closing(cast("Generator[Step, None, None]", steps)):
             for step in steps:
-                learning.step, finished = step, step.index
+                session.step, finished = step, step.index
                 self._tell(step)
                 last = step.index == step.total
                 if step.index in kept_on_the_way:
-                    keep_snapshot(self.run, learning.adapter, step=step.index)
+                    keep_snapshot(self.run, session.adapter, step=step.index)
                 if last or step.index % every == 0:
-                    self._sample_row(learning, step=step.index, label="after" if last else "")
+                    self._sample_row(session, step=step.index, label="after" if last else "")
                 if last or clock.due() or (self.job.stop_requested and self.job.keep):
                     clock.wrote(save_checkpoint(self.run, step))
-                    if self.job.rest_requested and not last:
+                    if self.job.checkpoint_stop_requested and not last:
                         self.job.stop()
                 self.serve()
                 if self.job.stop_requested:
@@ -262,8 +262,8 @@ class TrainJob:
             terms={name: round(value, 6) for name, value in step.terms.items()},
         )
 
-    def _sample_row(self, learning: Learning, *, step: int, label: str) -> None:
-        drawn = draw_row(self.run, learning, model_cache=self.model_cache, step=step, label=label)
+    def _sample_row(self, session: TrainingSession, *, step: int, label: str) -> None:
+        drawn = draw_row(self.run, session, model_cache=self.model_cache, step=step, label=label)
         pictures = len(drawn.pictures) * self.config.sample_steps
         self.sample_seconds.append(drawn.seconds / pictures)
         self.last_row = drawn
@@ -399,7 +399,7 @@ class Row:
     seconds: float
 
 
-def draw_row(run: Run, learning: Learning, *, model_cache: ModelCache, step: int, label: str) -> Row:
+def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, step: int, label: str) -> Row:
     """Draw the sample prompts with the adapter as it is now, save them and tell the run's events."""
     config = from_dict(method_config(run.method), run.config)
     row = Row(
@@ -412,13 +412,13 @@ def draw_row(run: Run, learning: Learning, *, model_cache: ModelCache, step: int
             prompt=prompt,
             steps=config.sample_steps,
             seed=config.sample_seed,
-            guidance_scale=learning.base.guidance_scale,
+            guidance_scale=session.base.guidance_scale,
             size_px=config.size_px,
         )
-        drawn = model_cache.draw(learning.base, [(learning.adapter, 1.0)], asked)
+        drawn = model_cache.draw(session.base, [(session.adapter, 1.0)], asked)
         name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
         stack = [Layer(run=run.id, name=run.name, strength=1.0, step=step)] if step else []
-        told = picture_facts(asked, index=0, stack=stack, base=learning.base)
+        told = picture_facts(asked, index=0, stack=stack, base=session.base)
         save_png(drawn.images[0], run.file(name), told)
         run.append(
             "sample",

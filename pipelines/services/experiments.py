@@ -49,7 +49,7 @@ class ExperimentService:
         self._told: dict[Key, tuple[int, int]] = {}
         self._halted: set[str] = set()
         self._guard = threading.RLock()
-        resources.queue.ended = self.run_ended
+        resources.queue.end_listeners.append(self.run_ended)
 
     def start(
         self,
@@ -173,7 +173,7 @@ class ExperimentService:
         return write_files(self.status(experiment_id), folder)
 
     def run_ended(self, run_id: str) -> None:
-        """Measure what has become ready with the end of a run. Called by the line's worker."""
+        """Measure what has become ready with the end of a run. Called on the worker's thread."""
         for experiment in self.store.list():
             if experiment.id not in self._halted and any(run.run == run_id for run in experiment.runs):
                 with self._guard:
@@ -213,6 +213,7 @@ class ExperimentService:
         except ValueError:  # deleted meanwhile
             known = None
         planned_run.problem = ""
+        after = [experiment.run_of(key).run for key in planned_run.after]
         try:
             if known is None:
                 planned_run.run = self.training.start(
@@ -222,9 +223,10 @@ class ExperimentService:
                     base=experiment.base["spec"],
                     captions=experiment.captions.get(planned_run.photos),
                     name=f"{experiment.name} · {planned_run.label}",
+                    after=after,
                 )
             elif known.state in GO_ON:
-                self.training.resume(planned_run.run)
+                self.training.resume(planned_run.run, after=after)
         except ValueError as error:
             planned_run.problem = str(error)
 
@@ -256,7 +258,7 @@ class ExperimentService:
         devices = self.resources.devices
 
         def work(job: Job) -> None:
-            shop = devices.model_cache(job)
+            model_cache = devices.model_cache(job)
             from pipelines.experiments.measure import Bench, CalledOffError, measure_row
 
             def pause(done: int, total: int) -> None:
@@ -266,7 +268,12 @@ class ExperimentService:
                     raise CalledOffError
 
             try:
-                bench = Bench(experiment=experiment, shop=shop, find=self.resources.library.find, pause=pause)
+                bench = Bench(
+                    experiment=experiment,
+                    model_cache=model_cache,
+                    find=self.resources.library.find,
+                    pause=pause,
+                )
                 measure_row(bench, row, step)
             except CalledOffError:
                 return
@@ -281,7 +288,7 @@ class ExperimentService:
 
         job = devices.submit(f"measure {row.label}", work, then=settle)
         self._measuring[key] = job
-        devices.line.move(job, place)
+        devices.queue.move(job, place)
 
     def _status(self, experiment: Experiment) -> dict[str, Any]:
         jobs = [self.resources.queue.jobs.get(each.run) for each in experiment.runs]

@@ -60,16 +60,21 @@ class GenerationService:
             asked = replace(config, prompt=fill_words(config.prompt, **words))
 
         def work(job: Job) -> list[Path]:
-            shop = self.resources.model_cache(job)
-            loaded = shop.base(spec)
+            model_cache = self.resources.model_cache(job)
+            loaded = model_cache.base(spec)
             pairs = list(zip(runs, wanted, strict=True))
-            adapters = [(self._adapter(run, layer.run, shop=shop), layer.applied) for run, layer in pairs]
-            layers = [self._layer(run, layer, shop=shop) for run, layer in pairs]
+            adapters = [
+                (self._adapter(run, layer.run, model_cache=model_cache), layer.applied)
+                for run, layer in pairs
+            ]
+            layers = [self._layer(run, layer, model_cache=model_cache) for run, layer in pairs]
             paths = []
             for label, used in (
                 (("before", []), ("after", adapters)) if before_after and runs else (("picture", adapters),)
             ):
-                drawn = shop.draw(loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested)
+                drawn = model_cache.draw(
+                    loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested
+                )
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
                 for index, image in enumerate(drawn.images):
@@ -167,20 +172,20 @@ class GenerationService:
             bases=(self.resources.base, *KNOWN_BASES),
         )
 
-    def _adapter(self, run: Run, run_id: str, *, shop: ModelCache) -> Any:
-        if shop.learning is not None and shop.learning.run_id == run_id:
-            return shop.learning.adapter
+    def _adapter(self, run: Run, run_id: str, *, model_cache: ModelCache) -> Any:
+        if model_cache.session is not None and model_cache.session.run_id == run_id:
+            return model_cache.session.adapter
         path = run.file("adapter.safetensors")
         if not path.is_file():
             raise ValueError(
                 f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was cut off."
             )
-        return shop.adapter(path, shop.base(run.base["spec"]))
+        return model_cache.adapter(path, model_cache.base(run.base["spec"]))
 
-    def _layer(self, run: Run, layer: Layer, *, shop: ModelCache) -> Layer:
+    def _layer(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Layer:
         """What a picture tells of the adapter that :meth:`_adapter` gives."""
-        learning = shop.learning
+        session = model_cache.session
         step = None
-        if learning is not None and learning.run_id == layer.run:
-            step = learning.step.index if learning.step is not None else 0
+        if session is not None and session.run_id == layer.run:
+            step = session.step.index if session.step is not None else 0
         return replace(layer, name=run.name, step=step)

@@ -44,8 +44,10 @@ class ImportExportService:
             raise ValueError(facts["problem"])
 
         def work(job: Job) -> str:
-            shop = self.resources.model_cache(job)
-            return take_in(Path(path), spec=facts["spec"], name=name, shop=shop, store=self.resources.store)
+            model_cache = self.resources.model_cache(job)
+            return take_in(
+                Path(path), spec=facts["spec"], name=name, shop=model_cache, store=self.resources.store
+            )
 
         return self.resources.run_short("import", work)
 
@@ -104,7 +106,11 @@ class ImportExportService:
 
         def work(job: Job) -> tuple[Path, str]:
             return write_merged(
-                run, format=format, strength=checked, folder=folder, shop=self.resources.model_cache(job)
+                run,
+                format=format,
+                strength=checked,
+                folder=folder,
+                shop=self.resources.model_cache(job),
             )
 
         return self.resources.run_short("merge", work, beside=run_id)
@@ -121,8 +127,8 @@ class ImportExportService:
             return run.copy_out("adapter.safetensors", folder)
 
         def work(job: Job) -> Path:
-            shop = self.resources.model_cache(job)
-            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=shop)
+            model_cache = self.resources.model_cache(job)
+            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=model_cache)
 
         return self.resources.run_short("export", work, beside=run_id)
 

@@ -72,9 +72,9 @@ class LibraryService:
             check_finished(run)
 
         def work(job: Job) -> str:
-            shop = self.resources.model_cache(job)
+            model_cache = self.resources.model_cache(job)
             return combine(
-                runs, how=how, share=share, rank=rank, name=name, shop=shop, store=self.resources.store
+                runs, how=how, share=share, rank=rank, name=name, shop=model_cache, store=self.resources.store
             )
 
         return self.resources.run_short("combine", work)

@@ -56,7 +56,7 @@ class Resources:
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""
-        self.devices.everywhere("warm up", lambda job: self.model_cache(job).base(self.base))
+        self.devices.submit_to_all("warm up", lambda job: self.model_cache(job).base(self.base))
 
     def run_short(
         self,
@@ -67,7 +67,7 @@ class Resources:
         beside: str | None = None,
     ) -> Any:
         """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
-        job = self.devices.soon(name, work, beside=self.queue.jobs.get(beside or ""))
+        job = self.devices.submit_short(name, work, beside=self.queue.jobs.get(beside or ""))
         kept = among if among is not None else set()
         kept.add(job)
         try:

@@ -22,7 +22,7 @@ from pipelines.sampling.image_metadata import portable_spec
 from pipelines.services.resources import Resources
 
 if TYPE_CHECKING:
-    from pipelines.jobs.model_cache import Learning, ModelCache
+    from pipelines.jobs.model_cache import ModelCache, TrainingSession
 
 STOPS = ("now", "checkpoint")
 SUBJECTS = {  # how many of them a method learns, by its inputs
@@ -54,17 +54,20 @@ class TrainingService:
         subjects: Sequence[SubjectPhotos] = (),
         parents: Sequence[str] = (),
         name: str = "",
+        after: Sequence[str] = (),
     ) -> str:
         """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
 
         One subject comes as ``photo_paths``, its words in the config; ``crops``, ``captions``, ``repeats`` and ``masks``
         are those of :class:`SubjectPhotos`. A method of several subjects gets ``subjects`` instead, and one that goes on
-        from finished runs their ids as ``parents``. Raises ValueError, in one sentence, for whatever the user can mend.
+        from finished runs their ids as ``parents``. It starts when the runs whose ids are ``after`` are done. Raises
+        ValueError, in one sentence, for whatever the user can mend.
         """
         spec, checked = self._checked(method, config)
         facts = describe_base(base or self.resources.base)
         if facts["problem"]:
             raise ValueError(facts["problem"])
+        earlier = self._jobs_of(after)
         one = SubjectPhotos(
             identifier=str(getattr(checked, "identifier", "")),
             class_noun=str(getattr(checked, "class_noun", "")),
@@ -90,7 +93,7 @@ class TrainingService:
                 read.write(run.path / "photos" / f"{index:02d}")
             count = sum(len(read.photos) for read in found)
             run.append("created", method=method, base=about, config=run.config, photos=count)
-        self.resources.queue.begin(run)
+        self.resources.queue.begin(run, after=earlier)
         return run.id
 
     def _checked(
@@ -147,7 +150,7 @@ class TrainingService:
         if not keep:
             self.discard(run_id)
         elif when == "checkpoint" and job.state != "queued":
-            job.stop_at_rest()
+            job.stop_at_checkpoint()
         else:
             self.resources.devices.cancel(job)
 
@@ -157,7 +160,7 @@ class TrainingService:
         if job is not None:
             self.resources.devices.cancel(job, keep=False)
             if job.state in LIVE_STATES:
-                return  # it deletes itself when it has seen the word
+                return  # it deletes itself when it has stopped
             job.wait()
             if not (self.resources.store.folder / run_id).exists():
                 return
@@ -182,21 +185,27 @@ class TrainingService:
         run.save()
         self.resources.queue.begin(run, lock=lock)
 
-    def resume(self, run_id: str) -> None:
-        """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs."""
+    def resume(self, run_id: str, *, after: Sequence[str] = ()) -> None:
+        """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs.
+
+        ``after`` are the ids of runs that must be done before.
+        """
         run = self.resources.library.own(run_id)
         if run.state == "done":
             raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
-        self.resources.queue.begin(run)
+        self.resources.queue.begin(run, after=self._jobs_of(after))
+
+    def _jobs_of(self, run_ids: Sequence[str]) -> list[Job]:
+        return self.resources.queue.unfinished([self.resources.library.find(each) for each in run_ids])
 
     def sample_now(self, run_id: str) -> list[Path]:
         """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
 
-        def work(run: Run, learning: Learning, shop: ModelCache) -> list[Path]:
+        def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> list[Path]:
             from pipelines.jobs.train_job import draw_row
 
-            step = learning.step.index if learning.step else 0
-            row = draw_row(run, learning, model_cache=shop, step=step, label="now")
+            step = session.step.index if session.step else 0
+            row = draw_row(run, session, model_cache=model_cache, step=step, label="now")
             return [run.copy_out(name, self.resources.outbox) for name in row.files]
 
         return self._between_steps(run_id, "sample now", work)
@@ -204,18 +213,20 @@ class TrainingService:
     def save_now(self, run_id: str) -> int:
         """Write a checkpoint and the adapter as it is now, between two steps, and return the step they are of."""
 
-        def work(run: Run, learning: Learning, shop: ModelCache) -> int:
+        def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> int:
             from pipelines.jobs.train_job import keep, save_checkpoint
 
-            if learning.step is None:
+            if session.step is None:
                 raise ValueError(f"The run {run.name!r} has made no step yet; ask again in a moment.")
-            save_checkpoint(run, learning.step)
-            keep(run, learning.adapter, step=learning.step.index)
-            return learning.step.index
+            save_checkpoint(run, session.step)
+            keep(run, session.adapter, step=session.step.index)
+            return session.step.index
 
         return self._between_steps(run_id, "save now", work)
 
-    def _between_steps(self, run_id: str, name: str, work: Callable[[Run, Learning, ModelCache], Any]) -> Any:
+    def _between_steps(
+        self, run_id: str, name: str, work: Callable[[Run, TrainingSession, ModelCache], Any]
+    ) -> Any:
         """Do something with what a run at work has learned so far, on its own device."""
         run = self.resources.library.own(run_id)
         training = self.resources.queue.alive(run_id)
@@ -225,10 +236,10 @@ class TrainingService:
             raise ValueError(f"The run {run.name!r} waits for its turn; ask again when it has begun.")
 
         def short(job: Job) -> Any:
-            shop = self.resources.model_cache(job)
-            if shop.learning is None or shop.learning.run_id != run_id:
+            model_cache = self.resources.model_cache(job)
+            if model_cache.session is None or model_cache.session.run_id != run_id:
                 raise ValueError("The run has not begun to learn yet; ask again in a moment.")
-            return work(run, shop.learning, shop)
+            return work(run, model_cache.session, model_cache)
 
         return self.resources.run_short(name, short, beside=run_id)
 

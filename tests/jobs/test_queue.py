@@ -95,6 +95,51 @@ def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_
             studio.training.move(runs["a"], place)  # type: ignore[arg-type]  # what a client may send
 
 
+def test_a_run_waits_for_those_it_comes_after_and_fails_when_one_is_stopped(
+    studio: Studio, photo_paths: list[Path]
+) -> None:
+    def start(name: str, **asked: list[str]) -> str:
+        return studio.training.start("dreambooth", TINY, photo_paths, name=name, **asked)
+
+    with busy(studio):
+        first = start("first")
+        stopped = start("stopped")
+        second = start("second", after=[first])
+        blocked = start("blocked", after=[second, stopped])
+        assert [row["waits_for"] for row in studio.training.queue()] == [
+            [], [], ["first"], ["second", "stopped"]
+        ]  # fmt: skip
+        studio.training.stop(stopped)
+        assert studio.training.queue()[2]["waits_for"] == ["second"]
+    assert finish(studio, second) == "done"
+    assert studio.training.wait(blocked, PATIENCE_S) == "failed"
+    assert "“stopped” was stopped, and “blocked” was to start" in studio.training.status(blocked)["error"]
+    with pytest.raises(ValueError, match="The run 'stopped' is stopped, so nothing can follow it"):
+        start("late", after=[stopped])
+    studio.training.resume(stopped)
+    studio.training.resume(blocked, after=[second, stopped])
+    assert finish(studio, blocked) == "done"
+
+
+def test_every_listener_hears_of_an_end_whatever_the_others_do(
+    studio: Studio, photo_paths: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def broken(run_id: str) -> None:
+        raise RuntimeError("a listener's own fault")
+
+    studio.resources.queue.end_listeners[:0] = [broken]
+    studio.resources.queue.end_listeners.append(heard.append)
+    with busy(studio):
+        kept, discarded = (studio.training.start("dreambooth", TINY, photo_paths) for _ in range(2))
+        studio.training.discard(discarded)
+        studio.training.stop(kept)
+    assert heard == [discarded, kept]
+    assert studio.training.status(kept)["state"] == "stopped"
+    assert "A listener failed" in caplog.text
+
+
 def test_save_now_writes_what_another_program_can_use_and_disturbs_nothing(
     studio: Studio, photo_paths: list[Path]
 ) -> None:
@@ -173,7 +218,7 @@ def test_runs_that_waited_when_the_program_was_killed_are_interrupted_and_resume
     assert [card["name"] for card in studio.library.list_runs()] == ["b"]
 
 
-def test_two_devices_share_the_line_and_learn_the_same(
+def test_two_devices_share_the_queue_and_learn_the_same(
     tmp_path: Path, base: Base, photo_paths: list[Path]
 ) -> None:
     studio = Studio(tmp_path / "two", devices=("cpu:0", "cpu:1"), model_cache=shop_with(base))
@@ -202,7 +247,7 @@ def test_a_long_job_goes_to_the_device_that_is_free_first() -> None:
 
         def long(name: str) -> Job:
             def work(job: Job) -> None:
-                device = both.of(job)
+                device = both.device_of(job)
                 assert device is not None
                 begun.append((name, device.name))
                 if name in release:
@@ -212,15 +257,15 @@ def test_a_long_job_goes_to_the_device_that_is_free_first() -> None:
 
         first, _, third = (long(name) for name in "abc")
         until(lambda: len(begun) == 2)
-        assert both.line.waiting() == [third]
-        beside = both.soon("short", lambda job: None, beside=first)
-        assert both.of(beside) is both.of(first)
+        assert both.queue.waiting() == [third]
+        beside = both.submit_short("short", lambda job: None, beside=first)
+        assert both.device_of(beside) is both.device_of(first)
         release["b"].set()
         assert third.wait(PATIENCE_S)
         assert dict(begun)["c"] == dict(begun)["b"] != dict(begun)["a"]
-        idle = both.soon("short", lambda job: None)
+        idle = both.submit_short("short", lambda job: None)
         assert idle.wait(PATIENCE_S)
-        assert both.of(idle) is not both.of(first)
+        assert both.device_of(idle) is not both.device_of(first)
         release["a"].set()
         assert beside.wait(PATIENCE_S)
     finally:
@@ -228,21 +273,21 @@ def test_a_long_job_goes_to_the_device_that_is_free_first() -> None:
 
 
 def test_whoever_loads_is_alone_and_the_others_wait_for_their_pause() -> None:
-    gate, story = LoadLock(), []
+    lock, story = LoadLock(), []
     at_work, go_on, loaded = threading.Event(), threading.Event(), threading.Event()
 
     def train() -> None:
-        with gate.shared(), gate.shared():
+        with lock.shared(), lock.shared():
             at_work.set()
             go_on.wait(PATIENCE_S)
             story.append("step")
-            gate.pause()
+            lock.pause()
             story.append("next step")
-            with gate.alone():
+            with lock.exclusive():
                 story.append("loads itself")
 
     def load() -> None:
-        with gate.shared(), gate.alone(), gate.shared():
+        with lock.shared(), lock.exclusive(), lock.shared():
             story.append("load")
             time.sleep(0.05)
             story.append("loaded")
@@ -259,12 +304,17 @@ def test_whoever_loads_is_alone_and_the_others_wait_for_their_pause() -> None:
         thread.join(PATIENCE_S)
     assert story == ["step", "load", "loaded", "next step", "loads itself"]
     assert loaded.is_set()
-    gate.pause()
+    lock.pause()
 
 
 def test_remaining_times_follow_the_free_device() -> None:
-    assert finish_times({"a": 10.0, "b": 4.0}, [5.0, 5.0, 1.0], names=("a", "b")) == [9.0, 14.0, 11.0]
-    assert finish_times({}, [2.0, 3.0], names=("cpu",)) == [2.0, 5.0]
+    waiting = {"c": 5.0, "d": 5.0, "e": 1.0}
+    assert finish_times({"a": 10.0, "b": 4.0}, waiting, devices=2) == {"c": 9.0, "d": 14.0, "e": 10.0 + 1.0}
+    assert finish_times({}, {"a": 2.0, "b": 3.0}, devices=1) == {"a": 2.0, "b": 5.0}
+    after = {"b": ["a"], "c": ["w"]}
+    assert finish_times({}, {"a": 2.0, "b": 3.0}, devices=2, after=after) == {"a": 2.0, "b": 5.0}
+    assert finish_times({"w": 9.0}, {"c": 1.0}, devices=2, after=after) == {"c": 10.0}
+    assert finish_times({}, {"b": 3.0, "a": 2.0}, devices=1, after=after) == {"b": 5.0, "a": 2.0}
     with pytest.raises(ValueError, match="different names"):
         Devices(("cpu", "cpu"))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.jobs.worker import Job, Worker
+from pipelines.jobs.worker import Job, JobQueue, Worker
 
 PATIENCE_S = 10
 
@@ -42,7 +42,7 @@ def test_a_short_job_runs_inside_the_long_one_and_before_the_next(worker: Worker
     second = worker.submit("next long", lambda job: seen.append("next"))
     started.wait(PATIENCE_S)
     picture = worker.submit("picture", lambda job: seen.append("picture") or "a cat", short=True)
-    assert [job.name for job in worker.queue()] == ["long", "picture", "next long"]
+    assert [job.name for job in worker.jobs()] == ["long", "picture", "next long"]
     release.set()
     assert picture.outcome(PATIENCE_S) == "a cat"
     assert first.wait(PATIENCE_S)
@@ -113,6 +113,77 @@ def test_an_unexpected_error_is_kept_and_the_worker_goes_on(worker: Worker) -> N
     assert broken.state == "failed"
     assert broken.error
     assert worker.submit("next", lambda job: 7).outcome(PATIENCE_S) == 7
+
+
+def test_a_job_starts_when_those_before_it_are_done_and_others_overtake_it(worker: Worker) -> None:
+    order: list[str] = []
+    release = threading.Event()
+
+    def logged(job: Job) -> None:
+        release.wait(PATIENCE_S)
+        order.append(job.name)
+
+    first = worker.submit("first", logged)
+    last = worker.submit("last", logged, after=[first])
+    middle = worker.submit("middle", logged)
+    worker.queue.move(last, 0)
+    assert [job.name for job in last.waits_for()] == ["first"]
+    release.set()
+    assert last.wait(PATIENCE_S)
+    assert middle.wait(PATIENCE_S)
+    assert order in (["first", "last", "middle"], ["first", "middle", "last"])
+    assert last.waits_for() == []
+
+
+@pytest.mark.parametrize("ending", ["failed", "stopped", "cancelled"])
+def test_when_a_job_does_not_finish_those_after_it_fail_in_a_sentence(worker: Worker, ending: str) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def early(job: Job) -> None:
+        started.set()
+        release.wait(PATIENCE_S)
+        if ending == "failed":
+            raise ValueError("The photographs are gone.")
+
+    busy = worker.submit("busy", early)
+    started.wait(PATIENCE_S)
+    before = worker.submit("before", lambda job: None) if ending == "cancelled" else busy
+    seen: list[str] = []
+    after = worker.submit(
+        "after", lambda job: seen.append("ran"), after=[before], then=lambda job: seen.append(job.state)
+    )
+    much_later = worker.submit("much later", lambda job: seen.append("ran"), after=[after])
+    if ending != "failed":
+        worker.cancel(before)
+    release.set()
+    with pytest.raises(
+        ValueError, match=f"“before” was stopped|“busy” {'failed' if ending == 'failed' else 'was stopped'}"
+    ):
+        after.outcome(PATIENCE_S)
+    with pytest.raises(ValueError, match="“after” failed, and “much later” was to start when it was done"):
+        much_later.outcome(PATIENCE_S)
+    assert seen == ["failed"]
+
+
+def test_workers_of_one_queue_wait_for_each_others_jobs() -> None:
+    queue, release, begun = JobQueue(), threading.Event(), threading.Event()
+    workers = [Worker(name, queue) for name in "ab"]
+
+    def long(job: Job) -> None:
+        begun.set()
+        release.wait(PATIENCE_S)
+
+    try:
+        first = workers[0].submit("first", long)
+        begun.wait(PATIENCE_S)
+        second = workers[0].submit("second", lambda job: first.state, after=[first])
+        free = workers[0].submit("free", lambda job: second.state)
+        assert free.outcome(PATIENCE_S) == "queued", "the free worker takes what waits for nobody"
+        release.set()
+        assert second.outcome(PATIENCE_S) == "done"
+    finally:
+        for worker in workers:
+            worker.close()
 
 
 class Tensors:

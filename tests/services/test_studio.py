@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from pipelines.adapters.lora import LoRA
 from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, to_dict
-from pipelines.jobs.model_cache import Learning, ModelCache
+from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
 from pipelines.models.base import Base
 from pipelines.studio import Studio
@@ -279,7 +279,7 @@ def test_a_run_discarded_at_the_moment_it_ends_is_gone(
 
 def test_the_base_in_training_is_the_one_that_pictures_are_drawn_with(base: Base) -> None:
     shop = ModelCache()  # it has let the base go meanwhile, for the pictures of others
-    with shop.training(Learning(run_id="x", base=base, adapter=LoRA())):
+    with shop.training(TrainingSession(run_id="x", base=base, adapter=LoRA())):
         assert shop.base(base.spec) is base
 
 

@@ -59,7 +59,7 @@ def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: FakeStudio,
 @pytest.mark.browser
 def test_refused_files_leave_the_page_usable(visit: Any, served: Served, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.png"
-    foreign.write_bytes(Path(served.studio.examples()[0]["photos"][0]).read_bytes())
+    foreign.write_bytes(Path(served.studio.library.examples()[0]["photos"][0]).read_bytes())
     visitor = visit()
     page = visitor.page
     visitor.choose("Ada")

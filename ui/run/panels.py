@@ -265,12 +265,14 @@ def _queue_row(row: dict[str, Any], *, last: int, shown: str) -> Html:
             )
         buttons.append(_act("leave", run_id, "✕", f"Take {row['name']} out of the queue"))
     name = _act("choose", run_id, row["name"], f"Show {row['name']}")
+    before = row.get("waits_for")
+    waits_for = [element("small", f" after {', '.join(before)}")] if before else []
     return element(
         "tr",
         element(
             "td", str(place) if waits else f"at work · {row['device']}" if row.get("device") else "at work"
         ),
-        element("td", name),
+        element("td", name, *waits_for),
         element("td", left),
         element("td", *buttons, class_="queue-acts"),
         class_="shown" if run_id == shown else "",
