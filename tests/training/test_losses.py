@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from pipelines.training.losses import add_noise, denoising_loss, min_snr_weights, prior_preservation_terms
+from pipelines.training.losses import (
+    add_noise,
+    cell_weights,
+    denoising_loss,
+    min_snr_weights,
+    prior_preservation_terms,
+)
 
 NOISE = torch.zeros(2, 1, 1, 2)
 NOISE_PRED = torch.tensor([[[[1.0, 3.0]]], [[[2.0, 0.0]]]])  # mean squared errors 5 and 2 per item
@@ -63,3 +69,28 @@ def test_one_photo_and_one_class_image_are_not_averaged_into_each_other():
     terms = prior_preservation_terms(NOISE_PRED, NOISE, groups=groups, prior_weight=1.0, weights=weights)
     assert float(terms["instance"]) == pytest.approx(5.0)
     assert float(terms["prior"]) == pytest.approx(0.2)
+
+
+def test_a_mask_of_ones_is_no_mask() -> None:
+    noise_pred, noise = torch.randn(2, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([0.5, 2.0])
+    ones = torch.ones(2, 1, 3, 3)
+    for each in (None, weights):
+        assert torch.allclose(
+            denoising_loss(noise_pred, noise, each, cells=ones), denoising_loss(noise_pred, noise, each)
+        )
+
+
+def test_only_the_masked_cells_count() -> None:
+    noise = torch.zeros(1, 4, 2, 2)
+    noise_pred = torch.tensor([[1.0, 3.0], [0.0, 0.0]]).expand(1, 4, 2, 2)
+    mask = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    assert denoising_loss(noise_pred, noise, cells=cell_weights(mask, 0.0)) == 1.0
+    assert denoising_loss(noise_pred, noise, cells=cell_weights(mask, 0.5)) == pytest.approx(
+        (1 + 0.5 * 9) / 2.5
+    )
+    assert denoising_loss(noise_pred, noise, cells=cell_weights(mask, 1.0)) == pytest.approx(2.5)
+
+
+def test_an_empty_mask_learns_the_whole_photograph() -> None:
+    assert cell_weights(torch.zeros(1, 1, 2, 2), 0.0).tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
