@@ -212,6 +212,19 @@ class PhotosConfig(TrainConfig):
         help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
         "so that only the subject goes into the rare word.",
     )
+    mask_background: bool = setting(
+        False,
+        label="Mask the background",
+        help="Only the subject is learned. A photo without a mask gets one that is found automatically.",
+    )
+    background_weight: float = setting(
+        0.0,
+        label="Background weight",
+        help="How much the background counts where a photo has a mask; 1 is as much as the subject.",
+        low=0,
+        high=1,
+        step=0.05,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Masks of the subject in a photograph: found automatically, drawn as an outline, and averaged into latent cells.
+"""Masks of the subject in a photograph: found automatically and shown as an outline.
 
 A mask is an "L" picture of the photograph's size, 255 on the subject and 0 elsewhere. Training weights its loss by it
 (:func:`pipelines.training.losses.cell_weights`), so that what surrounds the subject is not learned with it.
@@ -6,15 +6,10 @@ A mask is an "L" picture of the photograph's size, 255 on the subject and 0 else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    import torch
 
 WORKING_PX = 192  # GrabCut's cost grows with the pixels; an outline needs no more
 ITERATIONS = 6
@@ -75,16 +70,6 @@ def outlined(photo: Image.Image, mask: Image.Image) -> Image.Image:
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = cv2.drawContours(pixels, contours, -1, OUTLINE, thickness=max(1, photo.width // 160))
     return Image.fromarray(np.asarray(drawn, dtype=np.uint8))
-
-
-def mask_cells(masks: Sequence[Image.Image], *, rows: int, columns: int) -> torch.Tensor:
-    """Return masks as the share of each latent cell that is subject, float32 (N, 1, rows, columns) in [0, 1]."""
-    import torch
-
-    shares = [mask.convert("L").resize((columns, rows), Image.Resampling.BOX) for mask in masks]
-    return torch.from_numpy(np.stack([np.asarray(share, dtype=np.float32) / 255 for share in shares]))[
-        :, None
-    ]
 
 
 def _as_picture(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:

@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ MAX_ZIP_BYTES = 400 * 2**20  # of all members together, unpacked
 MAX_ZIP_MEMBERS = 200
 MAX_PIXELS = 50_000_000  # a telephone's 48 megapixels pass, a decompression bomb does not
 MIN_SIDE_PX = 64
+MASK_ENDING = ".mask.png"
 MAX_SENTENCES = 8  # of refusal; a whole archive of wrong files needs no more
 ORIENTATION = 0x0112  # the EXIF tag
 SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
@@ -56,6 +57,7 @@ class Photo:
     image: Image.Image  # RGB, square, without metadata
     caption: str
     crop: tuple[int, int, int]  # left, top, side in pixels of the upright original
+    mask: Image.Image | None = None  # L, of the image's size, white where the subject is
 
 
 @dataclass
@@ -113,22 +115,26 @@ def read_photos(
     """Read 1 to 20 photographs, or zips of them, as clean squares of ``size_px``.
 
     What a file is, its content says and not its name: JPEG, PNG or WebP, turned as its EXIF tells and then
-    stripped of it. A .txt file with a photograph's name is its caption. ``crops`` moves a photograph's
-    square, by file name: (dx, dy) from -1 (left, top) over 0 (centre) to 1 (right, bottom). Raises ValueError
-    with one sentence for each file that cannot be used, up to eight.
+    stripped of it. A .txt file with a photograph's name is its caption, a .mask.png file its mask (white where the
+    subject is, of the photograph's size). ``crops`` moves a photograph's square, by file name: (dx, dy) from -1 (left,
+    top) over 0 (centre) to 1 (right, bottom). Raises ValueError with one sentence for each file that cannot be used, up
+    to eight.
     """
     _check_crops(crops or {})
-    photos, captions, refusals = [], {}, []
+    photos, captions, masks, refusals = [], {}, {}, []
     for name, content in _files(paths, refusals):
         try:
             if name.lower().endswith(".txt"):
                 captions[_stem(name)] = _caption(content)
+            elif name.lower().endswith(MASK_ENDING):
+                masks[name[: -len(MASK_ENDING)].lower()] = content
             elif len(photos) <= MAX_PHOTOS:
                 photos.append(
                     _read_photo(name, content, size_px=size_px, shift=(crops or {}).get(name, (0.0, 0.0)))
                 )
         except ValueError as error:
             refusals.append(f"{_shown(name)} {error}")
+    found = _read_masks(photos, masks, refusals, size_px=size_px, crops=crops or {})
     if refusals:
         more = len(refusals) - MAX_SENTENCES
         told = refusals[:MAX_SENTENCES] + ([f"{more} more files cannot be used, either."] if more > 0 else [])
@@ -140,11 +146,49 @@ def read_photos(
             f"More than {MAX_PHOTOS} photographs were chosen; please keep the best {MAX_PHOTOS}."
         )
     return [
-        Photo(
-            name=photo.name, image=photo.image, caption=captions.get(_stem(photo.name), ""), crop=photo.crop
-        )
+        replace(photo, caption=captions.get(_stem(photo.name), ""), mask=found.get(photo.name))
         for photo in photos
     ]
+
+
+def _read_masks(
+    photos: Sequence[Photo],
+    contents: Mapping[str, bytes],
+    refusals: list[str],
+    *,
+    size_px: int,
+    crops: Mapping[str, tuple[float, float]],
+) -> dict[str, Image.Image]:
+    """Return the masks among the files, by their photographs' names; what cannot be used goes to ``refusals``."""
+    found, left = {}, dict(contents)
+    for photo in photos:
+        content = left.pop(_stem(photo.name), None)
+        try:
+            if content is not None:
+                shift = crops.get(photo.name, (0.0, 0.0))
+                found[photo.name] = read_mask(photo, content, size_px=size_px, shift=shift)
+        except ValueError as error:
+            refusals.append(str(error))
+    refusals += [
+        f"{_shown(stem + MASK_ENDING)} is a mask without its photograph; add that, too." for stem in left
+    ]
+    return found
+
+
+def read_mask(photo: Photo, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Image.Image:
+    """Return a mask file's content as an L picture of 0 and 255, cropped as its photograph is.
+
+    Raises ValueError, in a whole sentence, when it is no picture or of another size than the photograph.
+    """
+    try:
+        mask = _read_photo(photo.name, content, size_px=size_px, shift=shift)
+    except ValueError as error:
+        raise ValueError(f"The mask of {_shown(photo.name)} {error}") from None
+    if mask.crop != photo.crop:
+        raise ValueError(
+            f"The mask of {_shown(photo.name)} has another size than the photograph; draw it again."
+        )
+    return mask.image.convert("L").point(lambda value: 255 if value >= 128 else 0)
 
 
 def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:

@@ -113,8 +113,8 @@ class Subject:
         return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
 
 
-def read_subject(subject: SubjectPhotos, *, size_px: int) -> ReadSubject:
-    """Read a subject's photographs and masks as squares of ``size_px``.
+def read_subject(subject: SubjectPhotos, *, size_px: int, mask_background: bool = False) -> ReadSubject:
+    """Read a subject's photographs and masks as squares of ``size_px``; ``mask_background`` finds missing masks.
 
     Raises ValueError, in one sentence for each file, for what cannot be used.
     """
@@ -127,31 +127,38 @@ def read_subject(subject: SubjectPhotos, *, size_px: int) -> ReadSubject:
         photos=photos,
         captions=[clean_text(str(subject.captions.get(photo.name, photo.caption))) for photo in photos],
         repeats=[often.get(photo.name, 1) for photo in photos],
-        masks=_read_masks(subject, photos, size_px=size_px) if subject.masks else (),
+        masks=_masks(subject, photos, size_px=size_px, find=mask_background),
     )
 
 
-def _read_masks(subject: SubjectPhotos, photos: Sequence[Photo], *, size_px: int) -> list[Any]:
-    """Return one L picture for each photograph, cropped as it is; a photograph without a mask counts as a whole."""
-    from PIL import Image
+def _masks(subject: SubjectPhotos, photos: Sequence[Photo], *, size_px: int, find: bool) -> Sequence[Any]:
+    """Return one L picture for each photograph, or () when none has a mask and none is to be found.
 
-    from pipelines.data.photographs import read_photos
+    A mask that is handed over comes before the one beside the photograph, that before one that is found; a photograph
+    without any counts as a whole.
+    """
+    from PIL import Image
 
     unknown = sorted(set(subject.masks) - {photo.name for photo in photos})
     if unknown:
         raise ValueError(f"There is a mask for {unknown[0][:60]!r}, but no such photograph; take it out.")
-    masks = []
-    for photo in photos:
-        path = subject.masks.get(photo.name)
-        if path is None:
-            masks.append(Image.new("L", (size_px, size_px), 255))
-            continue
-        crops = {Path(path).name: subject.crops[photo.name]} if photo.name in subject.crops else None
-        (mask,) = read_photos([Path(path)], size_px=size_px, crops=crops)
-        if mask.crop != photo.crop:
-            raise ValueError(f"The mask of {photo.name} has another size than the photograph; draw it anew.")
-        masks.append(mask.image.convert("L"))
-    return masks
+    masks = [_own_mask(subject, photo, size_px=size_px) or photo.mask for photo in photos]
+    if find:
+        from pipelines.data.masks import find_mask
+
+        return [mask or find_mask(photo.image).image for mask, photo in zip(masks, photos, strict=True)]
+    whole = Image.new("L", (size_px, size_px), 255)
+    return [mask or whole for mask in masks] if any(masks) else ()
+
+
+def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | None:
+    from pipelines.data.photographs import read_mask
+
+    path = subject.masks.get(photo.name)
+    if path is None:
+        return None
+    shift = subject.crops.get(photo.name, (0.0, 0.0))
+    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift)
 
 
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:

@@ -20,7 +20,7 @@ from pipelines.data.photographs import Moments, to_tensor
 from pipelines.data.subject import Subject
 from pipelines.sampling.sample import PICTURES_AT_ONCE, sample
 from pipelines.training.loop import Batch, Batches, Denoising
-from pipelines.training.losses import min_snr_weights, prior_preservation_terms
+from pipelines.training.losses import cell_weights, min_snr_weights, prior_preservation_terms
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base
@@ -56,24 +56,39 @@ def batches(base: "Base", subjects: Sequence[Subject], config: PhotosConfig) -> 
     count = config.batch_size * config.accumulation
     scaling = base.scaling_factor
     deck = subject.deck
+    cells = _cells(subject, config)
 
     def draw(index: int, generator: torch.Generator) -> Batch:
         dealt = _deal(len(deck), start=index * count, count=count, seed=config.seed)
         chosen = [deck[place] for place in dealt]
         latents = subject.moments.sample(generator, chosen)
         groups = {"instance": slice(0, count)}
+        extra = {"cells": cells[chosen]} if cells is not None else {}
         if class_moments is not None:
             pictures = _deal(len(class_moments), start=index * count, count=count, seed=config.seed + 1)
             latents = torch.cat([latents, class_moments.sample(generator, pictures)])
             chosen = [*chosen, *[len(prompts) - 1] * count]
             groups["prior"] = slice(count, 2 * count)
-        return Batch(latents=latents * scaling, prompts=table[chosen], groups=groups)
+            extra = {name: torch.cat([rows, torch.ones_like(rows)]) for name, rows in extra.items()}
+        return Batch(latents=latents * scaling, prompts=table[chosen], groups=groups, extra=extra)
 
     return draw
 
 
+def _cells(subject: Subject, config: PhotosConfig) -> Tensor | None:
+    """Return the loss's weight of every latent cell of each photo, (N, 1, h, w); None without masks."""
+    if subject.masks is None:
+        return None
+    height, width = subject.moments.mean.shape[-2:]
+    shares = torch.nn.functional.adaptive_avg_pool2d(subject.masks, (height, width))
+    return cell_weights(shares, config.background_weight)
+
+
 def loss(denoising: Denoising, adapter: Adapter, config: PhotosConfig) -> dict[str, Tensor]:
-    """Instance and prior term, each half with the Min-SNR weights of its own timesteps when they are on."""
+    """Instance and prior term, each half with the Min-SNR weights of its own timesteps when they are on.
+
+    Photos with masks weight their latent cells by them; class images count whole.
+    """
     weights = None
     if config.snr_gamma:
         weights = min_snr_weights(denoising.alphas_cumprod, denoising.timesteps, config.snr_gamma)
@@ -83,6 +98,7 @@ def loss(denoising: Denoising, adapter: Adapter, config: PhotosConfig) -> dict[s
         groups=denoising.groups,
         prior_weight=config.prior_weight if isinstance(config, PriorConfig) else 0.0,
         weights=weights,
+        cells=denoising.extra.get("cells"),
     )
 
 

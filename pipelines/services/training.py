@@ -9,7 +9,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import TrainConfig, check_words, clean_text, from_dict, to_dict, whole_number
+from pipelines.config import (
+    PhotosConfig,
+    TrainConfig,
+    check_words,
+    clean_text,
+    from_dict,
+    to_dict,
+    whole_number,
+)
 from pipelines.data.subject import SubjectPhotos, read_subject
 from pipelines.formats.exchange import check_finished
 from pipelines.jobs.worker import Job
@@ -83,7 +91,8 @@ class TrainingService:
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base)["disk_mb"] + 50)
         size_px = checked.size_px or SIZES[facts["family"]].side_px
-        found = [read_subject(subject, size_px=size_px) for subject in taught]
+        masked = isinstance(checked, PhotosConfig) and checked.mask_background
+        found = [read_subject(subject, size_px=size_px, mask_background=masked) for subject in taught]
         about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
         title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
         with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:

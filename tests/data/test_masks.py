@@ -1,11 +1,15 @@
-"""Masks of subjects: found in photographs, deterministic, honest when nothing is found, averaged into latent cells."""
+"""Masks of subjects: found in photographs, deterministic, handed over beside the photographs, and honest when nothing is found."""
+
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
-from pipelines.data.masks import find_mask, mask_cells, outlined
+from pipelines.data.masks import find_mask, outlined
+from pipelines.data.photographs import read_photos
+from pipelines.data.subject import SubjectPhotos, read_subject
 
 
 def photograph(*, size_px: int = 192, radius: float = 0.25) -> tuple[Image.Image, np.ndarray]:
@@ -56,11 +60,61 @@ def test_the_outline_dims_the_background_alone() -> None:
     assert (shown[4, 4] == before[4, 4] // 2).all()
 
 
-def test_cells_are_shares_of_the_subject() -> None:
-    mask = Image.new("L", (64, 64))
-    mask.paste(255, (0, 0, 32, 60))
-    cells = mask_cells([mask], rows=8, columns=8)
-    assert cells.shape == (1, 1, 8, 8)
-    assert cells.dtype == torch.float32
-    assert cells[0, 0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-    assert cells[0, 0, 7, 0] == pytest.approx(0.5, abs=0.01)
+def written(folder: Path, *, side_px: int = 192) -> tuple[Path, Path]:
+    """Write a photograph and a mask of ``side_px`` whose left half is the subject."""
+    photo, mask = folder / "Disc.png", folder / "disc.mask.png"
+    photograph()[0].save(photo)
+    half = Image.new("L", (side_px, side_px))
+    half.paste(255, (0, 0, side_px // 2, side_px))
+    half.save(mask)
+    return photo, mask
+
+
+def test_a_mask_beside_its_photograph_is_taken_in_also_from_a_zip(tmp_path: Path) -> None:
+    photo, mask = written(tmp_path)
+    packed = tmp_path / "all.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(mask, "disc.mask.png")
+        archive.write(photo, "Disc.png")
+    for paths in ([photo, mask], [packed]):
+        (read,) = read_photos(paths, size_px=64)
+        assert read.mask is not None
+        cells = np.asarray(read.mask)
+        assert cells.shape == (64, 64)
+        assert (cells[:, :31] == 255).all()
+        assert (cells[:, 33:] == 0).all()
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    photo, mask = written(tmp_path, side_px=100)
+    with pytest.raises(ValueError, match=r"The mask of Disc\.png has another size than the photograph"):
+        read_photos([photo, mask], size_px=64)
+
+
+def test_a_mask_without_its_photograph_is_refused(tmp_path: Path) -> None:
+    photo, mask = written(tmp_path)
+    alone = mask.rename(tmp_path / "other.mask.png")
+    with pytest.raises(ValueError, match=r"other\.mask\.png is a mask without its photograph"):
+        read_photos([photo, alone], size_px=64)
+
+
+@pytest.mark.parametrize("source", ["handed over", "beside", "found", "none"])
+def test_whose_mask_counts(tmp_path: Path, source: str) -> None:
+    photo, mask = written(tmp_path)
+    read = read_subject(
+        SubjectPhotos(
+            identifier="sks",
+            class_noun="disc",
+            photo_paths=[photo, mask] if source == "beside" else [photo],
+            masks={"Disc.png": mask} if source == "handed over" else {},
+        ),
+        size_px=64,
+        mask_background=source != "none",
+    )
+    if source == "none":
+        assert not read.masks
+        return
+    share = (np.asarray(read.masks[0]) > 0).mean()
+    assert share == pytest.approx(
+        0.196 if source == "found" else 0.5, abs=0.02
+    )  # a disc of a quarter's radius

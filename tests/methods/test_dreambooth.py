@@ -237,3 +237,38 @@ def test_it_shows_where_the_weights_moved(base, tmp_path: Path):
     changes = [change for key, change in adapter.changes(base) if key.startswith("unet.mid_block.")]
     expected = torch.cat([change.flatten() for change in changes]).norm()
     assert view.values["Mid"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_masks_weight_the_photos_cells_and_class_images_count_whole(base):
+    masks = torch.zeros(3, 1, 64, 64)
+    masks[:, :, :, :32] = 1
+    masked = dataclasses.replace(PHOTOS, class_moments=CLASS, masks=masks)
+    config = dataclasses.replace(CONFIG, background_weight=0.25)
+    batch = dreambooth.batches(base, [masked], config)(0, torch.Generator().manual_seed(0))
+    cells = batch.extra["cells"]
+    assert cells.shape == (4, 1, 8, 8)
+    assert (cells[:2, :, :, :4] == 1).all()
+    assert (cells[:2, :, :, 4:] == 0.25).all()
+    assert (cells[2:] == 1).all()
+
+
+def test_what_lies_outside_of_the_mask_teaches_nothing(base):
+    noise = torch.zeros(1, 4, 8, 8)
+    pred = torch.ones(1, 4, 8, 8, requires_grad=True)
+    cells = torch.zeros(1, 1, 8, 8)
+    cells[..., :4] = 1
+    config = dataclasses.replace(CONFIG, prior_preservation=False)
+    denoising = Denoising(
+        noise=noise,
+        noise_pred=pred,
+        timesteps=torch.tensor([500]),
+        latents=noise,
+        groups={"instance": slice(0, 1)},
+        alphas_cumprod=base.alphas_cumprod,
+        extra={"cells": cells},
+    )
+    (term,) = subject.loss(denoising, LoRA(rank=1), config).values()
+    term.backward()
+    assert pred.grad is not None
+    assert (pred.grad[..., 4:] == 0).all()
+    assert (pred.grad[..., :4] > 0).all()
