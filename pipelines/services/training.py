@@ -91,8 +91,8 @@ class TrainingService:
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base)["disk_mb"] + 50)
         size_px = checked.size_px or SIZES[facts["family"]].side_px
-        masked = isinstance(checked, PhotosConfig) and checked.mask_background
-        found = [read_subject(subject, size_px=size_px, mask_background=masked) for subject in taught]
+        find_masks = masks_background(checked)
+        found = [read_subject(subject, size_px=size_px, mask_background=find_masks) for subject in taught]
         about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
         title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
         with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:
@@ -317,3 +317,8 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
         check_words(*words, class_images=bool(config.class_images_needed))
     if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
         raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")
+
+
+def masks_background(config: TrainConfig) -> bool:
+    """Whether a run finds the masks that its photographs lack."""
+    return isinstance(config, PhotosConfig) and config.mask_background
