@@ -102,7 +102,7 @@ def own_forward(layer: nn.Module, x: Tensor) -> Tensor:
     return type(layer).forward(layer, x)
 
 
-def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
+def parent_of(base: "Base", key: str) -> tuple[nn.Module, str]:
     """Return where a layer hangs: the parent module and the attribute, for a key such as "unet.conv_in"."""
     prefix, _, path = key.partition(".")
     parent_path, _, name = path.rpartition(".")
@@ -112,7 +112,7 @@ def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
 def base_parameter(base: "Base", key: str) -> nn.Parameter:
     """Return the base's own parameter for a key such as "unet.conv_in.weight", whatever wraps the layer."""
     layer_key, _, name = key.rpartition(".")
-    parent, attribute = seat(base, layer_key)
+    parent, attribute = parent_of(base, layer_key)
     parameter = unwrapped(parent.get_submodule(attribute))._parameters[name]
     assert parameter is not None, key
     return parameter

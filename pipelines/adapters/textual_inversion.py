@@ -5,14 +5,13 @@ e + δ for each token of the word, and at δ = 0 the base is what it was, bit fo
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, seat, unwrapped
+from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, parent_of, unwrapped
 from pipelines.formats.textual_inversion import MOST_VECTORS
 from pipelines.unet_blocks import Strength, strength_at
 
@@ -54,18 +53,23 @@ class Words:
             self._build(base)
             self.base_hash = base.hash
         layer = _table(base)
-        if "forward" in layer.__dict__:
+        lookup = layer.__dict__.setdefault("forward", Lookup(layer))
+        if not isinstance(lookup, Lookup):
             raise ValueError(
-                "A learned word cannot be live beside another one, or beside spectral shifts of the text encoder; "
+                "A learned word cannot be live beside spectral shifts of the text encoder; "
                 "merge them, or take the other out first."
             )
-        layer.__dict__["forward"] = partial(_forward, self, layer)
+        lookup.live.append(self)
         self.base = base
         return self
 
     def remove(self) -> None:
         assert self.base is not None, "this word is not live"
-        del _table(self.base).__dict__["forward"]
+        layer = _table(self.base)
+        lookup = layer.__dict__["forward"]
+        lookup.live.remove(self)
+        if not lookup.live:
+            del layer.__dict__["forward"]
         self.base = None
 
     def parameters(self) -> list[nn.Parameter]:
@@ -138,15 +142,24 @@ def token_ids(base: "Base", text: str) -> list[int]:
 
 
 def _table(base: "Base") -> nn.Embedding:
-    parent, name = seat(base, TABLE)
+    parent, name = parent_of(base, TABLE)
     layer = unwrapped(parent.get_submodule(name))
     assert isinstance(layer, nn.Embedding)
     return layer
 
 
-def _forward(words: Words, layer: nn.Embedding, ids: Tensor) -> Tensor:
-    """The rows of ``ids`` (B, T), with δ added where a token of the word stands."""
-    own_ids, delta, _ = words._live()
-    rows = F.embedding(ids, layer.weight)
-    match = (ids[..., None] == own_ids).to(delta.dtype)  # (B, T, n), at most one of them 1
-    return (rows.float() + match @ delta).to(rows.dtype)
+class Lookup:
+    """The live token embedding: the rows of ``ids`` (B, T), with each live word's δ added where its tokens stand."""
+
+    def __init__(self, layer: nn.Embedding) -> None:
+        self.layer = layer
+        self.live: list[Words] = []
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        rows = F.embedding(ids, self.layer.weight)
+        changed = rows.float()
+        for words in self.live:
+            own_ids, delta, _ = words._live()
+            match = (ids[..., None] == own_ids).to(delta.dtype)  # (B, T, n), at most one of them 1
+            changed = changed + match @ delta
+        return changed.to(rows.dtype)

@@ -65,8 +65,8 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
         with pytest.raises(ValueError, match=f"Unknown setting '{name}'"):
             from_dict(TextualInversionConfig, {**to_dict(QUICK), name: value})
     with (
-        injected(Words(words="zwx"), base),
-        pytest.raises(ValueError, match="cannot be live beside another one"),
+        injected(Spectral(subset="Mid-CA", text_encoder=True), base),
+        pytest.raises(ValueError, match="cannot be live beside spectral shifts"),
     ):
         Words(words="qev").inject(base)
 
