@@ -50,7 +50,7 @@ class ModelCache:
         self._load_lock = load_lock if load_lock is not None else LoadLock()
         self._bases: dict[str, Base] = {}
         self._most_threads = torch.get_num_threads()
-        self._threads: dict[str, int] = {}  # by base, as measured when it was loaded
+        self._threads: dict[str, int] = {}  # by base
         self._adapters: dict[tuple[Path, int, int, str], Adapter] = {}
         self._encoders: dict[str, Encoders | None] = {}
 

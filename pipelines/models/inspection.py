@@ -28,6 +28,12 @@ SD1_SIZE_MB = {"float32": 4270, "half": 2140}  # UNet + text encoder + VAE
 
 UNET = "model.diffusion_model."
 LDM_PREFIXES = (UNET, "cond_stage_model.transformer.", "first_stage_model.")
+FIRST_LAYER = UNET + "input_blocks.0.0.weight"
+CROSS_ATTENTION = UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+PREDICTION_TYPES = {
+    "v_prediction": "a v-prediction model",
+    "sample": "a model that predicts the clean sample",
+}
 OTHER_PIPELINES = {
     "StableDiffusionXL": "Stable Diffusion XL",
     "StableDiffusion3": "Stable Diffusion 3",
@@ -178,15 +184,12 @@ def check_checkpoint(path: Path) -> None:
     for mark, what in FAMILY_MARKS:
         if any(mark in key for key in header):
             raise ValueError(refusal(what, name=name))
-    first = header.get(UNET + "input_blocks.0.0.weight")
-    if first is None:
-        raise ValueError(f"{name} has no Stable Diffusion UNet in it; please choose a whole checkpoint.")
-    _check_channels(first["shape"][1], name=name)
-    _check_text_width(
-        header[UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]["shape"][1], name=name
-    )
+    _check_channels(_inputs(header, FIRST_LAYER, what="Stable Diffusion UNet", name=name), name=name)
+    _check_text_width(_inputs(header, CROSS_ATTENTION, what="cross-attention", name=name), name=name)
     if "v_pred" in header or _says_v_prediction(metadata, path):
-        raise ValueError(refusal("a v-prediction model", name=name))
+        raise ValueError(refusal(PREDICTION_TYPES["v_prediction"], name=name))
+    if metadata.get("modelspec.prediction_type") == "sample":
+        raise ValueError(refusal(PREDICTION_TYPES["sample"], name=name))
     for prefix, part in (("cond_stage_model.transformer.", "text encoder"), ("first_stage_model.", "VAE")):
         if not any(key.startswith(prefix) for key in header):
             raise ValueError(f"{name} has no {part} in it; please choose a whole checkpoint.")
@@ -204,8 +207,10 @@ def check_folder(folder: Path) -> None:
     _check_channels(unet.get("in_channels", 4), name=name)
     if not (folder / "atelier.json").is_file():
         _check_text_width(unet.get("cross_attention_dim"), name=name)
-    if scheduler.get("prediction_type", "epsilon") != "epsilon":
-        raise ValueError(refusal("a v-prediction model", name=name))
+    predicted = scheduler.get("prediction_type", "epsilon")
+    if predicted != "epsilon":
+        what = PREDICTION_TYPES.get(predicted, f"a model of prediction type {predicted!r}")
+        raise ValueError(refusal(what, name=name))
     for part in ("unet", "text_encoder", "vae"):
         weights_file(folder / part)
 
@@ -270,6 +275,14 @@ def size_of(folder: Path) -> int:
     cells = int(read_json(folder / "unet" / "config.json").get("sample_size", SD1_SIZE_PX // 8))
     blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", (1, 1, 1, 1))
     return cells * 2 ** (len(blocks) - 1)
+
+
+def _inputs(header: Mapping[str, Any], key: str, *, what: str, name: str) -> int:
+    """Return the input width of a layer of the UNet. ValueError when the layer is missing or no layer."""
+    shape = header.get(key, {"shape": ()})["shape"]
+    if len(shape) < 2:
+        raise ValueError(f"{name} has no {what} in it; please choose a whole checkpoint.")
+    return shape[1]
 
 
 def _check_channels(channels: int, *, name: str) -> None:

@@ -123,15 +123,20 @@ def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:
 
 
 def seconds_at_work(events: list[dict[str, Any]]) -> float:
-    """Return how long a run has worked, its interruptions left out."""
-    total, begun, latest = 0.0, None, 0.0
+    """Return how long a run has worked, its interruptions left out.
+
+    A span over which the computer's clock was set back counts as nothing.
+    """
+    total, working, latest = 0.0, False, 0.0
     for event in events:
+        ending = event["kind"] == "state" and event["state"] not in LIVE_STATES
+        begins = event["kind"] == "state" and not ending
+        if working and not begins:  # a new beginning without an ending follows a kill
+            total += max(0.0, event["t"] - latest)
         if event["kind"] == "state":
-            if begun is not None:  # an ending, or a new beginning after a kill
-                total += (latest if event["state"] in LIVE_STATES else event["t"]) - begun
-            begun = event["t"] if event["state"] == "running" else None
+            working = event["state"] == "running"
         latest = event["t"]
-    return round(total + (latest - begun if begun is not None else 0.0), 1)
+    return round(total, 1)
 
 
 def trained_parameters(run: Run) -> int | None:

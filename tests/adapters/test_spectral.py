@@ -477,6 +477,18 @@ def test_svdiff_pytorchs_files_come_back(base, tmp_path):
     assert_close(read_tensors(twice.files[0])[0]["conv_norm_out.delta"], unet["conv_norm_out.delta"])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("share", "left"), [(0.5, 1.5), (-0.25, 0.75), (-1.0, 0.0), (-3.0, 0.0)])
+def test_a_norms_single_value_scales_its_gains_and_stops_at_zero(base, tmp_path, share, left):
+    """svdiff-pytorch's norm is (ReLU(‖w‖ + δ) / ‖w‖) w; δ is ``share`` times ‖w‖ here."""
+    written = write_svdiff(Spectral(), base, tmp_path)
+    tensors, _ = read_tensors(written.files[0])
+    own = base_parameter(base, "unet.conv_norm_out.weight").detach()
+    save_file({**tensors, "conv_norm_out.delta": share * own.norm().view(1)}, written.files[0])
+    delta = read_svdiff(tmp_path, base).state_dict()["unet.conv_norm_out.delta"]
+    assert_close(own + delta, left * own)
+
+
 def test_svdiff_pytorchs_sizes_on_sd15(tmp_path):
     """To the byte, of what the writer writes: names, shapes, no metadata.
 

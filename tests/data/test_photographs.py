@@ -249,3 +249,13 @@ def test_encoding_keeps_order_and_does_not_depend_on_company(base: Base, tmp_pat
 def test_photographs_are_read_without_torch() -> None:
     program = "import sys, pipelines.data.photographs, pipelines.models.inspection; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_a_drawn_latent_is_the_mean_plus_the_posteriors_deviation_times_noise() -> None:
+    """σ = exp(logvar / 2): 2 in the first picture, 1/4 in the second."""
+    deviation = torch.tensor([2.0, 0.25]).view(2, 1, 1, 1)
+    mean = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    moments = Moments(mean=mean, logvar=(2 * deviation.log()).expand(2, 4, 3, 3))
+    drawn = moments.sample(torch.Generator().manual_seed(7), [1, 0, 0])
+    noise = torch.randn(3, 4, 3, 3, generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(drawn, mean[[1, 0, 0]] + deviation[[1, 0, 0]] * noise)

@@ -216,6 +216,18 @@ def toy_encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
     return Encoders(clip=HubClip(str(folder / "clip"), None), identity=HubDino(str(folder / "dino"), None))
 
 
+def test_dino_sees_the_middle_of_a_picture_resized_to_eight_sevenths_of_its_input(
+    toy_encoders: Encoders,
+) -> None:
+    """As DINO's evaluation does (256 pixels for an input of 224): here 36 for 32, so that 2 on each side are cut."""
+    plain, edge, inside = (np.full((36, 36, 3), 90, dtype=np.uint8) for _ in range(3))
+    edge[:2], edge[-2:], edge[:, :2], edge[:, -2:] = 255, 255, 255, 255
+    inside[2:3] = 255
+    rows = toy_encoders.identity.image_features([Image.fromarray(each) for each in (plain, edge, inside)])
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.allclose(rows[0], rows[2], atol=1e-4)
+
+
 @pytest.mark.parametrize("role", ["clip", "identity"])
 def test_hub_encoders_give_unit_rows_and_layers(toy_encoders: Encoders, role: str) -> None:
     encoder = getattr(toy_encoders, role)

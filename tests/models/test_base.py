@@ -98,6 +98,32 @@ def test_every_sampler_of_the_form_has_a_scheduler(base: Base) -> None:
         base.pipeline("Heun")
 
 
+def test_a_ddim_step_is_the_papers_and_clips_no_latent(base: Base) -> None:
+    """Song et al. 2020, eq. 12 with σ = 0: x ← √ᾱ′ x̂₀ + √(1 − ᾱ′) ε, where x̂₀ = (x − √(1 − ᾱ) ε) / √ᾱ is not clipped."""
+    scheduler = base.pipeline("DDIM").scheduler
+    scheduler.set_timesteps(10)
+    x, noise = 4 * torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    times = scheduler.timesteps.tolist()
+    assert times[-1] == 1
+    for time, following in zip(times, [*times[1:], 0], strict=True):
+        alpha, after = base.alphas_cumprod[time], base.alphas_cumprod[following]
+        clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+        assert clean.abs().max() > 1
+        found = scheduler.step(noise, time, x).prev_sample
+        torch.testing.assert_close(
+            found, after.sqrt() * clean + (1 - after).sqrt() * noise, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_dpm_solver_follows_karras_sigmas(base: Base) -> None:
+    """Karras et al. 2022, eq. 5: σ^(1/ρ) falls evenly from the largest to the smallest, ρ = 7."""
+    scheduler = base.pipeline("DPM++ 2M Karras").scheduler
+    scheduler.set_timesteps(9)
+    noise_to_signal = ((1 - base.alphas_cumprod) / base.alphas_cumprod).sqrt()
+    roots = torch.linspace(float(noise_to_signal[-1]) ** (1 / 7), float(noise_to_signal[0]) ** (1 / 7), 9)
+    torch.testing.assert_close(scheduler.sigmas[:-1], roots**7, rtol=1e-3, atol=1e-4)
+
+
 def test_the_folder_loads_unaided_with_diffusers_own_pipeline(base: Base) -> None:
     theirs = StableDiffusionPipeline.from_pretrained(ASSETS / "base", safety_checker=None)
     ours = base.unet.state_dict()
@@ -297,6 +323,9 @@ def test_v_prediction_is_recognised_by_header_and_by_the_yaml_beside(tmp_path: P
     path = header_file(tmp_path / "v.safetensors", SD1_MARKS, **{"modelspec.prediction_type": "v"})
     with pytest.raises(ValueError, match="v-prediction"):
         check_checkpoint(path)
+    path = header_file(tmp_path / "s.safetensors", SD1_MARKS, **{"modelspec.prediction_type": "sample"})
+    with pytest.raises(ValueError, match="predicts the clean sample"):
+        check_checkpoint(path)
     path = header_file(tmp_path / "w.safetensors", SD1_MARKS)
     check_checkpoint(path)
     path.with_suffix(".yaml").write_text("model:\n  params:\n    parameterization: 'v'\n")
@@ -312,8 +341,16 @@ def test_incomplete_checkpoints_are_refused_by_the_part_they_lack(tmp_path: Path
         shapes = {name: shape for name, shape in SD1_MARKS.items() if name != lost}
         with pytest.raises(ValueError, match=f"has no {part}"):
             check_checkpoint(header_file(tmp_path / "part.safetensors", shapes))
-    with pytest.raises(ValueError, match="no Stable Diffusion UNet"):
-        check_checkpoint(header_file(tmp_path / "part.safetensors", {"x": (1,)}))
+    for shapes, part in (
+        ({"x": (1,)}, "Stable Diffusion UNet"),
+        ({**SD1_MARKS, CONV_IN: (4,)}, "Stable Diffusion UNet"),
+        ({name: shape for name, shape in SD1_MARKS.items() if name != CROSS_KEY}, "cross-attention"),
+        ({**SD1_MARKS, CROSS_KEY: (768,)}, "cross-attention"),
+    ):
+        path = header_file(tmp_path / "part.safetensors", shapes)
+        with pytest.raises(ValueError, match=f"part.safetensors has no {part} in it"):
+            load_base(str(path))
+        assert f"has no {part}" in describe_base(str(path))["problem"]
 
 
 def test_pickles_are_refused_naming_the_danger(tmp_path: Path) -> None:
@@ -389,6 +426,8 @@ def folder_with(
         ("StableDiffusionPipeline", {"in_channels": 9}, {}, "an inpainting model"),
         ("StableDiffusionPipeline", {"cross_attention_dim": 1024}, {}, "Stable Diffusion 2"),
         ("StableDiffusionPipeline", {}, {"prediction_type": "v_prediction"}, "a v-prediction model"),
+        ("StableDiffusionPipeline", {}, {"prediction_type": "sample"}, "predicts the clean sample"),
+        ("StableDiffusionPipeline", {}, {"prediction_type": "x"}, "a model of prediction type 'x'"),
     ],
 )
 def test_folders_of_relatives_are_refused_by_name(

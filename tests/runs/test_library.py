@@ -72,6 +72,9 @@ def test_seconds_leave_the_time_between_two_goes_out() -> None:
     assert seconds_at_work(story) == 35.0
     assert seconds_at_work(story[:3]) == 5.0
     assert seconds_at_work([]) == 0.0
+    year = 365 * 24 * 3600.0
+    set_back = [at(year, "running"), at(year + 5), at(9), at(20), at(25, "done")]
+    assert seconds_at_work(set_back) == 5.0 + 11.0 + 5.0
 
 
 def test_examples_are_cards_of_their_own(store: RunStore) -> None:

@@ -260,7 +260,7 @@ def test_clipping_bounds_the_gradient_but_reports_the_true_norm(base):
 
 def test_one_step_is_adamw_by_hand(base):
     """θ ← θ (1 − η λ) − η m̂ / (√v̂ + ε), with m̂ = g and v̂ = g² on the first step."""
-    config = dataclasses.replace(CONFIG, max_grad_norm=0.0, weight_decay=0.1)
+    config = dataclasses.replace(CONFIG, max_grad_norm=0.0, weight_decay=1.0)
     adapter = small()
     with injected(adapter, base):
         before = adapter.state_dict()
@@ -268,7 +268,7 @@ def test_one_step_is_adamw_by_hand(base):
         after, gradient = adapter.state_dict(), step.state().tensors["optimizer.exp_avg"] / 0.1
     old, new = (torch.cat([value.flatten() for value in state.values()]) for state in (before, after))
     rate = config.learning_rate
-    assert_close(new, old * (1 - rate * 0.1) - rate * gradient / (gradient.abs() + 1e-8))
+    assert_close(new, old * (1 - rate * 1.0) - rate * gradient / (gradient.abs() + 1e-8))
 
 
 def test_each_group_has_its_own_rate_and_weight_decay(base, monkeypatch: pytest.MonkeyPatch):
