@@ -81,8 +81,6 @@ def _states(page: Page) -> None:
     page.named |= {
         "shown": gr.State(""),
         **{name: drawn_memory() for name in DRAWN.values()},
-        "turned": drawn_memory(),
-        "result_of": drawn_memory(),
         "source": gr.State(page.train.source_of(opening) if opening else None),
         "imported": gr.State(None),
         "photo": gr.State(0),
@@ -90,13 +88,10 @@ def _states(page: Page) -> None:
         "replay": gr.State(None),
         "talk": gr.State(False),
         "chosen": gr.State(""),
-        "news": gr.State(
-            0
-        ),  # these count up when more has changed than a tick draws; one on a page that is not
-        "experiment_news": gr.State(0),  # yet mounted would count once more
+        "news": gr.State(0),  # counts up when more has changed than a tick draws
+        "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
+        "experiment_id": gr.State(""),
         "timer": gr.Timer(POLL_S),
-        # the browser's, in ms, where an event asks for it
-        "clock": gr.Number(0, label="Clock", visible=False),
     }
 
 
@@ -119,20 +114,16 @@ def _wire_tick(page: Page) -> None:
     monitor, handlers = page.monitor, ExperimentHandlers(page.shelf)
 
     def tick(
-        experiment_shown: str | None,
-        experiment_drawn: dict[str, Any],
-        experiment_news: int,
-        experiment_mode: str,
-        **run: Any,
+        experiment_id: str, experiment_drawn: dict[str, Any], experiment_mode: str, news: int, **run: Any
     ) -> dict[str, Any]:
-        return monitor.tick(**run) | handlers.tick(
-            experiment_shown, experiment_drawn, experiment_news, experiment_mode
-        )
+        figures = monitor.tick(news=news, **run)
+        experiment = handlers.tick(experiment_id, experiment_drawn, experiment_mode, news=news)
+        return figures | experiment
 
     page.on(
         page.named["timer"].tick,
         tick,
-        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT, "experiment_news"],
-        gives=[*FIGURES, "news", "experiment_news"],
+        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT],
+        gives=[*FIGURES, "news"],
         **WATCHING,
     )

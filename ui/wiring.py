@@ -1,6 +1,5 @@
 """One page of named widgets: events are wired by those names, and handlers never see a component."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,19 +10,18 @@ from ui.errors import show_notices
 from ui.run.monitor import PARTS, RunMonitor
 from ui.tabs.library.handlers import Shelf
 from ui.tabs.train.handlers import TrainHandlers
-from ui.tabs.train.playground_handlers import RESULTS, PlaygroundHandlers
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
-SAME_PICK_MS = 200
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
 # What drawing a run may change, whoever asked for it.
 WATCHED = [
-    "shown", "turned", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
+    "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
     "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
-    "forget", "prompt_hint", "recalled",
+    "forget", "prompt_hint", "recalled", "result", "result_caption", "gallery", "download", "unet_map",
 ]  # fmt: skip
 
 
@@ -82,7 +80,7 @@ class Page:
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
             return answer(values, progress=progress)
 
-        wired = event(
+        return event(
             handle_long if reports_progress else handle_event if event_data else handle,
             inputs=[self.named[name] for name in taken],
             outputs=[self.named[name] for name in given],
@@ -90,48 +88,6 @@ class Page:
             show_progress_on=[self.named[busy]] if busy else [],
             api_visibility="private",
             **options,
-        )
-        # not after watching, which may be ahead of the answer that turns the page
-        if "turned" in gives and handler != self.monitor.watch:
-            self._clear_after(wired)
-        return wired
-
-    def on_pick(
-        self,
-        event: Callable[..., Any],
-        handler: Callable[..., dict[str, Any]],
-        *,
-        takes: Sequence[str],
-        gives: Sequence[str],
-        **options: Any,
-    ) -> Any:
-        """Wire a pick in a list; Gradio's says each twice at the same moment, and this hears it once.
-
-        Answered twice, the second answer would come over what was changed in the meantime.
-        """
-        heard = f"heard_{len(self.named)}"
-        self.named[heard] = gr.State(0)
-
-        def hear(clock: float, **values: Any) -> dict[str, Any]:
-            if clock - values.pop(heard) < SAME_PICK_MS:
-                return {}
-            return {heard: clock} | handler(**values)
-
-        hear.__name__ = handler.__name__
-        now = "(...values) => [...values.slice(0, -1), Date.now()]"
-        return self.on(event, hear, takes=[*takes, heard, "clock"], gives=[*gives, heard], js=now, **options)
-
-    def _clear_after(self, wired: Any) -> None:
-        """Take away what another run drew, in the browser: a picture may have arrived before the page of its run."""
-        given = self.with_mirrors([*RESULTS, "unet_map"])
-        cleared = json.dumps(self.in_order(self.playground.cleared(), given))
-        kept = f"Array({len(given)}).fill({json.dumps(gr.skip())})"
-        wired.then(
-            None,
-            inputs=[self.named["turned"], self.named["result_of"]],
-            outputs=[self.named[name] for name in given],
-            js=f"(turned, of) => !of.run || of.run === turned.run ? {kept} : {cleared}",
-            api_visibility="private",
         )
 
     def with_mirrors(self, names: Sequence[str]) -> list[str]:

@@ -76,10 +76,15 @@ class TrainingQueue:
             ).perform()
 
         def settle(job: Job) -> None:
+            goes_back = not job.keep and run.extended
             try:
                 _settle(run, job)
+                if goes_back:
+                    run.go_back()
+                elif job.state in ("done", "stopped"):
+                    run.keep_extension()
                 held.close()
-                if not job.keep:
+                if not job.keep and not goes_back:
                     self.store.delete(run.id)
             finally:
                 held.close()

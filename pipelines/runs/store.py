@@ -33,6 +33,7 @@ IMPORTED = "import"  # the method of a run that was not trained here but loaded 
 LIVE_STATES = ("queued", "running", "stopping")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 DEFAULT_QUOTA_MB = 20_000
+FINISHED = "finished"  # of a run that is trained further: what it was before
 SNAPSHOTS = "snapshots"  # of a run: its adapter after earlier steps
 DRAFT = ".draft-"  # of a folder's name while a run is filled
 DELETED = ".deleted-"  # ... and while one is removed
@@ -136,6 +137,53 @@ class Run:
             raise ValueError(f"This run has no file {name!r} yet.")
         to_dir.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy2(source, to_dir / f"{self.id}-{source.name}"))
+
+    @property
+    def extended(self) -> bool:
+        """Whether the run was finished before and is trained further, so that it can go back to that."""
+        return self.file(FINISHED).is_dir()
+
+    def set_aside(self) -> None:
+        """Keep what the run is now, for :meth:`go_back`; its pictures stay where they are."""
+        if self.extended:
+            return
+        unfinished = self.file(f"{FINISHED}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        for path in self._own_files():
+            _clone(path, unfinished / path.name)
+        os.replace(unfinished, self.file(FINISHED))
+
+    def go_back(self) -> None:
+        """Be again what :meth:`set_aside` kept, under the name and the note that the run has now."""
+        now, kept = read_run(self.path), self.file(FINISHED)
+        names = {path.name for path in kept.iterdir()}
+        for path in self._own_files():
+            if path.name not in names:
+                path.unlink()
+        for name in sorted(
+            names, key=lambda name: name == "events.jsonl"
+        ):  # the last one: they say that all is back
+            _clone(kept / name, self.file(name))
+        before = read_run(self.path)
+        self.config, self.base, self.name, self.note = before.config, before.base, now.name, now.note
+        self.save()
+        known = {name for event in self.events() for name in (*event.get("files", ()), event.get("file", ""))}
+        for folder in ("samples", SNAPSHOTS):
+            for path in self.file(folder).glob("*"):
+                if f"{folder}/{path.name}" not in known:
+                    path.unlink()
+        self.keep_extension()
+
+    def keep_extension(self) -> None:
+        """Let go of what :meth:`set_aside` kept."""
+        if self.extended:
+            unneeded = self.file(f"{FINISHED}.tmp")
+            os.replace(self.file(FINISHED), unneeded)
+            shutil.rmtree(unneeded)
+
+    def _own_files(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if path.is_file() and path.name != "lock"]
 
     def size(self) -> int:
         """Return the bytes on disk."""
@@ -383,6 +431,20 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and "kind" in event else None
+
+
+def _clone(source: Path, target: Path) -> None:
+    """Make ``target`` the same as ``source``; tensors, which are only ever written anew, take no further space."""
+    if target.exists() and target.samefile(source):  # which a rename would leave under both names
+        return
+    unfinished = target.with_name(f".{target.name}.part")
+    unfinished.unlink(missing_ok=True)
+    if source.suffix == ".safetensors":
+        with suppress(OSError):  # a file system without links
+            os.link(source, unfinished)
+    if not unfinished.exists():
+        shutil.copy2(source, unfinished)
+    os.replace(unfinished, target)
 
 
 def _newline_if_torn(descriptor: int) -> str:

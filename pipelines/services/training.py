@@ -163,18 +163,27 @@ class TrainingService:
         else:
             self.resources.devices.cancel(job)
 
-    def discard(self, run_id: str) -> None:
-        """Delete a run and all that belongs to it, stopping it first when it is at work."""
+    def discard(self, run_id: str) -> bool:
+        """Delete a run, stopping it first when it is at work; one that is trained further becomes what it was before.
+
+        Return whether the run stays.
+        """
+        run = self.resources.library.own(run_id)
+        extended = run.extended
         job = self.resources.queue.alive(run_id)
         if job is not None:
             self.resources.devices.cancel(job, keep=False)
             if job.state in LIVE_STATES:
-                return  # it deletes itself when it has stopped
+                return extended  # done when the job has seen that it is to stop
             job.wait()
-            if not (self.resources.store.folder / run_id).exists():
-                return
-        self.resources.library.own(run_id)
-        self.resources.store.delete(run_id)
+            if extended or not (self.resources.store.folder / run_id).exists():
+                return extended
+        if extended:
+            with run.hold():
+                run.go_back()
+        else:
+            self.resources.store.delete(run_id)
+        return extended
 
     def train_more(self, run_id: str, steps: int) -> None:
         """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
@@ -190,6 +199,7 @@ class TrainingService:
         total = reached + more_steps
         more = replace(config, steps=total, warmup_steps=min(config.warmup_steps, total))
         lock = run.acquire()
+        run.set_aside()
         run.config = to_dict(more)
         run.save()
         self.resources.queue.begin(run, lock=lock)

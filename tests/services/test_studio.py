@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from pipelines.adapters.lora import LoRA
 from pipelines.config import ASSETS, DreamBoothConfig, SampleConfig, to_dict
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
+from pipelines.jobs.train_job import TrainJob
 from pipelines.jobs.worker import Job
 from pipelines.models.base import Base
 from pipelines.studio import Studio
@@ -316,6 +317,58 @@ def test_train_more_equals_a_longer_run(studio: Studio, photo_paths: list[Path])
     assert studio.training.status(parts)["total"] == 6
     assert "resumed" in kinds(studio, parts)
     assert same_adapter(studio, whole, parts)
+
+
+def test_a_discarded_extension_leaves_the_finished_run(studio: Studio, photo_paths: list[Path]) -> None:
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=2), photo_paths)
+    finish(studio, run_id)
+    run = studio.resources.store.get(run_id)
+
+    def content() -> dict[str, bytes]:
+        return {
+            str(path.relative_to(run.path)): path.read_bytes()
+            for path in run.path.rglob("*")
+            if path.is_file() and path.name not in ("lock", "run.json")
+        }
+
+    finished, config = content(), run.config
+    studio.training.train_more(run_id, 2000)
+    while studio.training.status(run_id)["step"] < 4:
+        time.sleep(0.01)
+    studio.library.rename(run_id, "Rex")
+    studio.training.save_now(run_id)
+    assert content()["adapter.safetensors"] != finished["adapter.safetensors"]
+    assert studio.training.discard(run_id)
+    assert studio.training.wait(run_id, PATIENCE_S) == "done"
+    now = studio.resources.store.get(run_id)
+    assert (now.config, now.name, now.extended) == (config, "Rex", False)
+    assert sorted(content()) == sorted(finished)
+    assert [name for name, held in content().items() if held != finished[name]] == []
+    studio.training.train_more(run_id, 1)
+    assert finish(studio, run_id) == "done"
+    assert not studio.resources.store.get(run_id).extended
+    assert not studio.training.discard(run_id), "what is finished is deleted"
+    assert studio.library.list_runs() == []
+
+
+def test_an_extension_that_waits_or_has_failed_goes_back_as_well(
+    studio: Studio, photo_paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = studio.training.start("dreambooth", replace(TINY, steps=2), photo_paths)
+    finish(studio, run_id)
+    release = threading.Event()
+    studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
+    studio.training.train_more(run_id, 5)
+    assert studio.training.discard(run_id)
+    release.set()
+    assert studio.training.status(run_id)["state"] == "done"
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainJob, "perform", lambda self: (_ for _ in ()).throw(ValueError("no luck")))
+        studio.training.train_more(run_id, 5)
+        assert studio.training.wait(run_id, PATIENCE_S) == "failed"
+    assert studio.training.discard(run_id)
+    status = studio.training.status(run_id)
+    assert (status["state"], status["step"], status["total"]) == ("done", 2, 2)
 
 
 KILLED = """

@@ -18,7 +18,23 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 LABELS = ("Before", "After")
 POLL_S = 1.0
-PARTS = ("state", "progress", "curves", "samples", "queue")  # what is drawn of a run, each by itself
+PARTS = (
+    "state",
+    "progress",
+    "curves",
+    "samples",
+    "queue",
+    "result",
+)  # what is drawn of a run, each by itself
+RESULTS = [
+    "drawn_result",
+    "result",
+    "result_caption",
+    "gallery",
+    "download",
+]  # a picture, and the run it is of
+EMPTY_RESULT = "Your picture appears here."
+EMPTY_UNET_MAP = "Draws the picture once as it is and once without each of the nine blocks."
 FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
@@ -54,16 +70,15 @@ class RunMonitor:
             values
             | {
                 "shown": run_id,
-                "turned": {"run": run_id},
                 "recalled": Html(""),
                 "runs": gr.update(choices=self.run_choices(), value=run_id),
             }
             | unplayed()
         )
 
-    def turn_to(self, run_id: str) -> Values:
-        """Turn the page to a run, with a prompt that has its words: another run's would mean nothing to it."""
-        if not run_id:
+    def turn_to(self, run_id: str, shown: str = "") -> Values:
+        """Turn the page to a run unless it is ``shown`` already, with a prompt that has its words."""
+        if not run_id or run_id == shown:
             return {}
         config = self.studio.training.status(run_id)["config"]
         word, kind = (str(config.get(name) or "") for name in ("identifier", "class_noun"))
@@ -93,6 +108,10 @@ class RunMonitor:
         working = next((run["id"] for run in live if run["state"] != "queued"), "")
         return working or (live[-1]["id"] if live else "")
 
+    def at_work(self, run_id: str) -> bool:
+        """Whether a run waits or works."""
+        return run_id in {row["run"] for row in self.studio.training.queue()}
+
     def tick(
         self, shown: str, drawn: Values, news: int, replay: Replay | None = None, talk: bool = False
     ) -> Values:
@@ -114,7 +133,7 @@ class RunMonitor:
         try:
             status = self.studio.training.status(shown)
         except ValueError:
-            return self.gone()
+            return self.nothing_shown()
         over: Values = {}
         if replay is not None and replay.run == shown:
             status, ended = replayed(status, replay, now=time.monotonic())
@@ -130,8 +149,9 @@ class RunMonitor:
     def _draw(self, view: RunView, drawn: Values) -> Values:
         waiting = self.studio.training.queue()
         line = [[row["run"], row["state"], round((row["seconds_left"] or 0) / 15)] for row in waiting]
-        now = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
-        changed = {part for part in PARTS if drawn.get(part) != now[part]}
+        now: Values = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
+        now["result"] = drawn.get("result") if drawn.get("result") == [view.id] else None
+        changed = {part for part in PARTS if (drawn.get(part) or None) != now[part]}
         values: Values = {"drawn": {part: now[part] for part in changed}} if changed else {}
         if changed & {"state", "queue"}:
             values["seen"] = [view.id, view.state, *[row[:2] for row in line]]
@@ -143,16 +163,17 @@ class RunMonitor:
             values |= self._pictures(view)
         if "queue" in changed:
             values["queue"] = panels.queue(waiting, shown=view.id)
+        if "result" in changed:  # a picture of another run
+            values |= no_result()
         if "state" in changed:
             values |= self.state(view)
             values["runs"] = gr.update(choices=self.run_choices(), value=view.id)
         return values
 
-    def gone(self) -> Values:
-        """Clear the page after a run has been deleted."""
+    def nothing_shown(self, text: str = GONE) -> Values:
+        """Clear the page of the run it showed."""
         return {
             "shown": "",
-            "turned": {},
             "drawn": dict.fromkeys(PARTS),
             "run_card": gr.update(visible=False),
             "start_row": gr.update(visible=True),
@@ -160,10 +181,12 @@ class RunMonitor:
             "runs": gr.update(choices=self.run_choices(), value=None),
             "guide": panels.guide(1),
             "queue": panels.queue(self.studio.training.queue(), shown=""),
-            "compare": panels.placeholder(GONE),
+            "compare": panels.placeholder(text),
             "playground": gr.update(visible=False),
             **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
-        } | unplayed()
+            **no_result(),
+            **unplayed(),
+        }
 
     def _pictures(self, view: RunView) -> Values:
         values: Values = {
@@ -236,7 +259,6 @@ class RunMonitor:
         values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
         return values | {
             "shown": shown,
-            "turned": {"run": shown},
             "runs": gr.update(choices=self.run_choices(), value=shown),
         }
 
@@ -261,8 +283,19 @@ class RunMonitor:
         """Take a waiting run out of the queue; it has made nothing yet."""
         self.studio.training.discard(value)
         if value == shown:
-            return self.gone() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
+            return self.nothing_shown() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
         return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
+
+
+def no_result() -> Values:
+    """Return how the playground looks where nothing has been drawn."""
+    return {
+        "result": panels.placeholder(EMPTY_RESULT),
+        "result_caption": "",
+        "gallery": gr.update(visible=False, value=None),
+        "download": gr.update(value=None, interactive=False),
+        "unet_map": panels.hint(EMPTY_UNET_MAP),
+    }
 
 
 def unplayed() -> Values:

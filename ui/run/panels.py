@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.formats.spectral_shifts import MIXED
 from ui.html import Handout, Html, element
 from ui.run.state import WORDS, RunView, Sample
 
@@ -103,6 +104,11 @@ def placeholder(text: str) -> Html:
     return element("div", element("p", text), class_="compare empty")
 
 
+def hint(text: str) -> Html:
+    """Return a line of small type."""
+    return element("p", text, class_="hint")
+
+
 def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
     """Return the photographs a subject is learned from; nothing when there are none."""
     if not photos:
@@ -127,10 +133,17 @@ def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] =
 def progress(view: RunView) -> Html:
     """Return where a run stands: state, bar, and step, speed, time left and loss in figures.
 
-    Of a run that came as a file there is nothing to tell but that.
+    Of a run that came as a file, or was combined from others, only that is known.
     """
     if view.imported:
-        return element("div", _title("Loaded from a file", view=view), class_="run-progress")
+        return element(
+            "div",
+            _title(
+                "Combined from other runs" if view.config.get("source") == MIXED else "Loaded from a file",
+                view=view,
+            ),
+            class_="run-progress",
+        )
     share = view.step / view.total if view.total else 0.0
     doing = view.stage if view.moving and view.stage else ""
     if doing:

@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from ui.run import panels
+from ui.run.monitor import EMPTY_RESULT, RESULTS
 from ui.run.state import RunView
 from ui.tabs.train.handlers import EMPTY_FRAME
-from ui.tabs.train.playground_handlers import EMPTY_RESULT, RESULTS
 from ui.tabs.train.tab import example_button, opening_cost, photo_upload
 from ui.wiring import SUBJECT, WATCHED, Page, bound
 
@@ -134,11 +134,15 @@ def wire(page: Page) -> None:
         page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
         page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
-        _wire_upload(page, event, gives=[*subject, "crops", "nudge_row"])
+        _wire_upload(page, event, gives=[*dict.fromkeys((*subject, "crops", "nudge_row", *WATCHED))])
     asked = ["source", "plan", "base", *page.training]
     with_noun = ["first_noun" if name == "class_noun" else name for name in asked]
 
     def start(first_noun: str, **fields: Any) -> dict[str, Any]:
+        if not first_noun.strip():
+            raise ValueError(
+                "The name is empty; say what it is in one plain word, such as person, dog or teapot."
+            )
         return {"class_noun": first_noun} | train.start(class_noun=first_noun, **fields)
 
     page.on(
@@ -156,10 +160,13 @@ def wire(page: Page) -> None:
         gives=["guide"],
     )
     here, there = named["first_noun"], named["class_noun"]
+    prompt, first_prompt = named["prompt"], named["first_prompt"]
     for event, origin, copy in (
         (here.change, here, there),
         (there.input, there, here),
         (there.blur, there, here),
+        (first_prompt.input, first_prompt, prompt),
+        (prompt.input, prompt, first_prompt),
     ):
         event(None, inputs=origin, outputs=copy, js="(word) => word", api_visibility="private")
     _wire_play(page)
@@ -172,7 +179,11 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
         return train.choose_files(first_upload, **known)
 
     taken = page.on(
-        event, choose, takes=["first_upload", "source", "base", "imported"], gives=gives, busy="first_upload"
+        event,
+        choose,
+        takes=["first_upload", "source", "base", "imported", "shown"],
+        gives=gives,
+        busy="first_upload",
     )
     page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
     page.on(taken.success, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
@@ -183,9 +194,7 @@ def _wire_play(page: Page) -> None:
 
     def generate(shown: str, first_prompt: str, strength: float, **fields: Any) -> dict[str, Any]:
         asked: dict[str, Any] = {name.removeprefix("play_"): value for name, value in fields.items()}
-        return {"prompt": first_prompt} | playground.generate(
-            shown, strength, **{**asked, "prompt": first_prompt}
-        )
+        return playground.generate(shown, strength, **{**asked, "prompt": first_prompt})
 
     for event in (named["first_generate"].click, named["first_prompt"].submit):
         page.on(
@@ -197,7 +206,7 @@ def _wire_play(page: Page) -> None:
                 "strength",
                 *(name for name in page.sampling if name != "prompt"),
             ],
-            gives=["prompt", *RESULTS],
+            gives=RESULTS,
             concurrency_id="pictures",
             concurrency_limit=4,
             busy="first_result",

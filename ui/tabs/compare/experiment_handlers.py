@@ -50,16 +50,14 @@ class ExperimentHandlers:
 
     # Choosing
 
-    def choose_mode(self, experiment_mode: str, experiment_shown: str | None) -> Values:
+    def choose_mode(self, experiment_mode: str, experiment_id: str) -> Values:
         """Turn between the comparison and the two experiments."""
         if experiment_mode == SIDE:
             return {"side_by_side": gr.update(visible=True), "experiments": gr.update(visible=False)}
         title, told = HEADINGS[experiment_mode]
         kept = self.choices(experiment_mode)
-        known = {each for _, each in kept}
-        chosen = (
-            experiment_shown if experiment_shown in known else next(iter(known & {self._at_work()}), None)
-        )
+        known = [each for _, each in kept]
+        chosen = next((each for each in (experiment_id, self._at_work(), *known) if each in known), "")
         values: Values = {
             "side_by_side": gr.update(visible=False),
             "experiments": gr.update(visible=True),
@@ -69,7 +67,7 @@ class ExperimentHandlers:
             "experiment_style": gr.update(visible=experiment_mode == "blocks"),
             "experiment_style_files": gr.update(visible=False),
             **{f"{kind}_fields": gr.update(visible=kind == experiment_mode) for kind in CONFIGS},
-            "experiment_shown": gr.update(choices=kept, value=chosen),
+            "experiment_shown": gr.update(choices=kept, value=chosen or None),
         }
         return values | self.show(chosen)
 
@@ -143,9 +141,8 @@ class ExperimentHandlers:
         blocks = experiment_mode == "blocks"
         style = self._style_of(experiment_style, experiment_style_files) if blocks else {}
         made = self.studio.experiments.start(experiment_mode, config, base=base, **subject, **style)
-        return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=made)} | self.show(
-            made
-        )
+        kept = {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=made)}
+        return kept | self.show(made)
 
     def _subject(
         self, experiment_subject: str | None, source: Values | None, *, class_noun: str, identifier: str
@@ -177,27 +174,31 @@ class ExperimentHandlers:
         captions = {path.name: caption for path, caption in shipped.items()}
         return {"style_paths": list(shipped), "style_captions": captions}
 
-    def show(self, experiment_shown: str | None) -> Values:
+    def pick(self, experiment_shown: str | None, experiment_id: str) -> Values:
+        """Turn to another experiment."""
+        return {} if experiment_shown in (None, experiment_id) else self.show(experiment_shown)
+
+    def show(self, experiment_id: str | None) -> Values:
         """Show an experiment, all of it."""
-        if not experiment_shown:
-            empty = panels.placeholder("Its figures and pictures appear here, as they come.")
+        if not experiment_id:
             return {
-                "experiment_results": empty,
+                "experiment_id": "",
+                "experiment_results": panels.placeholder(
+                    "Its figures and pictures appear here, as they come."
+                ),
                 "experiment_files": gr.update(visible=False),
                 "experiment_acts": gr.update(visible=False),
                 "experiment_sure": gr.update(visible=False),
                 "experiment_drawn": {},
             }
-        return self.watch(experiment_shown, {})
+        return {"experiment_id": experiment_id} | self.watch(experiment_id, {})
 
-    def watch(
-        self, experiment_shown: str | None, experiment_drawn: Values, experiment_mode: str = ""
-    ) -> Values:
+    def watch(self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "") -> Values:
         """Draw what has changed since ``experiment_drawn``; nothing while the page shows something else."""
-        if not experiment_shown or experiment_mode == SIDE:
+        if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:
-            status = self.studio.experiments.status(experiment_shown)
+            status = self.studio.experiments.status(experiment_id)
         except ValueError:
             return self.show(None)
         now = _signature(status)
@@ -217,20 +218,16 @@ class ExperimentHandlers:
         return values
 
     def tick(
-        self,
-        experiment_shown: str | None,
-        experiment_drawn: Values,
-        experiment_news: int,
-        experiment_mode: str = "",
+        self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "", *, news: int
     ) -> Values:
         """Say whether there is anything for ``watch`` to draw."""
-        if not experiment_shown or experiment_mode == SIDE:
+        if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:
-            now = _signature(self.studio.experiments.status(experiment_shown))
+            now = _signature(self.studio.experiments.status(experiment_id))
         except ValueError:
             now = {}
-        return {} if now == experiment_drawn else {"experiment_news": experiment_news + 1}
+        return {} if now == experiment_drawn else {"news": news + 1}
 
     def _can_go_on(self, status: Values) -> bool:
         return status["state"] == "interrupted" or (
@@ -248,15 +245,15 @@ class ExperimentHandlers:
             values[f"experiment_{name}"] = gr.update(value=path, visible=path is not None)
         return values
 
-    def stop(self, experiment_shown: str) -> Values:
+    def stop(self, experiment_id: str) -> Values:
         """Stop what is at work, and keep what there is."""
-        self.studio.experiments.stop(experiment_shown)
-        return self.watch(experiment_shown, {})
+        self.studio.experiments.stop(experiment_id)
+        return self.watch(experiment_id, {})
 
-    def resume(self, experiment_shown: str) -> Values:
+    def resume(self, experiment_id: str) -> Values:
         """Go on with what was cut off or failed."""
-        self.studio.experiments.resume(experiment_shown)
-        return self.watch(experiment_shown, {})
+        self.studio.experiments.resume(experiment_id)
+        return self.watch(experiment_id, {})
 
     def ask_delete(self) -> Values:
         """Ask before an experiment is deleted."""
@@ -266,9 +263,9 @@ class ExperimentHandlers:
             "experiment_question": Html(element("p", told, class_="trouble")),
         }
 
-    def delete(self, experiment_shown: str, experiment_mode: str) -> Values:
+    def delete(self, experiment_id: str, experiment_mode: str) -> Values:
         """Delete an experiment for good."""
-        self.studio.experiments.delete(experiment_shown)
+        self.studio.experiments.delete(experiment_id)
         return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=None)} | self.show(
             None
         )

@@ -13,7 +13,7 @@ from ui.wiring import WATCHING, Page, drawn_memory
 # What showing an experiment may change.
 SHOWN = [
     "experiment_results", "experiment_files", "experiment_json", "experiment_pictures", "experiment_chart", "experiment_acts", "experiment_stop", "experiment_resume", "experiment_sure",
-    "experiment_drawn", "experiment_shown",
+    "experiment_drawn", "experiment_shown", "experiment_id",
 ]  # fmt: skip
 MODE = [
     "side_by_side", "experiments", "experiment_heading", "experiment_subject", "experiment_methods", "experiment_style", "experiment_style_files", "experiment_cost",
@@ -22,7 +22,7 @@ MODE = [
 ASKED = [name for kind in CONFIGS for name in fields_of(kind).values()]
 
 
-LOOKED_AT = ["experiment_shown", "experiment_drawn", "experiment_mode"]
+LOOKED_AT = ["experiment_id", "experiment_drawn", "experiment_mode"]
 
 
 def lay_out_switch(page: Page) -> None:
@@ -113,7 +113,7 @@ def wire(page: Page) -> None:
     turned = page.on(
         named["experiment_mode"].change,
         experiments.choose_mode,
-        takes=["experiment_mode", "experiment_shown"],
+        takes=["experiment_mode", "experiment_id"],
         gives=[*MODE, *SHOWN],
     )
     priced: dict[str, Any] = {
@@ -156,10 +156,15 @@ def _wire_experiment(page: Page, experiments: ExperimentHandlers) -> None:
         takes=[*asked, "source", "class_noun", "identifier", "base", *ASKED],
         gives=SHOWN,
     )
-    page.on_pick(named["experiment_shown"].input, experiments.show, takes=["experiment_shown"], gives=SHOWN)
-    page.on(named["experiment_news"].change, experiments.watch, takes=LOOKED_AT, gives=SHOWN, **WATCHING)
+    page.on(
+        named["experiment_shown"].input,
+        experiments.pick,
+        takes=["experiment_shown", "experiment_id"],
+        gives=SHOWN,
+    )
+    page.on(named["news"].change, experiments.watch, takes=LOOKED_AT, gives=SHOWN, **WATCHING)
     for name, handler in (("experiment_stop", experiments.stop), ("experiment_resume", experiments.resume)):
-        page.on(named[name].click, handler, takes=["experiment_shown"], gives=SHOWN)
+        page.on(named[name].click, handler, takes=["experiment_id"], gives=SHOWN)
     sure = ["experiment_sure", "experiment_question"]
     page.on(named["experiment_delete"].click, experiments.ask_delete, gives=sure)
     page.on(
@@ -170,6 +175,6 @@ def _wire_experiment(page: Page, experiments: ExperimentHandlers) -> None:
     page.on(
         named["experiment_really"].click,
         experiments.delete,
-        takes=["experiment_shown", "experiment_mode"],
+        takes=["experiment_id", "experiment_mode"],
         gives=SHOWN,
     )

@@ -111,7 +111,7 @@ class Shelf:
         """Delete a run for good."""
         self.studio.library.delete(chosen)
         cleared = (
-            self.monitor.gone()
+            self.monitor.nothing_shown()
             if shown == chosen
             else {"runs": gr.update(choices=self.monitor.run_choices())}
         )
@@ -256,7 +256,13 @@ class Shelf:
         plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
         held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
-        moved = {"settings_in": None, "imported": held, "tabs": gr.Tabs(selected="train"), "plan": plan}
+        moved = {
+            "settings_in": None,
+            "imported": held,
+            "tabs": gr.Tabs(selected="train"),
+            "plan": plan,
+            "filled_plan": plan,
+        }
         if source and not source["title"]:
             kept = {what: captions_for(held, source["files"], what=what) for what in held}
             moved["source"] = source | kept

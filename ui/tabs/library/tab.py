@@ -202,8 +202,8 @@ def _wire_moved(page: Page) -> None:
     shelf, named = page.shelf, page.named
     opened = ["views", "shift_row", "layer", "alike"]
     page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened, busy="views")
-    page.on_pick(
-        named["layer"].input, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
+    page.on(
+        named["layer"].change, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
     )
     page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"], busy="alike")
 
@@ -252,6 +252,7 @@ def _wire_in_and_out(page: Page) -> None:
             "imported",
             "tabs",
             "plan",
+            "filled_plan",
             *dict.fromkeys((*page.training, *page.advanced)),
         ],
     )

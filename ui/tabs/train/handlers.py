@@ -21,6 +21,7 @@ from ui.run.state import RunView
 log = logging.getLogger(__name__)
 
 EMPTY_FRAME = "Choose an example, or add photographs of your own."
+UNTRAINED = "Personalize, and your subject appears here."
 PHOTOS_OF_A_PRESET = 4  # a preset's steps suit this many photographs
 
 
@@ -98,7 +99,12 @@ class TrainHandlers:
         return self.monitor.show_run(self.examples[name]["run"])
 
     def choose_files(
-        self, upload: list[str] | None, source: Values | None, base: str, imported: Values | None = None
+        self,
+        upload: list[str] | None,
+        source: Values | None,
+        base: str,
+        imported: Values | None = None,
+        shown: str = "",
     ) -> Values:
         """Take photographs of the visitor's own and show their square crops; an example's words go with it.
 
@@ -109,15 +115,17 @@ class TrainHandlers:
             words = {"class_noun": "", "identifier": None}
         elif not imported and not source:  # other photographs than before, so probably of somebody else
             words = {"identifier": None}
+        if words and upload and not self.monitor.at_work(shown):
+            words |= self.monitor.nothing_shown(UNTRAINED)
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
         source = {"title": "", "files": list(upload), **_said_before(source, upload, imported)}
         cleared = {
+            **words,
             "source": source,
             "nudge_row": gr.update(visible=False),
             "guide": panels.guide(2),
-            **words,
             **self._unmarked(),
         }
         try:
@@ -204,13 +212,16 @@ class TrainHandlers:
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
         return {"steps": suited_steps(config.steps, photos=photos)}
 
-    def choose_plan(self, plan: str, base: str, source: Values | None) -> Values:
-        """Fill the advanced fields from a preset, its steps suited to the number of photographs."""
+    def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
+        """Fill the advanced fields from a preset other than ``filled_plan``, its steps suited to the photographs."""
+        if plan == filled_plan:
+            return {}
         method, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
         values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
         words = form.field_names(type(config), advanced=False)
-        return {name: value for name, value in values.items() if name not in words} | own_fields(method)
+        kept = {name: value for name, value in values.items() if name not in words}
+        return {"filled_plan": plan} | kept | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         """Say before the click how long it takes and what it needs."""
@@ -279,9 +290,11 @@ class TrainHandlers:
         return {}
 
     def discard(self, shown: str) -> Values:
-        """Forget a run and everything it made."""
-        self.studio.training.discard(shown)
-        return self.monitor.gone()
+        """Delete a run and everything it made; one that was trained further becomes what it was before."""
+        if not self.studio.training.discard(shown):
+            return self.monitor.nothing_shown()
+        gr.Info("The run is again what it was before it was trained further.", title="Discarded")
+        return self.monitor.watch(shown, {})
 
     def forget(self, shown: str, forget: str) -> Values:
         """Discard a run that is over, at the second press: the first one only asks."""

@@ -8,8 +8,9 @@ from pipelines.config import SampleConfig
 from ui import forms as form
 from ui.run import panels
 from ui.run.cards import EXPORT_FORMATS
+from ui.run.monitor import EMPTY_RESULT, RESULTS
 from ui.tabs.train import stack as stacking
-from ui.tabs.train.playground_handlers import EMPTY_RESULT, OWN_FIELDS, RESULTS
+from ui.tabs.train.playground_handlers import OWN_FIELDS
 from ui.wiring import WATCHED, Page
 
 
@@ -108,12 +109,12 @@ def wire(page: Page) -> None:
     )  # fmt: skip
     page.on(named["blocks"].change, layers.elsewhere, takes=["blocks"], gives=["elsewhere"])
     page.on(named["stacking"].expand, layers.open, takes=["second"], gives=["second"])
-    page.on_pick(named["part"].input, layers.choose_part, takes=["part"], gives=["blocks"])
+    page.on(named["part"].change, layers.choose_part, takes=["part"], gives=["blocks"])
     page.on(
         named["ask_blocks"].click,
         contributions,
         takes=["shown", *page.sampling],
-        gives=["result_of", "unet_map"],
+        gives=["drawn_result", "unet_map"],
         reports_progress=True,
         concurrency_id="pictures",
         busy="unet_map",

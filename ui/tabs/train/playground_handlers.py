@@ -13,9 +13,7 @@ from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
 from ui.tabs.train import stack as stacking
 
-EMPTY_RESULT = "Your picture appears here."
 OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
-RESULTS = ["result_of", "result", "result_caption", "gallery", "download"]  # of a picture, and whose it is
 
 
 class PlaygroundHandlers:
@@ -66,17 +64,6 @@ class PlaygroundHandlers:
         told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
         return values | {"recall": None, "recalled": told}
 
-    def cleared(self) -> Values:
-        """Return how it looks where nothing has been drawn."""
-        return {
-            "unet_map": "",
-            "result_of": {},
-            "result": panels.placeholder(EMPTY_RESULT),
-            "result_caption": "",
-            "gallery": gr.update(visible=False, value=None),
-            "download": gr.update(value=None, interactive=False),
-        }
-
     def generate(
         self,
         shown: str,
@@ -117,7 +104,7 @@ class PlaygroundHandlers:
             ),
         ]
         return {
-            "result_of": {"run": shown},
+            "drawn": {"result": [shown]},
             "result": panels.compare(
                 self.handout.enlarged(before[0]),
                 self.handout.enlarged(after[0]),

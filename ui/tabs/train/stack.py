@@ -9,7 +9,8 @@ from pipelines.config import SampleConfig
 from pipelines.unet_blocks import BLOCKS, PARTS, BlockStrengths
 from ui import forms as form
 from ui.html import Html, element
-from ui.run.monitor import RunMonitor, Values
+from ui.run import panels
+from ui.run.monitor import EMPTY_UNET_MAP, RunMonitor, Values
 from ui.run.unet_diagram import unet_map
 
 FIELDS = ("blocks", "second", "second_strength", "second_blocks")  # what a picture takes from here
@@ -45,7 +46,7 @@ def lay_out() -> dict[str, Any]:
         )
         named["second_blocks"] = gr.Textbox(label="Block weights of the second run", max_lines=2)
         named["ask_blocks"] = gr.Button("Which blocks make the picture?", size="md")
-        named["unet_map"] = gr.HTML("")
+        named["unet_map"] = gr.HTML(panels.hint(EMPTY_UNET_MAP), elem_id="unet-map")
     return named
 
 
@@ -87,7 +88,7 @@ class Layers:
         )
         told = f"Mean change of a pixel, of 1, when a block is silenced; seed {found['seed']}."
         drawn = unet_map(found["values"], title="Which blocks make the picture", told=told)
-        return {"result_of": {"run": shown}, "unet_map": drawn}
+        return {"drawn": {"result": [shown]}, "unet_map": drawn}
 
 
 def stack(
@@ -118,7 +119,7 @@ def recalled(layers: list[Mapping[str, Any]]) -> Values:
         ),
         "second_strength": second.get("strength", 1.0),
         "second_blocks": shortest(second.get("blocks", "")),
-        "unet_map": Html(""),
+        "unet_map": panels.hint(EMPTY_UNET_MAP),
     }
 
 

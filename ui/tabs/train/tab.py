@@ -287,12 +287,12 @@ def _wire_subject(page: Page) -> None:
         page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
         page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
     crops = ["source", "crops_row", "crops", "squares"]
-    changed = [*crops, "nudge_row", "class_noun", "identifier", "guide", *cards]
+    changed = [*dict.fromkeys((*crops, "nudge_row", "class_noun", "identifier", *cards, *WATCHED))]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(
             event,
             train.choose_files,
-            takes=["upload", "source", "base", "imported"],
+            takes=["upload", "source", "base", "imported", "shown"],
             gives=changed,
             busy="upload",
         )
@@ -326,10 +326,10 @@ def _wire_subject(page: Page) -> None:
             takes=["source", "base", "photo", "across", "down"],
             gives=crops,
         )
-    based = ["plan", "needs", *page.advanced]
-    page.on_pick(named["base"].input, train.choose_base, takes=["base", "source"], gives=based)
-    asked = ["plan", "base", "source"]
-    page.on_pick(named["plan"].input, train.choose_plan, takes=asked, gives=page.advanced)
+    based = ["plan", "needs", "filled_plan", *page.advanced]
+    page.on(named["base"].change, train.choose_base, takes=["base", "source"], gives=based)
+    asked = ["plan", "base", "source", "filled_plan"]
+    page.on(named["plan"].input, train.choose_plan, takes=asked, gives=["filled_plan", *page.advanced])
 
 
 def _wire_run(page: Page) -> None:
@@ -363,7 +363,12 @@ def _wire_run(page: Page) -> None:
     page.on(named["forget"].click, train.forget, takes=["shown", "forget"], gives=WATCHED)
     page.on(named["more"].click, train.train_more, takes=["shown", "more_steps"], gives=WATCHED)
     turned = ["prompt", "seed", *WATCHED]
-    page.on_pick(named["runs"].input, lambda runs: monitor.turn_to(runs), takes=["runs"], gives=turned)
+    page.on(
+        named["runs"].input,
+        lambda runs, shown: monitor.turn_to(runs, shown),
+        takes=["runs", "shown"],
+        gives=turned,
+    )
     watched = ["shown", "drawn", "replay", "talk"]
     page.on(named["news"].change, monitor.watch, takes=watched, gives=WATCHED, **WATCHING)
 
