@@ -44,6 +44,12 @@ CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
 CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
 
 
+UNMEASURED = (
+    "The result is not measured, because CLIP and DINO for {base} are not on this machine; download them with "
+    "ATELIER_HUB=1, or switch 'Measure the result' off."
+)
+
+
 class StoppedEarlyError(Exception):
     """The run was stopped before its first step; there is nothing to keep."""
 
@@ -96,6 +102,7 @@ class TrainJob:
         batches = method.batches(self.base, self.subjects, self.config)
         session = TrainingSession(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.model_cache.training(session):
+            note(self.run, adapter.note)
             finished = self._learn(session, batches=batches, method=method)
             if finished and self.job.keep:
                 keep(self.run, adapter, step=finished)
@@ -277,6 +284,8 @@ class TrainJob:
 
     def _similarity(self, base_pictures: list[Image.Image]) -> Similarity | None:
         encoders = self.model_cache.encoders(self.base.family)
+        if encoders is None:
+            note(self.run, UNMEASURED.format(base=self.base.name) if self.config.measure else "")
         if encoders is None or not base_pictures or not self.photos:
             return None
         identifier = self.subjects[0].identifier if len(self.subjects) == 1 else ""
@@ -325,6 +334,13 @@ class TrainJob:
         self.costs.record(
             self.base.spec, device=self.base.device.type, family=self.base.family, measured=measured
         )
+
+
+def note(run: Run, text: str) -> None:
+    """Tell the user a sentence in the run's events, once; "" is nothing to tell."""
+    told = [event["text"] for event in run.events() if event["kind"] == "note"]
+    if text and text not in told:
+        run.append("note", text=text)
 
 
 def reread(run: Run) -> None:
@@ -429,6 +445,8 @@ def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, ste
             label=label,
             seconds=round(drawn.seconds, 3),
         )
+        for text in drawn.notes:
+            note(run, text)
         row.pictures.append(drawn.images[0])
         row.files.append(name)
         total += drawn.seconds

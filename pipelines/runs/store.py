@@ -95,6 +95,10 @@ class Run:
     def append(self, kind: str, **fields: Any) -> None:
         """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write.
 
+        Kinds: "created" (method, base, config, photos), "state" (state, message), "stage" (name, done, total), "step",
+        "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
+        "similarity", "metrics", and "note" (text: a sentence for the user, told once in a run).
+
         Raises OSError when the disk is full; a line that was cut short is no event.
         """
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False) + "\n"
