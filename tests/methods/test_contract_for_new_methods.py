@@ -1,6 +1,7 @@
 """What a new method needs: its module, its config and its spec. Toys of the methods to come run through the Studio."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.tiny import TINY, draw_photos, finish, shop_with
 from ui import forms
 
 TOYS = {module.SPEC.name: module.SPEC for module in (two_subjects, sequence, no_photos)}
+ROOT = Path(__file__).resolve().parents[2]
 QUICK: dict[str, Any] = {"steps": 2, "learning_rate": 1e-2, "sample_steps": 1, "measure": False}
 
 
@@ -49,6 +51,19 @@ def test_every_method_has_what_the_contract_names(name: str) -> None:
     for size in SIZES.values():
         assert spec.config().trained_values(size) > 0, "its cost can be told"
     assert isinstance(two_subjects, RecordsAttention)
+
+
+def test_the_engine_and_the_page_name_a_method_in_its_module_its_config_and_its_spec() -> None:
+    named = re.compile(r'"textual_inversion"|TextualInversionConfig|methods[./]textual_inversion')
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("pipelines", "ui")
+        for path in (ROOT / folder).rglob("*.py")
+        if named.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {
+        "pipelines/config.py", "pipelines/methods/specs.py", "pipelines/methods/textual_inversion.py",
+    }  # fmt: skip
 
 
 def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Path) -> None:
