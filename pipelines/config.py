@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
 MAX_SEED = 2**32 - 1
+MOST_VECTORS = 16  # and tokens, of a word that is learned
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,32 @@ class Door:
                 archive.writestr(member, content)
         return self.folder / name
 
+    def bomb_zip(self, name: str) -> Path:
+        """A zip of 100 kB that unpacks to 100 MB."""
+        with zipfile.ZipFile(self.folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("adapter_model.safetensors", bytes(100 * 2**20))
+        return self.folder / name
+
+    def overlapping(self, name: str) -> Path:
+        """A zip two of whose entries share their bytes."""
+        with zipfile.ZipFile(self.folder / name, "w") as archive:
+            archive.writestr("unet/adapter_model.safetensors", bytes(2000))
+            archive.writestr("text_encoder/adapter_model.safetensors", bytes(2000))
+            archive.filelist[1].header_offset = archive.filelist[0].header_offset
+        return self.folder / name
+
+    def misnamed(self, name: str) -> Path:
+        """A zip with a name that says it is UTF-8 and is not."""
+        content = self.zipped(name, {"\u00e9.txt": b"x"}).read_bytes()
+        return self.file(name, content.replace("\u00e9".encode(), b"\xff\xfe"))
+
+    def cut_short(self) -> Run:
+        """A run whose adapter has lost its last bytes."""
+        run = self.run(state="done")
+        content = self.tensors("x.safetensors", {"a": [4]}).read_bytes()
+        run.file("adapter.safetensors").write_bytes(content[:-4])
+        return run
+
     def picture(self, name: str, **changed: Any) -> Path:
         """A picture of ours whose settings somebody has changed."""
         told = picture_facts(PICTURE, index=0, stack=[], base=type("B", (), dict(BASE))()) | changed
@@ -356,7 +382,16 @@ BAD = (
         lambda d: d.studio.import_export.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
         "cat.safetensors is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."),
     Bad(FILES, "a zip without an adapter", lambda d: d.studio.import_export.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
-        "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
+        "x.zip holds no adapter_model.safetensors, so it is no PEFT folder; ..."),
+    Bad(FILES, "a small zip that unpacks to much", lambda d: d.studio.import_export.inspect_lora(d.bomb_zip("x.zip")),
+        "x.zip unpacks to more than 64 MB; choose another."),
+    Bad(FILES, "a zip whose files overlap", lambda d: d.studio.import_export.inspect_lora(d.overlapping("x.zip")),
+        "x.zip holds files that overlap, as no program packs them; pack it again."),
+    Bad(FILES, "a zip with a name that is no text", lambda d: d.studio.import_export.inspect_lora(d.misnamed("x.zip")),
+        "x.zip is damaged or locked with a password; pack the PEFT folder again."),
+    Bad(FILES, "a run whose adapter was cut short, exported", lambda d: d.studio.import_export.export(d.cut_short().id),
+        "The adapter of 'Rex' is damaged or cut short, so nothing of it can be exported; resume the run from its checkpoint, "
+        "or train it again."),
     Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.import_export.load_from_hub("../../etc"),
         "'../../etc' is no name of a Hub repository; give it as owner/name."),
     Bad(FILES, "a Hub repository while downloads are off", lambda d: d.studio.import_export.load_from_hub("someone/rex"),

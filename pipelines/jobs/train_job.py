@@ -24,7 +24,6 @@ from pipelines.data.subject import StoredSubject, Subject, stored_subjects
 from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
-from pipelines.formats.exchange import check_finished
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
 from pipelines.methods.core import Method, Prepares, RecordsAttention
@@ -32,6 +31,7 @@ from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
+from pipelines.runs.library import check_finished
 from pipelines.runs.model_card import card
 from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png

@@ -156,6 +156,14 @@ def kind_of(run: Run) -> str:
         return ""
 
 
+def check_finished(run: Run) -> None:
+    """Raise ValueError unless a run has an adapter to use."""
+    if not run.file("adapter.safetensors").is_file():
+        raise ValueError(
+            f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."
+        )
+
+
 def _signature(*paths: Path) -> Signature:
     return tuple(_stamps(paths))
 

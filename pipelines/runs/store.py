@@ -20,10 +20,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.config import clean_text
 from pipelines.files import folder_bytes, write_json
+
+if TYPE_CHECKING:
+    from pipelines.adapters.core import Adapter
+    from pipelines.models.base import Base
 
 log = logging.getLogger(__name__)
 
@@ -296,6 +300,18 @@ class RunStore:
             run.path = self.folder / run_id
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+    def keep_adapter(self, adapter: "Adapter", base: "Base", *, config: dict[str, Any], name: str) -> str:
+        """Make a finished run of an adapter that no training here has made, and return its id."""
+        from pipelines.adapters.core import save_adapter
+
+        about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
+        with self.draft(IMPORTED, config, about, name=name) as run:
+            facts = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
+            save_adapter(run.file("adapter.safetensors"), adapter, extra=facts)
+            run.append("created", method=IMPORTED, base=about, config=config, photos=0)
+            run.append("state", state="done", message="")
+        return run.id
 
     def get(self, run_id: str) -> Run:
         """Return a run. Raises ValueError when there is none of that id."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SampleConfig, fill_words
-from pipelines.formats.exchange import check_finished
 from pipelines.jobs.worker import Job
-from pipelines.runs.library import EXAMPLE_PREFIX
+from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.store import Run
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks

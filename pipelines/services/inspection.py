@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.photographs import read_photos
-from pipelines.formats.exchange import check_finished
-from pipelines.formats.spectral_shifts import correlation_of, shifted_layers, shifts_of
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_of_kind, method_spec
 from pipelines.models.inspection import describe_base
 from pipelines.runs.costs import SIZES
-from pipelines.runs.library import kind_of
+from pipelines.runs.library import check_finished, kind_of
 from pipelines.runs.store import IMPORTED
 from pipelines.services.resources import KNOWN_BASES, Resources
+from pipelines.services.spectral_runs import correlation_of, shifted_layers, shifts_of
 
 
 class InspectionService:

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from pipelines.formats.spectral_shifts import MIXED
+from pipelines.services.spectral_runs import MIXED
 from ui.app import build
 from ui.html import Handout
 from ui.run import method_views as views

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.spectral_shifts import FORMAT as SHIFTS
-from pipelines.formats.spectral_shifts import MIXED
 from pipelines.methods.specs import METHODS
 from pipelines.runs.store import IMPORTED
 from pipelines.sampling.grid import STACK
+from pipelines.services.spectral_runs import MIXED
 from ui.html import Handout, Html, element
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
@@ -19,17 +18,10 @@ TITLES = {name: spec.title for name, spec in METHODS.items()} | {
     IMPORTED: "From a file",
     STACK: "Stack",
 }
-EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "safetensors"),
-    ("diffusers LoRA", "diffusers"),
-    ("PEFT folder", "peft"),
-    ("ComfyUI / kohya", "kohya"),
-)
 BASE_FORMATS = (
     ("A diffusers folder (zip)", "diffusers"),
     ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
 )
-SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
 MIXES = (
     ("Add", "add"),
     ("Between the two", "interpolate"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.spectral_shifts import MIXED
+from pipelines.services.spectral_runs import MIXED
 from ui.html import Handout, Html, element
 from ui.run.state import WORDS, RunView, Sample
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.formats.nearest import NEAR_KINDS
-from pipelines.formats.spectral_shifts import KIND
+from pipelines.formats.table import choices, has_rank
 from pipelines.methods.specs import method_config, preset_names
+from pipelines.services.spectral_runs import KIND
 from ui import forms as form
 from ui.html import Html, element
 from ui.run import cards
 from ui.run import method_views as views
-from ui.run.cards import EXPORT_FORMATS, SHIFT_FORMATS
 from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
 from ui.tabs.compare import rows
@@ -56,7 +55,7 @@ class Shelf:
         row = self._row(chosen)
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
-        formats = SHIFT_FORMATS if row.get("kind") == KIND else EXPORT_FORMATS
+        formats = choices(row.get("kind", "")) or choices("lora")
         settings = self.studio.library.settings(chosen) if row["method"] != "import" else None
         return {
             "chosen": chosen,
@@ -69,8 +68,8 @@ class Shelf:
             "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
             "lib_replay": gr.update(visible=idle and row["method"] != "import"),
             "confirm_row": gr.update(visible=False),
-            "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
-            "lib_rank": gr.update(visible=row.get("kind") in NEAR_KINDS),
+            "lib_format": gr.update(choices=formats, value=formats[0][1]),
+            "lib_rank": gr.update(visible=has_rank(row.get("kind", ""))),
             "merge_row": gr.update(open=False),
             "merged_file": gr.update(value=None, visible=False),
             **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),

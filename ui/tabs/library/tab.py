@@ -4,12 +4,13 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.formats.exchange import LOW_RANK
 from pipelines.formats.lora_keys import MAX_RANK
-from pipelines.formats.nearest import LOW_RANK
-from pipelines.formats.spectral_shifts import RANKS
+from pipelines.formats.table import choices
 from pipelines.sampling.stack import MAX_STRENGTH
+from pipelines.services.spectral_runs import RANKS
 from ui.run import panels
-from ui.run.cards import BASE_FORMATS, EXPORT_FORMATS, MIXES
+from ui.run.cards import BASE_FORMATS, MIXES
 from ui.run.replay import SPEEDS
 from ui.wiring import WATCHED, Page
 
@@ -69,9 +70,7 @@ def _detail(page: Page) -> None:
                 named["really"] = gr.Button("Delete it", variant="stop", size="md", min_width=90)
                 named["keep"] = gr.Button("Keep it", size="md", min_width=90, elem_classes="stops")
         with gr.Accordion("Take it with you", open=False):
-            named["lib_format"] = gr.Dropdown(
-                list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
-            )
+            named["lib_format"] = gr.Dropdown(choices("lora"), value=choices("lora")[0][1], label="Format")
             named["lib_rank"] = gr.Slider(
                 1,
                 MAX_RANK,

@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig
+from pipelines.formats.table import choices
 from ui import forms as form
 from ui.run import panels
-from ui.run.cards import EXPORT_FORMATS
 from ui.run.monitor import EMPTY_RESULT, RESULTS
 from ui.tabs.train import stack as stacking
 from ui.tabs.train.playground_handlers import OWN_FIELDS
@@ -53,7 +53,7 @@ def lay_out(page: Page) -> None:
                 named["generate"] = gr.Button("Make a picture", variant="primary")
                 with gr.Accordion("Take it with you", open=False):
                     named["format"] = gr.Dropdown(
-                        list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
+                        choices("lora"), value=choices("lora")[0][1], label="Format"
                     )
                     named["export"] = gr.Button("Write the file", size="md")
                     named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
