@@ -96,8 +96,10 @@ class TrainingQueue:
             held.close()
             raise
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+    def rows(self, *, owner: str = "") -> list[dict[str, Any]]:
+        """Return an owner's runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+
+        Positions and times count everybody's runs.
 
         ``seconds_left`` is the time until a run will be done, with what stands before it; ``waits_for`` are the names of
         the unfinished runs that it comes after.
@@ -117,7 +119,11 @@ class TrainingQueue:
             run_id: [ids[job] for job in self.jobs[run_id].waits_for() if job in ids] for run_id in alone
         }
         done = finish_times(working, alone, devices=len(self.devices.all), after=after)
-        return [row | {"seconds_left": done.get(row["run"], row["seconds_left"])} for row in rows]
+        return [
+            row | {"seconds_left": done.get(row["run"], row["seconds_left"])}
+            for row in rows
+            if row["owner"] == owner
+        ]
 
     def move(self, run: Run, position: int) -> None:
         """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
@@ -155,6 +161,7 @@ class TrainingQueue:
         state = "stopping" if self.ends(run_id) else run.state
         return {
             "run": run_id,
+            "owner": run.owner,
             "name": run.name,
             "state": state if position == 0 else "queued",
             "position": position,

@@ -75,6 +75,7 @@ class Run:
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parents: list[str] = field(default_factory=list)  # ids of the runs that this one was built on
+    owner: str = ""  # whose it is, on a hosted copy; "" is the one owner of one's own machine
     _whole: bool = field(default=False, repr=False)
 
     @property
@@ -212,6 +213,7 @@ class Run:
                 "note": self.note,
                 "versions": self.versions,
                 "parents": self.parents,
+                "owner": self.owner,
             },
         )
 
@@ -257,10 +259,14 @@ class Run:
 
 
 class RunStore:
-    """All runs below one folder, which must not be a place that a web server hands out."""
+    """All runs of an ``owner`` (None: of everybody) below one folder, which a web server must not serve.
 
-    def __init__(self, root: Path) -> None:
+    Another owner's run is treated as if it did not exist.
+    """
+
+    def __init__(self, root: Path, *, owner: str | None = "") -> None:
         self.root = root
+        self.owner = owner
         self.folder = root / "runs"
         self._warned: set[str] = set()
 
@@ -292,6 +298,7 @@ class RunStore:
             base=base,
             created=now,
             versions=library_versions(),
+            owner=self.owner or "",
         )
         try:
             run.save()
@@ -314,10 +321,15 @@ class RunStore:
         return run.id
 
     def get(self, run_id: str) -> Run:
-        """Return a run. Raises ValueError when there is none of that id."""
-        if not RUN_ID.fullmatch(run_id) or not (self.folder / run_id / "run.json").is_file():
-            raise ValueError(f"There is no run {run_id[:60]!r}; it may have been deleted.")
-        return read_run(self.folder / run_id)
+        """Return a run. Raises ValueError when this owner has none of that id."""
+        if RUN_ID.fullmatch(run_id) and (self.folder / run_id / "run.json").is_file():
+            run = read_run(self.folder / run_id)
+            if self._owns(run):
+                return run
+        raise ValueError(f"There is no run {run_id[:60]!r}; it may have been deleted.")
+
+    def _owns(self, run: Run) -> bool:
+        return self.owner is None or run.owner == self.owner
 
     def list(self) -> list[Run]:
         """Return all runs that can be read, the newest first; the log names any other, once."""
@@ -331,7 +343,7 @@ class RunStore:
                 if path.name not in self._warned:
                     self._warned.add(path.name)
                     log.warning("A run is left out: %s", error)
-        return sorted(found, key=lambda run: run.created, reverse=True)
+        return sorted(filter(self._owns, found), key=lambda run: run.created, reverse=True)
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another display name; its id stays."""
@@ -407,6 +419,7 @@ def read_run(path: Path) -> Run:
         note=data["note"],
         versions=data["versions"],
         parents=data.get("parents", []),
+        owner=data.get("owner", ""),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis
 
 
 class Resources:
-    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder."""
+    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder.
+
+    ``store`` and ``library`` hold the runs of one owner; the queue and the devices are everybody's.
+    """
 
     def __init__(
         self,
@@ -37,12 +41,21 @@ class Resources:
     ) -> None:
         self.root = root if root is not None else data_root()
         self.base = base
+        self.owner = ""
         self.store = RunStore(self.root)
         self.library = Library(self.store)
         self.costs = Costs(self.root)
         self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
-        self.queue = TrainingQueue(self.store, devices=self.devices, costs=self.costs)
+        self.queue = TrainingQueue(RunStore(self.root, owner=None), devices=self.devices, costs=self.costs)
         self.outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+
+    def for_owner(self, owner: str) -> Resources:
+        """Return the same resources with the runs of another owner."""
+        view = copy(self)
+        view.owner = owner
+        view.store = RunStore(self.root, owner=owner)
+        view.library = Library(view.store)
+        return view
 
     @property
     def worker(self) -> Worker:

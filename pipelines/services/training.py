@@ -266,7 +266,7 @@ class TrainingService:
 
         ``seconds_left`` is the time until a run will be done, with what stands before it.
         """
-        return self.resources.queue.rows()
+        return self.resources.queue.rows(owner=self.resources.owner)
 
     def move(self, run_id: str, position: int) -> None:
         """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
@@ -304,10 +304,11 @@ class TrainingService:
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> str:
         """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
+        run = self.resources.store.get(run_id)
         job = self.resources.queue.jobs.get(run_id)
         if job is not None and not job.wait(timeout_s):
             raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
-        return self.resources.store.get(run_id).state
+        return self.resources.store.get(run.id).state
 
 
 def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[SubjectPhotos]) -> None:
