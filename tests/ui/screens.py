@@ -159,7 +159,7 @@ def call_off(studio: FakeStudio) -> None:
 
 def talk(page: Any, url: str, studio: FakeStudio) -> None:
     """The first page as a hall sees it."""
-    _open(page, url, query="?talk=1")
+    _open(page, url, query="?presentation=1")
     page.locator("#page-start button.example-card").nth(1).click()
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
 

@@ -1,4 +1,4 @@
-"""Library, Compare, recall, replay, queue, talk mode and the keyboard in a real browser, on the pretended Studio."""
+"""Library, Compare, recall, replay, queue, presentation mode and the keyboard in a real browser, on the pretended Studio."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,8 +236,8 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
     visitor.turn("train")
     visitor.page.click("#personalize")
     for place in ("1", "2"):
-        visitor.press("Queue this, too")
-        visitor.see(f".run-title:has-text('number {place} in line')")
+        visitor.press("Add to the queue")
+        visitor.see(f".run-title:has-text('number {place} in the queue')")
         visitor.page.wait_for_timeout(
             500
         )  # a button at work hears no second press, and a tick may tell sooner
@@ -257,7 +257,7 @@ def test_the_ways_to_stop(visitor: Visitor, served: Served, pace: Any) -> None:
     visitor.wait_for_step(1)
     visitor.press("Save now")
     visitor.page.wait_for_selector(".toast-body:has-text('in the Library')")
-    visitor.press("Stop at the checkpoint")
+    visitor.press("Stop at the next checkpoint")
     visitor.see(".run-title:has-text('Stopped')")
     names = [name for name, _ in served.studio.calls]
     assert "save_now" in names
@@ -294,8 +294,8 @@ def test_a_talk_falls_back_to_a_recording(
     visit: Any, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.studio, "fail_at", 3)
-    visitor = visit(tab="start", query="?talk=1")
-    assert "talk=1" in visitor.page.url, "turning a page keeps the address"
+    visitor = visit(tab="start", query="?presentation=1")
+    assert "presentation=1" in visitor.page.url, "turning a page keeps the address"
     assert not visitor.page.locator("footer").is_visible()
     assert not visitor.page.locator(".chip").first.is_visible()
     assert (
@@ -310,7 +310,7 @@ def test_a_talk_falls_back_to_a_recording(
 def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:
     page = visit(tab="train", query="?talk=1").page
     for tab, fields in (
-        ("train", ["What is it?", "Its rare word", "Method and preset"]),
+        ("train", ["What is it?", "Trigger word", "Method and preset"]),
         ("library", ["Search"]),
     ):
         page.get_by_role("tab", name=tab.capitalize()).click()

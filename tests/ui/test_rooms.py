@@ -145,7 +145,7 @@ def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run
 def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(monitor: RunMonitor) -> None:
     gone = monitor.watch("no-such-run", {"state": ["no-such-run", "done"]})
     assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
-    assert "This run is gone" in gone["compare"]
+    assert "This run has been deleted" in gone["compare"]
     assert set(gone) <= set(WATCHED)
 
 
@@ -157,7 +157,7 @@ def test_a_tick_draws_figures_and_only_announces_the_rest(monitor: RunMonitor, o
     assert monitor.tick("no-such-run", {}, 3) == {"news": 4}
 
 
-# Talk mode
+# Presentation mode
 
 
 def test_a_talk_goes_on_with_a_recording(monitor: RunMonitor, studio: FakeStudio) -> None:
@@ -179,8 +179,8 @@ def test_a_talk_survives_a_refused_start(monitor: RunMonitor) -> None:
     train = TrainHandlers(monitor)
     base = next(iter(train.bases))
     with pytest.raises(ValueError, match="Choose an example"):
-        train.start(None, "dreambooth/Quick", base, talk=False)
-    assert "recording" in train.start(None, "dreambooth/Quick", base, talk=True)["advice"]
+        train.start(None, "dreambooth/Quick", base, presentation=False)
+    assert "recording" in train.start(None, "dreambooth/Quick", base, presentation=True)["advice"]
 
 
 # Training
@@ -329,7 +329,7 @@ def test_the_line_is_shown_and_can_be_changed(
     first, second, third = [
         studio.training.start("dreambooth", config, photographs, name=name) for name in "ABC"
     ]
-    assert "number 2 in line" in monitor.watch(third, {})["progress"]
+    assert "number 2 in the queue" in monitor.watch(third, {})["progress"]
     line = monitor.watch(first, {})["queue"]
     assert line.count("<tr") == 4
     assert f'data-value="{third}:1"' in line

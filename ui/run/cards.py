@@ -140,9 +140,9 @@ def header_of(told: Row, *, name: str) -> Html:
         ("Format", told["format"]),
         ("Keys", told["keys"]),
         *([("Rank", told["rank"])] if told["rank"] else []),
-        ("Base", told.get("base") or "not told"),
+        ("Base", told.get("base") or "unknown"),
         ("Parameters", count_of(told.get("parameters"))),
-        ("Trigger", told.get("trigger") or "not told"),
+        ("Trigger", told.get("trigger") or "none"),
     ]
     terms = [element("div", element("dt", label), element("dd", str(value))) for label, value in rows]
     further = [

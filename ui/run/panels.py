@@ -37,12 +37,18 @@ STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
 
 
 def header(*, icon: Html, facts: list[str]) -> Html:
-    """Return the strip on top: who we are, what runs where, and the switches of talk mode and of light and dark."""
+    """Return the strip on top: who we are, what runs where, and the switches of presentation mode and of light and dark."""
     chips = [element("span", fact, class_="chip") for fact in facts]
     switch = element(
         "span",
-        element("a", "Talk", href="?talk=1", class_="to-talk", title="Large type, for a screen in a hall"),
-        element("a", "Leave talk mode", href="?", class_="from-talk"),
+        element(
+            "a",
+            "Present",
+            href="?presentation=1",
+            class_="to-presentation",
+            title="Presentation mode: large type, for a projector",
+        ),
+        element("a", "Leave presentation mode", href="?", class_="from-presentation"),
         element("a", "Light", href="?__theme=light", class_="to-light"),
         element("a", "Dark", href="?__theme=dark", class_="to-dark"),
         class_="theme-switch",
@@ -154,7 +160,7 @@ def progress(view: RunView) -> Html:
     if view.state == "replaying" and doing:
         words = f"{WORDS[view.state]} · {words}"
     if view.state == "queued" and view.queue_position:
-        words += f" · number {view.queue_position} in line"
+        words += f" · number {view.queue_position} in the queue"
     bar = element(
         "div",
         element("div", style=f"width:{100 * min(share, 1.0):.1f}%", class_="bar-fill"),
@@ -251,7 +257,7 @@ def stand_in(view: RunView) -> Html:
 
 
 def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
-    """Return the runs at work and in line, as ``Studio.training.queue`` tells them; nothing unless one waits."""
+    """Return the runs at work and in the queue, as ``Studio.training.queue`` tells them; nothing unless one waits."""
     if not any(row["state"] == "queued" for row in rows):
         return Html("")
     last = max(row["position"] for row in rows)
@@ -259,7 +265,7 @@ def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
     head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
     return element(
         "div",
-        element("h3", "In line"),
+        element("h3", "Queue"),
         element("table", element("thead", head), element("tbody", *lines)),
         class_="queue",
     )

@@ -10,7 +10,7 @@ from pipelines.runs.store import IMPORTED
 
 LIVE = ("queued", "running", "stopping")
 WORDS = {
-    "queued": "Waiting for its turn",
+    "queued": "Queued",
     "running": "Learning",
     "stopping": "Stopping",
     "done": "Finished",

@@ -183,9 +183,7 @@ class ExperimentHandlers:
         if not experiment_id:
             return {
                 "experiment_id": "",
-                "experiment_results": panels.placeholder(
-                    "Its figures and pictures appear here, as they come."
-                ),
+                "experiment_results": panels.placeholder("Results appear here as they are measured."),
                 "experiment_files": gr.update(visible=False),
                 "experiment_acts": gr.update(visible=False),
                 "experiment_sure": gr.update(visible=False),

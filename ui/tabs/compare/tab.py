@@ -182,7 +182,7 @@ def lay_out(page: Page) -> None:
                 named |= {f"compare_{name}": widget for name, widget in made.items()}
             with gr.Row():
                 named["draw_grid"] = gr.Button("Compare", variant="primary", scale=3)
-                named["end_grid"] = gr.Button("End", min_width=70, scale=1, elem_classes="stops")
+                named["end_grid"] = gr.Button("Stop", min_width=70, scale=1, elem_classes="stops")
         with (
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="grid-card"),
@@ -201,11 +201,11 @@ def _stack(page: Page) -> None:
     strength: dict[str, Any] = {"minimum": 0, "maximum": MAX_STRENGTH, "value": 1.0, "step": 0.05}
     parts = [choice for choice in stacking.CHOICES if choice[1] != stacking.OWN]
     with gr.Accordion("Two runs in one row", open=False, elem_id="stack-row") as named["stack_row"]:
-        named["stack_first"] = gr.Dropdown([], label="A run", info="Its words fill the prompt.")
-        named["stack_first_strength"] = gr.Slider(**strength, label="Its strength")
+        named["stack_first"] = gr.Dropdown([], label="A run", info="Its trigger word fills the prompt.")
+        named["stack_first_strength"] = gr.Slider(**strength, label="Strength of the first run")
         named["stack_second"] = gr.Dropdown([], label="With", info="A style for your character, for example.")
         named["stack_second_strength"] = gr.Slider(**strength, label="Strength of the second run")
-        named["stack_part"] = gr.Dropdown(parts, value="all", label="What of the second run is applied")
+        named["stack_part"] = gr.Dropdown(parts, value="all", label="Blocks of the second run to apply")
         named["add_stack"] = gr.Button("Add this row", size="md")
 
 

@@ -22,7 +22,9 @@ def lay_out(page: Page) -> None:
     with gr.Column(elem_classes="card acts-together", elem_id="playground", visible=False) as named[
         "playground"
     ]:
-        gr.HTML(panels.heading("", "Playground", "Every picture twice: without and with what was learned."))
+        gr.HTML(
+            panels.heading("", "Playground", "Each picture without and with the adapter, from the same seed.")
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280, elem_id="play-form"):
                 named["recall"] = gr.File(
@@ -41,8 +43,8 @@ def lay_out(page: Page) -> None:
                     2.0,
                     value=1.0,
                     step=0.05,
-                    label="Strength",
-                    info="How much of what was learned is applied.",
+                    label="Adapter strength",
+                    info="1 applies the adapter as trained, 0 not at all.",
                 )
                 named |= form.widgets(sampling, ["seed"])
                 with gr.Accordion("Advanced", open=False):
@@ -51,7 +53,7 @@ def lay_out(page: Page) -> None:
                     }
                 named |= stacking.lay_out()
                 named["generate"] = gr.Button("Make a picture", variant="primary")
-                with gr.Accordion("Take it with you", open=False):
+                with gr.Accordion("Export", open=False):
                     named["format"] = gr.Dropdown(
                         choices("lora"), value=choices("lora")[0][1], label="Format"
                     )

@@ -51,7 +51,7 @@ class PlaygroundHandlers:
             found = getattr(error, "recalled", None)
             if found is None:
                 raise
-            gr.Warning(as_text(error), title="Its run is gone")
+            gr.Warning(as_text(error), title="Its run has been deleted")
             found = found | {"stack": []}
         fields = form.shown(from_dict(SampleConfig, found["sample"]))
         values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}
