@@ -309,7 +309,15 @@ def _signature(view: RunView) -> dict[str, Any]:
     every = max(1, view.total // 100)
     return {
         "state": view.state,
-        "progress": [view.state, view.step, view.stage, view.stage_done, view.message, view.queue_position],
+        "progress": [
+            view.state,
+            view.step,
+            view.stage,
+            view.stage_done,
+            view.message,
+            view.queue_position,
+            len(view.notes),
+        ],
         "curves": [view.state, view.step // every, len(view.similarity.get("identity", ()))],
         "samples": [view.state, len(view.samples)],
     }

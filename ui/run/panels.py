@@ -129,11 +129,20 @@ def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
     )
 
 
-def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = ()) -> Html:
+def notes_of(notes: Sequence[str]) -> list[Html]:
+    """Return sentences for the user, each as a line of its own."""
+    return [element("p", note, class_="note", role="status") for note in notes]
+
+
+def caption(
+    *, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()
+) -> Html:
     """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
     rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
-    return element("div", element("blockquote", prompt), element("dl", *terms), class_="caption")
+    return element(
+        "div", element("blockquote", prompt), *notes_of(notes), element("dl", *terms), class_="caption"
+    )
 
 
 def progress(view: RunView) -> Html:
@@ -180,6 +189,7 @@ def progress(view: RunView) -> Html:
         bar,
         element("dl", *_figures(view), class_="figures"),
         *trouble,
+        *notes_of(view.notes),
         class_="run-progress",
     )
 

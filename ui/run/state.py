@@ -41,6 +41,7 @@ class RunView:
     imported: bool = False
     state: str = "queued"
     message: str = ""
+    notes: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     stage: str = ""
     stage_done: int = 0
@@ -130,6 +131,8 @@ def _apply(event: dict[str, Any], *, view: RunView, folder: Path) -> None:
             view.samples.append(_sample(event, name=name, row=row, view=view, folder=folder))
     elif kind == "similarity":
         _apply_similarity(event, view=view)
+    elif kind == "note":
+        view.notes += [event["text"]] if event["text"] not in view.notes else []
     elif kind == "metrics":
         view.metrics = {name: value for name, value in event.items() if name not in ("t", "kind")}
 
