@@ -29,9 +29,9 @@
   }, true);
 
   document.addEventListener("click", (event) => {
-    const card = event.target.closest?.(".example-card, .shelf-card"); // seen at once; the server's answer says the same
+    const card = event.target.closest?.(".example-card, .library-card"); // seen at once; the server's answer says the same
     if (card) {
-      const kind = card.classList.contains("example-card") ? ".example-card" : ".shelf-card";
+      const kind = card.classList.contains("example-card") ? ".example-card" : ".library-card";
       page().querySelectorAll(kind).forEach((each) => each.classList.toggle("chosen", each === card));
     }
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");

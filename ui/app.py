@@ -15,7 +15,7 @@ from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
 from ui.tabs.library import tab as library
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train import playground
 from ui.tabs.train import tab as train
 from ui.tabs.train.handlers import TrainHandlers
@@ -33,7 +33,7 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
     monitor = RunMonitor(studio, handout)
     pictures = PlaygroundHandlers(monitor)
-    page = Page(monitor, TrainHandlers(monitor), pictures, Shelf(monitor, pictures))
+    page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     first = _first_view(monitor)
     with gr.Blocks(
         title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
@@ -116,7 +116,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
 
 def _wire_tick(page: Page) -> None:
     """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
-    monitor, handlers = page.monitor, ExperimentHandlers(page.shelf)
+    monitor, handlers = page.monitor, ExperimentHandlers(page.library)
 
     def tick(
         experiment_id: str, experiment_drawn: dict[str, Any], experiment_mode: str, news: int, **run: Any

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.errors import show_notices
 from ui.run.monitor import PARTS, RunMonitor
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
@@ -35,7 +35,7 @@ class Page:
     monitor: RunMonitor
     train: TrainHandlers
     playground: PlaygroundHandlers
-    shelf: Shelf
+    library: LibraryHandlers
     named: dict[str, Any] = field(default_factory=dict)
     mirrors: dict[str, str] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)

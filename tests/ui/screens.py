@@ -167,8 +167,8 @@ def talk(page: Any, url: str, studio: FakeStudio) -> None:
 def library(page: Any, url: str, studio: FakeStudio) -> None:
     """The cards, one of them open."""
     _open(page, url, tab="Library")
-    page.wait_for_selector(".shelf-card")
-    page.locator(".shelf-card").nth(1).click()
+    page.wait_for_selector(".library-card")
+    page.locator(".library-card").nth(1).click()
     page.wait_for_selector("#detail .facts img")
 
 

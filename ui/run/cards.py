@@ -24,9 +24,9 @@ BASE_FORMATS = (
 )
 MIXES = (
     ("Add", "add"),
-    ("Between the two", "interpolate"),
-    ("This one's geometry, the other's look", "style"),
-    ("This one, fewer singular values", "truncate"),
+    ("Interpolate", "interpolate"),
+    ("Geometry of this run, style of the other", "style"),
+    ("Keep fewer singular values", "truncate"),
 )
 METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV"}
 Row = Mapping[str, Any]
@@ -68,15 +68,17 @@ def method_of(row: Row) -> str:
     return TITLES.get(row["method"], str(row["method"]))
 
 
-def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
+def run_cards(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
     """Return the runs as cards, the ``chosen`` one marked."""
     if not rows:
         told = (
             f"Nothing here matches “{searched}”." if searched else "No run yet: personalize a subject first."
         )
-        return element("p", told, class_="shelf-empty", role="status")
+        return element("p", told, class_="library-empty", role="status")
     return element(
-        "div", *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows], class_="shelf"
+        "div",
+        *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows],
+        class_="library-cards",
     )
 
 
@@ -92,15 +94,15 @@ def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
                 "span",
                 element("span", class_=f"dot {row['state']}", aria_hidden="true"),
                 state,
-                class_="shelf-state",
+                class_="library-state",
             ),
             element("span", f"{method_of(row)} · {row.get('base_name') or row.get('base', '')}"),
             element("span", f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
             *([element("code", row["trigger"])] if row.get("trigger") else []),
-            class_="shelf-facts",
+            class_="library-facts",
         ),
         type="button",
-        class_="shelf-card chosen" if chosen else "shelf-card",
+        class_="library-card chosen" if chosen else "library-card",
         data_act="choose",
         data_value=row["id"],
         aria_pressed="true" if chosen else "false",

@@ -57,7 +57,7 @@ def lay_out(page: Page) -> None:
 
 
 def _form(page: Page) -> None:
-    named, experiments = page.named, ExperimentHandlers(page.shelf)
+    named, experiments = page.named, ExperimentHandlers(page.library)
     subjects = experiments.subjects()
     with gr.Column(elem_classes="card", elem_id="lab-form"):
         named["experiment_heading"] = gr.HTML("")
@@ -110,7 +110,7 @@ def _kept(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of the experiments, and the way to them from the page Train."""
-    experiments, named = ExperimentHandlers(page.shelf), page.named
+    experiments, named = ExperimentHandlers(page.library), page.named
     turned = page.on(
         named["experiment_mode"].change,
         experiments.choose_mode,

@@ -13,7 +13,7 @@ from ui import forms as form
 from ui.run import cards, panels
 from ui.run.monitor import Values
 from ui.tabs.compare import rows
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train import stack as stacking
 from ui.wiring import Page
 
@@ -44,20 +44,20 @@ OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("p
 class CompareHandlers:
     """Compares; the handlers take widget values by name and return new ones by name."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self.studio = shelf.studio
-        self.handout = shelf.handout
+    def __init__(self, library: LibraryHandlers) -> None:
+        self.library = library
+        self.studio = library.studio
+        self.handout = library.handout
 
     def refresh(self, compared: list[str]) -> Values:
         """Offer the runs there are now, and the stacks that were made of them."""
-        names = self.shelf.names()
+        names = self.library.names()
         kept = rows.kept(names, compared)
         return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
 
     def offer(self) -> Values:
         """Offer the runs of which a stack can be made."""
-        runs = [(name, run) for run, name in self.shelf.names().items() if run]
+        runs = [(name, run) for run, name in self.library.names().items() if run]
         return {name: gr.update(choices=runs) for name in ("stack_first", "stack_second")}
 
     def add_stack(self, compared: list[str], **chosen: Any) -> Values:
@@ -145,7 +145,7 @@ def parsed(values: str, *, across: str) -> list[Any]:
 def lay_out(page: Page) -> None:
     """Create the widgets of this page, in the current Blocks context."""
     named = page.named
-    names = page.shelf.names()
+    names = page.library.names()
     opening = list(names)[:3]
     sampling = SampleConfig()
     with gr.Row(elem_classes="page", equal_height=False) as named["side_by_side"]:
@@ -211,7 +211,7 @@ def _stack(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
-    comparison, named = CompareHandlers(page.shelf), page.named
+    comparison, named = CompareHandlers(page.library), page.named
     page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"])
     page.on(
         named["add_stack"].click,

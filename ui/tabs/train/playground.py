@@ -57,8 +57,8 @@ def lay_out(page: Page) -> None:
                     named["format"] = gr.Dropdown(
                         choices("lora"), value=choices("lora")[0][1], label="Format"
                     )
-                    named["export"] = gr.Button("Write the file", size="md")
-                    named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+                    named["export"] = gr.Button("Export the file", size="md")
+                    named["exported"] = gr.File(label="Exported adapter", visible=False, interactive=False)
             with gr.Column(scale=6, min_width=300, elem_id="play-result"):
                 named["result"] = gr.HTML(panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT)
                 named["result_caption"] = gr.HTML("")
