@@ -226,6 +226,22 @@ class PhotosConfig(TrainConfig):
         high=1,
         step=0.05,
     )
+    scenes: int = setting(
+        0,
+        label="Scenes per photo",
+        help="The masked subject is cut out and set into so many scenes that the base draws, instead of the photo's "
+        "own background; 0 is off.",
+        low=0,
+        high=16,
+        step=1,
+    )
+    scene_prompts: tuple[str, ...] = setting(
+        ("in the forest", "on a city street", "in the kitchen", "in a flower garden", "in the library"),
+        label="Scenes",
+        help="Where the subject is set, in words that follow the photo prompt.",
+        low=1,
+        high=12,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ samples, the finished file. Between two steps the worker serves the short jobs t
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import cast
 
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.config import PhotosConfig, SampleConfig, TrainConfig, from_dict
@@ -27,6 +28,7 @@ from pipelines.files import write_atomic, write_json
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
 from pipelines.methods.core import Method, Prepares, RecordsAttention
+from pipelines.methods.scenes import composites, scene_pictures
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
@@ -158,22 +160,48 @@ class TrainJob:
         names = tuple(path.name for path in stored.photos)
         pictures = {path.name: open_picture(path) for path in stored.photos}
         self.photos += pictures.values()
-        masks = [open_picture(path).convert("L") for path in stored.masks]
-        cached = stored.folder / "moments.safetensors"
-        if cached.is_file():
-            moments = Moments(**load_file(cached))
-        else:
-            moments = encode(self.base, pictures)
-            save_tensors(cached, {"mean": moments.mean, "logvar": moments.logvar}, metadata={})
-        return Subject(
+        subject = Subject(
             identifier=stored.identifier,
             class_noun=stored.class_noun,
             names=names,
             captions=self._captions(stored, pictures),
-            moments=moments,
+            moments=self._moments(stored, pictures),
             repeats=tuple(int(stored.repeats.get(name, 1)) for name in names),
             pixels=to_tensor(list(pictures.values())) if self.spec.keeps_pixels else None,
-            masks=(to_tensor(masks)[:, :1] + 1) / 2 if masks else None,
+            masks=mask_tensor([open_picture(path) for path in stored.masks]) if stored.masks else None,
+        )
+        in_scenes = isinstance(self.config, PhotosConfig) and self.config.scenes > 0 and stored.masks
+        return self._in_scenes(subject, stored, pictures) if in_scenes else subject
+
+    def _moments(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> Moments:
+        cached = stored.folder / "moments.safetensors"
+        if cached.is_file():
+            return Moments(**load_file(cached))
+        moments = encode(self.base, pictures)
+        save_tensors(cached, {"mean": moments.mean, "logvar": moments.logvar}, metadata={})
+        return moments
+
+    def _in_scenes(
+        self, subject: Subject, stored: StoredSubject, pictures: Mapping[str, Image.Image]
+    ) -> Subject:
+        """Return the subject with composites in the place of its photographs, each with its scene in the caption."""
+        config = self.config
+        assert isinstance(config, PhotosConfig), "scenes are a setting of methods that learn from photographs"
+        scenes = scene_pictures(
+            self.base, config, self.cache.with_name("scenes"), self._teller("Drawing scenes")
+        )
+        masks = [open_picture(path).convert("L") for path in stored.masks]
+        made = composites(list(pictures.values()), masks, scenes, config)
+        names = tuple(f"{name}#{index}" for name in subject.names for index in range(config.scenes))
+        images = {name: picture for name, (picture, _, _) in zip(names, made, strict=True)}
+        return replace(
+            subject,
+            names=names,
+            captions=tuple(caption for _, _, caption in made),
+            moments=encode(self.base, images),
+            repeats=tuple(times for times in subject.repeats for _ in range(config.scenes)),
+            pixels=to_tensor(list(images.values())) if self.spec.keeps_pixels else None,
+            masks=mask_tensor([mask for _, mask, _ in made]),
         )
 
     def _captions(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> tuple[str, ...]:
@@ -451,6 +479,11 @@ def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, ste
         row.files.append(name)
         total += drawn.seconds
     return replace(row, seconds=total)
+
+
+def mask_tensor(masks: Sequence[Image.Image]) -> Tensor:
+    """Return masks as (N, 1, H, W) float32 in [0, 1]."""
+    return (to_tensor(masks)[:, :1] + 1) / 2
 
 
 def open_picture(path: Path) -> Image.Image:
