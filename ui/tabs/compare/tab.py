@@ -1,6 +1,5 @@
 """The fourth page: runs, stacks of two and the untouched base side by side, from the same noise."""
 
-import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -90,10 +89,9 @@ class CompareHandlers:
         config = form.parse(
             SampleConfig, {**fields, "prompt": compare_prompt if columns != "prompts" else ""}
         )
-        context = contextvars.copy_context()  # the device's thread knows nothing of this request
 
         def tell(done: int, total: int) -> None:
-            context.run(progress, (done, total), desc="Drawing", unit="pictures")
+            progress((done, total), desc="Drawing", unit="pictures")
 
         made = self.studio.generation.compare(
             [rows.asked(row) for row in compared], across=columns, values=asked, config=config, progress=tell
