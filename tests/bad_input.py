@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, TextualInversionConfig, from_dict, to_dict
+from pipelines.data.subject import SubjectPhotos
 from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
@@ -53,7 +54,7 @@ class Door:
         """Start a run with a good photograph unless others are given."""
         more = {
             key: settings.pop(key)
-            for key in ("method", "base", "captions", "crops", "after")
+            for key in ("method", "base", "captions", "crops", "after", "masks", "parents", "subjects")
             if key in settings
         }
         method = more.pop("method", "dreambooth")
@@ -248,6 +249,10 @@ BAD = (
         "A text of 301 characters is too long; please keep it under 301."),
     Bad(PHOTOS, "a crop that is no pair of numbers", lambda d: d.start(crops={"photo.png": ("x", 0.0)}),
         "The crop of photo.png must be two numbers from -1 to 1; move it again."),
+    Bad(PHOTOS, "a mask of another size", lambda d: d.start(masks={"photo.png": d.photo("mask.png", size=(99, 120))}),
+        "The mask of photo.png has another size than the photograph; draw it again."),
+    Bad(PHOTOS, "a mask for no photograph", lambda d: d.start(masks={"other.png": d.photo("mask.png")}),
+        "There is a mask for 'other.png', but no such photograph; take it out."),
 
     Bad(SETTINGS, "a setting that does not exist", lambda d: d.start(stepz=1), "Unknown setting 'stepz'; known ones are ..."),
     Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1e+06; the largest allowed is 20000."),
@@ -270,10 +275,16 @@ BAD = (
         "The rare word may hold up to 40 letters, digits, spaces and hyphens, not '<img src=x>'."),
     Bad(SETTINGS, "neither a rare word nor a class word", lambda d: d.start(identifier="", class_noun=""),
         "Say what it is: without a rare word and a class word nothing can be learned."),
-    Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun=""),
+    Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun="", prior_preservation=True),
         "Prior preservation needs a class word; type one, or switch prior preservation off."),
     Bad(SETTINGS, "a method that does not exist", lambda d: d.start(method="magic"),
         "There is no method 'magic'; choose one of ..."),
+    Bad(SETTINGS, "a setting that a method does not have", lambda d: from_dict(TextualInversionConfig, {"prior_weight": 1, "text_encoder": False}),
+        "Unknown setting 'text_encoder'; known ones are ..."),
+    Bad(SETTINGS, "two subjects for a method of one", lambda d: d.start(subjects=[SubjectPhotos("zwx", "dog", [d.photo()])] * 2),
+        "DreamBooth learns from one subject; 2 subjects were given, take some out."),
+    Bad(SETTINGS, "a run to build on, for a method that builds on none", lambda d: d.start(parents=[d.finished().id]),
+        "DreamBooth does not build on other runs; leave the parents out."),
     Bad(SETTINGS, "settings of something else", lambda d: d.studio.training.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
         "The settings are not those of dreambooth; reset them to a preset."),
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),

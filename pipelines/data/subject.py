@@ -172,13 +172,20 @@ def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredS
         return []
     flat = StoredSubject(
         folder=run_folder,
-        identifier=str(config.get("identifier", "")),
-        class_noun=str(config.get("class_noun", "")),
+        **_words(config),
         photos=photos,
         captions=_read_json(run_folder / "captions.json"),
         repeats=_read_json(run_folder / "repeats.json"),
     )
     return [flat]
+
+
+def trigger_words(run_folder: Path, config: Mapping[str, Any]) -> str:
+    """Return the words that name what a run learned, of each of its subjects: "zwx dog, qev cat"; "" without any."""
+    if "identifier" in config or "class_noun" in config:
+        return fill_words("{identifier} {class_noun}", **_words(config))
+    subjects = stored_subjects(run_folder, config)
+    return ", ".join(f"{subject.identifier} {subject.class_noun}".strip() for subject in subjects)
 
 
 def stored_photos(run_folder: Path) -> list[Path]:
@@ -196,6 +203,10 @@ def _stored(folder: Path, told: Mapping[str, Any]) -> StoredSubject:
         repeats=told["repeats"],
         masks=tuple(sorted((folder / MASKS).glob("*.png"))),
     )
+
+
+def _words(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: str(config.get(name) or "") for name in ("identifier", "class_noun")}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -47,8 +47,8 @@ CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when tha
 
 
 UNMEASURED = (
-    "The result is not measured, because CLIP and DINO for {base} are not on this machine; download them with "
-    "ATELIER_HUB=1, or switch 'Measure the result' off."
+    "The result is not measured, because CLIP and DINO for {base} are not on this machine; connect to the "
+    "internet once so that they can be stored, or switch 'Measure the result' off."
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import ASSETS
-from pipelines.data.subject import stored_photos
+from pipelines.data.subject import stored_photos, trigger_words
 from pipelines.models.inspection import read_header
 from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
 
@@ -76,7 +76,7 @@ class Library:
             "created": run.created,
             "identifier": words[0],
             "class_noun": words[1],
-            "trigger": " ".join(word for word in words if word),
+            "trigger": trigger_words(run.path, run.config),
             "base": run.base["spec"],
             "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
             "notes": run.note,
