@@ -188,7 +188,7 @@ def read_mask(photo: Photo, content: bytes, *, size_px: int, shift: tuple[float,
         raise ValueError(
             f"The mask of {_shown(photo.name)} has another size than the photograph; draw it again."
         )
-    return mask.image.convert("L").point(lambda value: 255 if value >= 128 else 0)
+    return mask.image.convert("L").point([0] * 128 + [255] * 128)
 
 
 def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
