@@ -23,11 +23,11 @@ class RefusedError(ValueError):
 
 @contextmanager
 def zip_members(
-    path: Path, *, wanted: Callable[[PurePosixPath], bool], max_bytes: int, name: str, damaged: str
+    path: Path, *, wanted: Callable[[PurePosixPath], bool], max_bytes: int, damaged: str, name: str = ""
 ) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
     """Open a zip for the length of the block, with its wanted files, whose sizes were checked.
 
-    Raises ValueError: ``damaged`` where anything in the block finds it so, else a sentence that begins with ``name``.
+    Raises ValueError: ``damaged`` where anything in the block finds it so, else a sentence that begins with ``name``, if any.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -49,9 +49,11 @@ def _check(members: list[zipfile.ZipInfo], *, max_bytes: int, name: str) -> None
     unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
     allowed = min(max_bytes, max(HARMLESS_BYTES, MAX_RATIO * packed))
     if unpacked > allowed:
-        raise RefusedError(f"{name} unpacks to more than {allowed >> 20} MB; choose another.")
+        raise RefusedError(f"{name} unpacks to more than {allowed >> 20} MB; choose another.".lstrip())
     end = 0
     for member in sorted(members, key=lambda one: one.header_offset):
         if member.header_offset < end:
-            raise RefusedError(f"{name} holds files that overlap, as no program packs them; pack it again.")
+            raise RefusedError(
+                f"{name} holds files that overlap, as no program packs them; pack it again.".lstrip()
+            )
         end = member.header_offset + LOCAL_HEADER_BYTES + member.compress_size

@@ -255,7 +255,7 @@ BAD = (
         "There is a mask for 'other.png', but no such photograph; take it out."),
 
     Bad(SETTINGS, "a setting that does not exist", lambda d: d.start(stepz=1), "Unknown setting 'stepz'; known ones are ..."),
-    Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1e+06; the largest allowed is 20000."),
+    Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1000000; the largest allowed is 20000."),
     Bad(SETTINGS, "half a step", lambda d: d.start(steps=1.5), "Steps must be a whole number, not 1.5."),
     Bad(SETTINGS, "a word for a number", lambda d: d.start(learning_rate="fast"),
         "Learning rate must be a number, not 'fast'."),
@@ -360,7 +360,7 @@ BAD = (
         "gone.png was made with 'Rex' at strength 0.5, which is not in the library any more; its other settings can be "
         "used with another run."),
     Bad(PICTURES, "a picture with changed settings, dropped", lambda d: d.studio.generation.recall(d.picture("x.png", steps=10**6)),
-        "x.png holds settings that cannot be used (Steps is 1e+06; the largest allowed is 150.); choose a picture that was "
+        "x.png holds settings that cannot be used (Steps is 1000000; the largest allowed is 150.); choose a picture that was "
         "made here."),
     Bad(PICTURES, "a picture of a base that is not here, dropped",
         lambda d: d.studio.generation.recall(d.picture("x.png", base={"spec": "", "name": "my base"})),
@@ -476,7 +476,7 @@ BAD = (
     Bad(API, "train_start: a setting out of bounds",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Quick", settings={"steps": 10**6}),
-        "Steps is 1e+06; the largest allowed is 20000."),
+        "Steps is 1000000; the largest allowed is 20000."),
     Bad(API, "train_start: no photograph",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Quick", settings={}),

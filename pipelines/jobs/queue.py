@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import BaseFileLock
 
 from pipelines.config import whole_number
 from pipelines.jobs.devices import Devices, finish_times
@@ -54,7 +56,7 @@ class TrainingQueue:
         waiting = [each for each in self.devices.queue.waiting() if each in runs]
         return waiting.index(job) + 1 if job in waiting else 0
 
-    def begin(self, run: Run, *, lock: TextIO | None = None, after: Sequence[Job] = ()) -> None:
+    def begin(self, run: Run, *, lock: BaseFileLock | None = None, after: Sequence[Job] = ()) -> None:
         """Queue a run; ``lock`` is its own, if taken already. ValueError when it is at work.
 
         It starts when the jobs ``after`` are done; when one of them fails or is stopped, it fails with a sentence.
@@ -83,17 +85,17 @@ class TrainingQueue:
                     run.go_back()
                 elif job.state in ("done", "stopped"):
                     run.keep_extension()
-                held.close()
+                held.release()
                 if not job.keep and not goes_back:
                     self.store.delete(run.id)
             finally:
-                held.close()
+                held.release()
                 self._announce(run.id)
 
         try:
             self.jobs[run.id] = self.devices.submit(run.name, work, then=settle, after=after)
         except ValueError:
-            held.close()
+            held.release()
             raise
 
     def rows(self, *, owner: str = "") -> list[dict[str, Any]]:

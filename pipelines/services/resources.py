@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.files import data_root
+from pipelines.files import TemporaryFolder, data_root
 from pipelines.jobs.devices import Devices, device_names
 from pipelines.jobs.queue import OUT_OF_MEMORY, TrainingQueue, ran_out_of_memory
 from pipelines.jobs.worker import Job, Worker
@@ -47,7 +45,8 @@ class Resources:
         self.costs = Costs(self.root)
         self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
         self.queue = TrainingQueue(RunStore(self.root, owner=None), devices=self.devices, costs=self.costs)
-        self.outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+        self._outbox = TemporaryFolder(prefix="atelier-outbox-")
+        self.outbox = self._outbox.path
 
     def for_owner(self, owner: str) -> Resources:
         """Return the same resources with the runs of another owner."""
@@ -65,7 +64,7 @@ class Resources:
     def close(self) -> None:
         """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
         self.devices.close()
-        shutil.rmtree(self.outbox, ignore_errors=True)
+        self._outbox.close()
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""
@@ -80,6 +79,7 @@ class Resources:
         beside: str | None = None,
     ) -> Any:
         """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
+        self._outbox.sweep()
         job = self.devices.submit_short(name, work, beside=self.queue.jobs.get(beside or ""))
         kept = among if among is not None else set()
         kept.add(job)

@@ -97,7 +97,7 @@ def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
                 class_="library-state",
             ),
             element("span", f"{method_of(row)} · {row.get('base_name') or row.get('base', '')}"),
-            element("span", f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
+            element("span", row.get("broken") or f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
             *([element("code", row["trigger"])] if row.get("trigger") else []),
             class_="library-facts",
         ),
@@ -127,7 +127,8 @@ def facts(row: Row, *, handout: Handout) -> Html:
         ("Trained", f"{count_of(row.get('trainable'))} parameters" if row.get("trainable") else "–"),
         ("On disk", size_of(row.get("bytes"))),
         ("Took", duration(row["seconds"]) if row.get("seconds") else "–"),
-        ("Made", day_of(row["created"])),
+        ("Made", day_of(row["created"]) if row["created"] else "–"),
+        *([("Problem", row["broken"])] if row.get("broken") else []),
     ]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in told]
     return element(

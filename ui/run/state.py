@@ -18,6 +18,7 @@ WORDS = {
     "failed": "Failed",
     "interrupted": "Interrupted",
     "replaying": "Replay",
+    "broken": "Damaged",
 }
 
 

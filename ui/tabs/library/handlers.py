@@ -56,7 +56,7 @@ class LibraryHandlers:
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
         formats = choices(row.get("kind", "")) or choices("lora")
-        settings = self.studio.library.settings(chosen) if row["method"] != "import" else None
+        settings = self.studio.library.settings(chosen) if row["method"] not in ("", "import") else None
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
