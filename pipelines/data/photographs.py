@@ -176,16 +176,20 @@ def _read_masks(
     return found
 
 
-def read_mask(photo: Photo, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Image.Image:
+def read_mask(
+    photo: Photo, content: bytes, *, size_px: int, shift: tuple[float, float], of_square: bool = False
+) -> Image.Image:
     """Return a mask file's content as an L picture of 0 and 255, cropped as its photograph is.
 
-    Raises ValueError, in a whole sentence, when it is no picture or of another size than the photograph.
+    With ``of_square`` a square picture is the mask of the photograph's square, however large. Raises ValueError, in a
+    whole sentence, when it is no picture or of another size than the photograph.
     """
     try:
         mask = _read_photo(photo.name, content, size_px=size_px, shift=shift)
     except ValueError as error:
         raise ValueError(f"The mask of {_shown(photo.name)} {error}") from None
-    if mask.crop != photo.crop:
+    square = of_square and len(set(Image.open(io.BytesIO(content)).size)) == 1
+    if mask.crop != photo.crop and not square:
         raise ValueError(
             f"The mask of {_shown(photo.name)} has another size than the photograph; draw it again."
         )

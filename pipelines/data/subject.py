@@ -30,8 +30,8 @@ MASKS = "masks"
 class SubjectPhotos:
     """One subject as a client hands it over; everything else goes by the photographs' file names.
 
-    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, white where
-    the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
+    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, or square
+    ones of its square, white where the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
     """
 
     identifier: str
@@ -158,7 +158,7 @@ def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | No
     if path is None:
         return None
     shift = subject.crops.get(photo.name, (0.0, 0.0))
-    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift)
+    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift, of_square=True)
 
 
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
