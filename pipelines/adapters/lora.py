@@ -39,21 +39,13 @@ LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our laye
 class Branch:
     """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1).
 
-    ``scale`` is s = alpha / rank, ``live_scale`` what the layer multiplies with while live: s times its strength.
+    ``scale`` is s = alpha / rank.
     """
 
     wrapper: nn.Module
     down: nn.Parameter
     up: nn.Parameter
     scale: float
-
-    @property
-    def live_scale(self) -> float:
-        return cast("dict[str, float]", self.wrapper.scaling)[LIVE]
-
-    @live_scale.setter
-    def live_scale(self, value: float) -> None:
-        cast("dict[str, float]", self.wrapper.scaling)[LIVE] = value
 
 
 class LoRA:
@@ -157,22 +149,6 @@ class LoRA:
             if at := strength_at(scale, key) * branch.scale:
                 change = at * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
                 yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
-
-    @contextmanager
-    def at_strength(self, strength: Strength) -> Iterator[Self]:
-        """Have the live layers work at a strength, or one for each block, for the length of the block.
-
-        Every layer is reached through our map of blocks: diffusers' ``set_adapters`` leaves the blocks without
-        attention and the resnets in the middle at 1. No parameter starts or stops to be trained by it.
-        """
-        before = {key: branch.live_scale for key, branch in self._branches.items()}
-        try:
-            for key, branch in self._branches.items():
-                branch.live_scale = branch.scale * strength_at(strength, key)
-            yield self
-        finally:
-            for key, branch in self._branches.items():
-                branch.live_scale = before[key]
 
     def scales(self) -> dict[str, float]:
         """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
@@ -282,7 +258,7 @@ def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator
     down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
     up.data.zero_()
     branch = Branch(wrapper=wrapper, down=down, up=up, scale=alpha / rank if alpha else 1.0)
-    branch.live_scale = branch.scale
+    cast("dict[str, float]", wrapper.scaling)[LIVE] = branch.scale
     return branch
 
 
@@ -305,7 +281,7 @@ def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
         return type(branch.wrapper).forward(branch.wrapper, x)
     weight = base_layer.weight
     changed = torch.addmm(
-        weight.flatten(1).float(), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.live_scale
+        weight.flatten(1).float(), branch.up.flatten(1), branch.down.flatten(1), alpha=branch.scale
     ).to(weight.dtype)
     if isinstance(base_layer, nn.Linear):
         answer = nn.functional.linear(x, changed, base_layer.bias)

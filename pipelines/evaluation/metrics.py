@@ -347,15 +347,6 @@ def div(encoders: Encoders, pictures: Sequence[Image.Image]) -> float:
     return float(_distance([depth[first] for depth in depths], [depth[second] for depth in depths]).mean())
 
 
-def perceptual_distance(
-    encoder: Encoder, ours: Sequence[Image.Image], theirs: Sequence[Image.Image]
-) -> torch.Tensor:
-    """(N,) distances of picture i and picture i: 1 - cosine at every place, averaged over places and depths, in [0, 2].
-
-    It is built like LPIPS but without learned weights, so the two scales are not comparable."""
-    return _distance(encoder.layers(ours), encoder.layers(theirs))
-
-
 def _distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> torch.Tensor:
     apart = [
         (F.normalize(mine, dim=1) - F.normalize(yours, dim=1)).square().sum(1).mean(1) / 2

@@ -8,17 +8,11 @@ of a byte-pair vocabulary grow as its entries get rarer, so the rarest single to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from pipelines.config import ASSETS, SampleConfig
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-
-    from pipelines.models.base import Base
+from pipelines.config import ASSETS
 
 END_OF_WORD = "</w>"
 MIN_LETTERS = 3
@@ -80,30 +74,6 @@ def comes_back(tokenizer: Any, text: str, *, token_id: int) -> bool:
     alone = tokenizer(text, add_special_tokens=False).input_ids
     inside = tokenizer(PROBE.format(text), add_special_tokens=False).input_ids
     return alone == [token_id] and token_id in inside and tokenizer.decode([token_id]).strip() == text
-
-
-def diversity(
-    base: Base,
-    text: str,
-    *,
-    features: Callable[[list[Image.Image]], torch.Tensor],
-    config: SampleConfig | None = None,
-) -> float:
-    """Return how different the untouched base's pictures of the bare token are: the mean of 1 - cosine over
-    pairs.
-
-    A token with a meaning gives pictures of one thing, a low value. ``features`` maps N pictures to unit
-    vectors (N, D), such as an encoder of the metrics.
-    """
-    from pipelines.sampling.sample import sample
-
-    asked = replace(
-        config or SampleConfig(steps=12, count=4, guidance_scale=base.guidance_scale), prompt=text
-    )
-    vectors = features(sample(base, [], asked).images).float()
-    pairs = len(vectors) * (len(vectors) - 1)
-    similar = (vectors @ vectors.T).sum() - vectors.square().sum()
-    return float(1.0 - similar / pairs)
 
 
 def _whole_words(tokenizer: Any) -> Iterator[Candidate]:

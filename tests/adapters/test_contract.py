@@ -113,7 +113,10 @@ def half(request: pytest.FixtureRequest) -> tuple[Base, float]:
     That error holds the dtype's rounding at the magnitude of the values, the number of roundings on the way, and how
     this processor adds up; nothing of it is known beforehand.
     """
-    base, exact = load_base("embedded", device="cpu", dtype=request.param), load_base("embedded", device="cpu")
+    base, exact = (
+        load_base("embedded", device="cpu", dtype=request.param),
+        load_base("embedded", device="cpu"),
+    )
     with torch.no_grad():
         for part in (exact.unet, exact.text_encoder):
             for parameter in part.parameters():

@@ -8,13 +8,12 @@ from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 
 from pipelines.adapters import Full, LoRA, Spectral
-from pipelines.adapters.block_lora import block_lora
-from pipelines.adapters.core import base_parameter, injected, merged
+from pipelines.adapters.core import base_parameter, merged
 from pipelines.config import ASSETS
 from pipelines.formats.lora import write_diffusers
 from pipelines.models.base import Base
-from pipelines.unet_blocks import BLOCKS, BlockPlan, BlockStrengths, block
-from tests.adapters.test_contract import disturb, predict, trained
+from pipelines.unet_blocks import BLOCKS, BlockStrengths, block
+from tests.adapters.test_contract import trained
 from tests.tolerances import assert_close
 
 MIXED = BlockStrengths.of_blocks(dict(zip(BLOCKS, (0, 0.5, 1, 2, 0, 1.5, 0.25, 0, 1), strict=True)), text=0.5)
@@ -52,42 +51,6 @@ def test_each_layer_is_changed_by_its_blocks_strength(base: Base, make):
         )
 
 
-@torch.no_grad()
-def test_live_strengths_equal_merged_ones_in_a_stack(base: Base):
-    first, second = trained(locon, base, seed=1), trained(lambda: LoRA(rank=3, seed=2), base, seed=2)
-    untouched = predict(base)
-    with injected(first, base), injected(second, base):
-        whole = predict(base)
-        with first.at_strength(MIXED), second.at_strength(0.5):
-            live = predict(base)
-        with first.at_strength(NOTHING), second.at_strength(NOTHING):
-            assert torch.equal(predict(base), untouched)
-        with pytest.raises(RuntimeError), first.at_strength(0.0):
-            raise RuntimeError("inside")
-        assert torch.equal(predict(base), whole)
-    with merged(base, [(first, MIXED), (second, 0.5)]):
-        assert_close(predict(base), live)
-    assert not torch.allclose(live, whole)
-
-
-def test_a_strength_starts_and_stops_no_training(base: Base):
-    """PEFT's set_adapter, which diffusers calls for every new strength, lets frozen adapters learn again."""
-    frozen, learning = trained(locon, base), block_lora(base, BlockPlan.of_part("upper", rank=1, conv_rank=1))
-    with injected(frozen, base), injected(learning, base):
-        disturb(learning)
-        for parameter in frozen.parameters():
-            parameter.requires_grad_(False)
-        with frozen.at_strength(MIXED), learning.at_strength(0.5):
-            predict(base).square().mean().backward()
-        assert all(parameter.grad is not None for parameter in learning.parameters())
-        assert all(
-            parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters()
-        )
-        for layer in [each for each in base.unet.modules() if isinstance(each, LoraLayer)]:
-            layer.set_adapter("default")
-        assert any(parameter.requires_grad for parameter in frozen.parameters())
-
-
 def diffusers_strengths(unet: torch.nn.Module) -> dict[str, float]:
     return {
         f"unet.{name}": layer.scaling["locon"]
@@ -116,10 +79,4 @@ def test_diffusers_leaves_blocks_at_one_that_our_map_reaches(base: Base, tmp_pat
     assert {key: found[key] for key in attention} == {key: ours.at(key) for key in attention}
     left = {key: found[key] for key in found if block(key) in ("In3", "Out0") or "mid_block.resnets" in key}
     assert set(left.values()) == {1.0}
-    with injected(adapter, base), adapter.at_strength(ours):
-        live = {
-            f"unet.{name}": layer.scaling["default"]
-            for name, layer in base.unet.named_modules()
-            if isinstance(layer, LoraLayer)
-        }
-    assert live == {key: ours.at(key) for key in found}
+    assert all(ours.at(key) != 1.0 for key in left)

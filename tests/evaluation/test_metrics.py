@@ -31,7 +31,6 @@ from pipelines.evaluation.metrics import (
     load_encoders,
     measure,
     normalised_score,
-    perceptual_distance,
     pres,
     real_images,
     without_identifier,
@@ -115,14 +114,6 @@ def test_div_is_nothing_for_one_picture_repeated(encoders: Encoders) -> None:
     assert div(encoders, [RED, RED, GREEN]) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="at least two"):
         div(encoders, [RED])
-
-
-def test_perceptual_distance_is_symmetric_and_bounded(encoders: Encoders) -> None:
-    ours, theirs = [noise(1), noise(3)], [noise(2), noise(3)]
-    apart = perceptual_distance(encoders.identity, ours, theirs)
-    torch.testing.assert_close(apart, perceptual_distance(encoders.identity, theirs, ours))
-    assert apart[1] == pytest.approx(0, abs=1e-6)
-    assert 0 < apart[0] <= 2
 
 
 def test_clip_t_pairs_each_picture_with_its_prompt(encoders: Encoders) -> None:

@@ -101,7 +101,9 @@ def test_every_sampler_of_the_form_has_a_scheduler(base: Base) -> None:
 def test_a_ddim_step_is_the_papers_and_clips_no_latent(base: Base) -> None:
     """Song et al. 2020, eq. 12 with σ = 0: x ← √ᾱ′ x̂₀ + √(1 − ᾱ′) ε, where x̂₀ = (x − √(1 − ᾱ) ε) / √ᾱ is not clipped."""
     kind, options = SCHEDULER_CLASSES["DDIM"]
-    scheduler = kind.from_config(base.scheduler_config, **options)  # the pipeline would correct a clipping one
+    scheduler = kind.from_config(
+        base.scheduler_config, **options
+    )  # the pipeline would correct a clipping one
     scheduler.set_timesteps(10)
     x, noise = 4 * torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     times = scheduler.timesteps.tolist()

@@ -1,14 +1,10 @@
 """Rare identifiers: from the embedded vocabulary and from CLIP's own of 49,408 entries."""
 
 import pytest
-import torch
-from PIL import Image
 from transformers import CLIPTokenizer
 
-from pipelines.config import SampleConfig
-from pipelines.data.photographs import to_tensor
 from pipelines.models.base import SD1_CONFIG, Base
-from pipelines.models.tokens import comes_back, diversity, is_word, known_letters, rare_identifiers
+from pipelines.models.tokens import comes_back, is_word, known_letters, rare_identifiers
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +77,3 @@ def test_the_list_of_known_letters_is_tidy() -> None:
     assert all(
         entry.isascii() and entry.islower() and entry.isalpha() and 2 <= len(entry) <= 4 for entry in known
     )
-
-
-def test_diversity_is_zero_for_equal_pictures_and_grows(base: Base) -> None:
-    config = SampleConfig(steps=1, count=2, size_px=64, guidance_scale=1.0)
-
-    def equal(pictures: list[Image.Image]) -> torch.Tensor:
-        return torch.tensor([[1.0, 0.0]]).expand(len(pictures), -1)
-
-    def pixels(pictures: list[Image.Image]) -> torch.Tensor:
-        centred = to_tensor(pictures).flatten(1)
-        return torch.nn.functional.normalize(centred - centred.mean(1, keepdim=True), dim=1)
-
-    assert diversity(base, "zwx", features=equal, config=config) == pytest.approx(0.0, abs=1e-6)
-    assert diversity(base, "zwx", features=pixels, config=config) > 0.01
