@@ -1,20 +1,24 @@
-"""A page on a pretended Studio, served in this process; every look-up of a host that is not this machine is kept."""
+"""The page on a real Studio with a fake model, served in this process; look-ups of foreign hosts are kept."""
 
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
 import pytest
-from fake_studio import FakeStudio
 from PIL import Image
 
+from pipelines.methods.specs import preset
+from pipelines.runs.store import Run
+from pipelines.studio import Studio
+from tests.fake_model import FakeModelCache
 from ui.app import build
 from ui.html import Handout
 from ui.theme import look
@@ -49,14 +53,67 @@ class Served:
     """A running page: its address, its Studio, and the names of other machines that were looked up."""
 
     url: str
-    studio: FakeStudio
+    studio: Studio
+    model: FakeModelCache
     blocks: gr.Blocks
     strangers: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> FakeStudio:
-    return FakeStudio(tmp_path_factory.mktemp("atelier"), examples=2)
+def model() -> FakeModelCache:
+    return FakeModelCache()
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, model: FakeModelCache) -> Iterator[Studio]:
+    """A real Studio; only its model is fake."""
+    made = Studio(tmp_path_factory.mktemp("atelier"), devices=("cpu",), model_cache=model)
+    yield made
+    model.step_s = 0.0
+    made.close()
+
+
+def clear(studio: Studio, model: FakeModelCache, *, keep: Collection[str] = ()) -> None:
+    """Stop what is at work, wait for it, and delete every run but those to ``keep``."""
+    model.step_s, model.fail_at, model.fail_kind = 0.0, 0, ""
+    for run in studio.resources.store.list():
+        if run.id not in keep:
+            with suppress(ValueError):  # it has deleted itself
+                studio.training.discard(run.id)
+                studio.training.wait(run.id, PATIENCE_MS / 1000)
+
+
+def newest(studio: Studio) -> Run:
+    """Return the run that was started last."""
+    return studio.resources.store.list()[0]
+
+
+def finished_run(studio: Studio, method: str = "dreambooth", *, steps: int = 2, **settings: Any) -> str:
+    """Train on the first example's photographs and return the id of the finished run."""
+    settings = {"steps": steps, "warmup_steps": 0, "measure": False, "sample_steps": 1} | settings
+    name = settings.pop("name", "Rex")
+    config = replace(preset(method, "embedded"), identifier="zwx", class_noun="dog", **settings)
+    run_id = studio.training.start(method, config, studio.library.examples()[0]["photos"], name=name)
+    assert studio.training.wait(run_id, PATIENCE_MS / 1000) == "done", studio.training.status(run_id)["error"]
+    return run_id
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left(studio: Studio, model: FakeModelCache) -> Iterator[None]:
+    """The runs of one module are no other's."""
+    yield
+    clear(studio, model)
+
+
+@pytest.fixture(scope="session")
+def lora_file(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA as kohya's scripts write it, "zwx dog" in its metadata: rex.safetensors."""
+    run_id = finished_run(studio, rank=2)
+    file = studio.import_export.export(run_id, "kohya").rename(
+        tmp_path_factory.mktemp("elsewhere") / "rex.safetensors"
+    )
+    studio.library.delete(run_id)
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +124,7 @@ def handout() -> Iterator[Handout]:
 
 
 @pytest.fixture(scope="session")
-def served(studio: FakeStudio, handout: Handout) -> Iterator[Served]:
+def served(studio: Studio, model: FakeModelCache, handout: Handout) -> Iterator[Served]:
     """Serve the page for the whole session, as app.py does."""
     strangers: list[str] = []
     ask = socket.getaddrinfo
@@ -86,7 +143,7 @@ def served(studio: FakeStudio, handout: Handout) -> Iterator[Served]:
             **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],
             enable_monitoring=False, run_history=False, footer_links=["api", "settings"],
         )  # fmt: skip
-        yield Served(url.rstrip("/"), studio, blocks, strangers)
+        yield Served(url.rstrip("/"), studio, model, blocks, strangers)
         blocks.close(verbose=False)
 
 
@@ -171,7 +228,7 @@ class Visitor:
         noun.fill("")
         self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()
         self.page.wait_for_function("(field) => field.value !== ''", arg=noun.element_handle())
-        self.see(f".run-name:has-text('{title}, shipped')")
+        self.see(f".run-title:has-text('Finished'):has(.run-name:text-is('{title}'))")
 
     def told(self) -> str:
         """Return what the page shows, for a test that failed."""
@@ -202,14 +259,14 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
     yield enter
     for visitor in visitors:
         visitor.leave()
-    for row in reversed(served.studio.training.queue()):
-        served.studio.training.stop(row["run"])
+    clear(served.studio, served.model)
 
 
 @pytest.fixture
-def pace(served: Served, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set the seconds of a pretended step: slow enough to be seen on a busy machine, or never to end by itself."""
-    return lambda step_s: monkeypatch.setattr(served.studio, "step_s", step_s)
+def pace(model: FakeModelCache) -> Iterator[Any]:
+    """Set the least seconds of a training step: enough to be seen on a busy machine, or never to end by itself."""
+    yield lambda step_s: setattr(model, "step_s", step_s)
+    model.step_s = 0.0
 
 
 @pytest.fixture

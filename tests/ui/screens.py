@@ -1,7 +1,7 @@
 """Pictures of every page, light and dark, 1440 and 390 px wide: ``python -m tests.ui.screens --out DIR``.
 
-They are taken of the page on the pretended Studio, so that they are the same every time and need no model. The
-weight of the page and the time to its first paint are printed.
+They are taken of the page on a real Studio with the embedded base and an empty data folder; the experiments are short.
+The weight of the page and the time to its first paint are printed.
 """
 
 import argparse
@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # the pretended Studio lies beside this file
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # conftest lies beside this file
 
 from conftest import CHROMIUM, CHROMIUM_ARGS
-from fake_studio import FakeStudio
 
-from pipelines.config import ASSETS
+from pipelines.studio import Studio
 from ui.app import build
 from ui.html import Handout
 from ui.theme import look
@@ -28,6 +27,7 @@ log = logging.getLogger("screens")
 WIDTHS = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 SCHEMES = ("light", "dark")
 PATIENCE_MS = 90_000
+LONG_MS = 900_000  # of a short experiment
 
 
 def main() -> None:
@@ -65,12 +65,11 @@ def take(page: Any, name: str, *, out: Path) -> None:
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, FakeStudio]]:
-    """Serve the page on a pretended Studio with as many examples as are shipped."""
+def served() -> Iterator[tuple[str, Studio]]:
+    """Serve the page on a Studio with nothing but the shipped examples."""
     handout = Handout()
     with tempfile.TemporaryDirectory() as folder:
-        shipped = len(list((ASSETS / "examples").iterdir()))
-        studio = FakeStudio(Path(folder), step_s=0.01, examples=shipped)
+        studio = Studio(Path(folder))
         blocks = build(studio, handout)
         _, url, _ = blocks.queue(max_size=64).launch(
             **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],
@@ -78,6 +77,7 @@ def served() -> Iterator[tuple[str, FakeStudio]]:
         )  # fmt: skip
         yield url.rstrip("/"), studio
         blocks.close(verbose=False)
+        studio.close()
         handout.close()
 
 
@@ -114,13 +114,13 @@ def _open(page: Any, url: str, *, tab: str = "", query: str = "") -> None:
     page.wait_for_selector(f"[role=tab].selected:has-text('{tab or 'Start'}')")
 
 
-def start(page: Any, url: str, studio: FakeStudio) -> None:
+def start(page: Any, url: str, studio: Studio) -> None:
     """The first paint."""
     _open(page, url)
     page.wait_for_selector("#first-showcase .compare img.after")
 
 
-def start_played(page: Any, url: str, studio: FakeStudio) -> None:
+def start_played(page: Any, url: str, studio: Studio) -> None:
     """A finished example, and a picture made with it."""
     start(page, url, studio)
     page.locator("#page-start button.example-card").nth(1).click()
@@ -129,7 +129,7 @@ def start_played(page: Any, url: str, studio: FakeStudio) -> None:
     page.wait_for_selector("#first-result .compare .tag")
 
 
-def train(page: Any, url: str, studio: FakeStudio) -> None:
+def train(page: Any, url: str, studio: Studio) -> None:
     """A finished run with its curves, strip and playground."""
     _open(page, url, tab="Train")
     page.locator("#page-train button.example-card").first.click()
@@ -137,34 +137,32 @@ def train(page: Any, url: str, studio: FakeStudio) -> None:
     page.wait_for_selector("#run-card .curve.smooth")
 
 
-def train_at_work(page: Any, url: str, studio: FakeStudio) -> None:
+def train_at_work(page: Any, url: str, studio: Studio) -> None:
     """A run at work, and two that wait."""
-    studio.step_s = 0.3
     _open(page, url, tab="Train")
     page.click("#personalize")
     for _ in range(2):
-        page.wait_for_selector("#stop-row button:has-text('Queue this')")
-        page.get_by_role("button", name="Queue this").click()
+        page.wait_for_selector("#stop-row button:has-text('Add to the queue')")
+        page.get_by_role("button", name="Add to the queue").click()
         page.wait_for_timeout(600)
     page.wait_for_selector("#run-card .queue td")
     page.wait_for_timeout(4000)
 
 
-def call_off(studio: FakeStudio) -> None:
+def call_off(studio: Studio) -> None:
     """End what the last picture left at work."""
     for row in reversed(studio.training.queue()):
         studio.training.stop(row["run"], keep=False)
-    studio.step_s = 0.01
 
 
-def talk(page: Any, url: str, studio: FakeStudio) -> None:
+def talk(page: Any, url: str, studio: Studio) -> None:
     """The first page as a hall sees it."""
     _open(page, url, query="?presentation=1")
     page.locator("#page-start button.example-card").nth(1).click()
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
 
 
-def library(page: Any, url: str, studio: FakeStudio) -> None:
+def library(page: Any, url: str, studio: Studio) -> None:
     """The cards, one of them open."""
     _open(page, url, tab="Library")
     page.wait_for_selector(".library-card")
@@ -172,42 +170,44 @@ def library(page: Any, url: str, studio: FakeStudio) -> None:
     page.wait_for_selector("#detail .facts img")
 
 
-def compare(page: Any, url: str, studio: FakeStudio) -> None:
+def compare(page: Any, url: str, studio: Studio) -> None:
     """Two runs and the base, three prompts."""
     _open(page, url, tab="Compare")
     page.locator("#page-compare button.primary").click()
     page.wait_for_selector("#grid-card td img")
 
 
-def which_method(page: Any, url: str, studio: FakeStudio) -> None:
-    """A finished experiment with every method, one of which failed."""
-    studio.step_s, studio.experiments.broken = 0.0005, "block_lora"
+def which_method(page: Any, url: str, studio: Studio) -> None:
+    """A finished experiment with every method."""
     _experiment(page, url, mode="Which method?")
-    studio.experiments.broken = ""
 
 
-def which_blocks(page: Any, url: str, studio: FakeStudio) -> None:
+def which_blocks(page: Any, url: str, studio: Studio) -> None:
     """A character and a style, finished."""
-    studio.step_s = 0.0005
     _experiment(page, url, mode="Which blocks?")
 
 
-def which_method_at_work(page: Any, url: str, studio: FakeStudio) -> None:
+def which_method_at_work(page: Any, url: str, studio: Studio) -> None:
     """The same while it is at work."""
-    studio.step_s = 0.08
-    _open(page, url, tab="Compare")
-    page.get_by_text("Which method?", exact=True).click()
-    page.locator("#lab-start").click()
-    page.wait_for_selector("#lab-card .scatter circle")
+    _start_experiment(page, url, mode="Which method?")
+    page.wait_for_selector("#lab-card .scatter circle", timeout=LONG_MS)
 
 
 def _experiment(page: Any, url: str, *, mode: str) -> None:
+    _start_experiment(page, url, mode=mode)
+    page.wait_for_selector("#lab-card .run-title:has-text('Finished')", timeout=LONG_MS)
+    page.wait_for_selector("#lab-card .pictures td img")
+
+
+def _start_experiment(page: Any, url: str, *, mode: str) -> None:
     _open(page, url, tab="Compare")
     page.get_by_text(mode, exact=True).click()
     page.wait_for_selector("#lab-form .cost span")
+    form = page.locator("#lab-form")
+    form.get_by_role("button", name="Advanced").click()
+    for label, value in (("Training steps", "60"), ("Seeds per prompt", "1")):
+        form.get_by_label(label).locator("visible=true").first.fill(value)
     page.locator("#lab-start").click()
-    page.wait_for_selector("#lab-card .run-title:has-text('Finished')")
-    page.wait_for_selector("#lab-card .pictures td img")
 
 
 VISITS = {

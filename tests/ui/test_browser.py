@@ -1,4 +1,4 @@
-"""The page in a real browser, on the pretended Studio."""
+"""The page in a real browser, on a real Studio with a fake model."""
 
 import threading
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DESKTOP, PATIENCE_MS, Served
+from conftest import DESKTOP, PATIENCE_MS, Served, newest
+
+from pipelines.sampling.image_metadata import read_png_settings
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
@@ -24,12 +26,12 @@ def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served
     visitor.wait_for_step(5)
     assert page.locator("#run-card .strip img").count() >= 2, "the strip begins before the first step"
     visitor.see(".curve.smooth")
-    visitor.see(".curve.prior")
     visitor.see(".run-title:has-text('Finished')")
     visitor.see(".compare .tag.right:has-text('After')")
     page.get_by_role("button", name="Train more").wait_for()
-    method, config, photos, _ = [facts for name, facts in served.studio.calls if name == "start"][-1]
-    assert (method, config.class_noun, config.identifier, len(photos)) == ("dreambooth", "dog", "qev", 4)
+    run = newest(served.studio)
+    assert (run.method, run.config["class_noun"], run.config["identifier"]) == ("dreambooth", "dog", "pll")
+    assert len(list((run.path / "photos").rglob("*.png"))) == 4
     assert not visitor.errors
 
 
@@ -45,7 +47,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     before = first.step()
     first.page.reload()
     first.wait_for_step(before + 1)
-    assert "zul person" in first.page.input_value("#play-form textarea"), "the prompt has the run's own words"
+    assert "zwx person" in first.page.input_value("#play-form textarea"), "the prompt has the run's own words"
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
         visitor.see(".run-title:has-text('Stopped')")
@@ -81,14 +83,13 @@ def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> 
     visitor.choose("Ada")
     visitor.page.get_by_role("button", name="Make a picture").click()
     visitor.page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
-    config, run_id, strength, before_after = [
-        facts for name, facts in served.studio.calls if name == "generate"
-    ][-1]
-    assert (config.seed, strength, before_after) == (7, 1.0, True)
-    assert run_id == served.studio.library.examples()[0]["run"]
     with visitor.page.expect_download() as coming:
         visitor.page.get_by_role("button", name="Download the picture").click()
-    assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
+    told = read_png_settings(Path(coming.value.path()))
+    (layer,) = told["stack"]
+    example = served.studio.library.examples()[0]
+    assert (told["prompt"], told["seed"]) == (example["prompt"], 7)
+    assert (layer["run"], layer["strength"]) == (example["run"], 1.0)
     visitor.choose("Biscuit")
     visitor.page.wait_for_selector("#play-result .compare.empty")
 
@@ -102,15 +103,15 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     page.locator("#crops button.thumbnail-item, #crops .gallery-item button").nth(1).click()
     slider = page.get_by_label("photo-1.png: left or right").first
     slider.wait_for()
-    page.wait_for_function("!['', 'zul'].includes(document.querySelector('#words input').value)")
+    page.wait_for_function("!['', 'zwx'].includes(document.querySelector('#words input').value)")
     word = page.input_value("#words input")
     assert word not in {row["trigger"].split()[0] for row in served.studio.library.list_runs(shipped=True)}
     page.locator("#words").get_by_label("What is it?").fill("teapot")
     page.click("#personalize")
     visitor.wait_for_step(1)
-    _, config, photos, _ = [facts for name, facts in served.studio.calls if name == "start"][-1]
-    assert (config.class_noun, config.identifier) == ("teapot", word)
-    assert photos == [path.name for path in photographs]
+    run = newest(served.studio)
+    assert (run.config["class_noun"], run.config["identifier"]) == ("teapot", word)
+    assert len(list((run.path / "photos").rglob("*.png"))) == len(photographs)
 
 
 def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
@@ -122,7 +123,7 @@ def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
         found.wait(PATIENCE_MS / 1000)
         return words
 
-    monkeypatch.setattr(served.studio, "identifiers", slow)  # as while the base is being loaded
+    monkeypatch.setattr(served.studio.inspection, "identifiers", slow)  # as while the base is being loaded
     visitor = visit(tab="start")
     page = visitor.page
     page.set_input_files("#first-upload input[type=file]", [str(path) for path in photographs])
@@ -132,9 +133,9 @@ def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
     page.wait_for_selector(".toast-body:has-text('trigger word')")
     found.set()
     visitor.wait_for_step(1)
-    _, config, *_ = [facts for name, facts in served.studio.calls if name == "start"][-1]
-    assert config.class_noun == "teapot"
-    assert config.identifier in {found["text"] for found in words}
+    config = newest(served.studio).config
+    assert config["class_noun"] == "teapot"
+    assert config["identifier"] in {found["text"] for found in words}
 
 
 def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:

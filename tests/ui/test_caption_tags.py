@@ -1,10 +1,11 @@
-"""Captions as tag lists on the page, on the pretended Studio, without a browser."""
+"""Captions as tag lists on the page, on a real Studio with a fake model, without a browser."""
 
 from pathlib import Path
 
 import pytest
-from fake_studio import FakeStudio
 
+from pipelines.data.subject import stored_subjects
+from pipelines.studio import Studio
 from ui.html import Handout
 from ui.run.monitor import RunMonitor
 from ui.tabs.train.captions import Tagging, tag_list
@@ -12,33 +13,41 @@ from ui.tabs.train.handlers import TrainHandlers
 
 
 @pytest.fixture
-def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+def monitor(studio: Studio, handout: Handout) -> RunMonitor:
     return RunMonitor(studio, handout)
 
 
 @pytest.fixture
-def source(photographs: list[Path]) -> dict:
-    return {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
+def source(studio: Studio) -> dict:
+    """Two photographs of Biscuit and one of Ada: CLIP sees other things in each."""
+    examples = {example["name"]: example["photos"] for example in studio.library.examples()}
+    files = [*examples["biscuit"][:2], examples["ada"][3]]
+    return {"title": "", "files": [str(path) for path in files], "crops": {}, "captions": {}}
 
 
 def test_what_is_seen_becomes_captions_that_can_be_changed_together(
-    monitor: RunMonitor, source: dict
+    monitor: RunMonitor, studio: Studio, source: dict
 ) -> None:
     tagging, words = Tagging(monitor), "{identifier} {class_noun}"
+    tags = studio.inspection.tags([Path(file) for file in source["files"]], kind="dog")
+    assert len({tuple(told) for told in tags.values()}) > 1
     seen = tagging.see(source, 1, "embedded", " dog ", False)
-    assert seen["source"]["captions"] == {
-        f"photo-{index}.png": f"{words}, beach, dog {index}" for index in range(len(source["files"]))
-    }
-    assert seen["photo_caption"] == f"{words}, beach, dog 1"
-    assert tagging.show(seen["source"])["common_tags"] == f"{words}, beach"
+    assert seen["source"]["captions"] == {name: ", ".join([words, *told]) for name, told in tags.items()}
+    assert seen["photo_caption"] == seen["source"]["captions"]["01.png"]
+    shared = [tag for tag in tags["00.png"] if all(tag in told for told in tags.values())]
+    alone = next(tag for tag in tags["03.png"] if tag not in tags["00.png"] + tags["01.png"])
+    assert tagging.show(seen["source"])["common_tags"] == ", ".join([words, *shared])
     changed = tagging.change_common(seen["source"], 0, f"{words}, winter")
-    assert changed["source"]["captions"]["photo-0.png"] == f"{words}, winter, dog 0"
+    rest = [tag for tag in tags["00.png"] if tag not in shared]
+    assert changed["source"]["captions"]["00.png"] == ", ".join([words, "winter", *rest])
     shown = tagging.show(changed["source"])
     assert shown["common_tags"] == f"{words}, winter"
     assert f"winter × {len(source['files'])}" in shown["tag_list"]
-    assert "dog 0 × 1" in shown["tag_list"]
-    own = tagging.see(source, 0, "embedded", "dog", True)
-    assert all("fluffy fur" in text for text in own["source"]["captions"].values())
+    assert f"{alone} × 1" in shown["tag_list"]
+    own = tagging.see(source, 0, "embedded", "dog", True)["source"]["captions"]
+    more = studio.inspection.tags([Path(file) for file in source["files"]], kind="dog", with_subject=True)
+    assert own == {name: ", ".join([words, *told]) for name, told in more.items()}
+    assert own != seen["source"]["captions"]
 
 
 def test_nothing_is_shown_before_there_are_captions(monitor: RunMonitor, source: dict) -> None:
@@ -47,28 +56,28 @@ def test_nothing_is_shown_before_there_are_captions(monitor: RunMonitor, source:
     with pytest.raises(ValueError, match="photographs first"):
         tagging.see(None, 0, "embedded", "dog", False)
     assert tagging.change_common(None, 0, "x") == {}
-    one = source | {"captions": {"photo-1.png": "zul dog asleep"}}
+    one = source | {"captions": {"01.png": "zul dog asleep"}}
     changed = tagging.change_common(one, 1, "snow")["source"]["captions"]
-    assert changed["photo-1.png"] == "snow, zul dog asleep"
-    assert changed["photo-0.png"] == "snow, {identifier} {class_noun}"
+    assert changed["01.png"] == "snow, zul dog asleep"
+    assert changed["00.png"] == "snow, {identifier} {class_noun}"
     assert "&lt;b&gt;" in tag_list({"a": "<b>"})
 
 
-def test_repeats_and_captions_reach_the_run(monitor: RunMonitor, studio: FakeStudio, source: dict) -> None:
+def test_repeats_and_captions_reach_the_run(monitor: RunMonitor, studio: Studio, source: dict) -> None:
     tagging, train = Tagging(monitor), TrainHandlers(monitor)
     source = tagging.see(source, 0, "embedded", "dog", False)["source"]
     source = tagging.repeat(source, 1, 25)["source"]
     assert tagging.choose(source, 1) == {"photo_repeats": 25}
     assert tagging.choose(source, 0) == {"photo_repeats": 1}
     values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
-    captions, repeats = [facts for name, facts in studio.calls if name == "captions"][-1]
-    assert (captions, repeats) == (source["captions"], {"photo-1.png": 25})
-    assert studio.training.status(values["shown"])["config"]["use_captions"]
+    run = studio.resources.library.find(values["shown"])
+    assert run.config["use_captions"]
+    (subject,) = stored_subjects(run.path, run.config)
+    assert list(subject.captions.values()) == list(source["captions"].values())
+    assert [subject.repeats.get(path.name, 1) for path in subject.photos] == [1, 25, 1]
     assert tagging.repeat(source, 1, 1)["source"]["repeats"] == {}
     assert tagging.repeat(None, 0, 2) == {}
-    while studio.training.status(values["shown"])["state"] in ("queued", "running"):
-        pass
-    studio.library.delete(values["shown"])
+    studio.training.discard(run.id)
 
 
 def test_repeats_that_were_read_in_go_to_the_photographs(

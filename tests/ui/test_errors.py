@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 import pytest
 from conftest import Served
-from fake_studio import FakeStudio
 
+from pipelines.studio import Studio
 from ui.app import build
 from ui.errors import raise_gradio_errors, show_notices
 from ui.html import Handout
@@ -47,7 +47,7 @@ def test_a_mistake_is_one_notice_and_a_fault_an_apology(monkeypatch: pytest.Monk
     assert "secret" not in apology
 
 
-def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: FakeStudio, handout: Handout) -> None:
+def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: Studio, handout: Handout) -> None:
     events = [event for event in build(studio, handout).fns.values() if event.api_visibility == "private"]
     marked = [event for event in events if event.fn is not None and len(event.outputs) > 1]
     assert marked
@@ -59,7 +59,7 @@ def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: FakeStudio,
 @pytest.mark.browser
 def test_refused_files_leave_the_page_usable(visit: Any, served: Served, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.png"
-    foreign.write_bytes(Path(served.studio.library.examples()[0]["photos"][0]).read_bytes())
+    foreign.write_bytes(served.studio.library.examples()[0]["photos"][0].read_bytes())
     visitor = visit()
     page = visitor.page
     visitor.choose("Ada")

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from fake_studio import FakeStudio
 
 from pipelines.services.spectral_runs import MIXED
+from pipelines.studio import Studio
 from ui.app import build
 from ui.html import Handout
 from ui.run import method_views as views
@@ -22,12 +22,12 @@ from ui.theme import ASSETS
 
 
 @pytest.fixture(scope="module")
-def blocks(studio: FakeStudio, handout: Handout) -> gr.Blocks:
+def blocks(studio: Studio, handout: Handout) -> gr.Blocks:
     return build(studio, handout)
 
 
 @pytest.fixture
-def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+def monitor(studio: Studio, handout: Handout) -> RunMonitor:
     return RunMonitor(studio, handout)
 
 
@@ -74,7 +74,7 @@ def test_a_picture_of_another_run_is_taken_away_and_ones_own_stays(monitor: RunM
 
 
 def test_own_photographs_take_the_place_of_the_example(
-    monitor: RunMonitor, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, studio: Studio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, files = TrainHandlers(monitor), [str(path) for path in photographs]
     example = next(iter(monitor.examples.values()))["run"]
@@ -110,7 +110,7 @@ def test_turning_between_experiments_reads_no_list_of_choices(blocks: gr.Blocks)
 
 
 def test_the_newest_experiment_is_shown_after_a_reload(
-    monitor: RunMonitor, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiments = ExperimentHandlers(LibraryHandlers(monitor, PlaygroundHandlers(monitor)))
     kept = [("older", "id-1"), ("newest", "id-2")]

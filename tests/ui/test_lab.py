@@ -2,19 +2,22 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Served
-from fake_studio import FakeStudio
+from conftest import PATIENCE_MS, Served, clear
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.experiments.method_comparison import candidates
+from pipelines.experiments.block_comparison import STYLE
+from pipelines.experiments.method_comparison import PHOTOS, candidates
 from pipelines.experiments.settings import CONFIGS
-from pipelines.experiments.store import LAST
+from pipelines.experiments.store import LAST, Experiment
+from pipelines.studio import Studio
+from tests.fake_model import FakeModelCache
 from ui import forms as form
 from ui.html import Handout
 from ui.run.monitor import RunMonitor
@@ -32,23 +35,26 @@ FIELDS = {
 FIELDS |= {
     "methods_prompts": "a photo of a {subject}",
     "blocks_prompts": "a {subject}{style}",
-}  # fewer pictures
+} | {
+    f"{kind}_{name}": few
+    for kind in CONFIGS
+    for name, few in (("steps", 4), ("seeds", 1), ("sample_steps", 1))
+}
 
 
 @pytest.fixture
-def experiments(studio: FakeStudio, handout: Handout) -> ExperimentHandlers:
+def experiments(studio: Studio, handout: Handout) -> ExperimentHandlers:
     monitor = RunMonitor(studio, handout)
     return ExperimentHandlers(LibraryHandlers(monitor, PlaygroundHandlers(monitor)))
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pretended experiments stand still until they are told to end, and none is left."""
-    monkeypatch.setattr(studio, "step_s", 1000.0)
+def _nothing_left(studio: Studio, model: FakeModelCache) -> Iterator[None]:
     yield
-    studio.experiments.broken = ""
+    model.step_s = 0.0
     for row in studio.experiments.list():
         studio.experiments.delete(row["id"])
+    clear(studio, model)
 
 
 def start(experiments: ExperimentHandlers, mode: str = "methods", **asked: Any) -> dict[str, Any]:
@@ -60,34 +66,41 @@ def start(experiments: ExperimentHandlers, mode: str = "methods", **asked: Any) 
     return experiments.start(**(given | FIELDS | asked))
 
 
-def finish(experiments: ExperimentHandlers, made: str) -> dict[str, Any]:
-    """Let the pretended experiment come to its end at once."""
-    experiments.studio.experiments.began[made] -= 1e9
-    status = experiments.studio.experiments.status(made)
-    assert status["state"] == "done"
+def finish(experiments: ExperimentHandlers, made: str, *, state: str = "done") -> dict[str, Any]:
+    """Wait until an experiment has come to its end."""
+    deadline = time.monotonic() + 3 * PATIENCE_MS / 1000
+    while (status := experiments.studio.experiments.status(made))["state"] != state:
+        assert time.monotonic() < deadline, status["doing"]
+        time.sleep(0.05)
     return status
 
 
-def asked(experiments: ExperimentHandlers) -> Any:
-    return [facts for name, facts in experiments.studio.calls if name == "experiment"][-1]
+def kept(experiments: ExperimentHandlers, values: dict[str, Any]) -> Experiment:
+    """What was written down of an experiment that was just started."""
+    return experiments.studio.experiments.store.get(values["experiment_shown"]["value"])
 
 
-def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHandlers) -> None:
-    values = start(experiments, methods_seeds=3, methods_prompts="a {subject}\na {subject} in snow")
-    kind, config, noun, word, photos, *_ = asked(experiments)
-    example = next(iter(experiments.monitor.examples.values()))
-    assert (kind, noun, word, photos) == ("methods", example["class_noun"], example["identifier"], 4)
-    assert (config.seeds, config.prompts, config.methods) == (
-        3,
-        ("a {subject}", "a {subject} in snow"),
-        tuple(ALL),
+def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHandlers, pace: Any) -> None:
+    pace(1000)
+    values = start(
+        experiments, methods_seeds=2, methods_snapshots=0, methods_prompts="a {subject}\na {subject} in snow"
     )
+    made = kept(experiments, values)
+    example = next(iter(experiments.monitor.examples.values()))
+    assert (made.kind, len(made.photos(PHOTOS))) == ("methods", 4)
+    assert {name: made.words[name] for name in ("class_noun", "identifier")} == {
+        name: example[name] for name in ("class_noun", "identifier")
+    }
+    assert made.config["seeds"] == 2
+    assert made.config["prompts"] == ["a {subject}", "a {subject} in snow"]
+    assert made.config["methods"] == ALL
     assert "At work" in values["experiment_results"]
     assert values["experiment_stop"]["visible"] is True
-    made = values["experiment_shown"]["value"]
+    made = made.id
     assert experiments.watch(made, values["experiment_drawn"], "side") == {}, (
         "what is not looked at is not drawn"
     )
+    pace(0)
     finish(experiments, made)
     over = experiments.watch(made, values["experiment_drawn"], "methods")
     assert experiments.watch(made, over["experiment_drawn"], "methods") == {}
@@ -104,7 +117,7 @@ def test_the_photographs_of_the_page_train_are_taken(
     experiments: ExperimentHandlers, photographs: list[Path]
 ) -> None:
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
-    start(
+    values = start(
         experiments,
         experiment_subject=FROM_TRAIN,
         source=source,
@@ -112,8 +125,9 @@ def test_the_photographs_of_the_page_train_are_taken(
         identifier="wib",
         experiment_methods=["svdiff"],
     )
-    _, config, noun, word, photos, *_ = asked(experiments)
-    assert (noun, word, photos, config.methods) == ("teapot", "wib", 3, ("svdiff",))
+    made = kept(experiments, values)
+    assert (made.words["class_noun"], made.words["identifier"]) == ("teapot", "wib")
+    assert (len(made.photos(PHOTOS)), made.config["methods"]) == (3, ["svdiff"])
     with pytest.raises(ValueError, match="No photograph is chosen on the page Train"):
         start(experiments, experiment_subject=FROM_TRAIN)
     with pytest.raises(ValueError, match="No method is chosen"):
@@ -126,10 +140,9 @@ def test_a_style_is_drawn_for_the_occasion_or_ones_own(
     experiments: ExperimentHandlers, photographs: list[Path]
 ) -> None:
     values = start(experiments, "blocks")
-    *_, styled, captions = asked(experiments)
-    assert styled == len(captions) == 12
+    captions = kept(experiments, values).captions[STYLE]
+    assert len(kept(experiments, values).photos(STYLE)) == len(captions) == 12
     assert all(text.startswith("a picture of a ") and "mosaic" not in text for text in captions.values())
-    finish(experiments, values["experiment_shown"]["value"])
     drawn = experiments.show(values["experiment_shown"]["value"])["experiment_results"]
     for told in (
         "Which adapter is block-wise",
@@ -137,35 +150,49 @@ def test_a_style_is_drawn_for_the_occasion_or_ones_own(
         "Blocks at training, or chosen",
     ):
         assert told in drawn
-    start(
+    values = start(
         experiments,
         "blocks",
         experiment_style=OWN_STYLE,
         experiment_style_files=[str(path) for path in photographs],
     )
-    assert asked(experiments)[5:] == (3, {})
-    with pytest.raises(ValueError, match="no picture yet"):
+    assert len(kept(experiments, values).photos(STYLE)) == 3
+    with pytest.raises(ValueError, match="no picture"):
         start(experiments, "blocks", experiment_style=OWN_STYLE)
     assert experiments.choose_style(OWN_STYLE)["experiment_style_files"]["visible"] is True
 
 
-def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(experiments: ExperimentHandlers) -> None:
-    experiments.studio.experiments.broken = "svdiff"
-    made = start(experiments)["experiment_shown"]["value"]
+def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(
+    experiments: ExperimentHandlers, model: FakeModelCache
+) -> None:
+    model.fail_at, model.fail_kind = 2, "spectral"
+    made = start(experiments, experiment_methods=["svdiff", "textual_inversion"])["experiment_shown"]["value"]
     finish(experiments, made)
     values = experiments.watch(made, {}, "methods")
-    assert "failed: The device ran out of memory; train fewer blocks." in values["experiment_results"]
+    assert (
+        values["experiment_results"].count("failed: Training stopped at step 2: the instance loss became nan")
+        == 1
+    )
     assert values["experiment_resume"]["visible"] is True
-    experiments.studio.experiments.broken = ""
+    model.fail_at = 0
     assert "At work" in experiments.resume(made)["experiment_results"]
     finish(experiments, made)
     assert "failed:" not in experiments.watch(made, {}, "methods")["experiment_results"]
-    stopped = start(experiments)["experiment_shown"]["value"]
-    assert "Not finished" in experiments.stop(stopped)["experiment_results"]
+
+
+def test_an_experiment_can_be_stopped(experiments: ExperimentHandlers, pace: Any) -> None:
+    pace(0.2)
+    made = start(experiments)["experiment_shown"]["value"]
+    experiments.stop(made)
+    pace(0)
+    finish(experiments, made, state="interrupted")
+    values = experiments.watch(made, {}, "methods")
+    assert "Not finished" in values["experiment_results"]
+    assert values["experiment_resume"]["visible"] is True
 
 
 def test_experiments_are_kept_and_deleted(experiments: ExperimentHandlers) -> None:
-    made = start(experiments)["experiment_shown"]["value"]
+    made = start(experiments, experiment_methods=["textual_inversion"])["experiment_shown"]["value"]
     finish(experiments, made)
     turned = experiments.choose_mode("methods", made)
     assert turned["experiment_shown"]["value"] == made
@@ -189,7 +216,8 @@ def test_the_price_is_told_before_the_click(experiments: ExperimentHandlers) -> 
 
 
 def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentHandlers) -> None:
-    made = start(experiments)["experiment_shown"]["value"]
+    methods = ["dreambooth-lora", "textual_inversion"]
+    made = start(experiments, experiment_methods=methods)["experiment_shown"]["value"]
     finish(experiments, made)
     experiment = experiments.studio.experiments.store.get(made)
     experiment.name = "<img src=x onerror=alert(1)>"
@@ -197,28 +225,32 @@ def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentH
     shown = results.shown(experiments.studio.experiments.status(made), handout=experiments.handout)
     assert "<img src=x" not in shown
     best = experiment.scores(
-        max(candidates(), key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
+        max(methods, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
     )
     assert best is not None
     assert f'title="the best of this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
     marks = re.findall(r"<title>([^<]+), step (\d+), CLIP-T", shown)
-    assert len(marks) == 2 * 4 * len(candidates()), (
+    assert len(marks) == 2 * 4 * len(methods), (
         "each method's three earlier states and its last, wide and narrow"
     )
 
 
 @pytest.mark.browser
-def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served, pace: Any) -> None:
-    pace(0.002)
+def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served) -> None:
     visitor = visit(tab="compare")
     visitor.page.get_by_text("Which method?", exact=True).click()
     visitor.see("#lab-form")
+    visitor.page.locator("#lab-form").get_by_role("button", name="Advanced").click()
+    few = {"Prompts": "a {subject}", "Training steps": "4", "Seeds per prompt": "1", "Earlier states": "1",
+           "Steps of a picture": "1"}  # fmt: skip
+    for label, value in few.items():
+        visitor.page.locator("#lab-form").get_by_label(label).locator("visible=true").first.fill(value)
     visitor.see("#lab-form .cost:has-text('5 runs')")
     visitor.press("Run the experiment")
     visitor.see("#lab-card .run-title:has-text('Finished')")
     visitor.see("#lab-card .verdict:has-text('comes nearest to the photographs')")
     visitor.see("#lab-card .scatter svg.wide")
-    visitor.see(f"#lab-card .pictures td img >> nth={6 * 4 - 1}")
+    visitor.see(f"#lab-card .pictures td img >> nth={6 - 1}")
     with visitor.page.expect_download() as coming:
         visitor.press("Download the chart (PNG)")
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
@@ -241,9 +273,10 @@ def test_programs_start_and_read_experiments(served: Served, photographs: list[P
             "identifier": "qev",
             "style_photos": [],
         }
-        settings = {"seeds": 1, "methods": ["svdiff"]}
+        settings = {"seeds": 1, "steps": 4, "sample_steps": 1, "methods": ["svdiff"]}
         made = client.predict(kind="methods", settings=settings, **asked, api_name="/experiment_start")
-        served.studio.experiments.began[made] -= 1e9
+        while client.predict(experiment_id=made, api_name="/experiment_status")["state"] != "done":
+            time.sleep(0.2)
         status = client.predict(experiment_id=made, api_name="/experiment_status")
         assert (status["state"], [row["key"] for row in status["rows"]]) == ("done", ["base", "svdiff"])
         assert "pictures" not in status

@@ -1,12 +1,13 @@
 """A LoRA file from elsewhere: loaded on the page, shown as what it is, used in the playground."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
-from fake_studio import FakeStudio
 
+from pipelines.studio import Studio
 from ui.html import Handout
 from ui.run import panels
 from ui.run.monitor import RunMonitor
@@ -16,7 +17,7 @@ from ui.wiring import WATCHED
 
 
 @pytest.fixture
-def playground(studio: FakeStudio, handout: Handout) -> PlaygroundHandlers:
+def playground(studio: Studio, handout: Handout) -> PlaygroundHandlers:
     return PlaygroundHandlers(RunMonitor(studio, handout))
 
 
@@ -24,13 +25,13 @@ def shown(values: dict[str, Any], name: str) -> bool:
     return values[name]["visible"]
 
 
-def test_a_file_is_loaded_and_shown(playground: PlaygroundHandlers, studio: FakeStudio) -> None:
-    values = playground.load_lora("/somewhere/rex.safetensors", "embedded")
-    assert studio.calls[-1] == ("import_lora", ("rex.safetensors", "embedded"))
+def test_a_file_is_loaded_and_shown(playground: PlaygroundHandlers, studio: Studio, lora_file: Path) -> None:
+    values = playground.load_lora(str(lora_file), "embedded")
+    assert studio.training.status(values["shown"])["config"]["source"] == "kohya"
     assert set(values) <= {"lora", "prompt", *WATCHED}
     assert values["lora"] is None, "the field is free for the next file"
-    assert values["prompt"] == "a photo of a zul dog"
-    assert ("rex · finished", values["shown"]) in values["runs"]["choices"]
+    assert values["prompt"] == "a photo of a zwx dog"
+    assert ("Rex · finished", values["shown"]) in values["runs"]["choices"]
     assert "Loaded from a file" in values["progress"]
     assert "Step" not in values["progress"]
     assert "playground" in values["compare"]
@@ -43,9 +44,11 @@ def test_a_file_is_loaded_and_shown(playground: PlaygroundHandlers, studio: Fake
     studio.training.discard(values["shown"])
 
 
-def test_a_pickle_is_refused_in_a_sentence(playground: PlaygroundHandlers) -> None:
+def test_a_pickle_is_refused_in_a_sentence(playground: PlaygroundHandlers, tmp_path: Path) -> None:
+    path = tmp_path / "rex.bin"
+    path.write_bytes(pickle.dumps({}))
     with pytest.raises(ValueError, match="can run any program"):
-        playground.load_lora("/somewhere/rex.bin", "embedded")
+        playground.load_lora(str(path), "embedded")
 
 
 def test_any_file_may_be_dropped_so_that_its_refusal_is_read(playground: PlaygroundHandlers) -> None:
@@ -96,18 +99,16 @@ def test_without_a_sample_the_strip_promises_nothing(handout: Handout) -> None:
 
 
 @pytest.mark.browser
-def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, tmp_path: Path) -> None:
-    path = tmp_path / "rex.safetensors"
-    path.write_bytes(b"anything")
+def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, lora_file: Path) -> None:
     page = browser.new_page()
     page.set_default_timeout(60_000)
     page.goto(f"{served.url}/#library")
     page.wait_for_selector("#page-library .library-card")
-    page.set_input_files("#import input[type=file]", str(path))
+    page.set_input_files("#import input[type=file]", str(lora_file))
     page.wait_for_selector(".header-of:has-text('kohya')")
     page.get_by_role("button", name="Import and open the playground").click()
     page.wait_for_selector("#run-card .run-title:has-text('Loaded from a file')")
-    assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zul dog"
+    assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zwx dog"
     page.locator("#playground").get_by_role("button", name="Make a picture").click()
     page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
     page.close()

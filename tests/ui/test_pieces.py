@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from fake_studio import FakeStudio
+from conftest import finished_run
 from PIL import Image
 
+from pipelines.studio import Studio
 from ui.html import Handout, Html, element, file_name
 from ui.run import charts as plots
 from ui.run import panels
@@ -52,24 +53,26 @@ def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: H
     assert handout.enlarged(large) == handout.url(large)
 
 
-def test_a_shipped_run_folds_into_a_view(studio: FakeStudio) -> None:
-    view = fold(studio.training.status(studio.library.examples()[0]["run"]))
-    assert (view.state, view.step, view.total) == ("done", 200, 200)
-    assert set(view.terms) == {"photographs", "prior"}
+def test_a_shipped_run_folds_into_a_view(studio: Studio) -> None:
+    status = studio.training.status(studio.library.examples()[0]["run"])
+    view = fold(status)
+    steps = status["config"]["steps"]
+    assert (view.state, view.step, view.total) == ("done", steps, steps)
+    assert set(view.terms) == {"instance"}
     assert len(view.prompts) == 2
     first, latest = view.pair() or pytest.fail("no samples")
-    assert (first.step, latest.step, first.prompt) == (0, 200, latest.prompt)
+    assert (first.step, latest.step, first.prompt) == (0, steps, latest.prompt)
     assert view.similarity["identity"][0][1] < view.similarity["identity"][-1][1]
     assert len(view.photos) == 4
 
 
 def test_steps_done_again_after_a_resume_replace_the_old_ones() -> None:
     def step(index: int, value: float) -> dict:
-        return {"kind": "step", "step": index, "total": 9, "seconds": 0.1, "terms": {"photographs": value}}
+        return {"kind": "step", "step": index, "total": 9, "seconds": 0.1, "terms": {"instance": value}}
 
     events = [step(1, 0.5), step(2, 0.4), step(3, 0.3), {"kind": "resumed", "step": 1}, step(2, 0.2)]
     view = fold({"id": "x", "state": "running", "path": "/nowhere", "events": events})
-    assert view.terms["photographs"] == [(1, 0.5), (2, 0.2)]
+    assert view.terms["instance"] == [(1, 0.5), (2, 0.2)]
 
 
 def test_smoothing_keeps_a_constant_and_thinning_keeps_the_last() -> None:
@@ -80,8 +83,12 @@ def test_smoothing_keeps_a_constant_and_thinning_keeps_the_last() -> None:
     assert thin[-1] == points[-1]
 
 
-def test_the_loss_chart_tells_its_lines_apart(studio: FakeStudio) -> None:
-    drawn = plots.loss_chart(fold(studio.training.status(studio.library.examples()[0]["run"])))
+def test_the_loss_chart_tells_its_lines_apart(studio: Studio) -> None:
+    run_id = finished_run(studio, steps=4, prior_preservation=True, class_images=2, learning_rate=1e-6)
+    view = fold(studio.training.status(run_id))
+    studio.library.delete(run_id)
+    assert set(view.terms) == {"instance", "prior"}
+    drawn = plots.loss_chart(view)
     assert drawn.count("<polyline") == 4
     for look in ('"curve raw smooth"', '"curve smooth"', '"curve prior"'):
         assert f"class={look}" in drawn

@@ -1,17 +1,18 @@
-"""The playground with a second run and a weight for each block, on the pretended Studio, without a browser."""
+"""The playground with a second run and a weight for each block, on a real Studio with a fake model, without a browser."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Served
-from fake_studio import FakeStudio
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from pipelines.config import SampleConfig
 from pipelines.sampling.image_metadata import Layer
-from pipelines.unet_blocks import BlockStrengths
+from pipelines.studio import Studio
+from pipelines.unet_blocks import BLOCKS, BlockStrengths
 from ui import forms as form
 from ui.html import Handout
 from ui.run.monitor import RunMonitor
@@ -24,7 +25,7 @@ NINE = "0,1,1,1,1,1,1,1,0.5"
 
 
 @pytest.fixture
-def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+def monitor(studio: Studio, handout: Handout) -> RunMonitor:
     return RunMonitor(studio, handout)
 
 
@@ -37,8 +38,9 @@ def runs(monitor: RunMonitor) -> list[str]:
     return [example["run"] for example in monitor.examples.values()]
 
 
-def stacked(studio: FakeStudio) -> list[Layer]:
-    return [facts for name, facts in studio.calls if name == "stack"][-1]
+def stacked(studio: Studio, picture: str) -> list[Layer]:
+    """The layers that a picture was drawn with, as it says itself."""
+    return [replace(Layer(**layer), name="") for layer in studio.generation.recall(Path(picture))["stack"]]
 
 
 def test_a_part_of_the_unet_fills_in_its_weights(layers: stacking.Layers) -> None:
@@ -70,14 +72,14 @@ def test_a_second_run_is_chosen_among_those_there_are(layers: stacking.Layers, m
     assert layers.open(runs(monitor)[0])["second"]["value"] == runs(monitor)[0]
 
 
-def test_a_picture_takes_both_runs_and_gives_them_back(monitor: RunMonitor, studio: FakeStudio) -> None:
+def test_a_picture_takes_both_runs_and_gives_them_back(monitor: RunMonitor, studio: Studio) -> None:
     first, second = runs(monitor)[:2]
     playground = PlaygroundHandlers(monitor)
     values = playground.generate(
         first, 0.75, blocks=NINE, second=second, second_strength=1.5, second_blocks="", **FIELDS
     )
     whole = BlockStrengths.parse(NINE).format(26)
-    assert stacked(studio) == [
+    assert stacked(studio, values["download"]["value"]) == [
         Layer(run=first, name="", strength=0.75, blocks=whole),
         Layer(run=second, name="", strength=1.5),
     ]
@@ -90,12 +92,14 @@ def test_a_picture_takes_both_runs_and_gives_them_back(monitor: RunMonitor, stud
     assert "and with block weights and" in restored["recalled"]
 
 
-def test_a_picture_of_one_run_clears_what_a_stack_had(monitor: RunMonitor, studio: FakeStudio) -> None:
+def test_a_picture_of_one_run_clears_what_a_stack_had(monitor: RunMonitor, studio: Studio) -> None:
     playground = PlaygroundHandlers(monitor)
     values = playground.generate(
         runs(monitor)[0], 1.0, blocks="", second="", second_strength=1.0, second_blocks="", **FIELDS
     )
-    assert stacked(studio) == [Layer(run=runs(monitor)[0], name="", strength=1.0)]
+    assert stacked(studio, values["download"]["value"]) == [
+        Layer(run=runs(monitor)[0], name="", strength=1.0)
+    ]
     restored = playground.recall(values["download"]["value"])
     assert (restored["part"], restored["blocks"], restored["second"]["value"]) == ("all", "", "")
     with pytest.raises(ValueError, match="2 block weights fit no list"):
@@ -104,9 +108,11 @@ def test_a_picture_of_one_run_clears_what_a_stack_had(monitor: RunMonitor, studi
         )
 
 
-def test_the_first_page_asks_for_one_run_alone(monitor: RunMonitor, studio: FakeStudio) -> None:
+def test_the_first_page_asks_for_one_run_alone(monitor: RunMonitor, studio: Studio) -> None:
     values = PlaygroundHandlers(monitor).generate(runs(monitor)[0], 0.5, **FIELDS)
-    assert stacked(studio) == [Layer(run=runs(monitor)[0], name="", strength=0.5)]
+    assert stacked(studio, values["download"]["value"]) == [
+        Layer(run=runs(monitor)[0], name="", strength=0.5)
+    ]
     assert "Block weights" not in values["result_caption"]
 
 
@@ -116,15 +122,11 @@ def test_a_list_that_nine_values_cannot_say_stays_whole() -> None:
 
 
 def test_the_blocks_are_asked_what_they_do(
-    layers: stacking.Layers, monitor: RunMonitor, studio: FakeStudio
+    layers: stacking.Layers, monitor: RunMonitor, studio: Studio
 ) -> None:
     told: list[tuple[int, int]] = []
     values = layers.contributions(runs(monitor)[0], lambda at, **words: told.append(at), **FIELDS)
-    assert told == [(1, 1)]
-    assert studio.calls[-1] == (
-        "contributions",
-        (runs(monitor)[0], SampleConfig(prompt="a photo", seed=3, steps=4)),
-    )
+    assert told == [(done, len(BLOCKS) + 1) for done in range(1, len(BLOCKS) + 2)]
     assert "seed 3" in values["unet_map"]
     with pytest.raises(ValueError, match="Choose an example"):
         layers.contributions("", None, **FIELDS)
@@ -147,14 +149,16 @@ def test_the_map_has_every_block_with_its_number_beside_its_colour() -> None:
 def test_the_api_takes_a_stack(served: Served) -> None:
     client = Client(served.url, verbose=False)
     try:
-        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.library.examples()]
+        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.library.examples()[:2]]
         entries[0]["blocks"] = NINE
         pictures = client.predict(
             prompt="a photo", stack=entries, settings={"seed": 8, "count": 2}, api_name="/generate_stack"
         )
         assert [picture["caption"] for picture in pictures] == ["seed 8", "seed 9"]
         assert all(Path(picture["image"]).exists() for picture in pictures)
-        assert [layer.run for layer in stacked(served.studio)] == [entry["run"] for entry in entries]
+        assert [layer.run for layer in stacked(served.studio, pictures[0]["image"])] == [
+            entry["run"] for entry in entries
+        ]
         with pytest.raises(AppError, match="The same run is in the stack twice"):
             client.predict(prompt="x", stack=[entries[0]] * 2, settings={}, api_name="/generate_stack")
     finally:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
-from fake_studio import FakeStudio
 
 from pipelines.config import ASSETS, SampleConfig
 from pipelines.methods.specs import METHODS, preset
+from pipelines.studio import Studio
 from ui import forms as form
 from ui.app import build
 from ui.html import Handout
@@ -39,7 +39,7 @@ SHIPPED = {  # (method, base family, preset) -> what the file says
 
 
 @pytest.fixture(scope="module")
-def blocks(studio: FakeStudio, handout: Handout) -> gr.Blocks:
+def blocks(studio: Studio, handout: Handout) -> gr.Blocks:
     return build(studio, handout)
 
 
@@ -159,7 +159,7 @@ def test_a_form_of_all_methods_gives_back_the_config_of_each(method: str) -> Non
     assert form.parse_method(method, values | form.filled(method, config)) == config
 
 
-def test_every_preset_of_every_method_is_a_plan(blocks: gr.Blocks, studio: FakeStudio) -> None:
+def test_every_preset_of_every_method_is_a_plan(blocks: gr.Blocks, studio: Studio) -> None:
     plans = next(
         component["props"]["choices"]
         for component in blocks.get_config_file()["components"]
