@@ -176,6 +176,14 @@ def kind_of(run: Run) -> str:
         return ""
 
 
+def trained_steps(run: Run) -> int | None:
+    """Return after how many steps a run's adapter was kept; None where its header does not say."""
+    try:
+        return int(read_header(run.file("adapter.safetensors"))["__metadata__"]["step"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def check_finished(run: Run) -> None:
     """Raise ValueError unless a run has an adapter to use."""
     if not run.file("adapter.safetensors").is_file():

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from pipelines.config import SampleConfig, from_dict, real_number, to_dict, whole_number
 from pipelines.files import write_atomic
 from pipelines.models.inspection import EMBEDDED, locate
+from pipelines.runs.library import trained_steps
 from pipelines.runs.store import Run
 from pipelines.unet_blocks import BlockStrengths, Strength
 
@@ -164,7 +165,28 @@ def recall(
             "base, or use its settings with another one.",
             recalled=recalled,
         )
+    if other := _changed_since(told, shown, runs):
+        raise GoneError(f"{path.name} {other}", recalled=recalled)
     return recalled
+
+
+def _changed_since(told: Mapping[str, Any], layers: Sequence[Layer], runs: Sequence[Run]) -> str:
+    """Return why a picture cannot be drawn again to the bit though its runs are here, "" where it can."""
+    base = told.get("base")
+    drawn_on = str(base.get("hash", "")) if isinstance(base, Mapping) else ""
+    for layer, run in zip(layers, runs, strict=True):
+        if layer.step is not None:
+            return (
+                f"was made with {run.name!r} as it was after step {layer.step}, and the run has another state now; "
+                "its settings draw with that one, so the picture will differ."
+            )
+        made_on = str(run.base.get("hash", ""))
+        if drawn_on and made_on and not made_on.startswith(drawn_on):
+            return (
+                f"was made on another base than {run.name!r} has now; its settings draw on that one, so the picture "
+                "will differ."
+            )
+    return ""
 
 
 def _stack(told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -205,7 +227,7 @@ def _found(
             run = find(run_id)
         except ValueError:
             continue
-        last = layer.step == run.config.get("steps")
+        last = layer.step in (run.config.get("steps"), trained_steps(run))
         return run, replace(layer, run=run_id, name=layer.name or run.name, step=None if last else layer.step)
     return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SampleConfig, fill_words
 from pipelines.jobs.worker import Job
-from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
+from pipelines.runs.library import EXAMPLE_PREFIX, check_finished, trained_steps
 from pipelines.runs.store import Run
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
@@ -190,7 +190,8 @@ class GenerationService:
     def _layer(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Layer:
         """What a picture tells of the adapter that :meth:`_adapter` gives."""
         session = model_cache.session
-        step = None
         if session is not None and session.run_id == layer.run:
             step = session.step.index if session.step is not None else 0
+        else:
+            step = trained_steps(run)
         return replace(layer, name=run.name, step=step)

@@ -21,7 +21,7 @@ from pipelines.sampling.image_metadata import (
 )
 
 CONFIG = SampleConfig(prompt="a photo of a zwx dog", seed=7, count=3, steps=4, scheduler="DDIM")
-EMBEDDED = {"spec": "embedded", "family": "embedded", "hash": "00", "name": "Embedded base"}
+EMBEDDED = {"spec": "embedded", "family": "embedded", "hash": "0123456789abcdef0123", "name": "Embedded base"}
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,29 @@ def test_each_picture_of_several_is_recalled_alone(tmp_path: Path, store: RunSto
     assert (found["base"], found["base_name"]) == ("embedded", "Embedded base")
 
 
-@pytest.mark.parametrize(("step", "told"), [(5, {"step": 5}), (10, {})])
-def test_a_sample_says_whether_the_adapter_was_finished(
-    tmp_path: Path, store: RunStore, run: Run, step: int, told: dict[str, int]
+def test_a_picture_of_an_earlier_state_says_that_it_cannot_be_drawn_again(
+    tmp_path: Path, store: RunStore, run: Run
 ) -> None:
-    layer = Layer(run=run.id, name="Rex", strength=1.0, step=step)
-    path = picture(tmp_path / "a.png", picture_facts(CONFIG, index=0, stack=[layer], base=Base()))
-    assert asked(path, store)["stack"] == [{"run": run.id, "name": "Rex", "strength": 1.0, **told}]
+    """A sample from the middle of a run, and a finished run's picture after it was trained further."""
+    for step, whole in ((10, True), (5, False)):
+        layer = Layer(run=run.id, name="Rex", strength=1.0, step=step)
+        path = picture(tmp_path / "a.png", picture_facts(CONFIG, index=0, stack=[layer], base=Base()))
+        if whole:
+            assert asked(path, store)["stack"] == [{"run": run.id, "name": "Rex", "strength": 1.0}]
+        else:
+            with pytest.raises(
+                GoneError, match="as it was after step 5, and the run has another state"
+            ) as told:
+                asked(path, store)
+            assert told.value.recalled["stack"][0]["step"] == 5
+
+
+def test_a_picture_from_another_base_says_so(tmp_path: Path, store: RunStore, run: Run) -> None:
+    layer = Layer(run=run.id, name="Rex", strength=1.0)
+    facts = picture_facts(CONFIG, index=0, stack=[layer], base=Base())
+    facts["base"]["hash"] = "fedcba9876543210"
+    with pytest.raises(GoneError, match="was made on another base than"):
+        asked(picture(tmp_path / "a.png", facts), store)
 
 
 def test_pictures_of_the_first_format_are_recalled(tmp_path: Path, store: RunStore, run: Run) -> None:

@@ -49,7 +49,7 @@ def studio(
     for name, adapter in adapters.items():
         identifier, noun = WORDS[name]
         config = {"identifier": identifier, "class_noun": noun}
-        with made.store.draft("import", config, about, name=name) as run:
+        with made.resources.store.draft("import", config, about, name=name) as run:
             save_adapter(run.file("adapter.safetensors"), adapter, extra={"config": config})
             run.append("state", state="done", message="")
     yield made
