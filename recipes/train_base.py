@@ -6,10 +6,12 @@ Work files (pictures, latents, checkpoints) stay in ``--work``, outside the repo
 import argparse
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from pipelines.base import load_base
@@ -47,8 +49,11 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
-    parser.add_argument("--judge-steps", type=int, default=3_000)
-    parser.add_argument("--unet-steps", type=int, default=17_200)
+    parser.add_argument(
+        "--start", type=Path, help="an earlier base: its autoencoder and vocabulary stay, its UNet goes on"
+    )
+    parser.add_argument("--judge-steps", type=int, default=0, help="0: no judge of noisy latents")
+    parser.add_argument("--unet-steps", type=int, default=62_500, help="of 64 pictures")
     parser.add_argument(
         "--instrument-steps",
         type=int,
@@ -62,11 +67,14 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="evaluate at several guidance scales")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.start:
+        adopt(options.start, options.work, vae_steps=options.vae_steps)
     for stage in options.stage or STAGES:
         parallel = stage in ("vae", "latents", "judge", "unet", "instruments")
         if stage in ("judge", "unet"):
             prepare_latents(options)
-            prepare_labels(options)
+            if options.judge_steps:
+                prepare_labels(options)
         if stage == "instruments":
             prepare_instruments(options)
         launch(run_stage, options.processes if parallel else 1, stage, options)
@@ -82,13 +90,16 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
         cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
-    elif stage == "judge":
+    elif stage == "judge" and options.judge_steps:
         fit_judge(options)
     elif stage == "unet":
         tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
         latents, tokens, scaling = prepare_latents(options)
-        lesson = fit_judge(options)
-        train_unet(latents, tokens, tokenizer, work, lesson, steps=options.unet_steps, scaling=scaling)
+        lesson = fit_judge(options) if options.judge_steps else None
+        train_unet(
+            latents, tokens, tokenizer, work,
+            steps=options.unet_steps, scaling=scaling, start=options.start, lesson=lesson,
+        )  # fmt: skip
     elif stage == "instruments":
         fit_instruments(options)
     elif stage == "assemble":
@@ -96,6 +107,17 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
     elif stage == "evaluate":
         torch.set_num_threads(options.processes)
         measure(options)
+
+
+def adopt(start: Path, work: Path, *, vae_steps: int) -> None:
+    """Take an earlier base's autoencoder (as finished), its scaling factor and its vocabulary into ``work``."""
+    if (work / "vae.pt").exists():
+        return
+    vae = AutoencoderKL.from_pretrained(start / "vae")
+    average = [p.detach() for p in vae.parameters()]
+    (work / "scaling.json").write_text(json.dumps({"scaling_factor": vae.config.scaling_factor}))
+    shutil.copytree(start / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    torch.save({"step": vae_steps, "modules": {"vae": vae.state_dict()}, "average": average}, work / "vae.pt")
 
 
 def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarray, float]:
