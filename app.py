@@ -4,8 +4,9 @@ import argparse
 import atexit
 import logging
 import os
+import signal
+import sys
 
-MAX_UPLOAD = "500mb"  # of one file, a LoRA of high rank; the checks on photographs are stricter
 MAX_WAITING = 64  # requests in Gradio's queue
 
 
@@ -17,6 +18,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--base", default="embedded", help="embedded, a diffusers folder, a file or a Hub id")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name under which the page is also reached, behind a reverse proxy for example; may be repeated",
+    )
     parser.add_argument(
         "--share", action="store_true", help="also offer a public link, which needs the network"
     )
@@ -41,26 +49,27 @@ def main() -> None:
     wanted = arguments()
     prepare_environment()
     from pipelines.studio import Studio
-    from ui.house import build
-    from ui.markup import Handout
-    from ui.theme import look
+    from ui.app import build
+    from ui.html import Handout
+    from ui.server import launch_options
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     handout = Handout()
+    try:
+        options = launch_options(handout, listen=wanted.host, hosts=wanted.allow_host, share=wanted.share)
+    except ValueError as error:
+        sys.exit(str(error))
     studio = Studio(base=wanted.base)
     atexit.register(handout.close)
     atexit.register(studio.close)
+    # As Ctrl+C does: without this, what is registered above is not done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     build(studio, handout).queue(max_size=MAX_WAITING).launch(
-        **look(),
+        **options,
         server_name=wanted.host,
         server_port=wanted.port,
         share=wanted.share,
         inbrowser=wanted.open,
-        allowed_paths=[str(handout.folder)],
-        max_file_size=MAX_UPLOAD,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=["api", "settings"],
     )
 
 

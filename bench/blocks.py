@@ -17,8 +17,8 @@ import numpy as np
 
 from bench.dreambooth import SUBJECTS, make_case
 from bench.experiments import keep_sheets, options_of, performed, studio_of, text_table, written
+from pipelines.evaluation.metrics import load_encoders
 from pipelines.experiments.settings import BlocksConfig
-from pipelines.metrics import load_encoders
 from pipelines.studio import Studio
 from recipes.style_pictures import style_pictures
 from recipes.world import UNSEEN_STYLES
@@ -37,7 +37,7 @@ def finished_runs(studio: Studio, name: str, photos: str) -> dict[str, str]:
         if name not in told["name"].split(" in ") or told["kind"] != "blocks":
             continue
         for run in studio.experiments.store.get(told["id"]).runs:
-            if run.photos == photos and run.run and studio.store.get(run.run).state == "done":
+            if run.photos == photos and run.run and studio.resources.store.get(run.run).state == "done":
                 found[run.key] = run.run
     return found
 

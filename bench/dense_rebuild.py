@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import check_state
 from pipelines.adapters.spectral import Spectral
-from pipelines.adapters.spectrum import Factors, Spectra, cache_folder, decompose
-from pipelines.base import Base
+from pipelines.adapters.svd_cache import Factors, Spectra, cache_folder, decompose
+from pipelines.models.base import Base
 
 
 def rebuilt(factors: Factors, delta: Tensor, like: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.config import ASSETS, METHOD_CONFIGS, SampleConfig, SubjectConfig, preset
-from pipelines.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
+from pipelines.config import ASSETS, PriorConfig, SampleConfig, SubjectConfig
+from pipelines.evaluation.metrics import Encoders, clip_i, dino, div, load_encoders, pairwise, pres
+from pipelines.methods.specs import METHODS, preset
 from pipelines.studio import Studio
 from recipes import world
 from recipes.captions import SCENE_PHRASES, phrases_of
@@ -160,9 +161,14 @@ def with_article(words: str) -> str:
 def train(studio: Studio, case: Case, config: SubjectConfig) -> Trained:
     """Click, and wait for the finished run. Raises ValueError when it failed."""
     clicked = time.time()
-    method = next(name for name, cls in METHOD_CONFIGS.items() if cls is type(config))
-    run_id = studio.start(method, config, list(case.photos), name=case.name)
-    while (status := studio.status(run_id))["state"] not in ("done", "failed", "stopped", "interrupted"):
+    method = next(name for name, spec in METHODS.items() if spec.config is type(config))
+    run_id = studio.training.start(method, config, list(case.photos), name=case.name)
+    while (status := studio.training.status(run_id))["state"] not in (
+        "done",
+        "failed",
+        "stopped",
+        "interrupted",
+    ):
         time.sleep(0.25)
     if status["state"] != "done":
         raise ValueError(f"The run of {case.name} ended as {status['state']}: {status['error']}")
@@ -185,7 +191,7 @@ def pictures(
 ) -> list[Image.Image]:
     """Pictures of one prompt with consecutive seeds."""
     config = SampleConfig(prompt=prompt, count=count, guidance_scale=guidance_scale, seed=seed)
-    return [Image.open(path).convert("RGB") for path in studio.generate(config, run_id=run_id)]
+    return [Image.open(path).convert("RGB") for path in studio.generation.generate(config, run_id=run_id)]
 
 
 @dataclass(frozen=True)
@@ -281,8 +287,8 @@ def bench_case(
             runs[changed] = train(ask.studio, case, changed).run_id
         return runs[changed]
 
-    free = replace(own, prior_preservation=False)
-    if "prior" in parts:
+    free = replace(own, prior_preservation=False) if isinstance(own, PriorConfig) else own
+    if "prior" in parts and isinstance(own, PriorConfig):
         rows = {
             "untouched base": None,
             "with": of(replace(own, prior_preservation=True)),
@@ -399,7 +405,7 @@ def options_for(description: str, *, subjects: int, seeds: int) -> argparse.Argu
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--method", choices=METHOD_CONFIGS, default="dreambooth", help="how the runs learn")
+    parser.add_argument("--method", choices=METHODS, default="dreambooth", help="how the runs learn")
     parser.add_argument("--preset", default="Quick", help="the shipped preset to start from")
     parser.add_argument("--subjects", type=int, default=subjects, help=f"how many of the {subjects}")
     parser.add_argument("--seeds", type=int, default=seeds, help="pictures per scene")

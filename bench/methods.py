@@ -15,9 +15,9 @@ from PIL import Image
 
 from bench.dreambooth import SUBJECTS, Case, make_case, retrieved
 from bench.experiments import keep_sheets, options_of, performed, studio_of, text_table, written
-from pipelines.experiments.core import LAST
+from pipelines.evaluation.metrics import load_encoders
 from pipelines.experiments.settings import MethodsConfig
-from pipelines.metrics import load_encoders
+from pipelines.experiments.store import LAST
 from pipelines.studio import Studio
 
 IDENTIFIER = "sks"

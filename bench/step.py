@@ -28,13 +28,14 @@ from peft import LoraConfig
 from PIL import Image
 
 from pipelines.adapters.lora import TARGETS
-from pipelines.base import Base, load_base
-from pipelines.config import ASSETS, DreamBoothConfig, preset
-from pipelines.data import Moments, Photos
-from pipelines.methods import METHODS
-from pipelines.train import Step, train
+from pipelines.config import ASSETS, DreamBoothConfig
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
+from pipelines.methods.specs import METHODS, preset
+from pipelines.models.base import Base, load_base
+from pipelines.training.loop import Step, train
 
-METHOD = METHODS["dreambooth"]
+METHOD = METHODS["dreambooth"].load()
 SETTINGS = ((1, 1.25, 1.10), (4, 1.12, 1.05))  # photos per step (and as many class images), floor, goal
 SCRIPT = Path("examples/dreambooth/train_dreambooth_lora.py")
 SCRIPT_FLOOR, SCRIPT_GOAL = 1.2, 1.5
@@ -50,10 +51,17 @@ def random_moments(base: Base, count: int) -> Moments:
 
 def our_steps(base: Base, config: DreamBoothConfig) -> Iterator[Step]:
     """Yield steps of a DreamBooth run on four pictures of noise and 64 class images; the adapter stays live."""
-    photos = Photos(moments=random_moments(base, 4), captions=("",) * 4, names=("",) * 4)
+    subject = Subject(
+        identifier="sks",
+        class_noun="person",
+        moments=random_moments(base, 4),
+        captions=("",) * 4,
+        names=("",) * 4,
+        class_moments=random_moments(base, 64),
+    )
     adapter = METHOD.adapter(base, config, ())
     adapter.inject(base)
-    batches = METHOD.batches(base, photos, config, random_moments(base, 64))
+    batches = METHOD.batches(base, [subject], config)
     yield from train(base, adapter, batches, METHOD.loss, config)
 
 
@@ -172,7 +180,9 @@ def script_seconds(checkout: Path, folder: Path, *, steps: int, size_px: int) ->
 def script_row(checkout: Path, *, rounds: int, stretches: int = 3) -> tuple[dict[str, float], bool]:
     """Return medians in ms of both loops, taken in alternating stretches, and whether torchvision stood in."""
     base = load_base()
-    config = DreamBoothConfig(rank=4, targets="attention", steps=stretches * (rounds + WARM_UP) + 1)
+    config = DreamBoothConfig(
+        prior_preservation=True, rank=4, targets="attention", steps=stretches * (rounds + WARM_UP) + 1
+    )
     steps = our_steps(base, config)
     ours, theirs, ratios, stood_in = [], [], [], False
     with tempfile.TemporaryDirectory() as scratch:

@@ -34,12 +34,12 @@ from bench.step import WARM_UP, random_moments, seconds_of
 from pipelines.adapters.core import Adapter
 from pipelines.adapters.lora import LoRA
 from pipelines.adapters.spectral import FORWARDS, Shift, Spectral, chosen_form
-from pipelines.adapters.spectrum import Factors, matrix
-from pipelines.base import load_base
+from pipelines.adapters.svd_cache import Factors, matrix
 from pipelines.config import ASSETS, SVDiffConfig
-from pipelines.data import Photos
+from pipelines.data.subject import Subject
 from pipelines.methods.subject import batches, loss
-from pipelines.train import train
+from pipelines.models.base import load_base
+from pipelines.training.loop import train
 
 RANK = 4
 FASTER_FLOOR, FASTER_GOAL = 2.0, 4.0  # times as fast as the dense rebuild
@@ -58,10 +58,19 @@ ADAPTERS: dict[str, Callable[[int], Adapter]] = {
 def steps_of(name: str, *, batch_size: int, rounds: int) -> Iterator[object]:
     """Yield steps of a run with one of ``ADAPTERS`` on four pictures of noise and 64 class images."""
     base = load_base()
-    config = SVDiffConfig(steps=rounds + WARM_UP + 1, batch_size=batch_size, learning_rate=1e-4)
-    photos = Photos(moments=random_moments(base, 4), captions=("",) * 4, names=("",) * 4)
+    config = SVDiffConfig(
+        prior_preservation=True, steps=rounds + WARM_UP + 1, batch_size=batch_size, learning_rate=1e-4
+    )
+    subject = Subject(
+        identifier="sks",
+        class_noun="person",
+        moments=random_moments(base, 4),
+        captions=("",) * 4,
+        names=("",) * 4,
+        class_moments=random_moments(base, 64),
+    )
     adapter = ADAPTERS[name](2 * batch_size).inject(base)
-    draw = batches(base, photos, config, random_moments(base, 64))
+    draw = batches(base, [subject], config)
     yield from train(base, adapter, draw, loss, config)
 
 

@@ -14,8 +14,9 @@ from statistics import mean
 from typing import Any
 
 from bench.dreambooth import Asker, Case, asking, make_case, options_for, score, sheet, table, train
-from pipelines.config import SubjectConfig, preset
-from pipelines.metrics import Encoders, load_encoders
+from pipelines.config import SubjectConfig
+from pipelines.evaluation.metrics import Encoders, load_encoders
+from pipelines.methods.specs import preset
 
 SUBJECTS = (("person", 10_000_606), ("dog", 10_000_707), ("person", 10_000_808))
 

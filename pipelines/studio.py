@@ -1,19 +1,57 @@
-"""The only door for pages and API clients: runs are started, watched, stopped and used through here.
+"""The only thing that pages and API clients use: runs are started, watched, stopped and used through here.
 
 Heavy libraries are imported when the first piece of work needs them, never when this module is.
 """
 
-from pipelines.rooms.experiments import Laboratory
-from pipelines.rooms.facts import Facts
-from pipelines.rooms.files import Files
-from pipelines.rooms.pictures import Pictures
-from pipelines.rooms.shelf import Shelf
-from pipelines.rooms.training import Training
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.models.inspection import EMBEDDED
+from pipelines.services.experiments import ExperimentService
+from pipelines.services.generation import GenerationService
+from pipelines.services.import_export import ImportExportService
+from pipelines.services.inspection import InspectionService
+from pipelines.services.library import LibraryService
+from pipelines.services.resources import Resources
+from pipelines.services.training import TrainingService
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache
 
 
-class Studio(Training, Shelf, Files, Pictures, Facts, Laboratory):
-    """Runs below ``root`` (default: the user's data folder), trained and drawn on one worker thread per device.
+class Studio:
+    """The services over the runs below ``root`` (default: the user's data folder), one worker thread per device.
 
-    ``devices`` are names such as "cuda:0" (default: every CUDA device, else the processor). ``workshop`` hands over
-    bases that are loaded already, from a Studio that has been closed, to the first of them.
+    ``base`` is what is used where nothing else is named. ``devices`` are names such as "cuda:0" (default: every CUDA
+    device, else the processor). ``model_cache`` hands over bases that are loaded already, from a Studio that has been
+    closed, to the first of them.
     """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        base: str = EMBEDDED,
+        *,
+        devices: Sequence[str] | None = None,
+        model_cache: ModelCache | None = None,
+    ) -> None:
+        self.resources = Resources(root, base, devices=devices, model_cache=model_cache)
+        self.training = TrainingService(self.resources)
+        self.library = LibraryService(self.resources)
+        self.generation = GenerationService(self.resources)
+        self.inspection = InspectionService(self.resources)
+        self.import_export = ImportExportService(self.resources)
+        self.experiments = ExperimentService(
+            self.resources, training=self.training, tags=self.inspection.tags
+        )
+
+    def warm(self) -> None:
+        """Load the heavy libraries and the base in the background, so that the first click need not wait."""
+        self.resources.warm()
+
+    def close(self) -> None:
+        """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
+        self.resources.close()

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.base import Base
-from pipelines.data import to_tensor
-from pipelines.instruments import Field, Instruments
+from pipelines.data.photographs import to_tensor
+from pipelines.evaluation.embedded_encoders import Field, Instruments
+from pipelines.models.base import Base
 from recipes.captions import SCENE_PHRASES, phrases_of
 from recipes.world import (
     HELD_OUT_FROM,

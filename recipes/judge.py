@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipelines.instruments import Field, Layout, ResidualBlock
+from pipelines.evaluation.embedded_encoders import Field, Layout, ResidualBlock
 from recipes.captions import LIGHT_PHRASES, SCENE_PHRASES
 from recipes.dataset import SHARD, captions_of, picture_of
 from recipes.evaluate import named_attributes

@@ -8,9 +8,9 @@ import logging
 import shutil
 from dataclasses import replace
 
-from pipelines.base import load_base
-from pipelines.config import preset, preset_names
+from pipelines.methods.specs import preset, preset_names
 from pipelines.methods.subject import SHIPPED_CLASS_MOMENTS, prior_moments
+from pipelines.models.base import load_base
 from recipes.world import KINDS
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,9 @@ def main() -> None:
     presets = [preset("dreambooth", "embedded", name) for name in preset_names("dreambooth", "embedded")]
     most = max(presets, key=lambda config: config.class_images)
     for kind in KINDS:
-        moments = prior_moments(base, replace(most, class_noun=kind), SHIPPED_CLASS_MOMENTS)
+        moments = prior_moments(
+            base, replace(most, class_noun=kind, prior_preservation=True), SHIPPED_CLASS_MOMENTS
+        )
         log.info("%s: %d pictures", kind, len(moments))
 
 

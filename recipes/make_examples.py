@@ -17,16 +17,17 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipelines.config import ASSETS, preset
-from pipelines.runs import Run
+from pipelines.config import ASSETS
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.methods.specs import preset
+from pipelines.runs.store import Run
 from pipelines.studio import Studio
-from pipelines.workshop import Workshop
 from recipes import world
 
 log = logging.getLogger(__name__)
 
 PHOTOS = 4
-KEPT = ("run.json", "events.jsonl", "metrics.json", "captions.json", "card.md")
+KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,13 @@ def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bo
     )
     if trial:
         config = replace(config, steps=2, warmup_steps=0, class_images=2, sample_steps=2)
-    run_id = studio.start("dreambooth", config, photos, name=example.title)
-    state = studio.wait(run_id)
+    run_id = studio.training.start("dreambooth", config, photos, name=example.title)
+    state = studio.training.wait(run_id)
     if state != "done":
-        raise ValueError(f"The run of {example.title} ended {state}: {studio.status(run_id)['error']}")
-    return studio.store.get(run_id)
+        raise ValueError(
+            f"The run of {example.title} ended {state}: {studio.training.status(run_id)['error']}"
+        )
+    return studio.resources.store.get(run_id)
 
 
 def ship(example: Example, run: Run, folder: Path) -> None:
@@ -95,7 +98,7 @@ def ship(example: Example, run: Run, folder: Path) -> None:
         if run.file(name).is_file():
             shutil.copy(run.file(name), target / name)
     for name in ("photos", "samples"):
-        shutil.copytree(run.file(name), target / name)
+        shutil.copytree(run.file(name), target / name, ignore=shutil.ignore_patterns("moments.safetensors"))
     with safe_open(run.file("adapter.safetensors"), framework="pt") as file:
         tensors = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118 (not a dict)
         save_file(tensors, target / "adapter.safetensors", metadata=file.metadata())
@@ -112,12 +115,12 @@ def ship(example: Example, run: Run, folder: Path) -> None:
 
 
 def make(
-    out: Path, *, names: Sequence[str] = (), trial: bool = False, workshop: Workshop | None = None
+    out: Path, *, names: Sequence[str] = (), trial: bool = False, model_cache: ModelCache | None = None
 ) -> list[Path]:
     """Make the named examples (default: all) below ``out`` and return their folders."""
     folders = []
     with tempfile.TemporaryDirectory(prefix="atelier-examples-") as scratch:
-        studio = Studio(Path(scratch) / "data", workshop=workshop)
+        studio = Studio(Path(scratch) / "data", model_cache=model_cache)
         try:
             for example in EXAMPLES:
                 if names and example.name not in names:

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.config import ASSETS
+from pipelines.data.subject import stored_photos
 
 TILE_PX = 192
 GAP_PX = 8
@@ -12,7 +13,7 @@ GAP_PX = 8
 
 def row_of(folder: Path) -> list[Image.Image]:
     """Two photographs, the picture before the first step and the two last samples of one example."""
-    photos = [Image.open(path) for path in sorted((folder / "run" / "photos").glob("*.png"))[:2]]
+    photos = [Image.open(path) for path in stored_photos(folder / "run")[:2]]
     samples = sorted((folder / "run" / "samples").glob("*.png"))
     first, last = samples[0].name.split("-")[0], samples[-1].name.split("-")[0]
     before = [Image.open(path) for path in samples if path.name.startswith(first)][-1:]

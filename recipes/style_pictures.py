@@ -1,16 +1,18 @@
-"""Pictures of many subjects in one style, to learn it from: ``python -m recipes.style_pictures --style "pixel mosaic"``.
+"""Pictures of many subjects in one style, to learn it from: ``python -m recipes.style_pictures`` makes those that ship.
 
-The base never saw "stained glass" and "pixel mosaic". Captions say what a picture shows and nothing of its style, which
-is left to the style's own rare word.
+They are in the styles that the base never saw. Captions say what a picture shows and nothing of its style, which is
+left to the style's own rare word.
 """
 
-import argparse
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipelines.experiments.styles import CAPTIONS, SHIPPED_STYLES, style_folder
 from recipes import world
 from recipes.captions import SCENE_PHRASES
 
@@ -40,14 +42,22 @@ def style_pictures(style: str, folder: Path, *, count: int = PICTURES) -> dict[P
 
 
 def main() -> None:
-    """Write the pictures of a style and a sheet of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--style", default=world.UNSEEN_STYLES[0], choices=world.STYLES)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    options = parser.parse_args()
-    for path, caption in style_pictures(options.style, options.out).items():
-        with Image.open(path) as picture:
-            print(path.name, picture.size, caption)
+    """Write the pictures that ship as lossless WebP, with their captions."""
+    shutil.rmtree(SHIPPED_STYLES, ignore_errors=True)
+    for style in world.UNSEEN_STYLES:
+        folder = style_folder(style)
+        captions = {}
+        for path, caption in style_pictures(style, folder).items():
+            shipped = path.with_name(f"{path.stem[-2:]}.webp")
+            with Image.open(path) as picture:
+                picture.save(shipped, lossless=True, quality=100, method=6)
+            path.unlink()
+            captions[shipped.name] = caption
+        told = json.dumps(captions, indent=1) + "\n"
+        (folder / CAPTIONS).write_text(told, encoding="utf-8")
+        print(
+            f"{style}: {len(captions)} pictures, {sum(each.stat().st_size for each in folder.iterdir())} bytes"
+        )
 
 
 if __name__ == "__main__":

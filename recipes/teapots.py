@@ -14,7 +14,7 @@ TEAPOT_PARAMS = (
     Param("motif", ("none", "band", "dots", "flower", "stripes", "star")),
     Param("handle", ("loop", "square", "hoop")),
     Param("spout", ("curved", "straight", "short")),
-    Param("knob", ("ball", "pointed", "ring")),
+    Param("setting", ("ball", "pointed", "ring")),
     Param("lid", ("matching", "contrasting")),
     Param("foot", ("none", "ring", "three feet")),
     Param("width", low="narrow", high="wide"),
@@ -200,7 +200,7 @@ def _draw_lid(teapot: Teapot, body: Mask) -> None:
         ]
     )
     frame.shade(dome, body, drop=4, opacity=0.3)
-    kind, y = teapot.words["knob"], top + 26
+    kind, y = teapot.words["setting"], top + 26
     if kind == "ball":
         frame.paint(frame.ellipse(0, y, 11, 11), knob_colour, 0.6, 6)
     elif kind == "pointed":

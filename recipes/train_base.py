@@ -14,9 +14,9 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from pipelines.base import load_base
-from pipelines.instruments import Instruments, Layout
-from pipelines.runs import data_root
+from pipelines.evaluation.embedded_encoders import Instruments, Layout
+from pipelines.files import data_root
+from pipelines.models.base import load_base
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
-from pipelines.instruments import ImageTower, Layout, Reader, SmallCLIP
+from pipelines.evaluation.embedded_encoders import ImageTower, Layout, Reader, SmallCLIP
 from recipes.dataset import CAPTIONS, SHARD, Pictures, picture_of
 from recipes.kit import COLOURS
 from recipes.models import CONTEXT_TOKENS

@@ -14,10 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, preset, to_dict
-from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run
+from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import preset
+from pipelines.runs.store import Run
+from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.studio import Studio
+from ui.server import allowed_hosts
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 GOOD = DreamBoothConfig(steps=2, identifier="zwx", class_noun="dog")
@@ -49,13 +51,19 @@ class Door:
 
     def start(self, *paths: Path, **settings: Any) -> str:
         """Start a run with a good photograph unless others are given."""
-        more = {key: settings.pop(key) for key in ("method", "base", "captions", "crops") if key in settings}
+        more = {
+            key: settings.pop(key)
+            for key in ("method", "base", "captions", "crops", "after")
+            if key in settings
+        }
         method = more.pop("method", "dreambooth")
-        return self.studio.start(method, to_dict(GOOD) | settings, list(paths or [self.photo()]), **more)
+        return self.studio.training.start(
+            method, to_dict(GOOD) | settings, list(paths or [self.photo()]), **more
+        )
 
     def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
         """A run that has ended without an adapter."""
-        run = self.studio.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
+        run = self.studio.resources.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
         run.append("state", state=state, message="")
         return run
 
@@ -160,7 +168,7 @@ def held(run: Run) -> Iterator[str]:
 
 def delete_at_work(door: Door) -> None:
     with held(door.run()) as run_id:
-        door.studio.delete(run_id)
+        door.studio.library.delete(run_id)
 
 
 def gone_picture(door: Door) -> Path:
@@ -178,10 +186,11 @@ MOVED = "Settings from elsewhere"
 TABLE = "Comparisons"
 EXPERIMENTS = "Experiments"
 API = "Over the API"
+SERVER = "The server"
 EXAMPLE = "example-ada"
 
 BAD = (
-    Bad(PHOTOS, "no photograph at all", lambda d: d.studio.start("dreambooth", GOOD, []),
+    Bad(PHOTOS, "no photograph at all", lambda d: d.studio.training.start("dreambooth", GOOD, []),
         "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
     Bad(PHOTOS, "a text file called .png", lambda d: d.start(d.file("words.png", "no picture")),
         "words.png is not a JPEG, PNG or WebP picture; please convert it or leave it out."),
@@ -239,7 +248,7 @@ BAD = (
         "Prior preservation needs a class word; type one, or switch prior preservation off."),
     Bad(SETTINGS, "a method that does not exist", lambda d: d.start(method="magic"),
         "There is no method 'magic'; choose one of ..."),
-    Bad(SETTINGS, "settings of something else", lambda d: d.studio.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
+    Bad(SETTINGS, "settings of something else", lambda d: d.studio.training.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
         "The settings are not those of dreambooth; reset them to a preset."),
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
         "There is no preset 'Fastest'; choose one of ..."),
@@ -254,144 +263,146 @@ BAD = (
     Bad(BASES, "a LoRA in the place of a base", lambda d: d.start(base=str(d.tensors("lora.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1, 2]}))),
         "lora.safetensors is a LoRA or another adapter, not a base; please choose the base that it was made for."),
 
-    Bad(RUNS, "a run that does not exist", lambda d: d.studio.status(NO_RUN),
+    Bad(RUNS, "a run that does not exist", lambda d: d.studio.training.status(NO_RUN),
         f"There is no run '{NO_RUN}'; it may have been deleted."),
-    Bad(RUNS, "a path in the place of a run", lambda d: d.studio.export("../../etc/passwd"),
+    Bad(RUNS, "a path in the place of a run", lambda d: d.studio.import_export.export("../../etc/passwd"),
         "There is no run '../../etc/passwd'; it may have been deleted."),
-    Bad(RUNS, "an example that does not exist", lambda d: d.studio.status("example-nobody"),
+    Bad(RUNS, "an example that does not exist", lambda d: d.studio.training.status("example-nobody"),
         "There is no example 'example-nobody'."),
-    Bad(RUNS, "an empty name", lambda d: d.studio.rename(d.run().id, " \x00 "), "The new name of 'Rex' is empty; type one."),
-    Bad(RUNS, "a name of 301 letters", lambda d: d.studio.rename(d.run().id, "a" * 301),
+    Bad(RUNS, "an empty name", lambda d: d.studio.library.rename(d.run().id, " \x00 "), "The new name of 'Rex' is empty; type one."),
+    Bad(RUNS, "a name of 301 letters", lambda d: d.studio.library.rename(d.run().id, "a" * 301),
         "A text of 301 characters is too long; please keep it under 301."),
-    Bad(RUNS, "a note of 301 letters", lambda d: d.studio.note(d.run().id, "a" * 301),
+    Bad(RUNS, "a note of 301 letters", lambda d: d.studio.library.note(d.run().id, "a" * 301),
         "A text of 301 characters is too long; please keep it under 301."),
-    Bad(RUNS, "a shipped example to be deleted", lambda d: d.studio.delete(EXAMPLE),
+    Bad(RUNS, "a shipped example to be deleted", lambda d: d.studio.library.delete(EXAMPLE),
         "A shipped example cannot be changed; start a run of your own from it."),
     Bad(RUNS, "a run at work to be deleted", delete_at_work,
         "The run 'Rex' is still at work; stop it before deleting it."),
-    Bad(RUNS, "a finished run to be stopped", lambda d: d.studio.stop(d.run().id),
+    Bad(RUNS, "a finished run to be stopped", lambda d: d.studio.training.stop(d.run().id),
         "The run 'Rex' is not at work, so there is nothing to stop."),
-    Bad(RUNS, "a way to stop that does not exist", lambda d: d.studio.stop(d.run().id, when="soon"),
+    Bad(RUNS, "a way to stop that does not exist", lambda d: d.studio.training.stop(d.run().id, when="soon"),
         "A run is stopped now or at the next checkpoint, not 'soon'; choose one."),
-    Bad(RUNS, "a finished run to be resumed", lambda d: d.studio.resume(d.finished().id),
+    Bad(RUNS, "a finished run to be resumed", lambda d: d.studio.training.resume(d.finished().id),
         "The run 'Rex' is finished; use “train more” to go on."),
-    Bad(RUNS, "more steps without a checkpoint", lambda d: d.studio.train_more(d.finished().id, 5),
+    Bad(RUNS, "more steps without a checkpoint", lambda d: d.studio.training.train_more(d.finished().id, 5),
         "The run 'Rex' has no checkpoint to continue from; start a new one."),
-    Bad(RUNS, "samples of a run that does not work", lambda d: d.studio.sample_now(d.run().id),
+    Bad(RUNS, "samples of a run that does not work", lambda d: d.studio.training.sample_now(d.run().id),
         "The run 'Rex' is not at work; use the playground instead."),
-    Bad(RUNS, "a run that does not wait to be moved", lambda d: d.studio.move(d.run().id, 1),
+    Bad(RUNS, "a run that does not wait to be moved", lambda d: d.studio.training.move(d.run().id, 1),
         "The run 'Rex' does not wait in the queue, so it cannot be moved."),
-    Bad(RUNS, "place 0 in the queue", lambda d: d.studio.move(d.run().id, 0),
+    Bad(RUNS, "a run to start after one that failed", lambda d: d.start(after=[d.run(state="failed").id]),
+        "The run 'Rex' is failed, so nothing can follow it; finish it first, or leave it out."),
+    Bad(RUNS, "place 0 in the queue", lambda d: d.studio.training.move(d.run().id, 0),
         "The place in the queue is 0; 1 is the next run, larger ones come later."),
 
-    Bad(PICTURES, "no prompt", lambda d: d.studio.generate(SampleConfig()),
+    Bad(PICTURES, "no prompt", lambda d: d.studio.generation.generate(SampleConfig()),
         "The prompt is empty; say what the picture should show."),
     Bad(PICTURES, "a prompt of 301 letters", lambda d: SampleConfig(prompt="a" * 301),
         "A text of 301 characters is too long; please keep it under 301."),
-    Bad(PICTURES, "a strength of 3", lambda d: d.studio.generate(PICTURE, strength=3.0),
+    Bad(PICTURES, "a strength of 3", lambda d: d.studio.generation.generate(PICTURE, strength=3.0),
         "Strength is 3; it must lie between 0 and 2."),
-    Bad(PICTURES, "a strength that is no number", lambda d: d.studio.generate(PICTURE, strength=float("nan")),
+    Bad(PICTURES, "a strength that is no number", lambda d: d.studio.generation.generate(PICTURE, strength=float("nan")),
         "Strength must be a number, not nan."),
-    Bad(PICTURES, "a list of 2 block weights", lambda d: d.studio.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "1,0"}]),
+    Bad(PICTURES, "a list of 2 block weights", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "1,0"}]),
         "2 block weights fit no list; write 9 (In0 to Out3), 17 or 26 (A1111) or 25 (kohya) values."),
-    Bad(PICTURES, "block weights for SDXL", lambda d: d.studio.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "1" + ",1" * 11}]),
+    Bad(PICTURES, "block weights for SDXL", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "1" + ",1" * 11}]),
         "A list of 12 block weights is one for SDXL; for this base write 9, 17, 25 or 26 values."),
-    Bad(PICTURES, "a block weight that is a letter", lambda d: d.studio.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "R" + ",1" * 16}]),
+    Bad(PICTURES, "a block weight that is a letter", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": EXAMPLE, "blocks": "R" + ",1" * 16}]),
         "The block weight 'R' is no number between -2 and 2; mend it."),
-    Bad(PICTURES, "a run twice in a stack", lambda d: d.studio.generate(PICTURE, stack=[{"run": EXAMPLE}] * 2),
+    Bad(PICTURES, "a run twice in a stack", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": EXAMPLE}] * 2),
         "The same run is in the stack twice; give it one strength."),
-    Bad(PICTURES, "five runs in a stack", lambda d: d.studio.generate(PICTURE, stack=[{"run": NO_RUN}] * 5),
+    Bad(PICTURES, "five runs in a stack", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": NO_RUN}] * 5),
         "5 runs are too many for one picture; stack at most 4."),
     Bad(PICTURES, "a sampler that does not exist", lambda d: from_dict(SampleConfig, {"scheduler": "magic"}),
         "Sampler must be one of DPM++ 2M Karras, DDIM, Euler a, UniPC, not 'magic'."),
     Bad(PICTURES, "a negative seed", lambda d: replace(PICTURE, seed=-1), "Seed is -1; the smallest allowed is 0."),
     Bad(PICTURES, "17 pictures at once", lambda d: replace(PICTURE, count=17), "Pictures is 17; the largest allowed is 16."),
-    Bad(PICTURES, "a picture without settings, dropped", lambda d: d.studio.recall(d.photo("plain.png")),
+    Bad(PICTURES, "a picture without settings, dropped", lambda d: d.studio.generation.recall(d.photo("plain.png")),
         "plain.png holds no settings of Atelier; choose a picture that was made here."),
-    Bad(PICTURES, "a picture whose run is gone, dropped", lambda d: d.studio.recall(gone_picture(d)),
+    Bad(PICTURES, "a picture whose run is gone, dropped", lambda d: d.studio.generation.recall(gone_picture(d)),
         "gone.png was made with 'Rex' at strength 0.5, which is not in the library any more; its other settings can be "
         "used with another run."),
-    Bad(PICTURES, "a picture with changed settings, dropped", lambda d: d.studio.recall(d.picture("x.png", steps=10**6)),
+    Bad(PICTURES, "a picture with changed settings, dropped", lambda d: d.studio.generation.recall(d.picture("x.png", steps=10**6)),
         "x.png holds settings that cannot be used (Steps is 1e+06; the largest allowed is 150.); choose a picture that was "
         "made here."),
     Bad(PICTURES, "a picture of a base that is not here, dropped",
-        lambda d: d.studio.recall(d.picture("x.png", base={"spec": "", "name": "my base"})),
+        lambda d: d.studio.generation.recall(d.picture("x.png", base={"spec": "", "name": "my base"})),
         "x.png was made on the base 'my base', which is not known here; start Atelier with that base, or use its settings "
         "with another one."),
 
-    Bad(FILES, "a pickle", lambda d: d.studio.inspect_lora(d.file("lora.pt")),
+    Bad(FILES, "a pickle", lambda d: d.studio.import_export.inspect_lora(d.file("lora.pt")),
         "lora.pt is a pickle, which can run any program on this machine while it is being opened; please use the "
         ".safetensors version of the same model."),
-    Bad(FILES, "a pickle under another name", lambda d: d.studio.inspect_lora(d.file("lora.safetensors", b"\x80\x04" + bytes(98))),
+    Bad(FILES, "a pickle under another name", lambda d: d.studio.import_export.inspect_lora(d.file("lora.safetensors", b"\x80\x04" + bytes(98))),
         "lora.safetensors is a pickle, which can run any program on this machine while it is being opened; please use the "
         ".safetensors version of the same model."),
     Bad(FILES, "half a download",
-        lambda d: d.studio.inspect_lora(d.file("lora.safetensors", d.tensors("x", {"a": [9]}).read_bytes()[:-5])),
+        lambda d: d.studio.import_export.inspect_lora(d.file("lora.safetensors", d.tensors("x", {"a": [9]}).read_bytes()[:-5])),
         "lora.safetensors is cut short or has extra bytes; please download it again."),
-    Bad(FILES, "a web page in the place of a file", lambda d: d.studio.inspect_lora(d.file("lora.safetensors", "<html>")),
+    Bad(FILES, "a web page in the place of a file", lambda d: d.studio.import_export.inspect_lora(d.file("lora.safetensors", "<html>")),
         "lora.safetensors is not a safetensors file, or it is cut short; please download it again."),
-    Bad(FILES, "a LoRA for SDXL", lambda d: d.studio.inspect_lora(d.tensors("xl.safetensors", {"lora_te2_x.lora_down.weight": [1, 2]})),
+    Bad(FILES, "a LoRA for SDXL", lambda d: d.studio.import_export.inspect_lora(d.tensors("xl.safetensors", {"lora_te2_x.lora_down.weight": [1, 2]})),
         "xl.safetensors is a LoRA for SDXL, which cannot be read here; choose a LoRA or LoCon made for SD 1.x."),
-    Bad(FILES, "something else in safetensors", lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {"a.b": [2]})),
+    Bad(FILES, "something else in safetensors", lambda d: d.studio.import_export.inspect_lora(d.tensors("x.safetensors", {"a.b": [2]})),
         "x.safetensors is no LoRA for SD 1.x: 1 of its keys belong to none, first 'a.b'; choose another."),
     Bad(FILES, "a LoRA of whole numbers",
-        lambda d: d.studio.inspect_lora(d.tensors("x.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1]}, dtype="I32")),
+        lambda d: d.studio.import_export.inspect_lora(d.tensors("x.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1]}, dtype="I32")),
         f"x.safetensors stores '{ONE_LAYER}.lora_A.weight' as 'I32', but a LoRA is stored in F16, BF16, F32, F64; save it "
         "again in one of these."),
-    Bad(FILES, "a learned word of another width", lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"<cat>": [1024]})),
+    Bad(FILES, "a learned word of another width", lambda d: d.studio.import_export.import_lora(d.tensors("cat.safetensors", {"<cat>": [1024]})),
         "The word in cat.safetensors has 1024 numbers, as those of Stable Diffusion 2 have, and a word of this base has 128; "
         "load the base it was made for."),
     Bad(FILES, "a learned word for SDXL",
-        lambda d: d.studio.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
+        lambda d: d.studio.import_export.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
         "cat.safetensors is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."),
-    Bad(FILES, "a zip without an adapter", lambda d: d.studio.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
+    Bad(FILES, "a zip without an adapter", lambda d: d.studio.import_export.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
         "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
-    Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.load_from_hub("../../etc"),
+    Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.import_export.load_from_hub("../../etc"),
         "'../../etc' is no name of a Hub repository; give it as owner/name."),
-    Bad(FILES, "a Hub repository while downloads are off", lambda d: d.studio.load_from_hub("someone/rex"),
+    Bad(FILES, "a Hub repository while downloads are off", lambda d: d.studio.import_export.load_from_hub("someone/rex"),
         "Downloads are off, so someone/rex was not asked for; start Atelier with ATELIER_HUB=1 to allow them, or download "
         "the .safetensors file yourself and import it."),
-    Bad(FILES, "a format that is not written", lambda d: d.studio.export(d.run().id, "docx"),
+    Bad(FILES, "a format that is not written", lambda d: d.studio.import_export.export(d.run().id, "docx"),
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
-    Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.export(d.run().id),
+    Bad(FILES, "a run without an adapter, exported", lambda d: d.studio.import_export.export(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
 
-    Bad(FILES, "a base in a format that is not written", lambda d: d.studio.merge_into_base(d.run().id, "docx"),
+    Bad(FILES, "a base in a format that is not written", lambda d: d.studio.import_export.merge_into_base(d.run().id, "docx"),
         "There is no way to write a base as 'docx'; choose one of diffusers, checkpoint."),
-    Bad(FILES, "a run without an adapter, merged", lambda d: d.studio.merge_into_base(d.run().id),
+    Bad(FILES, "a run without an adapter, merged", lambda d: d.studio.import_export.merge_into_base(d.run().id),
         "The run 'Rex' has no finished adapter yet; wait for it, or stop and keep it."),
-    Bad(FILES, "a merge at strength 0", lambda d: d.studio.merge_into_base(EXAMPLE, strength=0),
+    Bad(FILES, "a merge at strength 0", lambda d: d.studio.import_export.merge_into_base(EXAMPLE, strength=0),
         "At strength 0 the base would stay as it was; choose a strength up to 2."),
-    Bad(FILES, "the embedded base as one checkpoint", lambda d: d.studio.merge_into_base(EXAMPLE, "checkpoint"),
+    Bad(FILES, "the embedded base as one checkpoint", lambda d: d.studio.import_export.merge_into_base(EXAMPLE, "checkpoint"),
         "Other programs take one checkpoint file for a Stable Diffusion 1.x of full width, which the embedded base is not; "
         "save it as a diffusers folder."),
 
-    Bad(MOVED, "text that is not JSON", lambda d: d.studio.read_settings("steps: 5"),
+    Bad(MOVED, "text that is not JSON", lambda d: d.studio.library.read_settings("steps: 5"),
         "These settings are not JSON; choose the file that Atelier wrote, unchanged."),
-    Bad(MOVED, "another program's settings", lambda d: d.studio.read_settings('{"network_dim": 8}'),
+    Bad(MOVED, "another program's settings", lambda d: d.studio.library.read_settings('{"network_dim": 8}'),
         "These are no settings of Atelier (they lack atelier or method or config); choose the file that it wrote."),
-    Bad(MOVED, "settings of a later version", lambda d: d.studio.read_settings(settings(atelier=9)),
+    Bad(MOVED, "settings of a later version", lambda d: d.studio.library.read_settings(settings(atelier=9)),
         "These settings have format '9' and this program reads 1; use the version of Atelier that wrote them."),
-    Bad(MOVED, "settings with something added", lambda d: d.studio.read_settings(settings(mood="good")),
+    Bad(MOVED, "settings with something added", lambda d: d.studio.library.read_settings(settings(mood="good")),
         "These settings hold 'mood', which nobody reads; take it out."),
-    Bad(MOVED, "a list for the config", lambda d: d.studio.read_settings(settings(config=[])),
+    Bad(MOVED, "a list for the config", lambda d: d.studio.library.read_settings(settings(config=[])),
         "In these settings, method must be a name and config a table; take the file as written."),
 
-    Bad(TABLE, "nothing to compare", lambda d: d.studio.compare([], across="seeds", values=[1], config=PICTURE),
+    Bad(TABLE, "nothing to compare", lambda d: d.studio.generation.compare([], across="seeds", values=[1], config=PICTURE),
         "0 runs were chosen to compare; choose 1 to 8."),
-    Bad(TABLE, "the same run twice", lambda d: d.studio.compare([None, None], across="seeds", values=[1], config=PICTURE),
+    Bad(TABLE, "the same run twice", lambda d: d.studio.generation.compare([None, None], across="seeds", values=[1], config=PICTURE),
         "The same row was chosen twice; choose each only once."),
-    Bad(TABLE, "a run without an adapter", lambda d: d.studio.compare([d.run().id], across="seeds", values=[1], config=PICTURE),
+    Bad(TABLE, "a run without an adapter", lambda d: d.studio.generation.compare([d.run().id], across="seeds", values=[1], config=PICTURE),
         "The run 'Rex' has no finished adapter yet; wait for it, or leave it out."),
-    Bad(TABLE, "no column", lambda d: d.studio.compare([None], across="seeds", values=[], config=PICTURE),
+    Bad(TABLE, "no column", lambda d: d.studio.generation.compare([None], across="seeds", values=[], config=PICTURE),
         "0 seeds were given to compare; give 1 to 8."),
-    Bad(TABLE, "an empty prompt among several", lambda d: d.studio.compare([None], across="prompts", values=["a", " "], config=PICTURE),
+    Bad(TABLE, "an empty prompt among several", lambda d: d.studio.generation.compare([None], across="prompts", values=["a", " "], config=PICTURE),
         "A prompt to compare is ' '; give each column some words."),
-    Bad(TABLE, "a kind of column that does not exist", lambda d: d.studio.compare([None], across="moods", values=[1], config=PICTURE),
+    Bad(TABLE, "a kind of column that does not exist", lambda d: d.studio.generation.compare([None], across="moods", values=[1], config=PICTURE),
         "There is no comparison across 'moods'; choose prompts, seeds, strengths, second."),
-    Bad(TABLE, "strengths of a second run where no row has one", lambda d: d.studio.compare([None], across="second", values=[1], config=PICTURE),
+    Bad(TABLE, "strengths of a second run where no row has one", lambda d: d.studio.generation.compare([None], across="second", values=[1], config=PICTURE),
         "No row has a second run whose strength could change; add a stack of two runs."),
-    Bad(TABLE, "a row that is neither a run nor a stack", lambda d: d.studio.compare([5], across="seeds", values=[1], config=PICTURE),
+    Bad(TABLE, "a row that is neither a run nor a stack", lambda d: d.studio.generation.compare([5], across="seeds", values=[1], config=PICTURE),
         'A stack is a list of tables such as {"run": id, "strength": 1}; mend it.'),
 
     Bad(EXPERIMENTS, "a kind that does not exist", lambda d: d.experiment("magic"),
@@ -454,6 +465,8 @@ BAD = (
         "The run 'Rex' is not at work, so there is nothing to stop."),
     Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
+    Bad(SERVER, "an allowed host that is an address of a page", lambda d: allowed_hosts({}, hosts=["https://me.example"]),
+        "The allowed host 'https://me.example' is no host name; write it like atelier.example.org, without https:// and without a port."),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def base() -> "Base":
     """The embedded base, loaded once; a test that changes it must leave it as it was."""
     import torch
 
-    from pipelines.base import load_base
+    from pipelines.models.base import load_base
 
     torch.set_num_threads(1)
     return load_base("embedded", device="cpu")

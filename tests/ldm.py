@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines import ldm_names
-from pipelines.base import SD1_CONFIG
 from pipelines.config import ASSETS
+from pipelines.formats import ldm_keys as ldm_names
+from pipelines.models.base import SD1_CONFIG
 
 
 def ldm_tensors(unet: Any, vae: Any, text_encoder: Any) -> dict[str, torch.Tensor]:

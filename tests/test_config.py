@@ -7,26 +7,24 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from pipelines.config import (
-    METHOD_CONFIGS,
     DreamBoothConfig,
-    Knob,
     LoopConfig,
     SampleConfig,
+    Setting,
     SubjectConfig,
+    TextualInversionConfig,
     from_dict,
-    preset,
-    preset_names,
     to_dict,
 )
-from pipelines.costs import TRAINED_VALUES
+from pipelines.methods.specs import METHODS, preset, preset_names
 
-ALL_CONFIGS = [SampleConfig, LoopConfig, *METHOD_CONFIGS.values()]
+ALL_CONFIGS = [SampleConfig, LoopConfig, *(spec.config for spec in METHODS.values())]
 
 
 @pytest.mark.parametrize("cls", ALL_CONFIGS)
 def test_every_field_has_a_label_a_help_line_and_bounds(cls: type) -> None:
     for item in fields(cls):
-        described: Knob = item.metadata["knob"]
+        described: Setting = item.metadata["setting"]
         assert described.label
         assert described.help.endswith(".")
         if isinstance(item.default, (int, float)) and not isinstance(item.default, bool):
@@ -52,8 +50,8 @@ def test_round_trip_through_json(cls: type) -> None:
         ({"weights": "everything"}, "must be one of lora, full"),
         ({"prior_preservation": 1}, "must be on or off"),
         ({"identifier": "x; rm"}, "letters, digits"),
-        ({"class_noun": ""}, "Prior preservation needs a class word"),
-        ({"class_noun": "", "identifier": "", "prior_preservation": False}, "Say what it is"),
+        ({"class_noun": "", "prior_preservation": True}, "Prior preservation needs a class word"),
+        ({"class_noun": "", "identifier": ""}, "Say what it is"),
         ({"sample_prompts": []}, "smallest allowed is 1"),
         ({"sample_prompts": "a dog"}, "must be a list"),
         ({"sample_prompts": ["x" * 301]}, "too long"),
@@ -82,7 +80,7 @@ def test_configs_are_frozen() -> None:
 def test_words_are_filled_in_and_nothing_else_is() -> None:
     config = DreamBoothConfig(identifier="zwx", class_noun="dog")
     assert config.words("a {identifier} {class_noun}, {0} {config.seed}") == "a zwx dog, {0} {config.seed}"
-    bare = DreamBoothConfig(identifier="zwx", class_noun="", prior_preservation=False)
+    bare = DreamBoothConfig(identifier="zwx", class_noun="")
     assert bare.words("a {identifier} {class_noun} here") == "a zwx here"
 
 
@@ -104,11 +102,26 @@ def test_unknown_preset_method_and_family_are_named() -> None:
         preset("dreambooth", "sd9")
 
 
-def test_every_method_shares_what_single_subjects_have_and_says_its_title() -> None:
-    for cls in METHOD_CONFIGS.values():
-        assert issubclass(cls, SubjectConfig)
-        assert cls.title
-        assert cls in TRAINED_VALUES, "its cost can be told"
+def test_every_method_of_one_subject_has_its_words_and_none_a_setting_that_it_must_refuse() -> None:
+    for spec in METHODS.values():
+        assert issubclass(spec.config, SubjectConfig) == (spec.inputs == "one subject")
+        assert spec.title
     shared = {item.name for item in fields(SubjectConfig)}
-    own = {item.name for item in fields(DreamBoothConfig)} - shared
-    assert own == {"weights", "rank", "alpha", "targets", "text_encoder_rank"}
+    own = {name: {item.name for item in fields(spec.config)} - shared for name, spec in METHODS.items()}
+    prior = {"prior_preservation", "prior_weight", "class_images"}
+    assert own["dreambooth"] - prior == {
+        "weights", "rank", "alpha", "targets", "text_encoder", "text_encoder_rank",
+    }  # fmt: skip
+    assert own["textual_inversion"] == {"initializer"}
+    assert all(prior <= names for name, names in own.items() if name != "textual_inversion")
+    assert not DreamBoothConfig().prior_preservation, "it is asked for"
+
+
+def test_settings_that_a_method_had_before_are_dropped_where_they_meant_nothing() -> None:
+    old = {"text_encoder": True, "prior_preservation": False, "prior_weight": 0.5, "class_images": 7}
+    assert from_dict(TextualInversionConfig, old) == TextualInversionConfig()
+    for name, value in (("text_encoder", False), ("prior_preservation", True)):
+        with pytest.raises(ValueError, match=f"Unknown setting '{name}'"):
+            from_dict(TextualInversionConfig, old | {name: value})
+    with pytest.raises(ValueError, match="Unknown setting 'initializer'"):
+        from_dict(DreamBoothConfig, {"initializer": "dog"})

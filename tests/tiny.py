@@ -7,10 +7,11 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from pipelines.adapters import LoRA
-from pipelines.base import Base
+from pipelines.adapters.spectral import shift_size, shifted_weights
 from pipelines.config import DreamBoothConfig
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.models.base import Base
 from pipelines.studio import Studio
-from pipelines.workshop import Workshop
 
 PATIENCE_S = 300
 TINY = DreamBoothConfig(
@@ -46,17 +47,17 @@ def visible_lora(base: Base) -> LoRA:
     return adapter
 
 
-def shop_with(base: Base) -> Workshop:
-    """A workshop on which the session's base stands already."""
-    shop = Workshop()
+def shop_with(base: Base) -> ModelCache:
+    """A model_cache on which the session's base stands already."""
+    shop = ModelCache()
     shop._bases["embedded"] = base
     return shop
 
 
 def finish(studio: Studio, run_id: str) -> str:
     """Wait for a run and return its state, which must not be a failure."""
-    state = studio.wait(run_id, PATIENCE_S)
-    assert state != "failed", studio.status(run_id)["error"]
+    state = studio.training.wait(run_id, PATIENCE_S)
+    assert state != "failed", studio.training.status(run_id)["error"]
     return state
 
 
@@ -70,3 +71,8 @@ def same_tensors(first: Path, second: Path) -> bool:
     """Whether two safetensors files hold the same tensors to the bit."""
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
+
+
+def float_count(module: torch.nn.Module, subset: str = "UNet", rank: int = 0) -> int:
+    """How many values spectral shifts of a subset store for a module."""
+    return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import api
 
-from pipelines.config import SampleConfig, from_dict, method_config, preset, to_dict
-from ui.errors import told_in_the_page
-from ui.markup import Handout
+from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import method_config, preset
+from ui.errors import raise_gradio_errors
+from ui.html import Handout
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -35,11 +36,11 @@ def _add_generate(studio: "Studio", handout: Handout) -> None:
     ) -> list[tuple[str, str]]:
         """Draw pictures. ``settings`` are further fields of SampleConfig, such as seed, steps or count."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
-        paths = studio.generate(config, run_id=run_id or None, strength=float(strength))
+        paths = studio.generation.generate(config, run_id=run_id or None, strength=float(strength))
         return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
-        told_in_the_page(generate),
+        raise_gradio_errors(generate),
         inputs=[
             gr.Textbox("", visible=False, label="prompt"),
             gr.Textbox("", visible=False, label="run_id"),
@@ -59,11 +60,11 @@ def _add_generate_stack(studio: "Studio", handout: Handout) -> None:
         """Draw with several runs at once. An entry of ``stack`` is {"run": id, "strength": 1, "blocks": ""}, where blocks
         is a list of 9, 17, 25 or 26 block weights; ``settings`` are further fields of SampleConfig."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
-        paths = studio.generate(config, stack=stack or [])
+        paths = studio.generation.generate(config, stack=stack or [])
         return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
-        told_in_the_page(generate_stack),
+        raise_gradio_errors(generate_stack),
         inputs=[
             gr.Textbox("", visible=False, label="prompt"),
             gr.JSON([], visible=False, label="stack"),
@@ -85,13 +86,13 @@ def _add_train_start(studio: "Studio") -> None:
         settings: dict[str, Any] | None,
     ) -> str:
         """Start a run and return its id at once. ``settings`` are further fields of the method's config."""
-        chosen = preset(method, studio.bases()[0]["family"], preset_name)
+        chosen = preset(method, studio.inspection.bases()[0]["family"], preset_name)
         words = {"class_noun": class_noun, "identifier": identifier}
         config = from_dict(method_config(method), {**to_dict(chosen), **words, **(settings or {})})
-        return studio.start(method, config, [Path(photo) for photo in photos or []])
+        return studio.training.start(method, config, [Path(photo) for photo in photos or []])
 
     gr.Button(visible=False).click(
-        told_in_the_page(train_start),
+        raise_gradio_errors(train_start),
         inputs=[
             gr.File(visible=False, file_count="multiple", type="filepath", label="photos"),
             gr.Textbox("person", visible=False, label="class_noun"),
@@ -108,29 +109,29 @@ def _add_train_start(studio: "Studio") -> None:
 def _add_watching(studio: "Studio") -> None:
     def train_status(run_id: str, since: int = 0) -> dict:
         """Return the state of a run and its events from number ``since`` on."""
-        status = studio.status(run_id, since=since)
+        status = studio.training.status(run_id, since=since)
         return {name: value for name, value in status.items() if name != "path"}
 
     def train_stop(run_id: str, keep: bool = True) -> dict:
         """Stop a run after its current step; ``keep`` says whether what it learned is kept."""
-        studio.stop(run_id, keep=keep)
+        studio.training.stop(run_id, keep=keep)
         return {"id": run_id, "state": "stopping"}
 
     def list_runs() -> list[dict]:
         """Return every run, the newest first."""
-        return studio.list_runs()
+        return studio.library.list_runs()
 
     for endpoint in (train_status, train_stop, list_runs):
-        api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+        api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
 def _add_export(studio: "Studio", handout: Handout) -> None:
     def export_run(run_id: str, file_format: str) -> str:
         """Write the adapter of a run as "safetensors", "diffusers", "peft", "kohya" or "svdiff" and return the file."""
-        return str(handout.copy(studio.export(run_id, file_format)))
+        return str(handout.copy(studio.import_export.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
-        told_in_the_page(export_run),
+        raise_gradio_errors(export_run),
         inputs=[
             gr.Textbox(visible=False, label="run_id"),
             gr.Textbox("safetensors", visible=False, label="file_format"),
@@ -141,10 +142,12 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
 
     def export_base(run_id: str, file_format: str, strength: float) -> str:
         """Merge a run into its base and return that as a file: "diffusers" (a zipped folder) or "checkpoint"."""
-        return str(handout.copy(studio.merge_into_base(run_id, file_format, strength=strength)[0]))
+        return str(
+            handout.copy(studio.import_export.merge_into_base(run_id, file_format, strength=strength)[0])
+        )
 
     gr.Button(visible=False).click(
-        told_in_the_page(export_base),
+        raise_gradio_errors(export_base),
         inputs=[
             gr.Textbox(visible=False, label="run_id"),
             gr.Textbox("diffusers", visible=False, label="file_format"),
@@ -168,11 +171,13 @@ def _add_compare(studio: "Studio", handout: Handout) -> None:
         ``settings`` are fields of SampleConfig, such as prompt, seed or steps.
         """
         config = from_dict(SampleConfig, settings or {})
-        found = studio.compare([run or None for run in runs], across=across, values=values, config=config)
+        found = studio.generation.compare(
+            [run or None for run in runs], across=across, values=values, config=config
+        )
         return str(handout.copy(found["grid"])), str(handout.copy(found["json"]))
 
     gr.Button(visible=False).click(
-        told_in_the_page(compare),
+        raise_gradio_errors(compare),
         inputs=[
             gr.JSON([None], visible=False, label="runs"),
             gr.Textbox("seeds", visible=False, label="across"),
@@ -190,10 +195,10 @@ def _add_recall(studio: "Studio") -> None:
         """Return what a PNG drawn by Atelier was made with: sample settings, runs and strengths, base."""
         if not picture:
             raise ValueError("There is no picture; send a PNG that Atelier drew.")
-        return studio.recall(Path(picture))
+        return studio.generation.recall(Path(picture))
 
     gr.Button(visible=False).click(
-        told_in_the_page(recall),
+        raise_gradio_errors(recall),
         inputs=[gr.File(visible=False, type="filepath", label="picture")],
         outputs=gr.JSON(visible=False, label="settings"),
         api_name="recall",

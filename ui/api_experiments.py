@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import api
 
-from ui.errors import told_in_the_page
-from ui.markup import Handout
+from ui.errors import raise_gradio_errors
+from ui.html import Handout
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -43,7 +43,7 @@ def _add_start(studio: "Studio") -> None:
         )
 
     gr.Button(visible=False).click(
-        told_in_the_page(experiment_start),
+        raise_gradio_errors(experiment_start),
         inputs=[
             gr.Textbox("methods", visible=False, label="kind"),
             gr.File(visible=False, file_count="multiple", type="filepath", label="photos"),
@@ -73,7 +73,7 @@ def _add_watching(studio: "Studio") -> None:
         return studio.experiments.list()
 
     for endpoint in (experiment_status, experiment_stop, list_experiments):
-        api(told_in_the_page(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+        api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
 def _add_files(studio: "Studio", handout: Handout) -> None:
@@ -86,7 +86,7 @@ def _add_files(studio: "Studio", handout: Handout) -> None:
         )
 
     gr.Button(visible=False).click(
-        told_in_the_page(experiment_files),
+        raise_gradio_errors(experiment_files),
         inputs=[gr.Textbox(visible=False, label="experiment_id")],
         outputs=[gr.File(visible=False, label=name) for name in ("figures", "sheet", "chart")],
         api_name="experiment_files",

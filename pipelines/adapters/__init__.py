@@ -4,6 +4,6 @@ from pipelines.adapters.core import Adapter
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
 from pipelines.adapters.spectral import Spectral
-from pipelines.adapters.words import Words
+from pipelines.adapters.textual_inversion import Words
 
 KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spectral, "words": Words}

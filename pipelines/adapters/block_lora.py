@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from pipelines.adapters.core import seat, unwrapped
+from pipelines.adapters.core import parent_of, unwrapped
 from pipelines.adapters.lora import TEXT_TARGETS, LoRA
-from pipelines.blocks import BlockPlan
-from pipelines.lora_names import unet_modules
+from pipelines.formats.lora_keys import unet_modules
+from pipelines.unet_blocks import BlockPlan
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 def block_lora(base: "Base", plan: BlockPlan, *, text_encoder_rank: int = 0, seed: int = 0) -> LoRA:
@@ -41,6 +41,6 @@ def _text_layers(base: "Base") -> list[str]:
 
 def _exists(base: "Base", key: str) -> bool:
     """Whether this base has the layer: a shortcut is there only where the width changes."""
-    parent, name = seat(base, key)
+    parent, name = parent_of(base, key)
     layer = getattr(parent, name, None)
     return isinstance(layer, nn.Module) and isinstance(unwrapped(layer), (nn.Linear, nn.Conv2d))

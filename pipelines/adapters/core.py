@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -14,12 +15,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipelines.blocks import Strength
+from pipelines.unet_blocks import Strength
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn alike: at ``rate`` times the run's learning rate, with a weight decay of their own or,
+    where that is None, the run's."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    weight_decay: float | None = None
 
 
 class Adapter(Protocol):
@@ -49,6 +60,10 @@ class Adapter(Protocol):
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable tensors, float32, in an order that never changes."""
+        ...
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The same tensors in groups that learn alike; no group is empty."""
         ...
 
     def materialise(self) -> None:
@@ -87,7 +102,7 @@ def own_forward(layer: nn.Module, x: Tensor) -> Tensor:
     return type(layer).forward(layer, x)
 
 
-def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
+def parent_of(base: "Base", key: str) -> tuple[nn.Module, str]:
     """Return where a layer hangs: the parent module and the attribute, for a key such as "unet.conv_in"."""
     prefix, _, path = key.partition(".")
     parent_path, _, name = path.rpartition(".")
@@ -97,7 +112,7 @@ def seat(base: "Base", key: str) -> tuple[nn.Module, str]:
 def base_parameter(base: "Base", key: str) -> nn.Parameter:
     """Return the base's own parameter for a key such as "unet.conv_in.weight", whatever wraps the layer."""
     layer_key, _, name = key.rpartition(".")
-    parent, attribute = seat(base, layer_key)
+    parent, attribute = parent_of(base, layer_key)
     parameter = unwrapped(parent.get_submodule(attribute))._parameters[name]
     assert parameter is not None, key
     return parameter

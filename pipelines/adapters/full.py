@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, check_state, unwrapped
-from pipelines.blocks import Strength, strength_at
+from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, unwrapped
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 
 class Full:
@@ -63,6 +63,9 @@ class Full:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self._masters.values())
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
         """Show the layers the masters in the base's own dtype; gradients flow back through the cast."""

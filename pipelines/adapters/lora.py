@@ -14,11 +14,11 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from pipelines.adapters.core import check_state, own_forward, seat, unwrapped
-from pipelines.blocks import Strength, strength_at
+from pipelines.adapters.core import ParameterGroup, check_state, own_forward, parent_of, unwrapped
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"
@@ -113,7 +113,7 @@ class LoRA:
             self._branches = self._build(base)
             self.base_hash = base.hash
         for key, branch in self._branches.items():
-            parent, name = seat(base, key)
+            parent, name = parent_of(base, key)
             branch.wrapper.base_layer = parent.get_submodule(name)
             setattr(parent, name, branch.wrapper)
         self.base = base
@@ -122,7 +122,7 @@ class LoRA:
     def remove(self) -> None:
         assert self.base is not None, "this LoRA is not live"
         for key, branch in self._branches.items():
-            parent, name = seat(self.base, key)
+            parent, name = parent_of(self.base, key)
             while (found := parent.get_submodule(name)) is not branch.wrapper:
                 parent, name = found, "base_layer"  # an adapter injected later lies outside
             setattr(parent, name, branch.wrapper.base_layer)
@@ -131,6 +131,9 @@ class LoRA:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self._named_parameters().values())
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
         """Nothing: the live weights are the parameters."""
@@ -192,7 +195,7 @@ class LoRA:
         branches: dict[str, Branch] = {}
         for key, wrapper in sorted(wrappers.items()):
             branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
-            parent, name = seat(base, key)
+            parent, name = parent_of(base, key)
             _quicken(branches[key], unwrapped(parent.get_submodule(name)))
         if self.ranks is not None:
             _check_meant(self.ranks, {key: len(branch.down) for key, branch in branches.items()})

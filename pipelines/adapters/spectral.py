@@ -15,18 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import base_parameter, check_state, own_forward, unwrapped
-from pipelines.adapters.spectrum import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
-from pipelines.blocks import Strength, strength_at
+from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, own_forward, unwrapped
+from pipelines.adapters.svd_cache import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
+from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 DISPATCH = 2e6  # products that a CPU does in the time in which it starts the few more operations of a branch
 LEAST_RATIO = 1e-3  # smallest σ_min / σ_max for the one-sided form, which divides by σ
-NORM_RATE = (
-    2.0**-10
-)  # learning rate of norm gains over that of matrices: 1e-6 / 1e-3, as a power of two (exact)
+NORM_RATE = 1e-3  # learning rate of norm gains over that of matrices: the author's 1e-6 / 1e-3
 
 CROSS = ".attn2.to_"
 KEY_VALUE = (".attn2.to_k", ".attn2.to_v")
@@ -62,11 +60,6 @@ def shift_size(weight: Tensor, rank: int = 0) -> int:
         return len(weight)
     size = min(matrix(weight).shape)
     return min(size, rank) if rank else size
-
-
-def float_count(module: nn.Module, subset: str = "UNet", rank: int = 0) -> int:
-    """Return how many values a subset stores for a module; needs shapes only (the meta device will do)."""
-    return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())
 
 
 @dataclass
@@ -106,7 +99,7 @@ class Spectral:
 
     ``rank`` trains the first so many singular values of every matrix, 0 all of them. ``batch`` (items per forward)
     only decides which form each layer takes; the result is the same. ``norm_rate`` is the learning rate of norm gains
-    over that of matrices, taken as the nearest power of two, so that a state read back is the state written.
+    over that of matrices.
     """
 
     kind = "spectral"
@@ -127,7 +120,7 @@ class Spectral:
         if not 0 < norm_rate < math.inf:
             raise ValueError(f"The norms' learning rate must be above 0; got {norm_rate:g} of the matrices'.")
         self.subset, self.text_encoder, self.rank, self.batch = subset, text_encoder, rank, batch
-        self.norm_rate = 2.0 ** round(math.log2(norm_rate))
+        self.norm_rate = norm_rate
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._shifts: dict[str, Shift] = {}  # by "unet.<module>", sorted
@@ -188,6 +181,12 @@ class Spectral:
     def parameters(self) -> list[nn.Parameter]:
         return [shift.parameter for shift in self._shifts.values()]
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        norms = [shift.parameter for shift in self._shifts.values() if shift.form == "gain"]
+        matrices = [shift.parameter for shift in self._shifts.values() if shift.form != "gain"]
+        groups = [ParameterGroup(matrices), ParameterGroup(norms, rate=self.norm_rate)]
+        return [group for group in groups if group.parameters]
+
     def materialise(self) -> None:
         """Make the live weights, and the factors of those that are never built, from the shifts."""
         for pack in self._packs:
@@ -199,7 +198,7 @@ class Spectral:
                 shift.layer.__dict__["weight"] = weight.view(own.shape).to(own.dtype)
         for shifts in self._gains:
             own = torch.stack([_own_weight(shift.layer).detach().float() for shift in shifts])
-            moved = own + self.norm_rate * torch.stack([shift.parameter for shift in shifts])
+            moved = own + torch.stack([shift.parameter for shift in shifts])
             for shift, weight in zip(shifts, moved.unbind(0), strict=True):
                 shift.layer.__dict__["weight"] = weight.to(_own_weight(shift.layer).dtype)
         for shift in self._shifts.values():
@@ -212,7 +211,7 @@ class Spectral:
     def state_dict(self) -> dict[str, Tensor]:
         """ "unet.<module>.delta" to δ: of singular values for a matrix, of gains for a norm."""
         return {
-            f"{key}.delta": (self._unit(shift) * shift.parameter.detach()).to("cpu")
+            f"{key}.delta": shift.parameter.detach().to("cpu", copy=True)
             for key, shift in self._shifts.items()
         }
 
@@ -220,11 +219,7 @@ class Spectral:
         check_state(state, {f"{key}.delta": shift.parameter.shape for key, shift in self._shifts.items()})
         with torch.no_grad():
             for key, shift in self._shifts.items():
-                shift.parameter.copy_(state[f"{key}.delta"].to(shift.parameter.device) / self._unit(shift))
-
-    def _unit(self, shift: Shift) -> float:
-        """δ for each unit of a parameter."""
-        return self.norm_rate if shift.form == "gain" else 1.0
+                shift.parameter.copy_(state[f"{key}.delta"])
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
@@ -234,7 +229,7 @@ class Spectral:
             if not at:
                 continue
             if shift.factors is None:
-                yield f"{key}.weight", self.norm_rate * at * shift.parameter.detach()
+                yield f"{key}.weight", at * shift.parameter.detach()
                 continue
             gain = shift.change_of_values(at)
             factors = shift.factors.on(gain.device)

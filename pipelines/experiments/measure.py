@@ -15,12 +15,7 @@ import torch
 from PIL import Image
 
 from pipelines.config import SampleConfig, from_dict
-from pipelines.experiments import methods
-from pipelines.experiments.core import LAST, Experiment, PlannedRow
-from pipelines.experiments.settings import ExperimentConfig, config_class, filled
-from pipelines.experiments.style import StyleScale
-from pipelines.library import seconds_at_work, trained_parameters
-from pipelines.metrics import (
+from pipelines.evaluation.metrics import (
     Encoders,
     Interval,
     among,
@@ -30,9 +25,14 @@ from pipelines.metrics import (
     pairwise,
     prompt_scores,
 )
-from pipelines.recall import Layer, picture_facts, save_png
-from pipelines.runs import Run, snapshot_name
-from pipelines.workshop import Workshop
+from pipelines.evaluation.style import StyleScale
+from pipelines.experiments import method_comparison as methods
+from pipelines.experiments.settings import ExperimentConfig, config_class, filled
+from pipelines.experiments.store import LAST, Experiment, PlannedRow
+from pipelines.jobs.model_cache import ModelCache
+from pipelines.runs.library import seconds_at_work, trained_parameters
+from pipelines.runs.store import Run, snapshot_name
+from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 
 CLASS_PICTURES = 4  # of the plain class, to see whether it has moved
 
@@ -43,10 +43,10 @@ class CalledOffError(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What measuring takes: the workshop of this device, the runs, and ``pause``, called between two pictures."""
+    """What measuring takes: the model_cache of this device, the runs, and ``pause``, called between two pictures."""
 
     experiment: Experiment
-    shop: Workshop
+    model_cache: ModelCache
     find: Callable[[str], Run]
     pause: Callable[[int, int], None]
 
@@ -58,7 +58,7 @@ class Bench:
     @property
     def encoders(self) -> Encoders:
         """The measuring instruments. ValueError where they are not here."""
-        found = self.shop.encoders(self.experiment.base["family"])
+        found = self.model_cache.encoders(self.experiment.base["family"])
         if found is None:
             raise ValueError(
                 "There are no measuring instruments for this base on this machine; connect once so that they can be stored."
@@ -102,7 +102,7 @@ def _draw(bench: Bench, row: PlannedRow, step: int) -> list[list[Path]]:
 def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: int, name: str) -> list[Path]:
     """Draw one prompt ``count`` times with consecutive seeds and save the pictures."""
     experiment, config = bench.experiment, bench.config
-    base = bench.shop.base(experiment.base["spec"])
+    base = bench.model_cache.base(experiment.base["spec"])
     asked = SampleConfig(
         prompt=prompt,
         steps=config.sample_steps,
@@ -116,12 +116,12 @@ def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: i
         layer = Layer(
             run=run.id, name=run.name, strength=part.strength, step=step or None, blocks=part.blocks
         )
-        stack.append((bench.shop.adapter(adapter_file(run, step), base), layer.applied))
+        stack.append((bench.model_cache.adapter(adapter_file(run, step), base), layer.applied))
         layers.append(layer)
     folder = experiment.folder_of(row.key, step)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for index, image in enumerate(bench.shop.draw(base, stack, asked).images):
+    for index, image in enumerate(bench.model_cache.draw(base, stack, asked).images):
         files.append(folder / f"{name}-{asked.seed + index}.png")
         save_png(image, files[-1], picture_facts(asked, index=index, stack=layers, base=base))
     return files

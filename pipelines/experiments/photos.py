@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.captions import TRIGGER, caption_of
-from pipelines.costs import SIZES
+from pipelines.data.captions import TRIGGER, caption_of
+from pipelines.data.photographs import read_photos
+from pipelines.runs.costs import SIZES
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pipelines.studio import Studio
-
 log = logging.getLogger(__name__)
 
 Captioned = list[tuple["Image.Image", str]]
+Tags = Callable[..., Mapping[str, Sequence[str]]]
 
 
 def squares(
-    studio: Studio,
     paths: Sequence[Path],
     facts: Mapping[str, Any],
     *,
@@ -32,25 +31,25 @@ def squares(
 
     Raises ValueError naming a file that is no photograph.
     """
-    photos = studio._read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
+    photos = read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
     return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
 
 
 def style_squares(
-    studio: Studio, paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None
+    paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None, tags: Tags
 ) -> Captioned:
     """Return pictures in a style with captions that say what they show and carry the style's own words.
 
-    Where no caption was given CLIP says what it sees; where there is no CLIP the photo prompt serves for all of them.
+    Where no caption was given, ``tags`` (``InspectionService.tags``) says what CLIP sees; where there is no CLIP the photo prompt serves for all of them.
     Raises ValueError where there is no picture.
     """
     if not paths:
         raise ValueError(
             "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."
         )
-    found = squares(studio, paths, facts, captions=captions)
+    found = squares(paths, facts, captions=captions)
     if not any(text for _, text in found):
-        seen = _seen(studio, paths, spec=facts["spec"])
+        seen = _seen(paths, tags=tags, spec=facts["spec"])
         texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
         if len(texts) == len(found):  # not where a zip was unpacked
             found = [(image, text) for (image, _), text in zip(found, texts, strict=True)]
@@ -60,9 +59,9 @@ def style_squares(
     ]
 
 
-def _seen(studio: Studio, paths: Sequence[Path], *, spec: str) -> Mapping[str, Sequence[str]]:
+def _seen(paths: Sequence[Path], *, tags: Tags, spec: str) -> Mapping[str, Sequence[str]]:
     try:
-        return studio.tags(paths, with_subject=True, base=spec)
+        return tags(paths, with_subject=True, base=spec)
     except ValueError as error:
         log.info("Style pictures go without captions: %s", error)
         return {}

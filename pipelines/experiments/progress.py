@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipelines.experiments.core import LAST, Experiment, PlannedRow, PlannedRun
-from pipelines.runs import Run
+from pipelines.experiments.store import LAST, Experiment, PlannedRow, PlannedRun
+from pipelines.runs.store import Run
 
 AT_WORK = ("running", "stopping", "queued", "measuring")
 ENDED = ("done", "failed")

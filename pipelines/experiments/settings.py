@@ -1,9 +1,9 @@
-"""What can be asked of an experiment: the knobs of both kinds. Nothing here needs torch."""
+"""What can be asked of an experiment: the settings of both kinds. Nothing here needs torch."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.config import MAX_SEED, Checked, knob
+from pipelines.config import MAX_SEED, Checked, setting
 
 SUBJECT, STYLE = "{subject}", "{style}"  # what each row fills in with words of its own
 SCENES = ("on the beach", "in the forest", "in the library")
@@ -13,23 +13,23 @@ SCENES = ("on the beach", "in the forest", "in the library")
 class ExperimentConfig(Checked):
     """What every experiment has: how its runs learn, and what they are asked to draw."""
 
-    preset: str = knob(
+    preset: str = setting(
         "Quick",
         label="Preset",
         help="Of each method; where a method has none of that name, its first.",
         advanced=False,
     )
-    prompts: tuple[str, ...] = knob(
+    prompts: tuple[str, ...] = setting(
         (f"a photo of a {SUBJECT}", *(f"a photo of a {SUBJECT} {scene}" for scene in SCENES)),
         label="Prompts",
         help="One per line; {subject} becomes each row's own words.",
         low=1,
         high=8,
     )
-    seeds: int = knob(
+    seeds: int = setting(
         2, label="Seeds per prompt", help="Pictures of each prompt; variety needs two.", low=1, high=8, step=1
     )
-    seed: int = knob(
+    seed: int = setting(
         0,
         label="First seed",
         help="The same for all, in training and in drawing.",
@@ -37,10 +37,10 @@ class ExperimentConfig(Checked):
         high=MAX_SEED,
         step=1,
     )
-    sample_steps: int = knob(
+    sample_steps: int = setting(
         20, label="Steps of a picture", help="Denoising steps of what is measured.", low=1, high=100, step=1
     )
-    steps: int = knob(
+    steps: int = setting(
         0, label="Training steps", help="Of every run; 0 is the preset's own.", low=0, high=20_000, step=1
     )
 
@@ -57,14 +57,14 @@ class ExperimentConfig(Checked):
 class MethodsConfig(ExperimentConfig):
     """Which method: every way to learn one subject, on the same photographs."""
 
-    methods: tuple[str, ...] = knob(
+    methods: tuple[str, ...] = setting(
         (),
         label="Methods",
         help="Those that are compared; none chosen is all of them.",
         high=8,
         advanced=False,
     )
-    snapshots: int = knob(
+    snapshots: int = setting(
         3,
         label="Earlier states",
         help="Of each run, evenly along it, that are measured, too.",
@@ -78,7 +78,7 @@ class MethodsConfig(ExperimentConfig):
 class BlocksConfig(ExperimentConfig):
     """Which blocks: a character and a style, each in all blocks of the UNet or in some."""
 
-    prompts: tuple[str, ...] = knob(
+    prompts: tuple[str, ...] = setting(
         (
             f"a picture of a {SUBJECT}{STYLE}",
             *(f"a picture of a {SUBJECT} {scene}{STYLE}" for scene in SCENES),
@@ -88,8 +88,8 @@ class BlocksConfig(ExperimentConfig):
         low=1,
         high=8,
     )
-    rank: int = knob(16, label="Rank", help="In the blocks that are trained.", low=1, high=128, step=1)
-    conv_rank: int = knob(
+    rank: int = setting(16, label="Rank", help="In the blocks that are trained.", low=1, high=128, step=1)
+    conv_rank: int = setting(
         8,
         label="Convolution rank",
         help="In the same blocks; 0 is a LoRA of the attention alone.",
@@ -97,10 +97,10 @@ class BlocksConfig(ExperimentConfig):
         high=128,
         step=1,
     )
-    character_strength: float = knob(
+    character_strength: float = setting(
         1.0, label="Strength of the character", help="Where both are applied.", low=0, high=2, step=0.05
     )
-    style_strength: float = knob(
+    style_strength: float = setting(
         1.0, label="Strength of the style", help="Where both are applied.", low=0, high=2, step=0.05
     )
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.experiments import blocks, methods
-from pipelines.experiments.core import LAST, Experiment
+from pipelines.experiments import block_comparison as blocks
+from pipelines.experiments import method_comparison as methods
 from pipelines.experiments.progress import Measuring, rows_of, state_of
-from pipelines.runs import Run
+from pipelines.experiments.store import LAST, Experiment
+from pipelines.runs.store import Run
 
 REPORTS = {"methods": methods.report, "blocks": blocks.report}
 

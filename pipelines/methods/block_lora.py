@@ -3,20 +3,23 @@
 No new loss: DreamBooth's, with the class images as its regularisation.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.adapters.block_lora import block_lora
 from pipelines.adapters.core import Adapter
 from pipelines.config import BlockLoRAConfig
-from pipelines.methods.core import Method
 from pipelines.methods.dreambooth import views
 from pipelines.methods.subject import batches, loss
+from pipelines.runs.store import Run
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
+
+__all__ = ["adapter", "batches", "loss", "views"]
 
 
-def adapter(base: "Base", config: BlockLoRAConfig, runs: Any = None) -> Adapter:
+def adapter(base: "Base", config: BlockLoRAConfig, parents: Sequence[Run]) -> Adapter:
     """Return a LoRA with the ranks of the config's plan; blocks of rank 0 have no module."""
     return block_lora(
         base,
@@ -24,13 +27,3 @@ def adapter(base: "Base", config: BlockLoRAConfig, runs: Any = None) -> Adapter:
         text_encoder_rank=config.text_encoder_rank if config.text_encoder else 0,
         seed=config.seed,
     )
-
-
-METHOD = Method(
-    name="block_lora",
-    config=BlockLoRAConfig,
-    adapter=adapter,
-    batches=batches,
-    loss=loss,
-    views=views,
-)

@@ -1,12 +1,18 @@
 """What a method states: its adapter, its batches, its loss terms, and what it can show about itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 from pipelines.adapters.core import Adapter
-from pipelines.config import SubjectConfig
-from pipelines.train import Batches, Loss
+from pipelines.runs.store import Run
+from pipelines.training.loop import Batches, Denoising
+
+if TYPE_CHECKING:
+    from pipelines.data.subject import Subject
+    from pipelines.models.base import Base
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,39 @@ class View:
     axis: str = ""
 
 
-@dataclass(frozen=True)
-class Method:
-    """One row of ``METHODS``."""
+class Method(Protocol):
+    """What a method's module holds; ``config`` is of the class that its spec names."""
 
-    name: str
-    config: type[SubjectConfig]
-    adapter: Callable[..., Adapter]  # (base, config, runs): not live yet
-    batches: Callable[..., Batches]  # (base, photos, config, class_moments=None)
-    loss: Loss  # (denoising, adapter, config) -> named, weighted terms
-    views: Callable[[Any], list[View]]  # (run)
-    prepare: Callable[..., None] | None = (
-        None  # (adapter, base, on_progress): long work before the first inject
-    )
-    preparing: str = ""  # what the page says meanwhile
+    def adapter(self, base: "Base", config: Any, parents: Sequence[Run]) -> Adapter:
+        """Return what learns, not live yet. ``parents`` are the finished runs it stands on."""
+        ...
+
+    def batches(self, base: "Base", subjects: Sequence["Subject"], config: Any) -> Batches:
+        """Return what each update sees; ``subjects`` is empty for a method that needs no photographs."""
+        ...
+
+    def loss(self, denoising: Denoising, adapter: Any, config: Any) -> dict[str, Tensor]:
+        """Return named, weighted terms; their sum is minimised, and the names are the lines of the plot."""
+        ...
+
+    def views(self, run: Run) -> list[View]:
+        """Return what can be shown about a run; [] before its adapter is finished."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A method with long work before the first injection."""
+
+    def prepare(self, adapter: Any, base: "Base", on_progress: Callable[[int, int], None]) -> None:
+        """Do it; ``on_progress(done, total)`` may raise to stop between two parts."""
+        ...
+
+
+@runtime_checkable
+class RecordsAttention(Protocol):
+    """A method whose loss looks at cross-attention maps."""
+
+    def attention_layers(self, config: Any, update: int) -> Sequence[str]:
+        """Return the layers whose maps the loss needs at an update (from 0); () for none."""
+        ...

@@ -1,24 +1,28 @@
 """DreamBooth (Ruiz et al. 2022, 2208.12242): a rare word learns one subject, class images keep the class alive."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from pipelines.adapters.core import Adapter, read_tensors
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
-from pipelines.blocks import BLOCKS, block
 from pipelines.config import DreamBoothConfig
-from pipelines.contributions import FILE as CONTRIBUTIONS
-from pipelines.methods.core import Method, View
+from pipelines.methods.core import View
 from pipelines.methods.subject import batches, loss
+from pipelines.runs.store import Run
+from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
+from pipelines.unet_blocks import BLOCKS, block
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
+
+__all__ = ["adapter", "batches", "loss", "views"]
 
 
-def adapter(base: "Base", config: DreamBoothConfig, runs: Any = None) -> Adapter:
+def adapter(base: "Base", config: DreamBoothConfig, parents: Sequence[Run]) -> Adapter:
     """Return what is trained: a LoRA, or every weight of the UNet (and of the text encoder on request)."""
     if config.weights == "full":
         return Full(text_encoder=config.text_encoder)
@@ -31,7 +35,7 @@ def adapter(base: "Base", config: DreamBoothConfig, runs: Any = None) -> Adapter
     )
 
 
-def views(run: Any) -> list[View]:
+def views(run: Run) -> list[View]:
     """Return what a run's LoRA shows: how far each block of the UNet moved, and what each does to the picture."""
     path = run.file("adapter.safetensors")
     if not path.is_file():
@@ -48,7 +52,7 @@ def views(run: Any) -> list[View]:
     return [moved, *contribution_views(run)]
 
 
-def contribution_views(run: Any) -> list[View]:
+def contribution_views(run: Run) -> list[View]:
     """Return the map of the blocks' contributions, once they have been measured."""
     path = run.file(CONTRIBUTIONS)
     if not path.is_file():
@@ -75,13 +79,3 @@ def block_changes(state: dict[str, Tensor], *, alpha: float) -> dict[str, float]
             scale = alpha / len(down) if alpha else 1.0
             squares[place] += scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
     return {label: square**0.5 for label, square in squares.items()}
-
-
-METHOD = Method(
-    name="dreambooth",
-    config=DreamBoothConfig,
-    adapter=adapter,
-    batches=batches,
-    loss=loss,
-    views=views,
-)

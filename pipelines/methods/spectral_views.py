@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pipelines.adapters.mixing import correlation
 from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.spectral_arithmetic import correlation
 from pipelines.methods.core import View
 
 BINS = 12

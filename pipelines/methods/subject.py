@@ -7,7 +7,7 @@ of the class drawn by the untouched base, so that the class keeps its meaning.
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from pipelines.adapters.core import Adapter, read_tensors, save_tensors
-from pipelines.config import ASSETS, SampleConfig, SubjectConfig
-from pipelines.data import Moments, Photos, to_tensor
-from pipelines.losses import min_snr_weights, prior_preservation_terms
-from pipelines.sample import PICTURES_AT_ONCE, sample
-from pipelines.train import Batch, Batches, Denoising
+from pipelines.config import ASSETS, PhotosConfig, PriorConfig, SampleConfig
+from pipelines.data.photographs import Moments, to_tensor
+from pipelines.data.subject import Subject
+from pipelines.sampling.sample import PICTURES_AT_ONCE, sample
+from pipelines.training.loop import Batch, Batches, Denoising
+from pipelines.training.losses import cell_weights, min_snr_weights, prior_preservation_terms
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
 
 logger = logging.getLogger(__name__)
 
@@ -35,44 +36,59 @@ CLASS_SCHEDULER = "DPM++ 2M Karras"
 CLASS_BATCH = PICTURES_AT_ONCE  # between two of them a run may be stopped, and others get their pictures
 
 
-def photo_prompts(photos: Photos, config: SubjectConfig) -> list[str]:
+def photo_prompts(subject: Subject, config: PhotosConfig) -> list[str]:
     """Return one prompt per photo: its caption when the run uses captions and it has one."""
     captioned = config.use_captions or config.auto_captions
-    templates = [caption if captioned and caption else config.instance_prompt for caption in photos.captions]
-    return [config.words(template) for template in templates]
+    templates = [caption if captioned and caption else config.instance_prompt for caption in subject.captions]
+    return [subject.words(template) for template in templates]
 
 
-def batches(
-    base: "Base", photos: Photos, config: SubjectConfig, class_moments: Moments | None = None
-) -> Batches:
+def batches(base: "Base", subjects: Sequence[Subject], config: PhotosConfig) -> Batches:
     """Return the batches of a run: photos first ("instance"), as many class images after them ("prior").
 
     Prompts are embedded once, unless the text encoder trains; then their token ids are kept.
     """
-    assert (class_moments is not None) == config.prior_preservation, "class images go with prior preservation"
-    prompts = [*photo_prompts(photos, config), config.words(config.class_prompt)]
-    table = base.token_ids(prompts) if config.text_encoder else base.encode_prompts(prompts)
+    (subject,) = subjects
+    class_moments = subject.class_moments
+    assert (class_moments is not None) == bool(config.class_images_needed), "they go with prior preservation"
+    prompts = [*photo_prompts(subject, config), subject.words(config.class_prompt)]
+    table = base.token_ids(prompts) if config.text_encoder_is_live else base.encode_prompts(prompts)
     count = config.batch_size * config.accumulation
     scaling = base.scaling_factor
-    deck = photos.deck
+    deck = subject.deck
+    cells = _cells(subject, config)
 
     def draw(index: int, generator: torch.Generator) -> Batch:
         dealt = _deal(len(deck), start=index * count, count=count, seed=config.seed)
         chosen = [deck[place] for place in dealt]
-        latents = photos.moments.sample(generator, chosen)
+        latents = subject.moments.sample(generator, chosen)
         groups = {"instance": slice(0, count)}
+        extra = {"cells": cells[chosen]} if cells is not None else {}
         if class_moments is not None:
             pictures = _deal(len(class_moments), start=index * count, count=count, seed=config.seed + 1)
             latents = torch.cat([latents, class_moments.sample(generator, pictures)])
             chosen = [*chosen, *[len(prompts) - 1] * count]
             groups["prior"] = slice(count, 2 * count)
-        return Batch(latents=latents * scaling, prompts=table[chosen], groups=groups)
+            extra = {name: torch.cat([rows, torch.ones_like(rows)]) for name, rows in extra.items()}
+        return Batch(latents=latents * scaling, prompts=table[chosen], groups=groups, extra=extra)
 
     return draw
 
 
-def loss(denoising: Denoising, adapter: Adapter, config: SubjectConfig) -> dict[str, Tensor]:
-    """Instance and prior term, each half with the Min-SNR weights of its own timesteps when they are on."""
+def _cells(subject: Subject, config: PhotosConfig) -> Tensor | None:
+    """Return the loss's weight of every latent cell of each photo, (N, 1, h, w); None without masks."""
+    if subject.masks is None:
+        return None
+    height, width = subject.moments.mean.shape[-2:]
+    shares = torch.nn.functional.adaptive_avg_pool2d(subject.masks, (height, width))
+    return cell_weights(shares, config.background_weight)
+
+
+def loss(denoising: Denoising, adapter: Adapter, config: PhotosConfig) -> dict[str, Tensor]:
+    """Instance and prior term, each half with the Min-SNR weights of its own timesteps when they are on.
+
+    Photos with masks weight their latent cells by them; class images count whole.
+    """
     weights = None
     if config.snr_gamma:
         weights = min_snr_weights(denoising.alphas_cumprod, denoising.timesteps, config.snr_gamma)
@@ -80,8 +96,9 @@ def loss(denoising: Denoising, adapter: Adapter, config: SubjectConfig) -> dict[
         denoising.noise_pred,
         denoising.noise,
         groups=denoising.groups,
-        prior_weight=config.prior_weight,
+        prior_weight=config.prior_weight if isinstance(config, PriorConfig) else 0.0,
         weights=weights,
+        cells=denoising.extra.get("cells"),
     )
 
 
@@ -101,21 +118,25 @@ def _deal(size: int, *, start: int, count: int, seed: int) -> list[int]:
 
 def prior_moments(
     base: "Base",
-    config: SubjectConfig,
+    config: PhotosConfig,
     cache_dir: Path,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    prompt: str = "",
 ) -> Moments:
-    """Return the VAE moments of ``config.class_images`` pictures of the class, drawn by the untouched base.
+    """Return the VAE moments of the class images that ``config`` needs, drawn by the untouched base.
+
+    ``prompt`` is what they are drawn with, "" the config's class prompt.
 
     They are looked up among the shipped ones and in ``cache_dir`` under everything that decides how they look;
     only what is missing is drawn, and kept after every few pictures. ``on_progress(done, total)`` is called before,
     between and after; an exception it raises stops the drawing and loses nothing.
     """
-    key = _class_key(base, config)
+    key = _class_key(base, config, prompt=prompt or config.words(config.class_prompt))
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24] + ".safetensors"
     known = [_read_moments(folder / name) for folder in (SHIPPED_CLASS_MOMENTS, cache_dir)]
     stored = max((moments for moments in known if moments is not None), key=len, default=None)
-    total = config.class_images
+    total = config.class_images_needed
     while (done := len(stored) if stored is not None else 0) < total:
         if on_progress is not None:
             on_progress(done, total)
@@ -130,10 +151,10 @@ def prior_moments(
     return Moments(mean=stored.mean[:total], logvar=stored.logvar[:total])
 
 
-def _class_key(base: "Base", config: SubjectConfig) -> dict[str, Any]:
+def _class_key(base: "Base", config: PhotosConfig, *, prompt: str) -> dict[str, Any]:
     return {
         "base": base.hash,
-        "prompt": config.words(config.class_prompt),
+        "prompt": prompt,
         "scheduler": CLASS_SCHEDULER,
         "steps": CLASS_STEPS,
         "guidance_scale": base.guidance_scale,

@@ -1,27 +1,30 @@
 """SVDiff (Han et al. 2023, 2303.11305): the singular values of the base's weights learn one subject."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.adapters.core import Adapter, read_tensors
 from pipelines.adapters.spectral import Spectral
-from pipelines.adapters.spectrum import Spectra, cache_folder
+from pipelines.adapters.svd_cache import Spectra, cache_folder
 from pipelines.config import SVDiffConfig
-from pipelines.methods.core import Method, View
+from pipelines.methods.core import View
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map
 from pipelines.methods.subject import batches, loss
+from pipelines.runs.store import Run
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
+
+__all__ = ["adapter", "batches", "loss", "prepare", "views"]
 
 
-def adapter(base: "Base", config: SVDiffConfig, runs: Any = None) -> Adapter:
+def adapter(base: "Base", config: SVDiffConfig, parents: Sequence[Run]) -> Adapter:
     """Return the shifts of the chosen subset, and of the text encoder on request; not live."""
     return Spectral(
         subset=config.subset,
         text_encoder=config.text_encoder,
         rank=config.rank,
-        batch=config.batch_size * (2 if config.prior_preservation else 1),
+        batch=config.pictures_per_forward,
         norm_rate=config.norm_learning_rate / config.learning_rate,
     )
 
@@ -31,7 +34,7 @@ def prepare(adapter: Spectral, base: "Base", on_progress: Callable[[int, int], N
     Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
 
 
-def views(run: Any) -> list[View]:
+def views(run: Run) -> list[View]:
     """Return what the run's shifts show: which singular values moved, and how far each part of the model went."""
     path = run.file("adapter.safetensors")
     if not path.is_file():
@@ -39,15 +42,3 @@ def views(run: Any) -> list[View]:
     state, header = read_tensors(path)
     kind = header.get("kind")
     return [heat_map(state), by_group(state), by_layer(state)] if kind == Spectral.kind else []
-
-
-METHOD = Method(
-    name="svdiff",
-    config=SVDiffConfig,
-    adapter=adapter,
-    batches=batches,
-    loss=loss,
-    views=views,
-    prepare=prepare,
-    preparing="Taking the weights apart",
-)

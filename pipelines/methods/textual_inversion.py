@@ -4,28 +4,27 @@ The classic comparison: same photographs, same loss, no prior term, for a class 
 drift. The word begins as its class word.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.adapters.core import Adapter
-from pipelines.adapters.words import Words
+from pipelines.adapters.textual_inversion import Words
 from pipelines.config import TextualInversionConfig
-from pipelines.methods.core import Method
+from pipelines.methods.core import View
 from pipelines.methods.subject import batches, loss
+from pipelines.runs.store import Run
 
 if TYPE_CHECKING:
-    from pipelines.base import Base
+    from pipelines.models.base import Base
+
+__all__ = ["adapter", "batches", "loss", "views"]
 
 
-def adapter(base: "Base", config: TextualInversionConfig, runs: Any = None) -> Adapter:
+def adapter(base: "Base", config: TextualInversionConfig, parents: Sequence[Run]) -> Adapter:
     """Return the rare word's embedding, begun at the config's initializer, or else at the class word."""
     return Words(words=config.identifier, initializer=config.initializer or config.class_noun)
 
 
-METHOD = Method(
-    name="textual_inversion",
-    config=TextualInversionConfig,
-    adapter=adapter,
-    batches=batches,
-    loss=loss,
-    views=lambda run: [],
-)
+def views(run: Run) -> list[View]:
+    """Return []: a vector shows nothing by itself."""
+    return []

@@ -19,7 +19,7 @@ from pipelines.adapters.core import (
     save_adapter,
     suspended,
 )
-from pipelines.base import Base, load_base
+from pipelines.models.base import Base, load_base
 from tests.tolerances import assert_close
 
 ROWS: dict[str, Callable[[], Adapter]] = {
@@ -138,6 +138,36 @@ def test_a_live_stack_equals_its_merged_sum_in_any_order(make, base, untouched):
     with merged(base, [(second, 1.0), (first, 1.0)]):
         assert_close(predict(base), live)
     assert torch.equal(predict(base), untouched)
+
+
+@pytest.mark.parametrize(
+    "words", [("dog", "cat"), ("dog cat", "photo"), ("dog", "dog cat")], ids=["two", "several", "one in both"]
+)
+@pytest.mark.parametrize("first_out", [0, 1])
+@torch.no_grad()
+def test_two_live_words_equal_their_merged_sum_and_leave_no_trace(words, first_out, base, untouched):
+    table = base.text_encoder.get_input_embeddings()
+    rows, vocabulary = table.weight.detach().clone(), base.tokenizer.get_vocab()
+    one, other = (trained(lambda own=own: Words(words=own), base, seed=len(own)) for own in words)
+    for below, above in ((one, other), (other, one)):
+        below.inject(base)
+        above.inject(base)
+        live = predict(base)
+        first, last = ((one, other), (other, one))[first_out]
+        first.remove()
+        with injected(first, base):
+            assert_close(predict(base), live)
+        alone = predict(base)
+        last.remove()
+        with injected(last, base):
+            assert torch.equal(predict(base), alone)
+        assert torch.equal(predict(base), untouched)
+        for stack in ([(one, 1.0), (other, 1.0)], [(other, 1.0), (one, 1.0)]):
+            with merged(base, stack):
+                assert_close(predict(base), live)
+    assert torch.equal(table.weight, rows)
+    assert "forward" not in table.__dict__
+    assert base.tokenizer.get_vocab() == vocabulary
 
 
 @every_adapter

@@ -12,16 +12,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.adapters import LoRA, mixing, spectral
+from pipelines.adapters import LoRA, spectral
+from pipelines.adapters import spectral_arithmetic as mixing
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
-from pipelines.adapters.low_rank import low_rank, nearest_product
-from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, float_count, shifted_weights
-from pipelines.adapters.spectrum import Factors, Spectra, decompose, matrix, shard_of
-from pipelines.base import load_base
+from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, shifted_weights
+from pipelines.adapters.svd_cache import Factors, Spectra, decompose, matrix, shard_of
 from pipelines.config import ASSETS
-from pipelines.svdiff_files import read_svdiff, write_svdiff
+from pipelines.formats.low_rank import low_rank, nearest_product
+from pipelines.formats.svdiff import read_svdiff, write_svdiff
+from pipelines.models.base import load_base
 from tests.adapters.test_contract import ROWS, disturb, predict, trained
 from tests.adapters.test_lora import MetaBase
+from tests.tiny import float_count
 from tests.tolerances import assert_close
 
 PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets
@@ -330,7 +332,7 @@ def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     other.factors("unet.mid_block.resnets.0.conv2", base.unet.mid_block.resnets[0].conv2.weight)
     other.keep()
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["unet.mid_block.safetensors"]
-    monkeypatch.setattr("pipelines.adapters.spectrum.decompose", lambda weight: pytest.fail("was kept"))
+    monkeypatch.setattr("pipelines.adapters.svd_cache.decompose", lambda weight: pytest.fail("was kept"))
     again = Spectra(base, tmp_path).factors(key, weight)
     assert torch.equal(first.left, again.left)
     assert torch.equal(first.values, again.values)
@@ -358,7 +360,7 @@ def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_agai
         return tell
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.adapters.spectrum.PROGRESS_EVERY", 1)
+        patch.setattr("pipelines.adapters.svd_cache.PROGRESS_EVERY", 1)
         with pytest.raises(KeyboardInterrupt):
             Spectra(base, tmp_path).prepare(weights, stop(3))
         Spectra(base, tmp_path).prepare(weights, stop(-1))
@@ -473,6 +475,18 @@ def test_svdiff_pytorchs_files_come_back(base, tmp_path):
     twice = write_svdiff(again, base, tmp_path / "twice")
     assert twice.norm_error < 1e-3
     assert_close(read_tensors(twice.files[0])[0]["conv_norm_out.delta"], unet["conv_norm_out.delta"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("share", "left"), [(0.5, 1.5), (-0.25, 0.75), (-1.0, 0.0), (-3.0, 0.0)])
+def test_a_norms_single_value_scales_its_gains_and_stops_at_zero(base, tmp_path, share, left):
+    """svdiff-pytorch's norm is (ReLU(‖w‖ + δ) / ‖w‖) w; δ is ``share`` times ‖w‖ here."""
+    written = write_svdiff(Spectral(), base, tmp_path)
+    tensors, _ = read_tensors(written.files[0])
+    own = base_parameter(base, "unet.conv_norm_out.weight").detach()
+    save_file({**tensors, "conv_norm_out.delta": share * own.norm().view(1)}, written.files[0])
+    delta = read_svdiff(tmp_path, base).state_dict()["unet.conv_norm_out.delta"]
+    assert_close(own + delta, left * own)
 
 
 def test_svdiff_pytorchs_sizes_on_sd15(tmp_path):

@@ -10,10 +10,10 @@ from peft.tuners.lora import LoraLayer
 from pipelines.adapters import Full, LoRA, Spectral
 from pipelines.adapters.block_lora import block_lora
 from pipelines.adapters.core import base_parameter, injected, merged
-from pipelines.base import Base
-from pipelines.blocks import BLOCKS, BlockPlan, BlockStrengths, block
 from pipelines.config import ASSETS
-from pipelines.formats import write_diffusers
+from pipelines.formats.lora import write_diffusers
+from pipelines.models.base import Base
+from pipelines.unet_blocks import BLOCKS, BlockPlan, BlockStrengths, block
 from tests.adapters.test_contract import disturb, predict, trained
 from tests.tolerances import assert_close
 

@@ -7,13 +7,13 @@ import pytest
 from safetensors import safe_open
 
 from pipelines.adapters.block_lora import planned_ranks
-from pipelines.base import Base
-from pipelines.blocks import BLOCKS, BlockPlan, block
-from pipelines.config import BlockLoRAConfig, SampleConfig, from_dict, preset, preset_names, to_dict
-from pipelines.costs import SIZES, trained_values
-from pipelines.formats import read_lora
-from pipelines.methods import METHODS
+from pipelines.config import BlockLoRAConfig, SampleConfig, from_dict, to_dict
+from pipelines.formats.lora import read_lora
+from pipelines.methods.specs import METHODS, preset, preset_names
+from pipelines.models.base import Base
+from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
+from pipelines.unet_blocks import BLOCKS, BlockPlan, block
 from tests.adapters.test_lora import MetaBase
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
 
@@ -75,7 +75,7 @@ def test_presets_name_blocks_and_what_they_cost(family: str) -> None:
 
 @pytest.fixture(scope="module")
 def studio(base: Base, tmp_path_factory: pytest.TempPathFactory):
-    made = Studio(tmp_path_factory.mktemp("studio"), workshop=shop_with(base))
+    made = Studio(tmp_path_factory.mktemp("studio"), model_cache=shop_with(base))
     yield made
     made.close()
 
@@ -83,26 +83,26 @@ def studio(base: Base, tmp_path_factory: pytest.TempPathFactory):
 def test_a_run_from_photographs_to_files(studio: Studio, tmp_path: Path) -> None:
     """Trained, saved, drawn with, written for others and read back; the same seed gives the same run."""
     photos = draw_photos(tmp_path / "photos")
-    run_id, again = (studio.start("block_lora", UPPER, photos) for _ in range(2))
+    run_id, again = (studio.training.start("block_lora", UPPER, photos) for _ in range(2))
     assert (finish(studio, run_id), finish(studio, again)) == ("done", "done")
-    path, other = (studio.store.get(each).file("adapter.safetensors") for each in (run_id, again))
+    path, other = (studio.resources.store.get(each).file("adapter.safetensors") for each in (run_id, again))
     assert same_tensors(path, other)
     with safe_open(path, framework="pt") as file:
         keys, header = list(file.keys()), file.metadata()
     assert header["kind"] == "lora"
     assert {block(key) for key in keys} == {"In0", "Out3"}
     assert {len(file_rank) for file_rank in read_lora(path).tensors.values() if file_rank.dim() == 2} >= {2}
-    terms = [event["terms"] for event in studio.status(run_id)["events"] if event["kind"] == "step"]
+    terms = [event["terms"] for event in studio.training.status(run_id)["events"] if event["kind"] == "step"]
     assert len(terms) == 2
     asked = SampleConfig(prompt="a {identifier} {class_noun}", steps=2, size_px=64)
-    before, after = studio.generate(asked, run_id=run_id, before_after=True)
+    before, after = studio.generation.generate(asked, run_id=run_id, before_after=True)
     assert pixels(before) != pixels(after)
     middle = [{"run": run_id, "blocks": "0,1,1,1,1,1,1,1,0"}]  # where this run has nothing
-    assert pixels(studio.generate(asked, stack=middle)[0]) == pixels(before)
+    assert pixels(studio.generation.generate(asked, stack=middle)[0]) == pixels(before)
     for format in ("kohya", "diffusers", "peft"):
-        assert "keys, largest difference" in studio.verified_export(run_id, format)[1]
-    studio.contributions(run_id, asked)
-    moved, made = studio.views(run_id)
+        assert "keys, largest difference" in studio.import_export.verified_export(run_id, format)[1]
+    studio.generation.contributions(run_id, asked)
+    moved, made = studio.inspection.views(run_id)
     assert {name for name, value in moved["values"].items() if value > 0} == {"In0", "Out3"}
     assert (made["kind"], list(made["values"])) == ("unet", list(BLOCKS))
     assert "seed 0" in made["help"]
@@ -110,5 +110,5 @@ def test_a_run_from_photographs_to_files(studio: Studio, tmp_path: Path) -> None
 
 def test_its_row_has_the_terms_of_dreambooth() -> None:
     method = METHODS["block_lora"]
-    assert method.loss is METHODS["dreambooth"].loss
-    assert (method.name, method.config) == ("block_lora", BlockLoRAConfig)
+    assert method.load().loss is METHODS["dreambooth"].load().loss
+    assert method.config is BlockLoRAConfig

@@ -9,12 +9,21 @@ import torch
 from pipelines.adapters import Full, LoRA
 from pipelines.adapters.core import injected, save_adapter
 from pipelines.config import DreamBoothConfig
-from pipelines.data import Moments, Photos
-from pipelines.methods import METHODS, subject
-from pipelines.train import Denoising, train
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
+from pipelines.methods import dreambooth, subject
+from pipelines.training.loop import Denoising, train
 
 CONFIG = DreamBoothConfig(
-    identifier="sks", class_noun="dog", steps=2, rank=2, class_images=3, batch_size=2, size_px=64, seed=9
+    identifier="sks",
+    class_noun="dog",
+    steps=2,
+    rank=2,
+    class_images=3,
+    batch_size=2,
+    size_px=64,
+    seed=9,
+    prior_preservation=True,
 )
 
 
@@ -24,14 +33,18 @@ def moments(count: int, *, value: float = 0.0) -> Moments:
     return Moments(mean=mean, logvar=torch.full_like(mean, -60.0))
 
 
-PHOTOS = Photos(
-    moments=moments(3), captions=("", "a {identifier} {class_noun} asleep", ""), names=("a", "b", "c")
+PHOTOS = Subject(
+    identifier="sks",
+    class_noun="dog",
+    moments=moments(3),
+    captions=("", "a {identifier} {class_noun} asleep", ""),
+    names=("a", "b", "c"),
 )
 CLASS = moments(5, value=100.0)
 
 
 def drawn(base, config: DreamBoothConfig, *, steps: int, class_moments: Moments | None = CLASS):
-    draw = METHODS["dreambooth"].batches(base, PHOTOS, config, class_moments)
+    draw = dreambooth.batches(base, [dataclasses.replace(PHOTOS, class_moments=class_moments)], config)
     generator = torch.Generator().manual_seed(0)
     return [draw(index, generator) for index in range(steps)]
 
@@ -56,7 +69,7 @@ def test_every_photo_comes_once_per_deck_and_the_order_needs_no_state(base):
     decks = [photos[start : start + 3] for start in range(0, 12, 3)]
     assert all(sorted(deck) == [0, 1, 2] for deck in decks)
     assert len({tuple(deck) for deck in decks}) > 1
-    draw = METHODS["dreambooth"].batches(base, PHOTOS, CONFIG, CLASS)
+    draw = dreambooth.batches(base, [dataclasses.replace(PHOTOS, class_moments=CLASS)], CONFIG)
     late = draw(5, torch.Generator().manual_seed(3))
     assert values(base, late.latents) == values(base, steps[5].latents)
 
@@ -90,13 +103,11 @@ def test_token_ids_are_kept_while_the_text_encoder_trains(base):
 
 
 def test_the_adapter_is_what_the_form_says(base):
-    lora = METHODS["dreambooth"].adapter(base, dataclasses.replace(CONFIG, text_encoder=True, alpha=8), ())
+    lora = dreambooth.adapter(base, dataclasses.replace(CONFIG, text_encoder=True, alpha=8), ())
     assert isinstance(lora, LoRA)
     assert (lora.rank, lora.alpha, lora.text_encoder_rank, lora.seed) == (2, 8, 4, 9)
-    assert METHODS["dreambooth"].adapter(base, CONFIG, ()).text_encoder_rank == 0
-    assert isinstance(
-        METHODS["dreambooth"].adapter(base, dataclasses.replace(CONFIG, weights="full"), ()), Full
-    )
+    assert dreambooth.adapter(base, CONFIG, ()).text_encoder_rank == 0
+    assert isinstance(dreambooth.adapter(base, dataclasses.replace(CONFIG, weights="full"), ()), Full)
 
 
 def test_min_snr_reaches_the_prior_half(base):
@@ -110,19 +121,18 @@ def test_min_snr_reaches_the_prior_half(base):
         alphas_cumprod=base.alphas_cumprod,
     )
     config = dataclasses.replace(CONFIG, prior_weight=1.0)
-    plain = METHODS["dreambooth"].loss(denoising, None, config)
-    weighted = METHODS["dreambooth"].loss(denoising, None, dataclasses.replace(config, snr_gamma=5.0))
+    plain = dreambooth.loss(denoising, None, config)
+    weighted = dreambooth.loss(denoising, None, dataclasses.replace(config, snr_gamma=5.0))
     assert [float(term) for term in plain.values()] == [1.0, 1.0]
     assert float(weighted["instance"]) == pytest.approx(1.0)
     assert float(weighted["prior"]) < 0.01
 
 
 def test_it_trains_through_the_loop(base):
-    method = METHODS["dreambooth"]
-    adapter = method.adapter(base, CONFIG, ())
+    adapter = dreambooth.adapter(base, CONFIG, ())
     with injected(adapter, base):
-        batches = method.batches(base, PHOTOS, CONFIG, CLASS)
-        steps = list(train(base, adapter, batches, method.loss, CONFIG))
+        batches = dreambooth.batches(base, [dataclasses.replace(PHOTOS, class_moments=CLASS)], CONFIG)
+        steps = list(train(base, adapter, batches, dreambooth.loss, CONFIG))
     assert [list(step.terms) for step in steps] == [["instance", "prior"]] * 2
 
 
@@ -216,14 +226,49 @@ class OneFile:
 
 
 def test_it_shows_where_the_weights_moved(base, tmp_path: Path):
-    assert METHODS["dreambooth"].views(OneFile(tmp_path)) == []
+    assert dreambooth.views(OneFile(tmp_path)) == []
     adapter = LoRA(rank=3, alpha=6, targets="attention+conv")
     with injected(adapter, base), torch.no_grad():
         for parameter in adapter.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(0))
     save_adapter(tmp_path / "adapter.safetensors", adapter, extra={})
-    (view,) = METHODS["dreambooth"].views(OneFile(tmp_path))
+    (view,) = dreambooth.views(OneFile(tmp_path))
     assert list(view.values) == ["In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3"]
     changes = [change for key, change in adapter.changes(base) if key.startswith("unet.mid_block.")]
     expected = torch.cat([change.flatten() for change in changes]).norm()
     assert view.values["Mid"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_masks_weight_the_photos_cells_and_class_images_count_whole(base):
+    masks = torch.zeros(3, 1, 64, 64)
+    masks[:, :, :, :32] = 1
+    masked = dataclasses.replace(PHOTOS, class_moments=CLASS, masks=masks)
+    config = dataclasses.replace(CONFIG, background_weight=0.25)
+    batch = dreambooth.batches(base, [masked], config)(0, torch.Generator().manual_seed(0))
+    cells = batch.extra["cells"]
+    assert cells.shape == (4, 1, 8, 8)
+    assert (cells[:2, :, :, :4] == 1).all()
+    assert (cells[:2, :, :, 4:] == 0.25).all()
+    assert (cells[2:] == 1).all()
+
+
+def test_what_lies_outside_of_the_mask_teaches_nothing(base):
+    noise = torch.zeros(1, 4, 8, 8)
+    pred = torch.ones(1, 4, 8, 8, requires_grad=True)
+    cells = torch.zeros(1, 1, 8, 8)
+    cells[..., :4] = 1
+    config = dataclasses.replace(CONFIG, prior_preservation=False)
+    denoising = Denoising(
+        noise=noise,
+        noise_pred=pred,
+        timesteps=torch.tensor([500]),
+        latents=noise,
+        groups={"instance": slice(0, 1)},
+        alphas_cumprod=base.alphas_cumprod,
+        extra={"cells": cells},
+    )
+    (term,) = subject.loss(denoising, LoRA(rank=1), config).values()
+    term.backward()
+    assert pred.grad is not None
+    assert (pred.grad[..., 4:] == 0).all()
+    assert (pred.grad[..., :4] > 0).all()

@@ -11,18 +11,19 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import injected, load_adapter, save_adapter
-from pipelines.adapters.spectral import SUBSETS, Spectral, float_count
-from pipelines.checkpoints import read_header
+from pipelines.adapters.spectral import SUBSETS, Spectral
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
-from pipelines.costs import SIZES, Costs
-from pipelines.data import Moments, Photos
-from pipelines.methods import METHODS
+from pipelines.data.photographs import Moments
+from pipelines.data.subject import Subject
+from pipelines.methods.specs import METHODS
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
+from pipelines.models.inspection import read_header
+from pipelines.runs.costs import SIZES, Costs
 from pipelines.studio import Studio
-from pipelines.train import TrainState, train
-from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
+from pipelines.training.loop import TrainState, train
+from tests.tiny import TINY, draw_photos, finish, float_count, pixels, same_tensors, shop_with
 
-METHOD = METHODS["svdiff"]
+METHOD = METHODS["svdiff"].load()
 SHARED = {name: value for name, value in to_dict(TINY).items() if name in to_dict(SVDiffConfig())}
 CONFIG = SVDiffConfig(**SHARED | {"subset": "UNet-CA", "steps": 4})
 PICTURE = SampleConfig(prompt="a photo of a zwx dog", steps=2, seed=3)
@@ -32,7 +33,9 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-PHOTOS = Photos(
+PHOTOS = Subject(
+    identifier="zwx",
+    class_noun="dog",
     moments=Moments(torch.randn(2, 4, 16, 16, generator=generator(1)), torch.full((2, 4, 16, 16), -6.0)),
     captions=("", ""),
     names=("a.png", "b.png"),
@@ -68,12 +71,12 @@ def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
         CONFIG, subset="UNet-1D", text_encoder=True, norm_learning_rate=1e-4, learning_rate=1e-2,
         singular_values="4",
     )  # fmt: skip
-    adapter = METHOD.adapter(base, config)
+    adapter = METHOD.adapter(base, config, ())
     assert isinstance(adapter, Spectral)
     assert (adapter.subset, adapter.text_encoder, adapter.norm_rate, adapter.rank) == (
         "UNet-1D",
         True,
-        2.0**-7,
+        1e-2,
         4,
     )
     weights = adapter.weights(base)
@@ -83,20 +86,18 @@ def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:
 
 def test_norms_learn_at_their_own_rate_and_are_stored_as_what_they_move(base) -> None:
     config = dataclasses.replace(
-        CONFIG, subset="UNet-1D", steps=1, max_grad_norm=0.0, norm_learning_rate=1e-2 / 2**7
+        CONFIG, subset="UNet-1D", steps=1, max_grad_norm=0.0, norm_learning_rate=1e-4
     )
-    adapter = METHOD.adapter(base, config)
+    adapter = METHOD.adapter(base, config, ())
     with injected(adapter, base):
-        list(train(base, adapter, METHOD.batches(base, PHOTOS, config), METHOD.loss, config))
+        list(train(base, adapter, METHOD.batches(base, [PHOTOS], config), METHOD.loss, config))
         state = adapter.state_dict()
         largest = max(float(delta.abs().max()) for delta in state.values())
-        assert largest == pytest.approx(config.learning_rate * adapter.norm_rate, rel=1e-3), (
-            "Adam's first step"
-        )
+        assert largest == pytest.approx(1e-4, rel=1e-3), "Adam's first step"
         own = {key: weight.detach().clone() for key, weight in adapter.weights(base).items()}
     moved = dict(adapter.changes(base))
     assert all(torch.equal(moved[f"{key}.weight"], state[f"{key}.delta"]) for key in own)
-    again = METHOD.adapter(base, config)
+    again = METHOD.adapter(base, config, ())
     with injected(again, base):
         again.load_state_dict(state)
         assert all(
@@ -105,15 +106,96 @@ def test_norms_learn_at_their_own_rate_and_are_stored_as_what_they_move(base) ->
         )
 
 
-def test_a_resumed_run_is_the_run_that_was_never_stopped(base, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, subset="Mid-Block")
+@pytest.mark.parametrize("norm_learning_rate", [1e-6, 1e-8])
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-7], ids=lambda size: f"gradient {size:g}")
+def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate: float, size: float) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        subset="Mid-Block",
+        steps=4,
+        learning_rate=1e-3,
+        norm_learning_rate=norm_learning_rate,
+        max_grad_norm=0.0,
+        weight_decay=0.01,
+    )
+    adapter = METHOD.adapter(base, config)
+    with injected(adapter, base):
+        slopes = [
+            size * torch.randn(each.shape, generator=generator(place))
+            for place, each in enumerate(adapter.parameters())
+        ]
+
+        def linear(denoising, adapter, config):
+            pairs = zip(adapter.parameters(), slopes, strict=True)
+            return {"linear": sum((each * slope).sum() for each, slope in pairs)}
+
+        norms = {id(shift.parameter) for shift in adapter.shifts.values() if shift.form == "gain"}
+        theirs = [each.detach().clone().requires_grad_(True) for each in adapter.parameters()]
+        split: list[list[torch.Tensor]] = [[], []]
+        for own, other, slope in zip(adapter.parameters(), theirs, slopes, strict=True):
+            other.grad = slope
+            split[id(own) in norms].append(other)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": split[0], "lr": config.learning_rate},
+                {"params": split[1], "lr": norm_learning_rate},
+            ],
+            weight_decay=config.weight_decay,
+        )
+        for _ in train(base, adapter, METHOD.batches(base, PHOTOS, config), linear, config):
+            optimizer.step()
+        for own, other in zip(adapter.parameters(), theirs, strict=True):
+            torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-5, atol=0)
+        moved = max(float(each.detach().abs().max()) for each in split[1])
+        assert moved == pytest.approx(4 * norm_learning_rate, rel=0.1 if size < 1e-6 else 1e-3)
+
+
+def before_groups(state: TrainState, adapter: Spectral, *, unit: float) -> TrainState:
+    """A checkpoint as it was written before there were groups: by layer, a norm's parameter being its shift / unit."""
+    norms = [shift.form == "gain" for shift in adapter.shifts.values()]
+    sizes = [len(shift.parameter) for shift in adapter.shifts.values()]
+    order = [
+        *(place for place, norm in enumerate(norms) if not norm),
+        *(p for p, norm in enumerate(norms) if norm),
+    ]
+    tensors = dict(state.tensors)
+    for name, scale in (("exp_avg", unit), ("exp_avg_sq", unit**2)):
+        pieces = tensors[f"optimizer.{name}"].split([sizes[place] for place in order])
+        placed = dict(zip(order, pieces, strict=True))
+        tensors[f"optimizer.{name}"] = torch.cat(
+            [placed[place] * (scale if norms[place] else 1.0) for place in range(len(sizes))]
+        )
+    return TrainState(tensors, {**state.meta, "layout": sizes})
+
+
+def test_a_checkpoint_from_before_parameter_groups_goes_on(base) -> None:
+    config = dataclasses.replace(CONFIG, subset="Mid-Block", learning_rate=1e-3, norm_learning_rate=1e-6)
     batches = METHOD.batches(base, PHOTOS, config)
     whole = METHOD.adapter(base, config)
     with injected(whole, base):
         for step in train(base, whole, batches, METHOD.loss, config):
             if step.index == 2:
+                old = before_groups(step.state(), whole, unit=2.0**-10)
+    resumed = METHOD.adapter(base, config)
+    with injected(resumed, base):
+        list(train(base, resumed, batches, METHOD.loss, config, resume=old))
+    state = resumed.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in whole.state_dict().items())
+    with injected(METHOD.adapter(base, config), base) as adapter:
+        other = dataclasses.replace(old, meta={**old.meta, "layout": old.meta["layout"][1:]})
+        with pytest.raises(ValueError, match="another adapter or on another base"):
+            next(train(base, adapter, batches, METHOD.loss, config, resume=other))
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(base, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, subset="Mid-Block")
+    batches = METHOD.batches(base, [PHOTOS], config)
+    whole = METHOD.adapter(base, config, ())
+    with injected(whole, base):
+        for step in train(base, whole, batches, METHOD.loss, config):
+            if step.index == 2:
                 step.state().save(tmp_path / "checkpoint.safetensors")
-    parts = METHOD.adapter(base, config)
+    parts = METHOD.adapter(base, config, ())
     with injected(parts, base):
         resume = TrainState.load(tmp_path / "checkpoint.safetensors")
         steps = list(train(base, parts, batches, METHOD.loss, config, resume=resume))
@@ -129,8 +211,8 @@ def trained(base, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("svdiff")
         patch.setenv("ATELIER_HOME", str(folder))
-        studio = Studio(folder, workshop=shop_with(base))
-        run_id = studio.start("svdiff", CONFIG, draw_photos(folder / "photos"), name="Rex")
+        studio = Studio(folder, model_cache=shop_with(base))
+        run_id = studio.training.start("svdiff", CONFIG, draw_photos(folder / "photos"), name="Rex")
         finish(studio, run_id)
         yield studio, run_id
         studio.close()
@@ -138,24 +220,24 @@ def trained(base, tmp_path_factory: pytest.TempPathFactory):
 
 def test_a_run_takes_the_weights_apart_once_and_ends_with_its_shifts(trained, base) -> None:
     studio, run_id = trained
-    events = studio.status(run_id)["events"]
+    events = studio.training.status(run_id)["events"]
     told = [
         event for event in events if event["kind"] == "stage" and event["name"] == "Taking the weights apart"
     ]
     assert (told[0]["done"], told[-1]["done"], told[-1]["total"]) == (0, 64, 64)
-    path = studio.store.get(run_id).file("adapter.safetensors")
+    path = studio.resources.store.get(run_id).file("adapter.safetensors")
     header = read_header(path)
     assert sum(name.endswith(".delta") for name in header) == 64
     assert header["__metadata__"]["subset"] == "UNet-CA"
-    (row,) = studio.list_runs()
+    (row,) = studio.library.list_runs()
     assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"][0]
     assert any(delta.any() for delta in load_adapter(path, base).state_dict().values())
 
 
 def test_strength_zero_is_the_base_and_strength_one_is_not(trained) -> None:
     studio, run_id = trained
-    before, after = studio.generate(PICTURE, run_id=run_id, before_after=True)
-    (nothing,) = studio.generate(PICTURE, run_id=run_id, strength=0.0)
+    before, after = studio.generation.generate(PICTURE, run_id=run_id, before_after=True)
+    (nothing,) = studio.generation.generate(PICTURE, run_id=run_id, strength=0.0)
     assert pixels(nothing) == pixels(before) != pixels(after)
 
 
@@ -165,7 +247,7 @@ FORMATS = ("safetensors", "diffusers", "peft", "kohya", "svdiff")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_run_leaves_for_every_program_and_its_reader_reads_it(trained, format: str) -> None:
     studio, run_id = trained
-    told = studio.verified_export(run_id, format, rank=3)[1]
+    told = studio.import_export.verified_export(run_id, format, rank=3)[1]
     assert told.startswith("64/64" if format in ("safetensors", "svdiff") else "128/128")
     assert ("a LoRA of rank 3, off by" in told) == (format in ("diffusers", "peft", "kohya"))
 
@@ -175,45 +257,47 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
     with injected(adapter, base), torch.no_grad():
         for index, parameter in enumerate(adapter.parameters()):
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator(index)))
-    studio = Studio(tmp_path / "data", workshop=shop_with(base))
+    studio = Studio(tmp_path / "data", model_cache=shop_with(base))
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
-    with studio.store.draft("svdiff", to_dict(CONFIG), about, name="Whole") as run:
+    with studio.resources.store.draft("svdiff", to_dict(CONFIG), about, name="Whole") as run:
         save_adapter(run.file("adapter.safetensors"), adapter, extra={})
         run.append("state", state="done", message="")
     for format in ("diffusers", "kohya", "svdiff"):
-        told = studio.verified_export(run.id, format, rank=1000)[1]
+        told = studio.import_export.verified_export(run.id, format, rank=1000)[1]
         if format == "svdiff":
             assert "one value for each norm loses" in told
         else:
             assert "off by 0.0% of the matrices' change" in told
             assert "is in parts that no LoRA holds" in told
-    packed = studio.export(run.id, "svdiff")
+    packed = studio.import_export.export(run.id, "svdiff")
     assert packed.suffix == ".zip"
-    assert studio.inspect_lora(packed)["format"] == "svdiff"
-    assert studio.inspect_lora(packed)["problem"] == ""
-    again = studio.import_lora(packed, name="Back")
-    theirs = load_adapter(studio.store.get(again).file("adapter.safetensors"), base).state_dict()
+    assert studio.import_export.inspect_lora(packed)["format"] == "svdiff"
+    assert studio.import_export.inspect_lora(packed)["problem"] == ""
+    again = studio.import_export.import_lora(packed, name="Back")
+    theirs = load_adapter(studio.resources.store.get(again).file("adapter.safetensors"), base).state_dict()
     matrices = [key for key, shift in adapter.shifts.items() if shift.factors is not None]
     assert all(torch.equal(theirs[f"{key}.delta"], adapter.state_dict()[f"{key}.delta"]) for key in matrices)
-    own = studio.import_lora(studio.export(run.id))
-    assert same_tensors(*(studio.store.get(one).file("adapter.safetensors") for one in (own, run.id)))
+    own = studio.import_export.import_lora(studio.import_export.export(run.id))
+    assert same_tensors(
+        *(studio.resources.store.get(one).file("adapter.safetensors") for one in (own, run.id))
+    )
     studio.close()
 
 
 def test_shifts_that_do_not_fit_are_refused_in_a_sentence(base, tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "data", workshop=shop_with(base))
+    studio = Studio(tmp_path / "data", model_cache=shop_with(base))
     words, wide, wild = (tmp_path / f"{name}.safetensors" for name in ("words", "wide", "wild"))
     save_file({"text_model.final_layer_norm.delta": torch.zeros(1)}, words)
     save_file({"conv_in.delta": torch.zeros(320)}, wide)
     save_file({"conv_out.delta": torch.full((4,), torch.nan)}, wild)
     with pytest.raises(ValueError, match="text encoder alone"):
-        studio.import_lora(words)
-    assert "do not fit this base" in studio.inspect_lora(wide)["problem"]
+        studio.import_export.import_lora(words)
+    assert "do not fit this base" in studio.import_export.inspect_lora(wide)["problem"]
     with pytest.raises(ValueError, match="needs"):
-        studio.import_lora(wide)
+        studio.import_export.import_lora(wide)
     with pytest.raises(ValueError, match="not finite"):
-        studio.import_lora(wild)
-    assert studio.list_runs() == []
+        studio.import_export.import_lora(wild)
+    assert studio.library.list_runs() == []
     studio.close()
 
 
@@ -246,19 +330,19 @@ def test_views_say_which_singular_values_moved(base) -> None:
 
 def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
     studio, run_id = trained
-    assert [view["kind"] for view in studio.views(run_id)] == ["heat", "bars", "heat"]
-    layers = studio.shifted_layers(run_id)
+    assert [view["kind"] for view in studio.inspection.views(run_id)] == ["heat", "bars", "heat"]
+    layers = studio.inspection.shifted_layers(run_id)
     assert len(layers) == 64
-    view = studio.spectrum(run_id, layers[0])
+    view = studio.inspection.spectrum(run_id, layers[0])
     assert view["lines"]["before"] != view["lines"]["after"]
-    again = studio.import_lora(studio.export(run_id), name="Again")
-    alike = studio.correlation([run_id, again])
+    again = studio.import_export.import_lora(studio.import_export.export(run_id), name="Again")
+    alike = studio.inspection.correlation([run_id, again])
     assert alike["rows"] == ["Rex", "Again"]
     assert alike["cells"][0][1] == pytest.approx(1.0, abs=1e-5)
-    assert studio.views(again) == studio.views(run_id)
+    assert studio.inspection.views(again) == studio.inspection.views(run_id)
     with pytest.raises(ValueError, match="at least two"):
-        studio.correlation([run_id])
-    studio.delete(again)
+        studio.inspection.correlation([run_id])
+    studio.library.delete(again)
 
 
 def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp_path: Path) -> None:
@@ -275,34 +359,34 @@ def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp
                 parameter.zero_()
                 parameter[:2] = torch.tensor([first, second])
         config = to_dict(CONFIG) | {"learning_rate": 0.003 if name == "two" else 0.001}
-        with studio.store.draft("svdiff", config, about, name=name) as run:
+        with studio.resources.store.draft("svdiff", config, about, name=name) as run:
             (run.path / "photos").mkdir()
             (run.path / "photos" / "00.png").write_bytes(b"another" if name == "other" else b"same")
             save_adapter(run.file("adapter.safetensors"), adapter, extra={})
             run.append("state", state="done", message="")
         made[name] = run.id
-    alike = studio.correlation(list(made.values()))
+    alike = studio.inspection.correlation(list(made.values()))
     assert alike["rows"] == alike["columns"] == ["one / two", "other"]
     assert [value for row in alike["cells"] for value in row] == pytest.approx([0.6, 0.4, 0.4, 1.0])
     assert "different learning rates" in alike["help"]
-    pair = studio.correlation([made["one"], made["two"]])
+    pair = studio.inspection.correlation([made["one"], made["two"]])
     assert pair["rows"] == ["one", "two"], "of one subject alone run by run"
     for run_id in made.values():
-        studio.delete(run_id)
+        studio.library.delete(run_id)
 
 
 def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> None:
     studio, run_id = trained
 
     def state(one: str) -> dict[str, torch.Tensor]:
-        return load_adapter(studio.store.get(one).file("adapter.safetensors"), base).state_dict()
+        return load_adapter(studio.resources.store.get(one).file("adapter.safetensors"), base).state_dict()
 
     own = state(run_id)
     made = {
-        "twice": studio.combine([run_id, run_id], how="add", name="twice"),
-        "between": studio.combine([run_id, run_id], how="interpolate", share=0.25),
-        "style": studio.combine([run_id, run_id], how="style"),
-        "cut": studio.combine([run_id], how="truncate", rank=4),
+        "twice": studio.library.combine([run_id, run_id], how="add", name="twice"),
+        "between": studio.library.combine([run_id, run_id], how="interpolate", share=0.25),
+        "style": studio.library.combine([run_id, run_id], how="style"),
+        "cut": studio.library.combine([run_id], how="truncate", rank=4),
     }
     assert all(torch.equal(delta, 2 * own[name]) for name, delta in state(made["twice"]).items())
     for name in ("between", "style"):
@@ -311,10 +395,12 @@ def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> 
     assert all(torch.equal(delta[:4], own[name][:4]) for name, delta in cut.items())
     assert not any(delta[4:].any() for delta in cut.values())
     assert any(delta[4:].any() for delta in own.values())
-    (one,), (double,) = (studio.generate(PICTURE, run_id=which) for which in (run_id, made["twice"]))
-    (doubled,) = studio.generate(PICTURE, run_id=run_id, strength=2.0)
+    (one,), (double,) = (
+        studio.generation.generate(PICTURE, run_id=which) for which in (run_id, made["twice"])
+    )
+    (doubled,) = studio.generation.generate(PICTURE, run_id=run_id, strength=2.0)
     assert pixels(double) == pixels(doubled) != pixels(one)
-    card = next(row for row in studio.list_runs() if row["id"] == made["twice"])
+    card = next(row for row in studio.library.list_runs() if row["id"] == made["twice"])
     assert (card["name"], card["source"], card["kind"]) == ("twice", "mixed", "spectral")
     for how, count, sentence in (
         ("add", 1, "takes 2 to 8 runs"),
@@ -322,8 +408,8 @@ def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> 
         ("truncate", 2, "takes 1"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            studio.combine([run_id] * count, how=how)
+            studio.library.combine([run_id] * count, how=how)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        studio.combine([run_id] * 2, how="interpolate", share=1.5)
+        studio.library.combine([run_id] * 2, how="interpolate", share=1.5)
     for one in made.values():
-        studio.delete(one)
+        studio.library.delete(one)

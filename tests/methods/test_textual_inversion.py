@@ -9,31 +9,23 @@ from diffusers import StableDiffusionPipeline
 
 from pipelines.adapters import LoRA, Spectral, Words
 from pipelines.adapters.core import base_parameter, injected, merged
-from pipelines.adapters.words import TABLE, token_ids
-from pipelines.base import Base
-from pipelines.config import (
-    ASSETS,
-    SampleConfig,
-    TextualInversionConfig,
-    from_dict,
-    preset,
-    preset_names,
-    to_dict,
-)
-from pipelines.costs import SIZES, trained_values
-from pipelines.methods import METHODS
+from pipelines.adapters.textual_inversion import TABLE, token_ids
+from pipelines.config import ASSETS, SampleConfig, TextualInversionConfig, from_dict, to_dict
+from pipelines.methods.specs import METHODS, preset, preset_names
+from pipelines.models.base import Base
+from pipelines.runs.costs import SIZES, trained_values
 from pipelines.studio import Studio
 from tests.tiny import TINY, draw_photos, finish, pixels, same_tensors, shop_with
 from tests.tolerances import assert_close
 
 SHARED = {name: value for name, value in to_dict(TINY).items() if name in to_dict(TextualInversionConfig())}
-QUICK = from_dict(TextualInversionConfig, {**SHARED, "text_encoder": True, "steps": 3})
+QUICK = from_dict(TextualInversionConfig, {**SHARED, "steps": 3})
 
 
 @torch.no_grad()
 def test_the_word_begins_as_its_class(base: Base) -> None:
     cat = base.encode_prompts(["a photo of a cat"])
-    word = METHODS["textual_inversion"].adapter(base, replace(QUICK, class_noun="cat"))
+    word = METHODS["textual_inversion"].load().adapter(base, replace(QUICK, class_noun="cat"), ())
     with injected(word, base):
         assert_close(base.encode_prompts(["a photo of a zwx"]), cat)
         assert torch.equal(base.encode_prompts(["a photo of a cat"]), cat)
@@ -67,16 +59,14 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
         Words.from_header({})
     with pytest.raises(ValueError, match="at most 16"):
         Words(words=" ".join("abcdefghijklmnopqrstuvwxyz")).inject(base)
-    for changes, sentence in (
-        ({"identifier": ""}, "needs a rare word"),
-        ({"prior_preservation": True}, "needs no class images"),
-        ({"text_encoder": False}, "through the text encoder"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            replace(QUICK, **changes)
+    with pytest.raises(ValueError, match="needs a rare word"):
+        replace(QUICK, identifier="")
+    for name, value in (("prior_preservation", True), ("text_encoder", False)):
+        with pytest.raises(ValueError, match=f"Unknown setting '{name}'"):
+            from_dict(TextualInversionConfig, {**to_dict(QUICK), name: value})
     with (
-        injected(Words(words="zwx"), base),
-        pytest.raises(ValueError, match="cannot be live beside another one"),
+        injected(Spectral(subset="Mid-CA", text_encoder=True), base),
+        pytest.raises(ValueError, match="cannot be live beside spectral shifts"),
     ):
         Words(words="qev").inject(base)
 
@@ -104,28 +94,32 @@ def test_presets_cost_almost_nothing(family: str) -> None:
 
 
 def test_a_run_from_photographs_to_files(base: Base, tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "studio", workshop=shop_with(base))
+    studio = Studio(tmp_path / "studio", model_cache=shop_with(base))
     try:
         photos = draw_photos(tmp_path / "photos")
-        run_id, again = (studio.start("textual_inversion", QUICK, photos) for _ in range(2))
+        run_id, again = (studio.training.start("textual_inversion", QUICK, photos) for _ in range(2))
         assert (finish(studio, run_id), finish(studio, again)) == ("done", "done")
-        path, other = (studio.store.get(each).file("adapter.safetensors") for each in (run_id, again))
+        path, other = (
+            studio.resources.store.get(each).file("adapter.safetensors") for each in (run_id, again)
+        )
         assert same_tensors(path, other)
         asked = SampleConfig(prompt="a photo of a {identifier}", steps=2, size_px=64)
-        before, after = studio.generate(asked, run_id=run_id, before_after=True)
+        before, after = studio.generation.generate(asked, run_id=run_id, before_after=True)
         assert pixels(before) != pixels(after)
         class_only = replace(asked, prompt="a photo of a dog")
-        untouched, same = studio.generate(class_only, run_id=run_id, before_after=True)
+        untouched, same = studio.generation.generate(class_only, run_id=run_id, before_after=True)
         assert pixels(untouched) == pixels(same), "a prompt without the word is the base's own"
-        assert studio.verified_export(run_id, "diffusers")[1] == "1/1 keys, largest difference 0"
-        assert studio.verified_export(run_id, "kohya")[1] == "1/1 keys, largest difference 0"
+        assert (
+            studio.import_export.verified_export(run_id, "diffusers")[1] == "1/1 keys, largest difference 0"
+        )
+        assert studio.import_export.verified_export(run_id, "kohya")[1] == "1/1 keys, largest difference 0"
         with pytest.raises(ValueError, match="cannot be written as peft"):
-            studio.export(run_id, "peft")
+            studio.import_export.export(run_id, "peft")
         pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
-        pipe.load_textual_inversion(str(studio.export(run_id, "diffusers")))
+        pipe.load_textual_inversion(str(studio.import_export.export(run_id, "diffusers")))
         (new,) = pipe.tokenizer("<zwx>", add_special_tokens=False).input_ids
         learned = pipe.text_encoder.get_input_embeddings().weight[new].detach()
-        assert_close(learned, studio._workshop().adapter(path, base).vectors()[0])
-        assert studio.views(run_id) == []
+        assert_close(learned, studio.resources.model_cache().adapter(path, base).vectors()[0])
+        assert studio.inspection.views(run_id) == []
     finally:
         studio.close()

@@ -15,8 +15,8 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from ui.house import build
-from ui.markup import Handout
+from ui.app import build
+from ui.html import Handout
 from ui.theme import look
 
 PATIENCE_MS = 60_000
@@ -166,7 +166,7 @@ class Visitor:
         self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
 
     def choose(self, title: str) -> None:
-        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result on the stage."""
+        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result shown."""
         noun = self.page.locator(self.place).get_by_label("What is it?")
         noun.fill("")
         self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()
@@ -202,8 +202,8 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
     yield enter
     for visitor in visitors:
         visitor.leave()
-    for row in reversed(served.studio.queue()):
-        served.studio.stop(row["run"])
+    for row in reversed(served.studio.training.queue()):
+        served.studio.training.stop(row["run"])
 
 
 @pytest.fixture

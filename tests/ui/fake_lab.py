@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from pipelines.config import SampleConfig, to_dict
-from pipelines.experiments.core import LAST, Experiment, ExperimentStore, PlannedRow
-from pipelines.experiments.door import checked_config, planned
-from pipelines.experiments.figures import write_files
+from pipelines.experiments.export import write_files
 from pipelines.experiments.settings import filled
 from pipelines.experiments.status import status_of
-from pipelines.runs import Run, read_run
+from pipelines.experiments.store import LAST, Experiment, ExperimentStore, PlannedRow
+from pipelines.runs.store import Run, read_run
+from pipelines.services.experiments import checked_config, planned
 
 if TYPE_CHECKING:
     from fake_studio import FakeStudio
@@ -22,7 +22,7 @@ ROW_STEPS = 40  # pretended steps until the next row is measured
 
 
 class FakeExperiments:
-    """See :class:`pipelines.experiments.door.Experiments`."""
+    """See :class:`pipelines.services.experiments.ExperimentService`."""
 
     def __init__(self, studio: "FakeStudio") -> None:
         self.studio = studio

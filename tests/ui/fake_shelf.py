@@ -9,10 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.compare import STACK, row_name
-from pipelines.config import SampleConfig, from_dict, method_config, to_dict
-from pipelines.runs import Run, RunStore
-from pipelines.stack import asked_stack
+from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.methods.specs import method_config
+from pipelines.runs.store import Run, RunStore
+from pipelines.sampling.grid import STACK, row_name
+from pipelines.sampling.stack import asked_stack
 
 
 class FakeShelf:
@@ -69,7 +70,7 @@ class FakeShelf:
         return {
             "atelier": 1, "method": run.method, "name": run.name, "config": run.config, "base": run.base["spec"],
             "photos": photos, "captions": {},
-            "command": f"python -m pipelines.command --settings run.json {' '.join(photos)}",
+            "command": f"python -m pipelines.cli --settings run.json {' '.join(photos)}",
         }  # fmt: skip
 
     def read_settings(self, text: str) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from fake_lab import FakeExperiments
 from fake_shelf import FakeShelf
 from PIL import Image, PngImagePlugin
 
-from pipelines.blocks import BLOCKS
 from pipelines.config import SampleConfig, to_dict
-from pipelines.recall import Layer
-from pipelines.runs import Run, RunStore, read_run
-from pipelines.stack import asked_stack
+from pipelines.runs.store import Run, RunStore, read_run
+from pipelines.sampling.image_metadata import Layer
+from pipelines.sampling.stack import asked_stack
+from pipelines.unet_blocks import BLOCKS
 from recipes import world
 
 BASE = {"spec": "embedded", "family": "embedded", "hash": "fake"}
@@ -57,6 +57,8 @@ class FakeStudio(FakeShelf):
     def __init__(
         self, root: Path, *, step_s: float = 0.01, sample_every: int = 25, examples: int = len(EXAMPLES)
     ) -> None:
+        self.training = self.library = self.generation = self.inspection = self.import_export = self
+        self.resources = self
         self.root = root
         self.step_s = step_s
         self.sample_every = sample_every

@@ -20,8 +20,8 @@ from conftest import CHROMIUM, CHROMIUM_ARGS
 from fake_studio import FakeStudio
 
 from pipelines.config import ASSETS
-from ui.house import build
-from ui.markup import Handout
+from ui.app import build
+from ui.html import Handout
 from ui.theme import look
 
 log = logging.getLogger("screens")
@@ -152,8 +152,8 @@ def train_at_work(page: Any, url: str, studio: FakeStudio) -> None:
 
 def call_off(studio: FakeStudio) -> None:
     """End what the last picture left at work."""
-    for row in reversed(studio.queue()):
-        studio.stop(row["run"], keep=False)
+    for row in reversed(studio.training.queue()):
+        studio.training.stop(row["run"], keep=False)
     studio.step_s = 0.01
 
 

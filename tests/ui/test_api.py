@@ -106,7 +106,7 @@ def test_the_upload_of_a_text_is_refused(client: Client, tmp_path: Path) -> None
 
 
 def test_runs_are_compared_and_a_picture_is_recalled(client: Client, served: Served) -> None:
-    example = served.studio.examples()[0]["run"]
+    example = served.studio.library.examples()[0]["run"]
     grid, table = client.predict(
         runs=[None, example], across="seeds", values=[3, 4], settings={"prompt": "a dog"}, api_name="/compare"
     )

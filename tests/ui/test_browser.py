@@ -49,7 +49,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
         visitor.see(".run-title:has-text('Stopped')")
-    assert len({run["id"] for run in served.studio.list_runs() if run["state"] == "stopped"}) >= 1
+    assert len({run["id"] for run in served.studio.library.list_runs() if run["state"] == "stopped"}) >= 1
 
 
 def test_an_idle_page_is_left_alone(visit: Any) -> None:
@@ -69,11 +69,11 @@ def test_discarding_forgets_the_run(visit: Any, served: Served, pace: Any) -> No
     visitor = visit()
     visitor.page.click("#personalize")
     visitor.wait_for_step(2)
-    known = len(served.studio.list_runs())
+    known = len(served.studio.library.list_runs())
     visitor.page.get_by_role("button", name="Discard").click()
     visitor.page.wait_for_selector("#personalize")
     visitor.page.wait_for_timeout(500)
-    assert len(served.studio.list_runs()) == known - 1
+    assert len(served.studio.library.list_runs()) == known - 1
 
 
 def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> None:
@@ -85,7 +85,7 @@ def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> 
         facts for name, facts in served.studio.calls if name == "generate"
     ][-1]
     assert (config.seed, strength, before_after) == (7, 1.0, True)
-    assert run_id == served.studio.examples()[0]["run"]
+    assert run_id == served.studio.library.examples()[0]["run"]
     with visitor.page.expect_download() as coming:
         visitor.page.get_by_role("button", name="Download the picture").click()
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
@@ -104,7 +104,7 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     slider.wait_for()
     page.wait_for_function("!['', 'zul'].includes(document.querySelector('#words input').value)")
     word = page.input_value("#words input")
-    assert word not in {row["trigger"].split()[0] for row in served.studio.list_runs(shipped=True)}
+    assert word not in {row["trigger"].split()[0] for row in served.studio.library.list_runs(shipped=True)}
     page.locator("#words").get_by_label("What is it?").fill("teapot")
     page.click("#personalize")
     visitor.wait_for_step(1)
@@ -116,7 +116,7 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
 def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
     visit: Any, served: Served, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, words = threading.Event(), served.studio.identifiers()
+    found, words = threading.Event(), served.studio.inspection.identifiers()
 
     def slow(*, base: str | None = None) -> list[dict[str, Any]]:
         found.wait(PATIENCE_MS / 1000)

@@ -12,15 +12,16 @@ from fake_studio import FakeStudio
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.experiments.core import LAST
-from pipelines.experiments.methods import CANDIDATES
+from pipelines.experiments.method_comparison import candidates
 from pipelines.experiments.settings import CONFIGS
-from ui import form, results
-from ui.easel import Easel
-from ui.lab import FROM_TRAIN, METHODS, OWN_STYLE, Lab, fields_of
-from ui.markup import Handout
-from ui.shelf import Shelf
-from ui.stage import Stage
+from pipelines.experiments.store import LAST
+from ui import forms as form
+from ui.html import Handout
+from ui.run.monitor import RunMonitor
+from ui.tabs.compare import experiment_results as results
+from ui.tabs.compare.experiment_handlers import FROM_TRAIN, METHODS, OWN_STYLE, ExperimentHandlers, fields_of
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 ALL = [key for _, key in METHODS]
 FIELDS = {
@@ -35,9 +36,9 @@ FIELDS |= {
 
 
 @pytest.fixture
-def lab(studio: FakeStudio, handout: Handout) -> Lab:
-    stage = Stage(studio, handout)
-    return Lab(Shelf(stage, Easel(stage)))
+def experiments(studio: FakeStudio, handout: Handout) -> ExperimentHandlers:
+    monitor = RunMonitor(studio, handout)
+    return ExperimentHandlers(Shelf(monitor, PlaygroundHandlers(monitor)))
 
 
 @pytest.fixture(autouse=True)
@@ -50,147 +51,158 @@ def _nothing_left(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterat
         studio.experiments.delete(row["id"])
 
 
-def start(lab: Lab, mode: str = "methods", **asked: Any) -> dict[str, Any]:
+def start(experiments: ExperimentHandlers, mode: str = "methods", **asked: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "lab_mode": mode, "lab_subject": next(iter(lab.stage.examples)), "lab_methods": ALL,
-        "lab_style": "pixel mosaic", "lab_style_files": None, "source": None, "class_noun": "", "identifier": "",
+        "experiment_mode": mode, "experiment_subject": next(iter(experiments.monitor.examples)), "experiment_methods": ALL,
+        "experiment_style": "pixel mosaic", "experiment_style_files": None, "source": None, "class_noun": "", "identifier": "",
         "base": "embedded",
     }  # fmt: skip
-    return lab.start(**(given | FIELDS | asked))
+    return experiments.start(**(given | FIELDS | asked))
 
 
-def finish(lab: Lab, made: str) -> dict[str, Any]:
+def finish(experiments: ExperimentHandlers, made: str) -> dict[str, Any]:
     """Let the pretended experiment come to its end at once."""
-    lab.studio.experiments.began[made] -= 1e9
-    status = lab.studio.experiments.status(made)
+    experiments.studio.experiments.began[made] -= 1e9
+    status = experiments.studio.experiments.status(made)
     assert status["state"] == "done"
     return status
 
 
-def asked(lab: Lab) -> Any:
-    return [facts for name, facts in lab.studio.calls if name == "experiment"][-1]
+def asked(experiments: ExperimentHandlers) -> Any:
+    return [facts for name, facts in experiments.studio.calls if name == "experiment"][-1]
 
 
-def test_one_click_starts_every_method_on_an_example(lab: Lab) -> None:
-    values = start(lab, methods_seeds=3, methods_prompts="a {subject}\na {subject} in snow")
-    kind, config, noun, word, photos, *_ = asked(lab)
-    example = next(iter(lab.stage.examples.values()))
+def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHandlers) -> None:
+    values = start(experiments, methods_seeds=3, methods_prompts="a {subject}\na {subject} in snow")
+    kind, config, noun, word, photos, *_ = asked(experiments)
+    example = next(iter(experiments.monitor.examples.values()))
     assert (kind, noun, word, photos) == ("methods", example["class_noun"], example["identifier"], 4)
     assert (config.seeds, config.prompts, config.methods) == (
         3,
         ("a {subject}", "a {subject} in snow"),
         tuple(ALL),
     )
-    assert "At work" in values["lab_results"]
-    assert values["lab_stop"]["visible"] is True
-    made = values["lab_shown"]["value"]
-    assert lab.watch(made, values["lab_drawn"], "side") == {}, "what is not looked at is not drawn"
-    finish(lab, made)
-    over = lab.watch(made, values["lab_drawn"], "methods")
-    assert lab.watch(made, over["lab_drawn"], "methods") == {}
+    assert "At work" in values["experiment_results"]
+    assert values["experiment_stop"]["visible"] is True
+    made = values["experiment_shown"]["value"]
+    assert experiments.watch(made, values["experiment_drawn"], "side") == {}, (
+        "what is not looked at is not drawn"
+    )
+    finish(experiments, made)
+    over = experiments.watch(made, values["experiment_drawn"], "methods")
+    assert experiments.watch(made, over["experiment_drawn"], "methods") == {}
     for label, _ in METHODS:
-        assert label in over["lab_results"]
-    assert "comes nearest to the photographs" in over["lab_results"]
-    told = json.loads(Path(over["lab_json"]["value"]).read_text())
-    assert [row["key"] for row in told["rows"]] == ["base", *CANDIDATES]
-    for name in ("lab_pictures", "lab_chart"):
+        assert label in over["experiment_results"]
+    assert "comes nearest to the photographs" in over["experiment_results"]
+    told = json.loads(Path(over["experiment_json"]["value"]).read_text())
+    assert [row["key"] for row in told["rows"]] == ["base", *candidates()]
+    for name in ("experiment_pictures", "experiment_chart"):
         assert Path(over[name]["value"]).read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_photographs_of_the_page_train_are_taken(lab: Lab, photographs: list[Path]) -> None:
+def test_the_photographs_of_the_page_train_are_taken(
+    experiments: ExperimentHandlers, photographs: list[Path]
+) -> None:
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
     start(
-        lab,
-        lab_subject=FROM_TRAIN,
+        experiments,
+        experiment_subject=FROM_TRAIN,
         source=source,
         class_noun="teapot",
         identifier="wib",
-        lab_methods=["svdiff"],
+        experiment_methods=["svdiff"],
     )
-    _, config, noun, word, photos, *_ = asked(lab)
+    _, config, noun, word, photos, *_ = asked(experiments)
     assert (noun, word, photos, config.methods) == ("teapot", "wib", 3, ("svdiff",))
     with pytest.raises(ValueError, match="No photograph is chosen on the page Train"):
-        start(lab, lab_subject=FROM_TRAIN)
+        start(experiments, experiment_subject=FROM_TRAIN)
     with pytest.raises(ValueError, match="No method is chosen"):
-        start(lab, lab_methods=[])
-    turned = lab.from_train()
-    assert (turned["lab_mode"], turned["lab_subject"]["value"]) == ("methods", FROM_TRAIN)
+        start(experiments, experiment_methods=[])
+    turned = experiments.from_train()
+    assert (turned["experiment_mode"], turned["experiment_subject"]["value"]) == ("methods", FROM_TRAIN)
 
 
-def test_a_style_is_drawn_for_the_occasion_or_ones_own(lab: Lab, photographs: list[Path]) -> None:
-    values = start(lab, "blocks")
-    *_, styled, captions = asked(lab)
+def test_a_style_is_drawn_for_the_occasion_or_ones_own(
+    experiments: ExperimentHandlers, photographs: list[Path]
+) -> None:
+    values = start(experiments, "blocks")
+    *_, styled, captions = asked(experiments)
     assert styled == len(captions) == 12
     assert all(text.startswith("a picture of a ") and "mosaic" not in text for text in captions.values())
-    finish(lab, values["lab_shown"]["value"])
-    drawn = lab.show(values["lab_shown"]["value"])["lab_results"]
+    finish(experiments, values["experiment_shown"]["value"])
+    drawn = experiments.show(values["experiment_shown"]["value"])["experiment_results"]
     for told in (
         "Which adapter is block-wise",
         "Which blocks for the style",
         "Blocks at training, or chosen",
     ):
         assert told in drawn
-    start(lab, "blocks", lab_style=OWN_STYLE, lab_style_files=[str(path) for path in photographs])
-    assert asked(lab)[5:] == (3, {})
+    start(
+        experiments,
+        "blocks",
+        experiment_style=OWN_STYLE,
+        experiment_style_files=[str(path) for path in photographs],
+    )
+    assert asked(experiments)[5:] == (3, {})
     with pytest.raises(ValueError, match="no picture yet"):
-        start(lab, "blocks", lab_style=OWN_STYLE)
-    assert lab.choose_style(OWN_STYLE)["lab_style_files"]["visible"] is True
+        start(experiments, "blocks", experiment_style=OWN_STYLE)
+    assert experiments.choose_style(OWN_STYLE)["experiment_style_files"]["visible"] is True
 
 
-def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(lab: Lab) -> None:
-    lab.studio.experiments.broken = "svdiff"
-    made = start(lab)["lab_shown"]["value"]
-    finish(lab, made)
-    values = lab.watch(made, {}, "methods")
-    assert "failed: The device ran out of memory; train fewer blocks." in values["lab_results"]
-    assert values["lab_resume"]["visible"] is True
-    lab.studio.experiments.broken = ""
-    assert "At work" in lab.resume(made)["lab_results"]
-    finish(lab, made)
-    assert "failed:" not in lab.watch(made, {}, "methods")["lab_results"]
-    stopped = start(lab)["lab_shown"]["value"]
-    assert "Not finished" in lab.stop(stopped)["lab_results"]
+def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(experiments: ExperimentHandlers) -> None:
+    experiments.studio.experiments.broken = "svdiff"
+    made = start(experiments)["experiment_shown"]["value"]
+    finish(experiments, made)
+    values = experiments.watch(made, {}, "methods")
+    assert "failed: The device ran out of memory; train fewer blocks." in values["experiment_results"]
+    assert values["experiment_resume"]["visible"] is True
+    experiments.studio.experiments.broken = ""
+    assert "At work" in experiments.resume(made)["experiment_results"]
+    finish(experiments, made)
+    assert "failed:" not in experiments.watch(made, {}, "methods")["experiment_results"]
+    stopped = start(experiments)["experiment_shown"]["value"]
+    assert "Not finished" in experiments.stop(stopped)["experiment_results"]
 
 
-def test_experiments_are_kept_and_deleted(lab: Lab) -> None:
-    made = start(lab)["lab_shown"]["value"]
-    finish(lab, made)
-    turned = lab.choose_mode("methods", made)
-    assert turned["lab_shown"]["value"] == made
-    assert [each for _, each in turned["lab_shown"]["choices"]] == [made]
-    assert lab.choose_mode("blocks", made)["lab_shown"]["choices"] == []
-    assert lab.choose_mode("side", made)["lab"]["visible"] is False
-    assert "runs stay in the Library" in lab.ask_delete()["lab_question"]
-    gone = lab.delete(made, "methods")
-    assert gone["lab_shown"]["choices"] == []
-    assert lab.watch(made, {}, "methods")["lab_files"]["visible"] is False
+def test_experiments_are_kept_and_deleted(experiments: ExperimentHandlers) -> None:
+    made = start(experiments)["experiment_shown"]["value"]
+    finish(experiments, made)
+    turned = experiments.choose_mode("methods", made)
+    assert turned["experiment_shown"]["value"] == made
+    assert [each for _, each in turned["experiment_shown"]["choices"]] == [made]
+    assert experiments.choose_mode("blocks", made)["experiment_shown"]["choices"] == []
+    assert experiments.choose_mode("side", made)["experiments"]["visible"] is False
+    assert "runs stay in the Library" in experiments.ask_delete()["experiment_question"]
+    gone = experiments.delete(made, "methods")
+    assert gone["experiment_shown"]["choices"] == []
+    assert experiments.watch(made, {}, "methods")["experiment_files"]["visible"] is False
 
 
-def test_the_price_is_told_before_the_click(lab: Lab) -> None:
-    told = lab.cost("methods", ALL, "embedded", **FIELDS)["lab_cost"]
+def test_the_price_is_told_before_the_click(experiments: ExperimentHandlers) -> None:
+    told = experiments.cost("methods", ALL, "embedded", **FIELDS)["experiment_cost"]
     assert f"{len(ALL)} runs" in told
     assert (
         "Seeds per prompt is 99"
-        in lab.cost("methods", ALL, "embedded", **FIELDS | {"methods_seeds": 99})["lab_cost"]
+        in experiments.cost("methods", ALL, "embedded", **FIELDS | {"methods_seeds": 99})["experiment_cost"]
     )
-    assert lab.cost("side", ALL, "embedded", **FIELDS) == {}
+    assert experiments.cost("side", ALL, "embedded", **FIELDS) == {}
 
 
-def test_what_people_typed_is_text_and_the_best_says_so(lab: Lab) -> None:
-    made = start(lab)["lab_shown"]["value"]
-    finish(lab, made)
-    experiment = lab.studio.experiments.store.get(made)
+def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentHandlers) -> None:
+    made = start(experiments)["experiment_shown"]["value"]
+    finish(experiments, made)
+    experiment = experiments.studio.experiments.store.get(made)
     experiment.name = "<img src=x onerror=alert(1)>"
     experiment.save()
-    shown = results.shown(lab.studio.experiments.status(made), handout=lab.handout)
+    shown = results.shown(experiments.studio.experiments.status(made), handout=experiments.handout)
     assert "<img src=x" not in shown
     best = experiment.scores(
-        max(CANDIDATES, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
+        max(candidates(), key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
     )
     assert best is not None
     assert f'title="the best of this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
     marks = re.findall(r"<title>([^<]+), step (\d+), CLIP-T", shown)
-    assert len(marks) == 2 * 4 * len(CANDIDATES), (
+    assert len(marks) == 2 * 4 * len(candidates()), (
         "each method's three earlier states and its last, wide and narrow"
     )
 

@@ -7,25 +7,25 @@ import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from ui import panels
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.page import WATCHED
-from ui.stage import Stage
-from ui.view import RunView, fold
+from ui.html import Handout
+from ui.run import panels
+from ui.run.monitor import RunMonitor
+from ui.run.state import RunView, fold
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
+from ui.wiring import WATCHED
 
 
 @pytest.fixture
-def easel(studio: FakeStudio, handout: Handout) -> Easel:
-    return Easel(Stage(studio, handout))
+def playground(studio: FakeStudio, handout: Handout) -> PlaygroundHandlers:
+    return PlaygroundHandlers(RunMonitor(studio, handout))
 
 
 def shown(values: dict[str, Any], name: str) -> bool:
     return values[name]["visible"]
 
 
-def test_a_file_is_loaded_and_shown(easel: Easel, studio: FakeStudio) -> None:
-    values = easel.load_lora("/somewhere/rex.safetensors", "embedded")
+def test_a_file_is_loaded_and_shown(playground: PlaygroundHandlers, studio: FakeStudio) -> None:
+    values = playground.load_lora("/somewhere/rex.safetensors", "embedded")
     assert studio.calls[-1] == ("import_lora", ("rex.safetensors", "embedded"))
     assert set(values) <= {"lora", "prompt", *WATCHED}
     assert values["lora"] is None, "the field is free for the next file"
@@ -39,19 +39,19 @@ def test_a_file_is_loaded_and_shown(easel: Easel, studio: FakeStudio) -> None:
         "playground": True, "after_row": True, "more_row": False, "resume": False, "charts": False, "stop_row": False,
     }.items():  # fmt: skip
         assert shown(values, name) is visible, name
-    assert easel.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
-    studio.discard(values["shown"])
+    assert playground.generate(values["shown"], 1.0, prompt=values["prompt"])["result"]
+    studio.training.discard(values["shown"])
 
 
-def test_a_pickle_is_refused_in_a_sentence(easel: Easel) -> None:
+def test_a_pickle_is_refused_in_a_sentence(playground: PlaygroundHandlers) -> None:
     with pytest.raises(ValueError, match="can run any program"):
-        easel.load_lora("/somewhere/rex.bin", "embedded")
+        playground.load_lora("/somewhere/rex.bin", "embedded")
 
 
-def test_any_file_may_be_dropped_so_that_its_refusal_is_read(easel: Easel) -> None:
-    from ui.house import build
+def test_any_file_may_be_dropped_so_that_its_refusal_is_read(playground: PlaygroundHandlers) -> None:
+    from ui.app import build
 
-    blocks = build(easel.studio, easel.handout)
+    blocks = build(playground.studio, playground.handout)
     (field,) = [
         block for block in blocks.blocks.values() if isinstance(block, gr.File) and block.elem_id == "import"
     ]
@@ -69,8 +69,10 @@ def test_any_file_may_be_dropped_so_that_its_refusal_is_read(easel: Easel) -> No
         ("running", 4, False, False),
     ],
 )
-def test_what_may_be_done_with_a_run(easel: Easel, state: str, step: int, more: bool, resume: bool) -> None:
-    values = easel.stage.state(RunView(id="x", state=state, step=step, total=9))
+def test_what_may_be_done_with_a_run(
+    playground: PlaygroundHandlers, state: str, step: int, more: bool, resume: bool
+) -> None:
+    values = playground.monitor.state(RunView(id="x", state=state, step=step, total=9))
     assert (shown(values, "more_row"), shown(values, "resume")) == (more, resume)
 
 

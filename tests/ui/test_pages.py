@@ -28,8 +28,8 @@ def visitor(tab: Visitor, served: Served) -> Iterator[Visitor]:
     """The tab, with nothing at work when a test ends."""
     tab.errors.clear()
     yield tab
-    for row in reversed(served.studio.queue()):
-        served.studio.stop(row["run"])
+    for row in reversed(served.studio.training.queue()):
+        served.studio.training.stop(row["run"])
     tab.page.wait_for_timeout(300)
 
 
@@ -66,7 +66,7 @@ def test_a_word_typed_on_the_first_page_is_what_is_trained(
 
 
 def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) -> None:
-    run_id = served.studio.import_lora(Path("rex.safetensors"), name="Rex the second")
+    run_id = served.studio.import_export.import_lora(Path("rex.safetensors"), name="Rex the second")
     visitor.turn("library")
     visitor.see(".shelf-card >> nth=2")
     visitor.page.get_by_label("Search").fill("rex second")
@@ -77,12 +77,12 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) ->
     visitor.page.get_by_label("Notes").fill("for the talk")
     visitor.press("Save name and notes")
     visitor.see(".shelf-card strong:has-text('second to none')")
-    assert served.studio.list_runs()[0]["notes"] == "for the talk"
+    assert served.studio.library.list_runs()[0]["notes"] == "for the talk"
     visitor.press("Delete …")
     visitor.see("#confirm :text('cannot be undone')")
     visitor.press("Delete it")
     visitor.see(".shelf-empty")
-    assert run_id not in [row["id"] for row in served.studio.list_runs()]
+    assert run_id not in [row["id"] for row in served.studio.library.list_runs()]
     assert not visitor.errors
 
 
@@ -139,7 +139,9 @@ def test_a_method_shows_its_own_settings_and_trains_with_them(
 
 
 def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, served: Served) -> None:
-    run = served.studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Shifted")
+    run = served.studio.resources.store.create(
+        "svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Shifted"
+    )
     run.append("state", state="done", message="")
     visitor.turn("library")
     page = visitor.page
@@ -160,7 +162,7 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, serv
     assert heard == ["unet.conv_in"], "Gradio's list says it twice"
     assert not visitor.errors
     page.get_by_label("Search").fill("")
-    served.studio.delete(run.id)
+    served.studio.library.delete(run.id)
 
 
 def _pick(page: Any, label: str, option: str) -> None:
@@ -239,13 +241,13 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
         visitor.page.wait_for_timeout(
             500
         )  # a button at work hears no second press, and a tick may tell sooner
-    last = served.studio.queue()[2]["run"]
+    last = served.studio.training.queue()[2]["run"]
     visitor.page.locator("#queue button[data-act=move]:not([disabled])").last.click()
     visitor.see(".queue tr:nth-child(2).shown")
-    assert [row["run"] for row in served.studio.queue()].index(last) == 1
+    assert [row["run"] for row in served.studio.training.queue()].index(last) == 1
     visitor.page.locator("#queue button[data-act=leave]").first.click()
     visitor.page.wait_for_function("document.querySelectorAll('#queue tbody tr').length < 3")
-    assert len(served.studio.queue()) == 2
+    assert len(served.studio.training.queue()) == 2
 
 
 def test_the_ways_to_stop(visitor: Visitor, served: Served, pace: Any) -> None:
@@ -271,12 +273,12 @@ def test_a_run_that_is_over_is_discarded_at_the_second_press(
     visitor.wait_for_step(1)
     visitor.press("Stop and keep")
     visitor.see(".run-title:has-text('Stopped')")
-    known = len(served.studio.list_runs())
+    known = len(served.studio.library.list_runs())
     visitor.press("Discard …")
     visitor.page.get_by_role("button", name="Discard it for good").wait_for()
-    assert len(served.studio.list_runs()) == known
+    assert len(served.studio.library.list_runs()) == known
     visitor.press("Discard it for good")
-    visitor.until(lambda: len(served.studio.list_runs()) == known - 1)
+    visitor.until(lambda: len(served.studio.library.list_runs()) == known - 1)
 
 
 def test_a_failure_says_what_next(visitor: Visitor, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

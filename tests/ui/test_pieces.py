@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from ui import panels, plots
-from ui.errors import as_text, told_in_the_page
-from ui.markup import Handout, Html, element, file_name
-from ui.view import RunView, Sample, fold
+from ui.html import Handout, Html, element, file_name
+from ui.run import charts as plots
+from ui.run import panels
+from ui.run.state import RunView, Sample, fold
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
 
@@ -54,7 +53,7 @@ def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: H
 
 
 def test_a_shipped_run_folds_into_a_view(studio: FakeStudio) -> None:
-    view = fold(studio.status(studio.examples()[0]["run"]))
+    view = fold(studio.training.status(studio.library.examples()[0]["run"]))
     assert (view.state, view.step, view.total) == ("done", 200, 200)
     assert set(view.terms) == {"photographs", "prior"}
     assert len(view.prompts) == 2
@@ -82,7 +81,7 @@ def test_smoothing_keeps_a_constant_and_thinning_keeps_the_last() -> None:
 
 
 def test_the_loss_chart_tells_its_lines_apart(studio: FakeStudio) -> None:
-    drawn = plots.loss_chart(fold(studio.status(studio.examples()[0]["run"])))
+    drawn = plots.loss_chart(fold(studio.training.status(studio.library.examples()[0]["run"])))
     assert drawn.count("<polyline") == 4
     for look in ('"curve raw smooth"', '"curve smooth"', '"curve prior"'):
         assert f"class={look}" in drawn
@@ -121,23 +120,3 @@ def test_the_subject_is_called_by_its_words() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_are_said_as_a_person_would(seconds: float, text: str) -> None:
     assert panels.duration(seconds) == text
-
-
-def test_a_mistake_is_one_sentence_and_a_fault_an_apology() -> None:
-    def mistaken() -> None:
-        raise ValueError("The prompt is empty; say what the picture shows.")
-
-    def broken() -> None:
-        raise OSError("/secret/path")
-
-    with pytest.raises(gr.Error, match=r"^'The prompt is empty; say what the picture shows.'$"):
-        told_in_the_page(mistaken)()
-
-    def hostile() -> None:
-        raise ValueError(HOSTILE)
-
-    with pytest.raises(gr.Error, match="&lt;img src=x"):
-        told_in_the_page(hostile, written=as_text)()
-    with pytest.raises(gr.Error, match="log of the server") as caught:
-        told_in_the_page(broken)()
-    assert "secret" not in str(caught.value)

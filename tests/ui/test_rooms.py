@@ -10,50 +10,52 @@ import pytest
 from fake_studio import FakeStudio
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, preset, to_dict
-from ui import cards, panels, rows
-from ui.cards import MIXES
-from ui.compare import Bench, parsed
-from ui.desk import Desk, suited_steps
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.page import WATCHED
-from ui.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
-from ui.shelf import Shelf
-from ui.stage import Stage
-from ui.view import RunView, fold
+from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, to_dict
+from pipelines.methods.specs import preset
+from ui.html import Handout
+from ui.run import cards, panels
+from ui.run.cards import MIXES
+from ui.run.monitor import RunMonitor
+from ui.run.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
+from ui.run.state import RunView, fold
+from ui.tabs.compare import rows
+from ui.tabs.compare.tab import CompareHandlers, parsed
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.handlers import TrainHandlers, suited_steps
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
+from ui.wiring import WATCHED
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def stage(studio: FakeStudio, handout: Handout) -> Stage:
-    return Stage(studio, handout)
+def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+    return RunMonitor(studio, handout)
 
 
 @pytest.fixture
-def easel(stage: Stage) -> Easel:
-    return Easel(stage)
+def playground(monitor: RunMonitor) -> PlaygroundHandlers:
+    return PlaygroundHandlers(monitor)
 
 
 @pytest.fixture
-def shelf(stage: Stage, easel: Easel) -> Shelf:
-    return Shelf(stage, easel)
+def shelf(monitor: RunMonitor, playground: PlaygroundHandlers) -> Shelf:
+    return Shelf(monitor, playground)
 
 
 @pytest.fixture
 def own(studio: FakeStudio) -> Any:
     """The visitor's only run, finished; deleted afterwards if the test has not."""
-    for row in studio.list_runs():  # what browser tests left behind
-        studio.delete(row["id"])
-    run_id = studio.import_lora(Path("rex.safetensors"), name="Rex")
+    for row in studio.library.list_runs():  # what browser tests left behind
+        studio.library.delete(row["id"])
+    run_id = studio.import_export.import_lora(Path("rex.safetensors"), name="Rex")
     yield run_id
-    if run_id in [row["id"] for row in studio.list_runs()]:
-        studio.delete(run_id)
+    if run_id in [row["id"] for row in studio.library.list_runs()]:
+        studio.library.delete(run_id)
 
 
-def example(stage: Stage) -> str:
-    return next(iter(stage.examples.values()))["run"]
+def example(monitor: RunMonitor) -> str:
+    return next(iter(monitor.examples.values()))["run"]
 
 
 # Replay
@@ -87,38 +89,38 @@ def test_a_replay_shows_what_had_happened_by_then_and_ends() -> None:
     assert not playable({"events": [{"kind": "created"}]})
 
 
-def test_a_run_is_played_and_ended(stage: Stage) -> None:
-    run_id = example(stage)
-    values = stage.play(run_id, 4.0)
+def test_a_run_is_played_and_ended(monitor: RunMonitor) -> None:
+    run_id = example(monitor)
+    values = monitor.play(run_id, 4.0)
     assert (values["replay"].run, values["shown"]) == (run_id, run_id)
     assert "Replay" in values["progress"]
     assert values["replaying_row"]["visible"]
     assert set(values) <= set(WATCHED)
-    assert not stage.end_replay(run_id)["replaying_row"]["visible"]
+    assert not monitor.end_replay(run_id)["replaying_row"]["visible"]
 
 
-def test_a_file_from_elsewhere_has_nothing_to_play(stage: Stage, own: str) -> None:
+def test_a_file_from_elsewhere_has_nothing_to_play(monitor: RunMonitor, own: str) -> None:
     with pytest.raises(ValueError, match="no steps to play"):
-        stage.play(own, 4.0)
+        monitor.play(own, 4.0)
 
 
 # A tick
 
 
-def test_a_tick_touches_nothing_where_nothing_is_new(stage: Stage, own: str) -> None:
-    drawn = stage.show_run(own)["drawn"]
-    assert stage.tick(own, drawn, 3) == {}
-    assert stage.tick("", {}, 3) == {}
+def test_a_tick_touches_nothing_where_nothing_is_new(monitor: RunMonitor, own: str) -> None:
+    drawn = monitor.show_run(own)["drawn"]
+    assert monitor.tick(own, drawn, 3) == {}
+    assert monitor.tick("", {}, 3) == {}
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run(
-    stage: Stage, own: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, own: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, page, under_way = random.Random(seed), {"drawn": {}}, []
     line: list[dict[str, Any]] = []
     row = {"run": own, "name": "Rex", "state": "running", "position": 0, "device": "", "seconds_left": None}
-    monkeypatch.setattr(stage.studio, "queue", lambda: line)
+    monkeypatch.setattr(monitor.studio, "queue", lambda: line)
 
     def arrive(answer: dict[str, Any]) -> None:
         page["drawn"] = json.loads(json.dumps(page["drawn"] | answer.pop("drawn", {})))
@@ -126,77 +128,79 @@ def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run
 
     for _ in range(12):
         line = [row] * rng.randrange(2)  # so that some answers draw the queue alone
-        shown = rng.choice([own, example(stage)])
-        under_way.append(stage.show_run(shown) if rng.random() < 0.3 else stage.watch(shown, page["drawn"]))
+        shown = rng.choice([own, example(monitor)])
+        under_way.append(
+            monitor.show_run(shown) if rng.random() < 0.3 else monitor.watch(shown, page["drawn"])
+        )
         if rng.random() < 0.6:
             arrive(under_way.pop(rng.randrange(len(under_way))))
     while under_way:
         arrive(under_way.pop(rng.randrange(len(under_way))))
-    arrive(stage.watch(shown, page["drawn"]))
-    assert stage.tick(shown, page["drawn"], 3) == {}
-    whole = stage.watch(shown, {})
+    arrive(monitor.watch(shown, page["drawn"]))
+    assert monitor.tick(shown, page["drawn"], 3) == {}
+    whole = monitor.watch(shown, {})
     assert {name: page[name] for name in whole} == whole
 
 
-def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(stage: Stage) -> None:
-    gone = stage.watch("no-such-run", {"state": ["no-such-run", "done"]})
+def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(monitor: RunMonitor) -> None:
+    gone = monitor.watch("no-such-run", {"state": ["no-such-run", "done"]})
     assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
     assert "This run is gone" in gone["compare"]
     assert set(gone) <= set(WATCHED)
 
 
-def test_a_tick_draws_figures_and_only_announces_the_rest(stage: Stage, own: str) -> None:
-    drawn = stage.show_run(own)["drawn"]
-    grown = stage.tick(own, drawn | {"progress": []}, 3)
+def test_a_tick_draws_figures_and_only_announces_the_rest(monitor: RunMonitor, own: str) -> None:
+    drawn = monitor.show_run(own)["drawn"]
+    grown = monitor.tick(own, drawn | {"progress": []}, 3)
     assert set(grown) == {"drawn", "progress"}
-    assert stage.tick(own, drawn | {"samples": []}, 3) == {"news": 4}
-    assert stage.tick("no-such-run", {}, 3) == {"news": 4}
+    assert monitor.tick(own, drawn | {"samples": []}, 3) == {"news": 4}
+    assert monitor.tick("no-such-run", {}, 3) == {"news": 4}
 
 
 # Talk mode
 
 
-def test_a_talk_goes_on_with_a_recording(stage: Stage, studio: FakeStudio) -> None:
-    run = studio.store.create(
+def test_a_talk_goes_on_with_a_recording(monitor: RunMonitor, studio: FakeStudio) -> None:
+    run = studio.resources.store.create(
         "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Rex"
     )
     run.append("state", state="failed", message="The loss is no number any more.")
-    plain = stage.watch(run.id, {})
+    plain = monitor.watch(run.id, {})
     assert "Try again" in str(plain["resume"])
     assert "What next" in plain["advice"]
-    talk = stage.watch(run.id, {}, None, True)
-    assert talk["shown"] == stage.examples["biscuit"]["run"], "the example of the same class"
+    talk = monitor.watch(run.id, {}, None, True)
+    assert talk["shown"] == monitor.examples["biscuit"]["run"], "the example of the same class"
     assert "recording" in talk["advice"]
     assert "The loss is no number" in talk["advice"]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
-def test_a_talk_survives_a_refused_start(stage: Stage) -> None:
-    desk = Desk(stage)
-    base = next(iter(desk.bases))
+def test_a_talk_survives_a_refused_start(monitor: RunMonitor) -> None:
+    train = TrainHandlers(monitor)
+    base = next(iter(train.bases))
     with pytest.raises(ValueError, match="Choose an example"):
-        desk.start(None, "dreambooth/Quick", base, talk=False)
-    assert "recording" in desk.start(None, "dreambooth/Quick", base, talk=True)["advice"]
+        train.start(None, "dreambooth/Quick", base, talk=False)
+    assert "recording" in train.start(None, "dreambooth/Quick", base, talk=True)["advice"]
 
 
 # Training
 
 
 def test_captions_of_photographs_reach_the_run(
-    stage: Stage, studio: FakeStudio, photographs: list[Path]
+    monitor: RunMonitor, studio: FakeStudio, photographs: list[Path]
 ) -> None:
-    desk = Desk(stage)
+    train = TrainHandlers(monitor)
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
-    source = desk.caption(source, 1, " a zul dog asleep ")["source"]
+    source = train.caption(source, 1, " a zul dog asleep ")["source"]
     assert source["captions"] == {"photo-1.png": "a zul dog asleep"}
-    shown = desk.choose_photo(source, 1)
+    shown = train.choose_photo(source, 1)
     assert shown["photo_caption"]["value"] == "a zul dog asleep"
-    assert desk.caption(source, 1, "")["source"]["captions"] == {}
-    values = desk.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
-    config = studio.status(values["shown"])["config"]
+    assert train.caption(source, 1, "")["source"]["captions"] == {}
+    values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
+    config = studio.training.status(values["shown"])["config"]
     assert config["use_captions"]
     wait_until_idle(studio)
-    studio.delete(values["shown"])
+    studio.library.delete(values["shown"])
 
 
 def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
@@ -211,18 +215,18 @@ def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
 
 
 def test_one_more_photograph_leaves_what_was_said_of_the_others(
-    stage: Stage, photographs: list[Path]
+    monitor: RunMonitor, photographs: list[Path]
 ) -> None:
-    desk = Desk(stage)
+    train = TrainHandlers(monitor)
     files = [str(path) for path in photographs]
     source = {"title": "", "files": files[:2], "crops": {}, "captions": {}, "repeats": {"photo-1.png": 3}}
-    source = desk.nudge(desk.caption(source, 0, "a zul dog asleep")["source"], "embedded", 1, 0.5, 0.0)[
+    source = train.nudge(train.caption(source, 0, "a zul dog asleep")["source"], "embedded", 1, 0.5, 0.0)[
         "source"
     ]
-    added = desk.choose_files(files, source, "embedded")["source"]
+    added = train.choose_files(files, source, "embedded")["source"]
     for what in ("crops", "captions", "repeats"):
         assert added[what] == source[what]
-    left = desk.choose_files(files[1:], added, "embedded")["source"]
+    left = train.choose_files(files[1:], added, "embedded")["source"]
     assert (left["crops"], left["captions"]) == (source["crops"], {})
 
 
@@ -230,110 +234,112 @@ def test_steps_suit_the_number_of_photographs() -> None:
     assert [suited_steps(200, photos=photos) for photos in (1, 4, 8, 20)] == [150, 200, 300, 400]
 
 
-def test_other_photographs_change_the_steps_and_no_other_setting(stage: Stage) -> None:
-    desk = Desk(stage)
+def test_other_photographs_change_the_steps_and_no_other_setting(monitor: RunMonitor) -> None:
+    train = TrainHandlers(monitor)
     usual = preset("dreambooth", "embedded", "Quick").steps
-    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, None) == {
+    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, None) == {
         "steps": round(1.5 * usual)
     }
-    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 4}, None) == {"steps": usual}
-    assert desk.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, {"captions": {}}) == {}
+    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 4}, None) == {"steps": usual}
+    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, {"captions": {}}) == {}
 
 
-def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(stage: Stage) -> None:
-    desk = Desk(stage)
+def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(monitor: RunMonitor) -> None:
+    train = TrainHandlers(monitor)
     assert (
-        desk.identifiers("embedded", None)["identifier"]["value"]
-        in desk.identifiers("embedded", "zw")["identifier"]["choices"]
+        train.identifiers("embedded", None)["identifier"]["value"]
+        in train.identifiers("embedded", "zw")["identifier"]["choices"]
     )
-    assert "value" not in desk.identifiers("embedded", "zw")["identifier"]
+    assert "value" not in train.identifiers("embedded", "zw")["identifier"]
 
 
 def test_a_subject_gets_a_rare_word_that_no_run_has(
-    stage: Stage, studio: FakeStudio, photographs: list[Path]
+    monitor: RunMonitor, studio: FakeStudio, photographs: list[Path]
 ) -> None:
-    desk = Desk(stage)
-    first = desk.identifiers("embedded", None)["identifier"]["value"]
-    assert first not in {example["identifier"] for example in studio.examples()}
+    train = TrainHandlers(monitor)
+    first = train.identifiers("embedded", None)["identifier"]["value"]
+    assert first not in {example["identifier"] for example in studio.library.examples()}
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
     words = {"identifier": first.upper(), "class_noun": "dog", "steps": 1}
-    run_id = desk.start(source, "dreambooth/Quick", "embedded", **words)["shown"]
+    run_id = train.start(source, "dreambooth/Quick", "embedded", **words)["shown"]
     wait_until_idle(studio)
-    second = desk.identifiers("embedded", None)["identifier"]["value"]
+    second = train.identifiers("embedded", None)["identifier"]["value"]
     assert second != first
-    config = studio.status(
-        desk.start(source, "dreambooth/Quick", "embedded", **words | {"identifier": None})["shown"]
+    config = studio.training.status(
+        train.start(source, "dreambooth/Quick", "embedded", **words | {"identifier": None})["shown"]
     )
     assert config["config"]["identifier"] == second, "also where the word was still being looked for"
     wait_until_idle(studio)
-    studio.delete(run_id)
-    assert desk.identifiers("embedded", None)["identifier"]["value"] == first, (
+    studio.library.delete(run_id)
+    assert train.identifiers("embedded", None)["identifier"]["value"] == first, (
         "a run's word is free again without it"
     )
 
 
 def test_a_reload_puts_the_run_at_work_into_the_form(
-    stage: Stage, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studio, "step_s", 0.2)
-    desk = Desk(stage)
-    assert set(desk.attach()) == {"runs"}, "without a run the form stays as the page opens"
+    train = TrainHandlers(monitor)
+    assert set(train.attach()) == {"runs"}, "without a run the form stays as the page opens"
     config = DreamBoothConfig(steps=500, identifier="kaq", class_noun="teapot")
-    own = studio.start("dreambooth", config, photographs, name="kaq teapot")
-    values = desk.attach()
+    own = studio.training.start("dreambooth", config, photographs, name="kaq teapot")
+    values = train.attach()
     assert (values["shown"], values["class_noun"], values["identifier"]) == (own, "teapot", "kaq")
     assert values["source"] is None, "nobody trains the first example by mistake"
     assert values["example_ada"]["elem_classes"] == ["example-card"]
-    studio.stop(own, keep=False)
+    studio.training.stop(own, keep=False)
     wait_until_idle(studio)
-    biscuit = next(example for example in studio.examples() if example["name"] == "biscuit")
+    biscuit = next(example for example in studio.library.examples() if example["name"] == "biscuit")
     config = DreamBoothConfig(steps=500, identifier=biscuit["identifier"], class_noun="dog")
-    run_id = studio.start("dreambooth", config, biscuit["photos"], name="Biscuit")
-    values = desk.attach()
+    run_id = studio.training.start("dreambooth", config, biscuit["photos"], name="Biscuit")
+    values = train.attach()
     assert (values["source"]["title"], values["example_biscuit"]["elem_classes"]) == (
         "Biscuit",
         ["example-card", "chosen"],
     )
-    studio.stop(run_id, keep=False)
+    studio.training.stop(run_id, keep=False)
     wait_until_idle(studio)
 
 
-def test_other_photographs_get_another_rare_word(stage: Stage, photographs: list[Path]) -> None:
-    desk = Desk(stage)
+def test_other_photographs_get_another_rare_word(monitor: RunMonitor, photographs: list[Path]) -> None:
+    train = TrainHandlers(monitor)
     files = [str(path) for path in photographs]
-    source = desk.choose_files(files, desk.source_of("ada"), "embedded")["source"]
-    assert "identifier" not in desk.choose_files(files, source, "embedded"), "one more of the same subject"
-    emptied = desk.choose_files(None, source, "embedded")["source"]
-    assert desk.choose_files(files, emptied, "embedded")["identifier"] is None
-    assert "identifier" not in desk.choose_files(files, None, "embedded", {"captions": {}}), (
+    source = train.choose_files(files, train.source_of("ada"), "embedded")["source"]
+    assert "identifier" not in train.choose_files(files, source, "embedded"), "one more of the same subject"
+    emptied = train.choose_files(None, source, "embedded")["source"]
+    assert train.choose_files(files, emptied, "embedded")["identifier"] is None
+    assert "identifier" not in train.choose_files(files, None, "embedded", {"captions": {}}), (
         "settings keep theirs"
     )
 
 
 def wait_until_idle(studio: FakeStudio) -> None:
     deadline = time.monotonic() + 30
-    while studio.queue() and time.monotonic() < deadline:
+    while studio.training.queue() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not studio.queue()
+    assert not studio.training.queue()
 
 
 def test_the_line_is_shown_and_can_be_changed(
-    stage: Stage, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, studio: FakeStudio, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studio, "step_s", 0.2)
     config = DreamBoothConfig(steps=500)
-    first, second, third = [studio.start("dreambooth", config, photographs, name=name) for name in "ABC"]
-    assert "number 2 in line" in stage.watch(third, {})["progress"]
-    line = stage.watch(first, {})["queue"]
+    first, second, third = [
+        studio.training.start("dreambooth", config, photographs, name=name) for name in "ABC"
+    ]
+    assert "number 2 in line" in monitor.watch(third, {})["progress"]
+    line = monitor.watch(first, {})["queue"]
     assert line.count("<tr") == 4
     assert f'data-value="{third}:1"' in line
-    moved = stage.move(first, f"{third}:1")["queue"]
+    moved = monitor.move(first, f"{third}:1")["queue"]
     assert moved.index(third) < moved.index(second)
-    left = stage.leave(first, second)["queue"]
+    left = monitor.leave(first, second)["queue"]
     assert second not in left
-    assert second not in [row["id"] for row in studio.list_runs()]
+    assert second not in [row["id"] for row in studio.library.list_runs()]
     for run_id in (third, first):
-        studio.stop(run_id, keep=False)
+        studio.training.stop(run_id, keep=False)
     wait_until_idle(studio)
 
 
@@ -371,28 +377,28 @@ def test_a_run_is_named_noted_and_deleted(shelf: Shelf, own: str, studio: FakeSt
     assert asked["confirm_row"]["visible"]
     assert "cannot be undone" in asked["question"]
     gone = shelf.delete(own, "", own)
-    assert gone["shown"] == "", "the stage lets go of it"
+    assert gone["shown"] == "", "the monitor lets go of it"
     with pytest.raises(ValueError, match="There is no run"):
-        studio.status(own)
+        studio.training.status(own)
 
 
-def test_a_shipped_example_is_looked_at_only(shelf: Shelf, stage: Stage) -> None:
-    values = shelf.detail(example(stage))
+def test_a_shipped_example_is_looked_at_only(shelf: Shelf, monitor: RunMonitor) -> None:
+    values = shelf.detail(example(monitor))
     assert not values["name"]["interactive"]
     assert not values["delete"]["visible"]
     assert values["lib_replay"]["visible"]
     with pytest.raises(ValueError, match="cannot be changed"):
-        shelf.save(example(stage), "x", "", "")
+        shelf.save(example(monitor), "x", "", "")
 
 
 def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: Shelf, studio: FakeStudio) -> None:
-    run = studio.store.create(
+    run = studio.resources.store.create(
         "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Cut"
     )
     run.append("state", state="running", message="")
     assert "Interrupted" in shelf.browse("cut", "")["cards"]
     assert shelf.detail(run.id)["lib_resume"]["visible"]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
 def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> None:
@@ -404,35 +410,39 @@ def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> Non
     assert not shelf.inspect(None)["add_row"]["visible"]
 
 
-def test_an_export_is_read_back(shelf: Shelf, stage: Stage) -> None:
-    values = shelf.export(example(stage), "kohya", 16)
+def test_an_export_is_read_back(shelf: Shelf, monitor: RunMonitor) -> None:
+    values = shelf.export(example(monitor), "kohya", 16)
     assert "128/128 keys, largest difference 0" in values["verified"]
     assert Path(values["lib_exported"]["value"]).is_file()
 
 
-def test_shifts_leave_as_a_lora_of_a_chosen_rank(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
-    run = studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
+def test_shifts_leave_as_a_lora_of_a_chosen_rank(
+    shelf: Shelf, studio: FakeStudio, monitor: RunMonitor
+) -> None:
+    run = studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
     run.append("state", state="done", message="")
     shown = shelf.detail(run.id)
     assert shown["lib_rank"]["visible"]
     assert "svdiff" in [value for _, value in shown["lib_format"]["choices"]]
     assert "rank 5" in shelf.export(run.id, "kohya", 5)["verified"]
-    full = studio.store.create("dreambooth", {"weights": "full"}, {"spec": "embedded"}, name="Max")
+    full = studio.resources.store.create("dreambooth", {"weights": "full"}, {"spec": "embedded"}, name="Max")
     full.append("state", state="done", message="")
     shown = shelf.detail(full.id)
     assert shown["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in shown["lib_format"]["choices"]]
-    studio.delete(full.id)
-    plain = shelf.detail(example(stage))
+    studio.library.delete(full.id)
+    plain = shelf.detail(example(monitor))
     assert not plain["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in plain["lib_format"]["choices"]]
-    studio.delete(run.id)
+    studio.library.delete(run.id)
 
 
-def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
     runs = []
     for name in ("Rex", "Max"):
-        runs.append(studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name))
+        runs.append(
+            studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        )
         runs[-1].append("state", state="done", message="")
     values = shelf.moved(runs[0].id)
     assert values["shift_row"]["visible"]
@@ -446,20 +456,20 @@ def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, stage: Stage) -> 
     assert shelf.spectrum(runs[0].id, "")["spectrum"] == ""
     alike = shelf.likeness(runs[0].id, [runs[1].id])["likeness"]
     assert (alike.count("Rex"), alike.count("0.25</td>")) == (2, 2)
-    plain = shelf.moved(example(stage))
+    plain = shelf.moved(example(monitor))
     assert not plain["shift_row"]["visible"]
     for run in runs:
-        studio.delete(run.id)
+        studio.library.delete(run.id)
 
 
-def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, stage: Stage) -> None:
+def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
     runs = [
-        studio.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
+        studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
         for name in ("Rex", "Max")
     ]
     for run in runs:
         run.append("state", state="done", message="")
-    assert not shelf.detail(example(stage))["combine_row"]["visible"]
+    assert not shelf.detail(example(monitor))["combine_row"]["visible"]
     shown = shelf.detail(runs[0].id)
     assert shown["combine_row"]["visible"]
     assert shown["mix_with"]["choices"] == [("Max", runs[1].id)]
@@ -476,10 +486,12 @@ def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, st
     assert both == ([runs[0].id, runs[1].id], "interpolate", 0.25, 16)
     assert alone == ([runs[0].id], "truncate", 0.25, 4)
     for run_id in (*made, *(run.id for run in runs)):
-        studio.delete(run_id)
+        studio.library.delete(run_id)
 
 
-def test_settings_of_another_method_bring_its_fields(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
+def test_settings_of_another_method_bring_its_fields(
+    shelf: Shelf, monitor: RunMonitor, tmp_path: Path
+) -> None:
     path = tmp_path / "run.json"
     told = {"atelier": 1, "method": "svdiff", "config": to_dict(SVDiffConfig(subset="UNet-CA"))}
     path.write_text(json.dumps(told))
@@ -488,27 +500,27 @@ def test_settings_of_another_method_bring_its_fields(shelf: Shelf, stage: Stage,
     assert (values["own_svdiff"]["visible"], values["own_dreambooth"]["visible"]) == (True, False)
 
 
-def test_a_plan_shows_the_fields_of_its_method(stage: Stage, photographs: list[Path]) -> None:
-    desk = Desk(stage)
-    values = desk.choose_plan("svdiff/Quick", "embedded", None)
+def test_a_plan_shows_the_fields_of_its_method(monitor: RunMonitor, photographs: list[Path]) -> None:
+    train = TrainHandlers(monitor)
+    values = train.choose_plan("svdiff/Quick", "embedded", None)
     assert values["own_svdiff"]["visible"]
     assert values["svdiff_subset"] == preset("svdiff", "embedded").subset
     source = {"title": "", "files": [str(photographs[0])], "crops": {}, "captions": {}}
     fields = {"class_noun": "dog", "identifier": "zul"} | {
         name: value for name, value in values.items() if not name.startswith("own_")
     }
-    told = desk.cost(source, "svdiff/Quick", "embedded", **fields)["cost"]
+    told = train.cost(source, "svdiff/Quick", "embedded", **fields)["cost"]
     assert "a file of" in told
-    values = desk.start(source, "svdiff/Quick", "embedded", **fields | {"steps": 1, "warmup_steps": 0})
-    config = stage.studio.status(values["shown"])["config"]
+    values = train.start(source, "svdiff/Quick", "embedded", **fields | {"steps": 1, "warmup_steps": 0})
+    config = monitor.studio.training.status(values["shown"])["config"]
     assert config["subset"] == "UNet"
-    wait_until_idle(stage.studio)
-    stage.studio.delete(values["shown"])
+    wait_until_idle(monitor.studio)
+    monitor.studio.library.delete(values["shown"])
 
 
-def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path) -> None:
-    values = shelf.detail(example(stage))
-    assert "python -m pipelines.command" in values["command"]
+def test_settings_go_out_and_come_in(shelf: Shelf, monitor: RunMonitor, tmp_path: Path) -> None:
+    values = shelf.detail(example(monitor))
+    assert "python -m pipelines.cli" in values["command"]
     saved = Path(values["settings_out"]["value"])
     told = json.loads(saved.read_text())
     path = tmp_path / "run.json"
@@ -524,34 +536,34 @@ def test_settings_go_out_and_come_in(shelf: Shelf, stage: Stage, tmp_path: Path)
 
 
 def test_settings_that_were_read_in_outlive_the_photographs_added_next(
-    shelf: Shelf, stage: Stage, tmp_path: Path
+    shelf: Shelf, monitor: RunMonitor, tmp_path: Path
 ) -> None:
-    desk, own = Desk(stage), example(stage)
-    photos = stage.studio.examples()[0]["photos"]
-    told = stage.studio.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
+    train, own = TrainHandlers(monitor), example(monitor)
+    photos = monitor.studio.library.examples()[0]["photos"]
+    told = monitor.studio.library.settings(own) | {"captions": {"01.png": "a zwx dog asleep"}}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told))
     values = shelf.read_settings(str(path), "embedded", None)
-    held = values["told"]
+    held = values["imported"]
     assert "source" not in values
     assert held["captions"] == {"01.png": "a zwx dog asleep"}
     files = [str(photo) for photo in photos[:2]]
-    example_before = desk.source_of(next(iter(desk.examples)))
-    values = desk.choose_files(files, example_before, "embedded", held)
+    example_before = train.source_of(next(iter(train.examples)))
+    values = train.choose_files(files, example_before, "embedded", held)
     assert "class_noun" not in values, "the words of the settings stay"
     assert values["source"]["captions"] == {photos[1].name: "a zwx dog asleep"}, "the second photograph's"
-    assert desk.suit("dreambooth/Quick", "embedded", values["source"], held) == {}
-    assert desk.suit("dreambooth/Quick", "embedded", values["source"], None)["steps"] > 0
+    assert train.suit("dreambooth/Quick", "embedded", values["source"], held) == {}
+    assert train.suit("dreambooth/Quick", "embedded", values["source"], None)["steps"] > 0
     uploaded = {"title": "", "files": files, "crops": {}, "captions": {}}
     values = shelf.read_settings(str(path), "embedded", uploaded)
     assert values["source"]["captions"] == {photos[1].name: "a zwx dog asleep"}
-    assert desk.choose_example(next(iter(desk.examples)))["told"] is None
+    assert train.choose_example(next(iter(train.examples)))["imported"] is None
 
 
-def test_the_shelf_is_drawn_anew_when_a_run_changes_its_state(stage: Stage, own: str) -> None:
-    values = stage.show_run(own)
+def test_the_shelf_is_drawn_anew_when_a_run_changes_its_state(monitor: RunMonitor, own: str) -> None:
+    values = monitor.show_run(own)
     assert values["seen"][:2] == [own, "done"]
-    assert "seen" not in stage.watch(own, values["drawn"]), "nothing has changed"
+    assert "seen" not in monitor.watch(own, values["drawn"]), "nothing has changed"
 
 
 def test_the_shelf_is_drawn_before_anybody_has_searched(shelf: Shelf, own: str) -> None:
@@ -563,7 +575,7 @@ def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -
         shelf.from_hub("  ", "")
     values = shelf.from_hub("someone/rex", "")
     assert values["name"]["value"] == "rex"
-    studio.delete(values["chosen"])
+    studio.library.delete(values["chosen"])
 
 
 @pytest.mark.parametrize(
@@ -574,12 +586,14 @@ def test_sizes_are_said_as_a_person_would(count: float, text: str) -> None:
     assert cards.size_of(count) == text
 
 
-def test_a_run_becomes_a_base_that_is_read_back(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
-    values = shelf.merge(example(stage), "diffusers", 0.8)
+def test_a_run_becomes_a_base_that_is_read_back(
+    shelf: Shelf, monitor: RunMonitor, studio: FakeStudio
+) -> None:
+    values = shelf.merge(example(monitor), "diffusers", 0.8)
     assert "1130/1130 tensors, largest difference 0" in values["merged"]
     assert Path(values["merged_file"]["value"]).suffix == ".zip"
-    assert studio.calls[-1] == ("merge_into_base", (example(stage), "diffusers", 0.8))
-    opened = shelf.detail(example(stage))
+    assert studio.calls[-1] == ("merge_into_base", (example(monitor), "diffusers", 0.8))
+    opened = shelf.detail(example(monitor))
     assert (opened["merged"], opened["merged_file"]["visible"]) == ("", False), "another run starts afresh"
 
 
@@ -594,10 +608,12 @@ def test_columns_are_read_as_typed(across: str, values: str, found: list) -> Non
     assert parsed(values, across=across) == found
 
 
-def test_a_comparison_draws_every_cell_and_its_table(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
-    bench, told = Bench(shelf), []
-    values = bench.compare(
-        ["", example(stage)], "strengths", "0, 1", "a photo of a {identifier} {class_noun}",
+def test_a_comparison_draws_every_cell_and_its_table(
+    shelf: Shelf, monitor: RunMonitor, studio: FakeStudio
+) -> None:
+    comparison, told = CompareHandlers(shelf), []
+    values = comparison.compare(
+        ["", example(monitor)], "strengths", "0, 1", "a photo of a {identifier} {class_noun}",
         lambda *args, **words: told.append(args[0]), seed=3,
     )  # fmt: skip
     assert values["grid"].count("<img") == 4
@@ -610,28 +626,33 @@ def test_a_comparison_draws_every_cell_and_its_table(shelf: Shelf, stage: Stage,
         if studio.calls[-1][0] == "compare"
         else next(facts for name, facts in reversed(studio.calls) if name == "compare")
     )
-    assert (runs, across, columns, config.seed) == ((None, example(stage)), "strengths", (0.0, 1.0), 3)
+    assert (runs, across, columns, config.seed) == ((None, example(monitor)), "strengths", (0.0, 1.0), 3)
 
 
-def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, stage: Stage, studio: FakeStudio) -> None:
-    bench = Bench(shelf)
-    first, second = (each["run"] for each in studio.examples()[:2])
+def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, monitor: RunMonitor, studio: FakeStudio) -> None:
+    comparison = CompareHandlers(shelf)
+    first, second = (each["run"] for each in studio.library.examples()[:2])
     parts = {
         "stack_first": first,
         "stack_first_strength": 1,
         "stack_second_strength": 0.5,
         "stack_part": "upper",
     }
-    made = bench.add_stack(["", first], **parts, stack_second=second)["compared"]
+    made = comparison.add_stack(["", first], **parts, stack_second=second)["compared"]
     row = made["value"][-1]
     assert made["value"] == ["", first, row]
     assert dict((value, label) for label, value in made["choices"])[row].endswith("at 0.5, by blocks")
-    assert bench.add_stack(made["value"], **parts, stack_second=second)["compared"]["value"] == made["value"]
+    assert (
+        comparison.add_stack(made["value"], **parts, stack_second=second)["compared"]["value"]
+        == made["value"]
+    )
     turned = shelf.to_compare(second, made["value"])["compared"]
     assert turned["value"] == ["", first, row, second]
     assert row in [value for _, value in turned["choices"]]
-    assert "" not in [run for _, run in bench.offer()["stack_first"]["choices"]]
-    drawn = bench.compare(["", row], "second", "0, 1", "a photo of a {class_noun}", lambda *_, **__: None)
+    assert "" not in [run for _, run in comparison.offer()["stack_first"]["choices"]]
+    drawn = comparison.compare(
+        ["", row], "second", "0, 1", "a photo of a {class_noun}", lambda *_, **__: None
+    )
     assert "second run at 1" in drawn["grid"]
     asked = next(facts for name, facts in reversed(studio.calls) if name == "compare")[0]
     assert asked[0] is None
@@ -640,34 +661,36 @@ def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, stage: Stage, studio
     gone = rows.choices({"": "Untouched base", first: "Ada"}, [row])
     assert [value for _, value in gone] == ["", first], "a stack goes with its run"
     with pytest.raises(ValueError, match="choose both"):
-        bench.add_stack([], **parts, stack_second=None)
+        comparison.add_stack([], **parts, stack_second=None)
 
 
 def test_what_cannot_be_compared_is_said(shelf: Shelf) -> None:
-    bench = Bench(shelf)
+    comparison = CompareHandlers(shelf)
     with pytest.raises(ValueError, match="Nothing is chosen"):
-        bench.compare([], "seeds", "0", "x", print)
+        comparison.compare([], "seeds", "0", "x", print)
     with pytest.raises(ValueError, match="'soon' is no seed"):
-        bench.compare([""], "seeds", "0, soon", "x", print)
+        comparison.compare([""], "seeds", "0, soon", "x", print)
 
 
 # Recall
 
 
-def test_a_picture_restores_what_it_was_made_with(easel: Easel, stage: Stage, studio: FakeStudio) -> None:
+def test_a_picture_restores_what_it_was_made_with(
+    playground: PlaygroundHandlers, monitor: RunMonitor, studio: FakeStudio
+) -> None:
     config = SampleConfig(prompt="a zul person on the beach", seed=41, steps=12, guidance_scale=3.5)
-    path = studio.draw(config, run_id=example(stage), strength=0.75)
-    values = easel.recall(str(path))
+    path = studio.draw(config, run_id=example(monitor), strength=0.75)
+    values = playground.recall(str(path))
     assert (values["prompt"], values["seed"]) == ("a zul person on the beach", 41)
     assert (values["play_steps"], values["play_guidance_scale"], values["strength"]) == (12, 3.5, 0.75)
-    assert values["shown"] == example(stage)
+    assert values["shown"] == example(monitor)
     assert "seed 41" in values["recalled"]
     base_alone = studio.draw(config, run_id=None, strength=0.0)
-    assert easel.recall(str(base_alone))["strength"] == 0.0
+    assert playground.recall(str(base_alone))["strength"] == 0.0
 
 
 def test_a_picture_whose_run_is_gone_still_tells_its_settings(
-    easel: Easel, monkeypatch: pytest.MonkeyPatch
+    playground: PlaygroundHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(path: Path) -> dict:
         error = ValueError("The run 'Rex' is gone.")
@@ -679,18 +702,18 @@ def test_a_picture_whose_run_is_gone_still_tells_its_settings(
         }
         raise error
 
-    monkeypatch.setattr(easel.studio, "recall", gone)
+    monkeypatch.setattr(playground.studio, "recall", gone)
     with pytest.warns(UserWarning, match="is gone"):  # the page's warning, where there is no page
-        values = easel.recall("/somewhere/picture.png")
+        values = playground.recall("/somewhere/picture.png")
     assert (values["prompt"], values["seed"]) == ("a zul dog", 5)
     assert "shown" not in values
 
 
-def test_another_picture_is_refused_in_a_sentence(easel: Easel, tmp_path: Path) -> None:
+def test_another_picture_is_refused_in_a_sentence(playground: PlaygroundHandlers, tmp_path: Path) -> None:
     path = tmp_path / "holiday.png"
     Image.new("RGB", (8, 8)).save(path)
     with pytest.raises(ValueError, match="carries no settings"):
-        easel.recall(str(path))
+        playground.recall(str(path))
 
 
 def test_the_guide_says_where_we_are() -> None:

@@ -9,31 +9,32 @@ from fake_studio import FakeStudio
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from pipelines.blocks import BlockStrengths
 from pipelines.config import SampleConfig
-from pipelines.recall import Layer
-from ui import form, stacking
-from ui.easel import Easel
-from ui.markup import Handout
-from ui.stage import Stage
-from ui.unet import unet_map
+from pipelines.sampling.image_metadata import Layer
+from pipelines.unet_blocks import BlockStrengths
+from ui import forms as form
+from ui.html import Handout
+from ui.run.monitor import RunMonitor
+from ui.run.unet_diagram import unet_map
+from ui.tabs.train import stack as stacking
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 FIELDS = form.shown(SampleConfig(prompt="a photo", seed=3, steps=4))
 NINE = "0,1,1,1,1,1,1,1,0.5"
 
 
 @pytest.fixture
-def stage(studio: FakeStudio, handout: Handout) -> Stage:
-    return Stage(studio, handout)
+def monitor(studio: FakeStudio, handout: Handout) -> RunMonitor:
+    return RunMonitor(studio, handout)
 
 
 @pytest.fixture
-def layers(stage: Stage) -> stacking.Layers:
-    return stacking.Layers(stage)
+def layers(monitor: RunMonitor) -> stacking.Layers:
+    return stacking.Layers(monitor)
 
 
-def runs(stage: Stage) -> list[str]:
-    return [example["run"] for example in stage.examples.values()]
+def runs(monitor: RunMonitor) -> list[str]:
+    return [example["run"] for example in monitor.examples.values()]
 
 
 def stacked(studio: FakeStudio) -> list[Layer]:
@@ -61,18 +62,18 @@ def test_weights_are_shown_as_other_programs_write_them(layers: stacking.Layers)
     assert str(layers.elsewhere("")["elsewhere"]) == str(layers.elsewhere("1,2")["elsewhere"]) == ""
 
 
-def test_a_second_run_is_chosen_among_those_there_are(layers: stacking.Layers, stage: Stage) -> None:
+def test_a_second_run_is_chosen_among_those_there_are(layers: stacking.Layers, monitor: RunMonitor) -> None:
     offered = layers.open("a run that is gone")["second"]
     assert next(run_id for _, run_id in offered["choices"]) == ""
-    assert set(runs(stage)) <= {run_id for _, run_id in offered["choices"]}
+    assert set(runs(monitor)) <= {run_id for _, run_id in offered["choices"]}
     assert offered["value"] == ""
-    assert layers.open(runs(stage)[0])["second"]["value"] == runs(stage)[0]
+    assert layers.open(runs(monitor)[0])["second"]["value"] == runs(monitor)[0]
 
 
-def test_a_picture_takes_both_runs_and_gives_them_back(stage: Stage, studio: FakeStudio) -> None:
-    first, second = runs(stage)[:2]
-    easel = Easel(stage)
-    values = easel.generate(
+def test_a_picture_takes_both_runs_and_gives_them_back(monitor: RunMonitor, studio: FakeStudio) -> None:
+    first, second = runs(monitor)[:2]
+    playground = PlaygroundHandlers(monitor)
+    values = playground.generate(
         first, 0.75, blocks=NINE, second=second, second_strength=1.5, second_blocks="", **FIELDS
     )
     whole = BlockStrengths.parse(NINE).format(26)
@@ -80,32 +81,32 @@ def test_a_picture_takes_both_runs_and_gives_them_back(stage: Stage, studio: Fak
         Layer(run=first, name="", strength=0.75, blocks=whole),
         Layer(run=second, name="", strength=1.5),
     ]
-    for told in (NINE, f"{studio.status(second)['name']} at 1.5"):
+    for told in (NINE, f"{studio.training.status(second)['name']} at 1.5"):
         assert told in values["result_caption"]
-    restored = easel.recall(values["download"]["value"])
+    restored = playground.recall(values["download"]["value"])
     assert (restored["shown"], restored["strength"], restored["blocks"]) == (first, 0.75, NINE)
     assert (restored["second"]["value"], restored["second_strength"]) == (second, 1.5)
     assert (restored["part"], restored["second_blocks"]) == (stacking.OWN, "")
     assert "and with block weights and" in restored["recalled"]
 
 
-def test_a_picture_of_one_run_clears_what_a_stack_had(stage: Stage, studio: FakeStudio) -> None:
-    easel = Easel(stage)
-    values = easel.generate(
-        runs(stage)[0], 1.0, blocks="", second="", second_strength=1.0, second_blocks="", **FIELDS
+def test_a_picture_of_one_run_clears_what_a_stack_had(monitor: RunMonitor, studio: FakeStudio) -> None:
+    playground = PlaygroundHandlers(monitor)
+    values = playground.generate(
+        runs(monitor)[0], 1.0, blocks="", second="", second_strength=1.0, second_blocks="", **FIELDS
     )
-    assert stacked(studio) == [Layer(run=runs(stage)[0], name="", strength=1.0)]
-    restored = easel.recall(values["download"]["value"])
+    assert stacked(studio) == [Layer(run=runs(monitor)[0], name="", strength=1.0)]
+    restored = playground.recall(values["download"]["value"])
     assert (restored["part"], restored["blocks"], restored["second"]["value"]) == ("all", "", "")
     with pytest.raises(ValueError, match="2 block weights fit no list"):
-        easel.generate(
-            runs(stage)[0], 1.0, blocks="1,2", second=None, second_strength=1.0, second_blocks="", **FIELDS
+        playground.generate(
+            runs(monitor)[0], 1.0, blocks="1,2", second=None, second_strength=1.0, second_blocks="", **FIELDS
         )
 
 
-def test_the_first_page_asks_for_one_run_alone(stage: Stage, studio: FakeStudio) -> None:
-    values = Easel(stage).generate(runs(stage)[0], 0.5, **FIELDS)
-    assert stacked(studio) == [Layer(run=runs(stage)[0], name="", strength=0.5)]
+def test_the_first_page_asks_for_one_run_alone(monitor: RunMonitor, studio: FakeStudio) -> None:
+    values = PlaygroundHandlers(monitor).generate(runs(monitor)[0], 0.5, **FIELDS)
+    assert stacked(studio) == [Layer(run=runs(monitor)[0], name="", strength=0.5)]
     assert "Block weights" not in values["result_caption"]
 
 
@@ -114,13 +115,15 @@ def test_a_list_that_nine_values_cannot_say_stays_whole() -> None:
     assert stacking.shortest(one_position) == one_position
 
 
-def test_the_blocks_are_asked_what_they_do(layers: stacking.Layers, stage: Stage, studio: FakeStudio) -> None:
+def test_the_blocks_are_asked_what_they_do(
+    layers: stacking.Layers, monitor: RunMonitor, studio: FakeStudio
+) -> None:
     told: list[tuple[int, int]] = []
-    values = layers.contributions(runs(stage)[0], lambda at, **words: told.append(at), **FIELDS)
+    values = layers.contributions(runs(monitor)[0], lambda at, **words: told.append(at), **FIELDS)
     assert told == [(1, 1)]
     assert studio.calls[-1] == (
         "contributions",
-        (runs(stage)[0], SampleConfig(prompt="a photo", seed=3, steps=4)),
+        (runs(monitor)[0], SampleConfig(prompt="a photo", seed=3, steps=4)),
     )
     assert "seed 3" in values["unet_map"]
     with pytest.raises(ValueError, match="Choose an example"):
@@ -144,7 +147,7 @@ def test_the_map_has_every_block_with_its_number_beside_its_colour() -> None:
 def test_the_api_takes_a_stack(served: Served) -> None:
     client = Client(served.url, verbose=False)
     try:
-        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.examples()]
+        entries = [{"run": run["run"], "strength": 0.5} for run in served.studio.library.examples()]
         entries[0]["blocks"] = NINE
         pictures = client.predict(
             prompt="a photo", stack=entries, settings={"seed": 8, "count": 2}, api_name="/generate_stack"

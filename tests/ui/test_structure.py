@@ -6,10 +6,11 @@ import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from pipelines.config import METHOD_CONFIGS, SampleConfig, preset, preset_names
-from ui import form
-from ui.house import build
-from ui.markup import Handout
+from pipelines.config import SampleConfig
+from pipelines.methods.specs import METHODS, preset, preset_names
+from ui import forms as form
+from ui.app import build
+from ui.html import Handout
 
 PUBLIC = {
     "generate",
@@ -111,7 +112,7 @@ def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) ->
     assert 'type="range"' in compared[0]
 
 
-@pytest.mark.parametrize("cls", [*METHOD_CONFIGS.values(), SampleConfig])
+@pytest.mark.parametrize("cls", [*(spec.config for spec in METHODS.values()), SampleConfig])
 def test_a_form_gives_back_the_config_it_was_made_from(cls: type) -> None:
     config = cls()
     with gr.Blocks():
@@ -132,10 +133,10 @@ def test_a_form_names_what_is_wrong() -> None:
         form.parse(SampleConfig, {"count": 99})
 
 
-@pytest.mark.parametrize("method", METHOD_CONFIGS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_form_of_all_methods_gives_back_the_config_of_each(method: str) -> None:
-    config = replace(METHOD_CONFIGS[method](), class_noun="teapot", steps=77)
-    values = {name: None for other in METHOD_CONFIGS for name in form.own_names(other).values()}
+    config = replace(METHODS[method].config(), class_noun="teapot", steps=77)
+    values = {name: None for other in METHODS for name in form.own_names(other).values()}
     assert form.parse_method(method, values | form.filled(method, config)) == config
 
 
@@ -146,6 +147,4 @@ def test_every_preset_of_every_method_is_a_plan(blocks: gr.Blocks, studio: FakeS
         if component["props"].get("label") == "Method and preset"
     )
     offered = [value for _, value in plans]
-    assert offered == [
-        f"{method}/{name}" for method in METHOD_CONFIGS for name in preset_names(method, "embedded")
-    ]
+    assert offered == [f"{method}/{name}" for method in METHODS for name in preset_names(method, "embedded")]

@@ -1,0 +1,165 @@
+"""Textual inversion (Gal et al. 2022, 2208.01618) as an adapter: a word's embedding moves, nothing else does.
+
+The word is a rare one that the vocabulary has already, so no tokenizer changes: row e of the token embedding becomes
+e + δ for each token of the word, and at δ = 0 the base is what it was, bit for bit.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, parent_of, unwrapped
+from pipelines.formats.textual_inversion import MOST_VECTORS
+from pipelines.unet_blocks import Strength, strength_at
+
+if TYPE_CHECKING:
+    from pipelines.models.base import Base
+
+TABLE = "text_encoder.embeddings.token_embedding"
+
+
+class Words:
+    """δ of shape (n, C), a row for each token of ``words``; it begins at the mean of the tokens of ``initializer``, or
+    at 0 where that is ""."""
+
+    kind = "words"
+
+    def __init__(self, *, words: str, initializer: str = "") -> None:
+        if not words.strip():
+            raise ValueError("There is no word to learn; type a rare one.")
+        self.words, self.initializer = words, initializer
+        self.base: Base | None = None
+        self.base_hash = self.note = ""
+        self._ids: Tensor | None = None  # (n,)
+        self._own: Tensor | None = None  # (n, C): what the base has there
+        self._delta: nn.Parameter | None = None
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        try:
+            return cls(words=header["words"])
+        except KeyError as error:
+            raise ValueError(f"The file's header does not say which word it learned ({error!r}).") from error
+
+    def header(self) -> dict[str, str]:
+        return {"words": self.words}
+
+    def inject(self, base: "Base") -> Self:
+        assert self.base is None, "this word is live already"
+        if self._delta is None:
+            self._build(base)
+            self.base_hash = base.hash
+        layer = _table(base)
+        lookup = layer.__dict__.setdefault("forward", Lookup(layer))
+        if not isinstance(lookup, Lookup):
+            raise ValueError(
+                "A learned word cannot be live beside spectral shifts of the text encoder; "
+                "merge them, or take the other out first."
+            )
+        lookup.live.append(self)
+        self.base = base
+        return self
+
+    def remove(self) -> None:
+        assert self.base is not None, "this word is not live"
+        layer = _table(self.base)
+        lookup = layer.__dict__["forward"]
+        lookup.live.remove(self)
+        if not lookup.live:
+            del layer.__dict__["forward"]
+        self.base = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [self._live()[1]]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters())]
+
+    def materialise(self) -> None:
+        """Nothing: the live rows are made as they are read."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"delta": self._live()[1].detach().to("cpu", copy=True)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        delta = self._live()[1]
+        check_state(state, {"delta": delta.shape})
+        with torch.no_grad():
+            delta.copy_(state["delta"])
+
+    def vectors(self) -> Tensor:
+        """Return the learned rows themselves, e + δ, (n, C) float32 on the CPU: what other programs store."""
+        _, delta, own = self._live()
+        return (own + delta.detach()).cpu()
+
+    @torch.no_grad()
+    def learn(self, vectors: Tensor) -> None:
+        """Take over learned rows, (n, C), such as :meth:`vectors` gives them."""
+        _, delta, own = self._live()
+        check_state({"vectors": vectors}, {"vectors": delta.shape})
+        delta.copy_(vectors.to(own.device) - own)
+
+    @torch.no_grad()
+    def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
+        """The change of the token embedding (vocabulary, C): sδ in the rows of the word, 0 elsewhere."""
+        key = f"{TABLE}.weight"
+        if self._delta is None:
+            self.inject(base).remove()
+        if at := strength_at(scale, key):
+            ids, delta, _ = self._live()
+            change = torch.zeros_like(base_parameter(base, key).data, dtype=torch.float32)
+            change[ids] = at * delta.detach()
+            yield key, change
+
+    def _live(self) -> tuple[Tensor, nn.Parameter, Tensor]:
+        """(token ids, δ, the base's own rows)."""
+        assert self._ids is not None, "inject comes first"
+        assert self._delta is not None
+        assert self._own is not None
+        return self._ids, self._delta, self._own
+
+    def _build(self, base: "Base") -> None:
+        weight = base_parameter(base, f"{TABLE}.weight").data.float()
+        ids = token_ids(base, self.words)
+        if len(ids) > MOST_VECTORS:
+            raise ValueError(
+                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_VECTORS}."
+            )
+        self._ids = torch.tensor(ids, device=weight.device)
+        self._own = weight[self._ids]
+        start = self._own
+        if self.initializer:
+            start = weight[token_ids(base, self.initializer)].mean(dim=0).expand_as(self._own)
+        self._delta = nn.Parameter(start - self._own)
+
+
+def token_ids(base: "Base", text: str) -> list[int]:
+    """Return the distinct tokens of a text, in their order, start and end marks left out."""
+    return list(dict.fromkeys(base.tokenizer(text, add_special_tokens=False).input_ids))
+
+
+def _table(base: "Base") -> nn.Embedding:
+    parent, name = parent_of(base, TABLE)
+    layer = unwrapped(parent.get_submodule(name))
+    assert isinstance(layer, nn.Embedding)
+    return layer
+
+
+class Lookup:
+    """The live token embedding: the rows of ``ids`` (B, T), with each live word's δ added where its tokens stand."""
+
+    def __init__(self, layer: nn.Embedding) -> None:
+        self.layer = layer
+        self.live: list[Words] = []
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        rows = F.embedding(ids, self.layer.weight)
+        changed = rows.float()
+        for words in self.live:
+            own_ids, delta, _ = words._live()
+            match = (ids[..., None] == own_ids).to(delta.dtype)  # (B, T, n), at most one of them 1
+            changed = changed + match @ delta
+        return changed.to(rows.dtype)

@@ -1,0 +1,202 @@
+"""A subject: what photographs teach, as a client hands it over, as it lies in a run's folder, as training sees it.
+
+A run keeps each of its subjects in ``photos/<subject>/``: the photographs as PNG, ``masks/`` with a mask of the same name
+for each of them where there are any, and ``subject.json`` (:class:`StoredSubject`'s words, captions and repeats). Runs
+made before that hold one subject: ``photos/*.png``, its words in the config, ``captions.json`` and ``repeats.json``.
+Nothing here imports torch before it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import clean_text, fill_words
+from pipelines.data.captions import checked_repeats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.data.photographs import Moments, Photo
+
+WORDS = "subject.json"
+MASKS = "masks"
+
+
+@dataclass(frozen=True)
+class SubjectPhotos:
+    """One subject as a client hands it over; everything else goes by the photographs' file names.
+
+    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, white where
+    the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
+    """
+
+    identifier: str
+    class_noun: str
+    photo_paths: Sequence[Path]
+    crops: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReadSubject:
+    """A subject whose files have been read and checked; ``masks`` are L pictures, one for each photo, or ()."""
+
+    words: tuple[str, str]  # identifier, class noun
+    photos: Sequence[Photo]
+    captions: Sequence[str]
+    repeats: Sequence[int]
+    masks: Sequence[Any] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write it into ``photos/<subject>/`` of a run."""
+        folder.mkdir(parents=True)
+        names = [f"{index:02d}.png" for index in range(len(self.photos))]
+        for name, photo in zip(names, self.photos, strict=True):
+            photo.image.save(folder / name)
+        if self.masks:
+            (folder / MASKS).mkdir()
+        for name, mask in zip(names, self.masks, strict=False):
+            mask.save(folder / MASKS / name)
+        told = {
+            "identifier": self.words[0],
+            "class_noun": self.words[1],
+            "captions": dict(zip(names, self.captions, strict=True)),
+            "repeats": dict(zip(names, self.repeats, strict=True)) if set(self.repeats) != {1} else {},
+        }
+        (folder / WORDS).write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class StoredSubject:
+    """A subject in a run's folder; ``captions`` and ``repeats`` go by the photographs' names."""
+
+    folder: Path  # of what is kept beside the photographs
+    identifier: str
+    class_noun: str
+    photos: tuple[Path, ...]
+    captions: Mapping[str, str]
+    repeats: Mapping[str, int]
+    masks: tuple[Path, ...] = ()  # one for each photograph, or none
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A subject ready for training: the VAE has been asked once and is not needed again.
+
+    ``repeats`` says how often each photograph is dealt in a round, () once each.
+    """
+
+    identifier: str
+    class_noun: str
+    names: tuple[str, ...]
+    captions: tuple[str, ...]
+    moments: Moments  # of N photographs
+    repeats: tuple[int, ...] = ()
+    class_moments: Moments | None = None  # of the class images, where prior preservation is on
+    pixels: Tensor | None = None  # (N, 3, H, W) float32 in [-1, 1], where the method keeps them
+    masks: Tensor | None = None  # (N, 1, H, W) float32 in [0, 1], 1 where the subject is
+
+    @property
+    def deck(self) -> list[int]:
+        """The photographs of one round, each as often as it is repeated."""
+        times = self.repeats or (1,) * len(self.names)
+        return [index for index, count in enumerate(times) for _ in range(count)]
+
+    def words(self, template: str) -> str:
+        """Return a prompt with this subject's words filled in."""
+        return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
+
+
+def read_subject(subject: SubjectPhotos, *, size_px: int, mask_background: bool = False) -> ReadSubject:
+    """Read a subject's photographs and masks as squares of ``size_px``; ``mask_background`` finds missing masks.
+
+    Raises ValueError, in one sentence for each file, for what cannot be used.
+    """
+    from pipelines.data.photographs import read_photos
+
+    often = checked_repeats(subject.repeats)
+    photos = read_photos([Path(path) for path in subject.photo_paths], size_px=size_px, crops=subject.crops)
+    return ReadSubject(
+        words=(clean_text(subject.identifier), clean_text(subject.class_noun)),
+        photos=photos,
+        captions=[clean_text(str(subject.captions.get(photo.name, photo.caption))) for photo in photos],
+        repeats=[often.get(photo.name, 1) for photo in photos],
+        masks=_masks(subject, photos, size_px=size_px, find=mask_background),
+    )
+
+
+def _masks(subject: SubjectPhotos, photos: Sequence[Photo], *, size_px: int, find: bool) -> Sequence[Any]:
+    """Return one L picture for each photograph, or () when none has a mask and none is to be found.
+
+    A mask that is handed over comes before the one beside the photograph, that before one that is found; a photograph
+    without any counts as a whole.
+    """
+    from PIL import Image
+
+    unknown = sorted(set(subject.masks) - {photo.name for photo in photos})
+    if unknown:
+        raise ValueError(f"There is a mask for {unknown[0][:60]!r}, but no such photograph; take it out.")
+    masks = [_own_mask(subject, photo, size_px=size_px) or photo.mask for photo in photos]
+    if find:
+        from pipelines.data.masks import find_mask
+
+        return [mask or find_mask(photo.image).image for mask, photo in zip(masks, photos, strict=True)]
+    whole = Image.new("L", (size_px, size_px), 255)
+    return [mask or whole for mask in masks] if any(masks) else ()
+
+
+def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | None:
+    from pipelines.data.photographs import read_mask
+
+    path = subject.masks.get(photo.name)
+    if path is None:
+        return None
+    shift = subject.crops.get(photo.name, (0.0, 0.0))
+    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift)
+
+
+def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
+    """Return the subjects in a run's folder, in their order; [] for a run that learned from no photographs."""
+    folder = run_folder / "photos"
+    told = sorted(folder.glob(f"*/{WORDS}"))
+    if told:
+        return [_stored(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in told]
+    photos = tuple(sorted(folder.glob("*.png")))
+    if not photos:
+        return []
+    flat = StoredSubject(
+        folder=run_folder,
+        identifier=str(config.get("identifier", "")),
+        class_noun=str(config.get("class_noun", "")),
+        photos=photos,
+        captions=_read_json(run_folder / "captions.json"),
+        repeats=_read_json(run_folder / "repeats.json"),
+    )
+    return [flat]
+
+
+def stored_photos(run_folder: Path) -> list[Path]:
+    """Return the photographs in a run's folder, of all its subjects."""
+    return [photo for subject in stored_subjects(run_folder, {}) for photo in subject.photos]
+
+
+def _stored(folder: Path, told: Mapping[str, Any]) -> StoredSubject:
+    return StoredSubject(
+        folder=folder,
+        identifier=told["identifier"],
+        class_noun=told["class_noun"],
+        photos=tuple(sorted(folder.glob("*.png"))),
+        captions=told["captions"],
+        repeats=told["repeats"],
+        masks=tuple(sorted((folder / MASKS).glob("*.png"))),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

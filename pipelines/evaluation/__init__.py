@@ -1,0 +1,1 @@
+"""Measurements: metrics, the embedded base's encoders, automatic tags, style."""

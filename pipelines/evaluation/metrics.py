@@ -1,0 +1,460 @@
+"""How alike, how true to the words, how varied: the measurements of DreamBooth's paper on any pair of encoders.
+
+With an SD 1.x base the encoders are CLIP ViT-B/32 and DINO ViT-S/16; with the embedded base they are its own
+instruments, and their scores are comparable with each other only. A raw cosine has no zero, so a similarity is also
+given as (score - untouched base) / (real photographs - untouched base) with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from pipelines.data.photographs import to_tensor
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.embedded_encoders import Instruments
+
+BATCH = 32
+BOOTSTRAP_DRAWS = 1000
+SMALLEST_SPAN = 1e-3  # of cosines; below it the difference of two means is noise
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Commits that hold model.safetensors; the branches' own heads offer only pickles.
+CLIP_REPOSITORY = ("openai/clip-vit-base-patch32", "c237dc49a33fc61debc9276459120b7eac67e7ef")
+DINO_REPOSITORY = ("facebook/dino-vits16", "a7a4d161f5c0bd70478c05ca5777ec7cd8848021")
+
+
+class Encoder(Protocol):
+    """Pictures, and for some encoders texts, to unit vectors of one space."""
+
+    name: str
+    scale: float  # what cosines are multiplied with before a softmax over texts; 1 where there are no texts
+
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """(N, D) float32 unit rows."""
+        ...
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
+        """(N, D) float32 unit rows; None for an encoder that cannot read."""
+        ...
+
+    def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        """Several depths of features, each (N, C, places)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """``clip`` reads pictures and words, ``identity`` tells one subject from another (DINO's role)."""
+
+    clip: Encoder
+    identity: Encoder
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"clip": self.clip.name, "identity": self.identity.name}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the central 95 % of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+
+# ---- encoders -------------------------------------------------------------------------------------------------------
+
+
+def load_encoders(family: str, *, device: str = "cpu") -> Encoders:
+    """The encoders that measure bases of a family ("embedded" or "sd1"); for sd1 they come from the Hub, once.
+
+    Raises ValueError when they are neither on this machine nor to be had."""
+    if family == "embedded":
+        from pipelines.evaluation.embedded_encoders import Instruments
+
+        instruments = Instruments()
+        return Encoders(clip=InstrumentClip(instruments), identity=InstrumentIdentity(instruments))
+    return Encoders(
+        clip=HubClip(*CLIP_REPOSITORY, device=device), identity=HubDino(*DINO_REPOSITORY, device=device)
+    )
+
+
+class InstrumentClip:
+    """The embedded base's small CLIP."""
+
+    name = "Atelier's small CLIP"
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.instruments = instruments
+        self.scale = float(instruments.clip.log_scale.detach().exp())
+
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.cat([self.instruments.clip_image(pixels) for pixels in _instrument_batches(images)])
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
+        return self.instruments.clip_text(list(texts))
+
+    def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        return _trunk_layers(self.instruments.clip.image.trunk, images)
+
+
+class InstrumentIdentity:
+    """The embedded base's identity encoder."""
+
+    name = "Atelier's identity encoder"
+    scale = 1.0
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.instruments = instruments
+
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.cat([self.instruments.identity(pixels) for pixels in _instrument_batches(images)])
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
+        return None
+
+    def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        return _trunk_layers(self.instruments.features, images)
+
+
+def _trunk_layers(
+    trunk: Callable[[torch.Tensor], list[torch.Tensor]], images: Sequence[Image.Image]
+) -> list[torch.Tensor]:
+    batches = [trunk(pixels) for pixels in _instrument_batches(images)]
+    return [torch.cat(depth).flatten(2) for depth in zip(*batches, strict=True)]
+
+
+def _instrument_batches(images: Sequence[Image.Image]) -> Iterator[torch.Tensor]:
+    for chunk in _chunks(images):
+        yield to_tensor(
+            [image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS) for image in chunk]
+        )
+
+
+class HubClip:
+    """OpenAI's CLIP; ``repository`` may also be a folder, then without a revision."""
+
+    name = "CLIP ViT-B/32"
+
+    def __init__(self, repository: str, revision: str | None, *, device: str = "cpu") -> None:
+        from transformers import CLIPModel, CLIPTokenizer
+
+        self.device = device
+        self.model = _from_hub(CLIPModel, repository, revision, use_safetensors=True).to(device).eval()
+        self.tokenizer = _from_hub(CLIPTokenizer, repository, revision)
+        self.size_px = self.model.config.vision_config.image_size
+        self.scale = float(self.model.logit_scale.detach().exp())
+
+    def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return _standardised(
+            images, shorter_px=self.size_px, crop_px=self.size_px, mean=CLIP_MEAN, std=CLIP_STD
+        )
+
+    @torch.no_grad()
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        rows = []
+        for chunk in _chunks(images):
+            seen = self.model.vision_model(pixel_values=self._pixels(chunk).to(self.device)).pooler_output
+            rows.append(self.model.visual_projection(seen).float().cpu())
+        return F.normalize(torch.cat(rows), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        read = self.model.text_model(**tokens).pooler_output
+        return F.normalize(self.model.text_projection(read).float().cpu(), dim=-1)
+
+    @torch.no_grad()
+    def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        batches = [
+            self.model.vision_model(
+                pixel_values=self._pixels(chunk).to(self.device), output_hidden_states=True
+            ).hidden_states
+            for chunk in _chunks(images)
+        ]
+        return _depths(batches)
+
+
+class HubDino:
+    """DINO's ViT-S/16 and its CLS token (384 numbers); ``repository`` may also be a folder."""
+
+    name = "DINO ViT-S/16"
+    scale = 1.0
+
+    def __init__(self, repository: str, revision: str | None, *, device: str = "cpu") -> None:
+        from transformers import ViTModel
+
+        self.device = device
+        loaded = _from_hub(ViTModel, repository, revision, use_safetensors=True, add_pooling_layer=False)
+        self.model = loaded.to(device).eval()
+        self.size_px = self.model.config.image_size
+
+    def _hidden(self, images: Sequence[Image.Image], *, every: bool) -> Any:
+        """DINO's evaluation resizes to 8/7 of the crop (256 for 224), bicubic."""
+        pixels = _standardised(
+            images,
+            shorter_px=self.size_px * 8 // 7,
+            crop_px=self.size_px,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        )
+        return self.model(pixel_values=pixels.to(self.device), output_hidden_states=every)
+
+    @torch.no_grad()
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        rows = [self._hidden(chunk, every=False).last_hidden_state[:, 0] for chunk in _chunks(images)]
+        return F.normalize(torch.cat(rows).float().cpu(), dim=-1)
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        return _depths([self._hidden(chunk, every=True).hidden_states for chunk in _chunks(images)])
+
+
+def _from_hub(cls: Any, repository: str, revision: str | None, **options: Any) -> Any:
+    try:
+        return cls.from_pretrained(repository, revision=revision, **options)
+    except OSError as error:
+        raise ValueError(
+            f"The measuring model {repository} is not on this machine and could not be fetched; connect once so that "
+            "it can be stored, or turn measuring off."
+        ) from error
+
+
+def _standardised(
+    images: Sequence[Image.Image],
+    *,
+    shorter_px: int,
+    crop_px: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> torch.Tensor:
+    """(N, 3, crop, crop): shorter side resized (bicubic), centre cropped, channels standardised."""
+    cropped = []
+    for image in images:
+        scale = shorter_px / min(image.size)
+        size = max(shorter_px, round(image.width * scale)), max(shorter_px, round(image.height * scale))
+        resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        left, top = (size[0] - crop_px) // 2, (size[1] - crop_px) // 2
+        cropped.append(resized.crop((left, top, left + crop_px, top + crop_px)))
+    pixels = (to_tensor(cropped) + 1) / 2
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def _depths(batches: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+    """Four evenly spaced depths of a transformer's hidden states (N, T, C), as (N, C, T)."""
+    count = len(batches[0]) - 1
+    chosen = sorted({max(1, round(count * part / 4)) for part in (1, 2, 3, 4)})
+    return [
+        torch.cat([states[depth].float().cpu() for states in batches]).transpose(1, 2) for depth in chosen
+    ]
+
+
+def _chunks(images: Sequence[Image.Image]) -> Iterator[Sequence[Image.Image]]:
+    if not images:
+        raise ValueError("There are no pictures to measure; generate or upload some first.")
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+
+def pairwise(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Cosines (N, M) of unit rows (N, D) and (M, D)."""
+    return ours @ theirs.T
+
+
+def among(rows: torch.Tensor) -> torch.Tensor:
+    """Cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for fewer than two rows."""
+    if len(rows) < 2:
+        raise ValueError("Likeness among pictures needs at least two of them; add another photograph.")
+    first, second = torch.triu_indices(len(rows), len(rows), offset=1)
+    return pairwise(rows, rows)[first, second]
+
+
+def dino(encoders: Encoders, generated: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
+    """Mean cosine of the identity encoder over all pairs of generated and real pictures of the subject."""
+    features = encoders.identity.image_features
+    return float(pairwise(features(generated), features(real)).mean())
+
+
+def clip_i(encoders: Encoders, generated: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
+    """The same with CLIP's picture encoder."""
+    features = encoders.clip.image_features
+    return float(pairwise(features(generated), features(real)).mean())
+
+
+def clip_t(
+    encoders: Encoders, generated: Sequence[Image.Image], prompts: Sequence[str], *, identifier: str = ""
+) -> float:
+    """Mean raw cosine of each picture with its own prompt, the identifier taken out of it: CLIP never met that word."""
+    return float(prompt_scores(encoders, generated, prompts, identifier=identifier).mean())
+
+
+def prompt_scores(
+    encoders: Encoders, generated: Sequence[Image.Image], prompts: Sequence[str], *, identifier: str = ""
+) -> torch.Tensor:
+    """(N,) raw cosines of picture i with prompt i."""
+    words = [without_identifier(prompt, identifier) for prompt in prompts]
+    texts = encoders.clip.text_features(words)
+    assert texts is not None, "a CLIP reads words"
+    images = encoders.clip.image_features(generated)
+    if len(texts) != len(images):
+        raise ValueError(f"There are {len(images)} pictures but {len(texts)} prompts; give one for each.")
+    return (images * texts).sum(1)
+
+
+def without_identifier(prompt: str, identifier: str) -> str:
+    """ "a photo of a sks dog" -> "a photo of a dog"."""
+    return " ".join(word for word in prompt.split() if word.strip(",.;:!?") != identifier or not identifier)
+
+
+def pres(encoders: Encoders, class_pictures: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
+    """How far the class collapsed onto the subject: likeness of pictures of "a [class]" and the subject; low is good."""
+    return dino(encoders, class_pictures, real)
+
+
+def div(encoders: Encoders, pictures: Sequence[Image.Image]) -> float:
+    """Mean perceptual distance over all pairs of pictures of one prompt; high is varied, 0 is one picture repeated."""
+    if len(pictures) < 2:
+        raise ValueError("Variety needs at least two pictures of the same prompt; raise the count.")
+    depths = encoders.identity.layers(pictures)
+    first, second = torch.triu_indices(len(pictures), len(pictures), offset=1)
+    return float(_distance([depth[first] for depth in depths], [depth[second] for depth in depths]).mean())
+
+
+def perceptual_distance(
+    encoder: Encoder, ours: Sequence[Image.Image], theirs: Sequence[Image.Image]
+) -> torch.Tensor:
+    """(N,) distances of picture i and picture i: 1 - cosine at every place, averaged over places and depths, in [0, 2].
+
+    It is built like LPIPS but without learned weights, so the two scales are not comparable."""
+    return _distance(encoder.layers(ours), encoder.layers(theirs))
+
+
+def _distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> torch.Tensor:
+    apart = [
+        (F.normalize(mine, dim=1) - F.normalize(yours, dim=1)).square().sum(1).mean(1) / 2
+        for mine, yours in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack(apart).mean(0)
+
+
+def real_images(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, float]:
+    """The "real images" row: what the photographs score against each other, no photograph against itself."""
+    return {
+        "dino": float(among(encoders.identity.image_features(photos)).mean()),
+        "clip_i": float(among(encoders.clip.image_features(photos)).mean()),
+    }
+
+
+# ---- intervals ------------------------------------------------------------------------------------------------------
+
+
+def interval(scores: torch.Tensor, *, seed: int = 0) -> Interval:
+    """Mean of one score per picture, (N,), with its bootstrap interval."""
+    draws = _bootstrap(scores, np.random.default_rng(seed))
+    return _interval(float(scores.double().mean()), draws)
+
+
+def normalised_score(
+    scores: torch.Tensor, *, base: torch.Tensor, reference: torch.Tensor, seed: int = 0
+) -> Interval | None:
+    """(score - base) / (reference - base) of mean scores, each (N,): 0 is the untouched base, 1 is the real thing.
+
+    The interval resamples all three. None when the reference is no better than the base, where no scale exists."""
+    rng = np.random.default_rng(seed)
+    ours, zero, one = (float(values.double().mean()) for values in (scores, base, reference))
+    if one - zero < SMALLEST_SPAN:
+        return None
+    drawn, drawn_zero, drawn_one = (_bootstrap(values, rng) for values in (scores, base, reference))
+    span = np.maximum(drawn_one - drawn_zero, SMALLEST_SPAN)
+    return _interval((ours - zero) / (one - zero), (drawn - drawn_zero) / span)
+
+
+def _bootstrap(values: torch.Tensor, rng: np.random.Generator) -> np.ndarray:
+    """(draws,) means of resampled values."""
+    numbers = values.detach().double().cpu().numpy()
+    return numbers[rng.integers(len(numbers), size=(BOOTSTRAP_DRAWS, len(numbers)))].mean(1)
+
+
+def _interval(value: float, draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+# ---- one run --------------------------------------------------------------------------------------------------------
+
+
+class Similarity:
+    """How close a run's sample pictures have come to its photographs, on the scale from untouched base to photograph.
+
+    Made once per run from the photographs and the pictures of step 0; then :meth:`event` costs one encoder pass.
+    """
+
+    def __init__(
+        self,
+        encoders: Encoders,
+        *,
+        photos: Sequence[Image.Image],
+        base_pictures: Sequence[Image.Image],
+        identifier: str = "",
+    ) -> None:
+        self.encoders, self.identifier = encoders, identifier
+        self.photos = encoders.identity.image_features(photos)  # (P, D)
+        self.zero = self._likeness(base_pictures)
+        real = among(self.photos) if len(photos) > 1 else torch.ones(1)
+        # One photograph, or photographs less alike than the base's own pictures: then 1 means the very same picture.
+        self.one = real if real.mean() - self.zero.mean() > SMALLEST_SPAN else torch.ones(1)
+
+    def _likeness(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """(N,) mean cosine of each picture with the photographs."""
+        return pairwise(self.encoders.identity.image_features(pictures), self.photos).mean(1)
+
+    def event(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Fields of a `similarity` event: identity (0 untouched base, 1 photographs) and prompt (raw CLIP-T)."""
+        likeness = self._likeness(pictures)
+        identity = normalised_score(likeness, base=self.zero, reference=self.one) or interval(likeness)
+        words = prompt_scores(self.encoders, pictures, prompts, identifier=self.identifier)
+        return {"identity": asdict(identity), "prompt": asdict(interval(words))}
+
+
+def measure(
+    encoders: Encoders,
+    *,
+    photos: Sequence[Image.Image],
+    generated: Sequence[Image.Image],
+    prompts: Sequence[str],
+    class_pictures: Sequence[Image.Image] = (),
+    same_prompt: Sequence[Image.Image] = (),
+    identifier: str = "",
+) -> dict[str, Any]:
+    """All of a run's scores for `metrics.json`; PRES needs class pictures, DIV several pictures of one prompt."""
+    scores: dict[str, Any] = {
+        "encoders": encoders.names,
+        "dino": dino(encoders, generated, photos),
+        "clip_i": clip_i(encoders, generated, photos),
+        "clip_t": clip_t(encoders, generated, prompts, identifier=identifier),
+    }
+    if len(photos) > 1:
+        scores["real_images"] = real_images(encoders, photos)
+    if class_pictures:
+        scores["pres"] = pres(encoders, class_pictures, photos)
+    if len(same_prompt) > 1:
+        scores["div"] = div(encoders, same_prompt)
+    return scores

@@ -1,0 +1,157 @@
+"""Automatic tags: what a CLIP sees in a photograph, out of a vocabulary of rival words."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipelines.config import ASSETS
+from pipelines.data.captions import join_tags
+from pipelines.evaluation.metrics import Encoder
+
+CERTAIN = 0.6  # a tag is given when it takes this share of its rivals together
+SHIPPED_TAGS = ASSETS / "tags"
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Tags of which a picture shows one at most, and with ``maybe`` perhaps none.
+
+    ``kind``: only for pictures of this subject, "" for all. ``of_subject`` marks what belongs to a subject and not to
+    the picture: a person's hair, a teapot's glaze.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    kind: str = ""
+    of_subject: bool = False
+    maybe: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All the rivals of a base family, and the ``template`` in which CLIP reads a tag beside the picture's kind.
+
+    ``familiar``: the least :func:`certainty` of a picture that CLIP knows; below it, CLIP guesses. 0 for a CLIP that
+    has seen everything.
+    """
+
+    template: str
+    rivals: tuple[Rivals, ...]
+    familiar: float = 0.0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The subjects it knows by name."""
+        return next((each.tags for each in self.rivals if each.name == "kind"), ())
+
+
+def vocabulary(family: str) -> Vocabulary:
+    """Return the shipped words for a base family. ValueError when there are none."""
+    path = SHIPPED_TAGS / f"{family}.json"
+    if not path.is_file():
+        raise ValueError(f"No tags are shipped for the base family {family!r}; write the captions by hand.")
+    read = json.loads(path.read_text(encoding="utf-8"))
+    rivals = (Rivals(**{**entry, "tags": tuple(entry["tags"])}) for entry in read["rivals"])
+    return Vocabulary(
+        template=read["template"], rivals=tuple(rivals), familiar=float(read.get("familiar", 0.0))
+    )
+
+
+@torch.no_grad()
+def tag_pictures(
+    images: Sequence[Image.Image],
+    clip: Encoder,
+    words: Vocabulary,
+    *,
+    kind: str = "",
+    with_subject: bool = False,
+) -> list[list[str]]:
+    """Return the tags of each picture: of every set of rivals the surest one, where it is sure enough.
+
+    No tag for a picture that CLIP does not know, see :func:`certainty`. ``kind`` is what the pictures are known to show,
+    "dog" for example; for a word that the vocabulary does not know, CLIP decides. ``with_subject`` also names what belongs
+    to the subject; without it only what changes from picture to picture is named, so that the rare word, and nothing
+    else, comes to mean the subject.
+    """
+    seen = clip.image_features(images)
+    known = (
+        (certainty(seen, clip, words) >= words.familiar).tolist() if words.familiar else [True] * len(images)
+    )
+    tags = _tags(seen, clip, words, kind=kind, with_subject=with_subject)
+    return [found if sure else [] for found, sure in zip(tags, known, strict=True)]
+
+
+@torch.no_grad()
+def described(
+    images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
+) -> list[str]:
+    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them.
+
+    "" for all where CLIP does not know half of them: a wrong caption is worse than none.
+    """
+    seen = clip.image_features(images)
+    if words.familiar and float(certainty(seen, clip, words).quantile(0.5)) < words.familiar:
+        return [""] * len(images)
+    found = _tags(seen, clip, words, kind=kind, with_subject=False)
+    return [join_tags([prompt, *(tag for tag in tags if tag not in prompt)]) for tags in found]
+
+
+def certainty(seen: Tensor, clip: Encoder, words: Vocabulary) -> Tensor:
+    """Return how well CLIP knows each picture (B,): its cosine with the nearest kind in a scene, times the shares that
+    the nearest kind has among all kinds and the nearest scene among all scenes, which fall where CLIP hesitates.
+
+    ``seen`` are image features (B, C) of unit length.
+    """
+    scenes = next(each.tags for each in words.rivals if each.name == "scene")
+    pairs = [words.template.format(kind=kind, tag=scene) for kind in words.kinds for scene in scenes]
+    cosines = (seen @ _read(clip, pairs).T).view(len(seen), len(words.kinds), len(scenes))
+    nearest = cosines.amax(dim=(1, 2))
+    of_kinds = (clip.scale * seen @ _read(clip, words.kinds).T).softmax(dim=1)
+    kinds = of_kinds.argmax(dim=1)
+    of_scenes = (clip.scale * cosines[torch.arange(len(seen)), kinds]).softmax(dim=1)
+    return nearest * of_kinds.amax(dim=1) * of_scenes.amax(dim=1)
+
+
+def _tags(
+    seen: Tensor, clip: Encoder, words: Vocabulary, *, kind: str, with_subject: bool
+) -> list[list[str]]:
+    """The tags of :func:`tag_pictures`, whether CLIP knows the pictures or not."""
+    known = kind in words.kinds
+    kinds = [kind] * len(seen) if known or not words.kinds else _nearest(seen, clip, words.kinds)
+    tags: list[list[str]] = [[] for _ in kinds]
+    for found in dict.fromkeys(kinds):
+        of_it = [index for index, each in enumerate(kinds) if each == found]
+        for rivals in words.rivals:
+            if rivals.kind in ("", found) and (with_subject or not rivals.of_subject):
+                chosen = _surest(seen[of_it], clip, rivals, template=words.template, kind=found)
+                for index, tag in zip(of_it, chosen, strict=True):
+                    tags[index] += [tag] if tag else []
+    return tags
+
+
+def _read(clip: Encoder, texts: Sequence[str]) -> Tensor:
+    """Return the text features (N, C) of a CLIP."""
+    read = clip.text_features(texts)
+    assert read is not None, "a CLIP reads words"
+    return read
+
+
+def _nearest(seen: Tensor, clip: Encoder, texts: Sequence[str]) -> list[str]:
+    read = _read(clip, texts)
+    return [texts[int(index)] for index in (seen @ read.T).argmax(dim=1)]
+
+
+def _surest(seen: Tensor, clip: Encoder, rivals: Rivals, *, template: str, kind: str) -> list[str]:
+    """The likeliest tag of each picture, by softmax over scaled cosines; "" where none is sure, or none is shown."""
+    texts = [template.format(kind=kind, tag=tag) if rivals.name != "kind" else tag for tag in rivals.tags]
+    read = _read(clip, [*texts, *([kind] if rivals.maybe else [])])
+    shares = (clip.scale * seen @ read.T).softmax(dim=1)  # (B, tags, and one for none of them)
+    best = shares.max(dim=1)
+    return [
+        (*rivals.tags, "")[int(index)] if float(share) >= CERTAIN else ""
+        for share, index in zip(best.values, best.indices, strict=True)
+    ]

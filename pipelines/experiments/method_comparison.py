@@ -1,0 +1,221 @@
+"""Which method: the same photographs, prompts and seeds through every way there is to learn one subject.
+
+Image alignment is DINO's (Ruiz et al. 2022, METHODS 3.5), text alignment CLIP's with the rare word taken out and the
+class word put in, so that textual inversion, whose prompts have no class word, is asked the same. PRES is told as drift:
+how much nearer pictures of the plain class have come to the photographs than the untouched base draws them, picture by
+picture from the same noise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.config import SubjectConfig, to_dict
+from pipelines.experiments.report import (
+    Column,
+    Row,
+    best,
+    chart,
+    listed,
+    measured,
+    number,
+    rivals,
+    size_words,
+    table,
+)
+from pipelines.experiments.settings import MethodsConfig
+from pipelines.experiments.store import Part, PlannedRow, PlannedRun
+from pipelines.methods.specs import METHODS, preset, preset_names
+from pipelines.runs.costs import SIZES, trained_values
+
+BASE = "base"
+BASE_LABEL = "Untouched base"
+SNAPSHOT_MB = 200.0  # the largest adapter of which earlier states are kept
+PHOTOS = "character"  # the set of photographs that the runs learn from
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to learn: a method, and the preset it takes whatever the experiment's is ("" for that one)."""
+
+    label: str
+    method: str
+    preset: str = ""
+
+
+def candidates() -> dict[str, Candidate]:
+    """Return by key what can take part: what the methods' specs name."""
+    return {
+        row.key: Candidate(row.label, spec.name, preset=row.preset)
+        for spec in METHODS.values()
+        for row in spec.compared
+    }
+
+
+DINO = Column("dino", "DINO", "score", "high", "Likeness to the photographs.")
+CLIP_T = Column("clip_t", "CLIP-T", "score", "high", "Likeness to the words of the prompt.")
+COLUMNS = (
+    Column("trainable", "Trained", "count", "low", "Numbers that are learned."),
+    Column("bytes", "File", "bytes", "low", "The adapter's file."),
+    Column("seconds", "Time", "seconds", "low", "From the run's beginning to its finished file."),
+    DINO,
+    Column("clip_i", "CLIP-I", "score", "high", "Likeness to the photographs, by CLIP."),
+    CLIP_T,
+    Column("div", "DIV", "score", "high", "Variety of the pictures of one prompt."),
+    Column(
+        "drift", "PRES drift", "score", "low", "How far the plain class has moved towards the photographs."
+    ),
+)
+
+
+def chosen(config: MethodsConfig) -> list[str]:
+    """Return the keys of the methods that take part. ValueError for an unknown one."""
+    known = candidates()
+    unknown = [key for key in config.methods if key not in known]
+    if unknown:
+        raise ValueError(f"There is no method {unknown[0][:40]!r}; choose among {', '.join(known)}.")
+    return [key for key in known if not config.methods or key in config.methods]
+
+
+def run_config(
+    candidate: Candidate, config: MethodsConfig, *, family: str, class_noun: str, identifier: str
+) -> SubjectConfig:
+    """Return the settings of one run: the preset's, with the words, seed and length of the experiment."""
+    names = preset_names(candidate.method, family)
+    wanted = candidate.preset or config.preset
+    start = preset(candidate.method, family, wanted if wanted in names else names[0])
+    steps = config.steps or start.steps
+    return replace(
+        start,
+        class_noun=class_noun,
+        identifier=identifier,
+        steps=steps,
+        warmup_steps=min(start.warmup_steps, steps),
+        seed=config.seed,
+        sample_seed=config.seed,
+        sample_prompts=start.sample_prompts[:1],
+        sample_every=min(steps, 5_000),
+        sample_steps=min(start.sample_steps, config.sample_steps),
+        snapshots=min(config.snapshots, steps - 1),
+        measure=False,
+    )
+
+
+def affordable(config: SubjectConfig, *, family: str) -> int:
+    """Return how many earlier states a run keeps: none where each is as large as a whole model."""
+    return config.snapshots if 4 * trained_values(config, size=SIZES[family]) <= SNAPSHOT_MB else 0
+
+
+def plan(
+    config: MethodsConfig, *, family: str, class_noun: str, identifier: str, captioned: bool
+) -> tuple[list[PlannedRun], list[PlannedRow]]:
+    """Return the runs and the rows, the untouched base first."""
+    runs = []
+    rows = [PlannedRow(key=BASE, label=BASE_LABEL, parts=(), subject=class_noun, said=class_noun)]
+    for key in chosen(config):
+        candidate = candidates()[key]
+        own = run_config(candidate, config, family=family, class_noun=class_noun, identifier=identifier)
+        own = replace(own, use_captions=captioned, snapshots=affordable(own, family=family))
+        runs.append(
+            PlannedRun(
+                key=key, label=candidate.label, method=candidate.method, config=to_dict(own), photos=PHOTOS
+            )
+        )
+        words = "{identifier} {class_noun}" if "{class_noun}" in own.instance_prompt else "{identifier}"
+        rows.append(
+            PlannedRow(
+                key=key,
+                label=candidate.label,
+                parts=(Part(run=key),),
+                subject=own.words(words),
+                said=class_noun,
+                steps=own.snapshot_steps,
+            )
+        )
+    return runs, rows
+
+
+def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
+    """Return the table, the scatter and what they say. ``reference`` has the photographs' scores among themselves."""
+    photographs = {
+        "key": "photographs", "label": "The photographs", "state": "done", "message": "",
+        "scores": reference, "facts": {}, "points": [],
+    }  # fmt: skip
+    base, others = [row for row in rows if row["key"] == BASE], [row for row in rows if row["key"] != BASE]
+    return {
+        "tables": [table("", COLUMNS, [*([photographs] if reference else []), *base, *others])],
+        "charts": [chart(CLIP_T, DINO, rows, title="Likeness to the photographs and to the words")],
+        "sentences": sentences(others, base=base[0] if base else None, reference=reference),
+    }
+
+
+def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
+    """Return what the numbers of the finished rows say, in plain words; nothing before there are two of them."""
+    known = measured(rows)
+    if len(known) < 2:
+        return []
+    nearest, obedient = (
+        best(known, lambda row: number(row, "dino")),
+        best(known, lambda row: number(row, "clip_t")),
+    )
+    smallest = best(known, lambda row: number(row, "bytes"), lowest=True)
+    fastest = best(known, lambda row: number(row, "seconds"), lowest=True)
+    told = []
+    if nearest is not None:
+        among = f", of {reference['dino']['value']:.2f} among the photographs themselves" if reference else ""
+        told.append(
+            f"{nearest['label']} comes nearest to the photographs (DINO {number(nearest, 'dino'):.2f}{among})."
+            + _unsure(nearest, known, "dino")
+        )
+    if obedient is not None:
+        told.append(
+            f"{obedient['label']} follows the words best (CLIP-T {number(obedient, 'clip_t'):.2f})."
+            + _unsure(obedient, known, "clip_t")
+        )
+    if smallest is not None and fastest is not None:
+        told.append(_cheapest(smallest, fastest))
+    told += _drifted(known, base=base, reference=reference)
+    idle = [
+        row["label"]
+        for row in known
+        if base is not None and row["label"] in rivals(base, [base, row], "dino")
+    ]
+    if idle:
+        verb = "is" if len(idle) == 1 else "are"
+        told.append(
+            f"{listed(idle)} {verb} not clearly nearer to the photographs than the untouched base: what follows the "
+            "words without having learned the subject is the base itself."
+        )
+    return told
+
+
+def _drifted(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
+    """Say with which methods the plain class has come more than half of the way to the photographs."""
+    zero = number(base, "pres") if base is not None else None
+    if zero is None or "dino" not in reference:
+        return []
+    way = reference["dino"]["value"] - zero
+    far = [(row["label"], drift) for row in rows if (drift := number(row, "drift") or 0.0) > way / 2 > 0]
+    if not far:
+        return []
+    most = max(drift for _, drift in far)
+    return [
+        f"With {listed([label for label, _ in far])} the plain class has turned into the subject, too (PRES drift up to "
+        f"{most:.2f}, the whole way is {way:.2f}): class images hold it back."
+    ]
+
+
+def _cheapest(smallest: Row, fastest: Row) -> str:
+    size, seconds = size_words(number(smallest, "bytes") or 0), f"{number(fastest, 'seconds') or 0:.0f} s"
+    if smallest is fastest:
+        return f"{smallest['label']} has the smallest file ({size}) and was the fastest ({seconds})."
+    return (
+        f"{smallest['label']} has the smallest file ({size}), {fastest['label']} was the fastest ({seconds})."
+    )
+
+
+def _unsure(row: Row, rows: Sequence[Row], key: str) -> str:
+    others = rivals(row, rows, key)
+    if not others:
+        return ""
+    return f" Its interval overlaps that of {listed(others)}, so this order is not certain."

@@ -1,0 +1,219 @@
+"""An experiment's folder: what was asked, which runs it has, what each row scored; readable without torch.
+
+``experiments/<id>`` holds ``experiment.json``, the square photographs, a file of scores for every row (and, for a row
+with earlier states, one for each), and the pictures that were scored. What it shows is derived from these and from
+the states of its runs, so that a restarted program, or another one, shows the same.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pipelines.config import clean_text
+from pipelines.files import write_json
+from pipelines.runs.store import DRAFT, RUN_ID
+
+FORMAT = 1  # of experiment.json and of the score files
+LAST = 0  # the step under which a row's finished state is kept
+
+
+@dataclass
+class PlannedRun:
+    """One run of an experiment: ``photos`` is the set it learns from; ``run`` its id once it has been started.
+
+    ``after`` are the keys of the runs, earlier in the plan, that must be done before it starts.
+    """
+
+    key: str
+    label: str
+    method: str
+    config: dict[str, Any]
+    photos: str
+    run: str = ""
+    problem: str = ""  # why it could not be started
+    after: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One adapter of a row: the key of its run, its strength, and a list of block weights or ""."""
+
+    run: str
+    strength: float = 1.0
+    blocks: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row of the tables: the adapters drawn with, the words they know, and the earlier steps measured as well.
+
+    ``said`` is the subject in plain words, by which text alignment is measured for every row alike.
+    """
+
+    key: str
+    label: str
+    parts: tuple[Part, ...]
+    subject: str
+    said: str
+    style: str = ""
+    steps: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """Read what :func:`dataclasses.asdict` wrote to a file."""
+        parts = tuple(Part(**part) for part in told["parts"])
+        return cls(**{**told, "parts": parts, "steps": tuple(told["steps"])})
+
+
+@dataclass
+class Experiment:
+    """One experiment; ``photos`` maps a set ("character", "style") to the file names of its pictures."""
+
+    path: Path
+    kind: str
+    name: str
+    config: dict[str, Any]
+    base: dict[str, Any]
+    words: dict[str, str]
+    runs: list[PlannedRun]
+    rows: list[PlannedRow]
+    captions: dict[str, dict[str, str]] = field(default_factory=dict)
+    created: float = 0.0  # unix seconds
+
+    @property
+    def id(self) -> str:
+        """The folder's name, unguessable."""
+        return self.path.name.removeprefix(DRAFT)
+
+    def run_of(self, key: str) -> PlannedRun:
+        """Return a run by its key."""
+        return next(run for run in self.runs if run.key == key)
+
+    def points(self) -> Iterator[tuple[PlannedRow, int]]:
+        """Yield everything that is measured: each row's earlier steps, then its finished state (``LAST``)."""
+        for row in self.rows:
+            for step in (*row.steps, LAST):
+                yield row, step
+
+    def photos(self, kind: str) -> list[Path]:
+        """Return the squares of a set of photographs."""
+        return sorted((self.path / "photos" / kind).glob("*.png"))
+
+    def folder_of(self, row: str, step: int) -> Path:
+        """Return where the pictures of a row lie."""
+        return self.path / "pictures" / f"{row}-{step:06d}"
+
+    def scores(self, row: str, step: int = LAST) -> dict[str, Any] | None:
+        """Return what a row scored: ``scores``, ``pictures``, facts; ``error`` where that failed; None before."""
+        path = self.path / "scores" / f"{row}-{step:06d}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def keep_scores(self, row: str, step: int, found: Mapping[str, Any]) -> None:
+        """Write what a row scored."""
+        write_json(self.path / "scores" / f"{row}-{step:06d}.json", {"format": FORMAT, **found})
+
+    def forget_errors(self) -> None:
+        """Remove the scores of rows whose measurement failed, so that it is tried again."""
+        for row, step in self.points():
+            if "error" in (self.scores(row.key, step) or {}):
+                (self.path / "scores" / f"{row.key}-{step:06d}.json").unlink()
+
+    def save(self) -> None:
+        """Write experiment.json."""
+        told = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "name": self.name,
+            "config": self.config,
+            "base": self.base,
+            "words": self.words,
+            "created": self.created,
+            "captions": self.captions,
+            "runs": [asdict(run) for run in self.runs],
+            "rows": [asdict(row) for row in self.rows],
+        }
+        write_json(self.path / "experiment.json", told)
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment's folder. Raises ValueError for another format, or damage."""
+    try:
+        told = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"There is no experiment {path.name!r}; it may have been deleted.") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The experiment {path.name} cannot be read; its experiment.json is damaged ({error})."
+        ) from None
+    if told.pop("format", None) != FORMAT:
+        raise ValueError(f"The experiment {path.name} has another format; this program reads {FORMAT}.")
+    runs = [PlannedRun(**run) for run in told.pop("runs")]
+    rows = [PlannedRow.of(row) for row in told.pop("rows")]
+    return Experiment(path=path, runs=runs, rows=rows, **told)
+
+
+class ExperimentStore:
+    """All experiments below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "experiments"
+
+    @contextmanager
+    def draft(
+        self,
+        kind: str,
+        *,
+        name: str,
+        config: dict[str, Any],
+        base: dict[str, Any],
+        words: dict[str, str],
+        runs: Sequence[PlannedRun],
+        rows: Sequence[PlannedRow],
+    ) -> Iterator[Experiment]:
+        """Fill a new experiment inside the block: it appears whole when the block ends, and not at all on an error."""
+        now = time.time()
+        new_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
+        path = self.folder / f"{DRAFT}{new_id}"
+        path.mkdir(parents=True, mode=0o700)
+        made = Experiment(
+            path=path, kind=kind, name=clean_text(name) or kind, config=config, base=base, words=words,
+            runs=list(runs), rows=list(rows), created=now,
+        )  # fmt: skip
+        try:
+            yield made
+            made.save()
+            os.replace(path, self.folder / new_id)
+            made.path = self.folder / new_id
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def get(self, experiment_id: str) -> Experiment:
+        """Return an experiment. Raises ValueError when there is none of that id."""
+        if not RUN_ID.fullmatch(str(experiment_id)):
+            raise ValueError(f"There is no experiment {str(experiment_id)[:60]!r}; it may have been deleted.")
+        return read_experiment(self.folder / experiment_id)
+
+    def list(self) -> list[Experiment]:
+        """Return all experiments that can be read, the newest first."""
+        found = []
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if RUN_ID.fullmatch(path.name):
+                try:
+                    found.append(read_experiment(path))
+                except ValueError:
+                    continue
+        return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def delete(self, experiment_id: str) -> None:
+        """Delete an experiment; its runs stay in the Library."""
+        path = self.get(experiment_id).path
+        doomed = path.with_name(f".deleted-{path.name}")
+        os.replace(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,156 @@
+"""What a setting is and how a value of one is checked; :mod:`pipelines.config` says which settings there are.
+
+Nothing in this file needs torch.
+"""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+MAX_TEXT = 300  # characters of anything a user types
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a form needs to know about a field; ``low``/``high`` bound numbers and the length of tuples."""
+
+    label: str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    advanced: bool = True
+
+
+def setting(
+    default: Any,
+    *,
+    label: str,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] = (),
+    advanced: bool = True,
+) -> Any:
+    """Return a dataclass field whose metadata carries its :class:`Setting`."""
+    described = Setting(
+        label=label, help=help, low=low, high=high, step=step, choices=choices, advanced=advanced
+    )
+    return field(default=default, metadata={"setting": described})
+
+
+def clean_text(text: str) -> str:
+    """Return a user's text without control characters, with single spaces, at most ``MAX_TEXT`` characters.
+
+    Raises ValueError when the text is longer than that.
+    """
+    visible = "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text
+    )
+    tidy = " ".join(visible.split())
+    if len(tidy) > MAX_TEXT:
+        raise ValueError(
+            f"A text of {len(tidy)} characters is too long; please keep it under {MAX_TEXT + 1}."
+        )
+    return tidy
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Base of every config: values are brought to the declared type and checked against their settings.
+
+    ``retired`` are settings that earlier versions wrote and that nothing reads any more, each with the values that mean
+    the same without it; () is any value. :func:`from_dict` drops those and refuses another value as unknown.
+    """
+
+    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for item in fields(self):
+            described: Setting = item.metadata["setting"]
+            value = _typed(getattr(self, item.name), kind=kinds[item.name], label=described.label)
+            _check_bounds(value, described)
+            object.__setattr__(self, item.name, value)
+
+
+ConfigT = TypeVar("ConfigT", bound=Checked)
+
+
+def _typed(value: Any, *, kind: Any, label: str) -> Any:
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{label} must be a list, not {value!r}.")
+        return tuple(_typed(entry, kind=get_args(kind)[0], label=label) for entry in value)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{label} must be on or off, not {value!r}.")
+        return value
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{label} must be a text, not {value!r}.")
+        return clean_text(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{label} must be a number, not {value!r}.")
+    if kind is int and value != int(value):
+        raise ValueError(f"{label} must be a whole number, not {value!r}.")
+    return kind(value)
+
+
+def whole_number(value: Any, *, label: str) -> int:
+    """Return a number that a client sent as an int. ValueError when it is none, or not whole."""
+    return _typed(value, kind=int, label=label)
+
+
+def real_number(value: Any, *, label: str) -> float:
+    """Return a number that a client sent as a float. ValueError when it is none, or not finite."""
+    return _typed(value, kind=float, label=label)
+
+
+def _check_bounds(value: Any, described: Setting) -> None:
+    if described.choices and value not in described.choices:
+        raise ValueError(f"{described.label} must be one of {', '.join(described.choices)}, not {value!r}.")
+    if isinstance(value, (str, bool)):
+        return
+    size = len(value) if isinstance(value, tuple) else value
+    if described.low is not None and size < described.low:
+        raise ValueError(f"{described.label} is {size:g}; the smallest allowed is {described.low:g}.")
+    if described.high is not None and size > described.high:
+        raise ValueError(f"{described.label} is {size:g}; the largest allowed is {described.high:g}.")
+    if isinstance(value, int) and described.step and value % described.step:
+        raise ValueError(f"{described.label} is {value}; it must be a multiple of {described.step:g}.")
+
+
+def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
+    """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
+    filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
+    return " ".join(filled.split())
+
+
+def to_dict(config: Checked) -> dict[str, Any]:
+    """Return a config as JSON-ready values, one entry per field."""
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
+    """Build a config from plain values, those of an older version, too (see :class:`Checked`).
+
+    Raises ValueError naming unknown fields or a value out of bounds.
+    """
+    data = {name: value for name, value in data.items() if not _is_retired(cls, name, value)}
+    known = {item.name for item in fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(
+            f"Unknown setting {', '.join(map(repr, unknown))}; known ones are {', '.join(sorted(known))}."
+        )
+    return cls(**data)
+
+
+def _is_retired(cls: type[Checked], name: str, value: Any) -> bool:
+    return name in cls.retired and (not cls.retired[name] or value in cls.retired[name])

@@ -1,0 +1,426 @@
+"""LoRA files of other programs <-> ours, and the refusal of everything that could run code.
+
+One file of another program becomes one `LoRAState`: keys `unet.<module>.lora_A.weight` (r, in[, kh, kw]) and
+`.lora_B.weight` (out, r[, 1, 1]), likewise `text_encoder.<module>`, float32, with the scale alpha/r folded into
+lora_B, so that the change of a weight is simply B @ A. Read: diffusers (its three generations of names), PEFT folders
+and kohya / ComfyUI (with Tucker kernels and LyCORIS's LoHa). Written: diffusers, PEFT and kohya, with alpha = rank, so
+that a reader that ignores alpha is right too.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
+from pipelines.adapters.lora import LoRA
+from pipelines.files import write_json
+from pipelines.formats.lora_keys import PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
+from pipelines.formats.lycoris import plain_factors
+
+if TYPE_CHECKING:
+    from pipelines.models.base import Base
+
+MAX_CONFIG_BYTES = 4 * 2**20
+MAX_UNPACKED_BYTES = 2 * 2**30
+LOOSE_PATTERN = re.compile(r"[+*?{]")
+
+
+@dataclass(frozen=True)
+class LoRAState:
+    """A LoRA with its scale folded in: the change of `<module>.weight` is lora_B @ lora_A."""
+
+    tensors: dict[str, Tensor]
+    source: str = "atelier"
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[str]:
+        """Names with prefix, for example `unet.mid_block.resnets.0.conv1`, sorted."""
+        return sorted(
+            key.removesuffix(".lora_A.weight") for key in self.tensors if key.endswith(".lora_A.weight")
+        )
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        return {module: self.tensors[f"{module}.lora_A.weight"].shape[0] for module in self.modules}
+
+    def factors(self, module: str) -> tuple[Tensor, Tensor]:
+        """(A, B) of one module."""
+        return self.tensors[f"{module}.lora_A.weight"], self.tensors[f"{module}.lora_B.weight"]
+
+    def change(self, module: str) -> Tensor:
+        """float32 change of the module's weight, in the weight's own shape (out, in[, kh, kw])."""
+        down, up = self.factors(module)
+        return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_lora(path: Path) -> LoRAState:
+    """Read the LoRA in a .safetensors file or in a PEFT folder (also zipped), whoever wrote it.
+
+    Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
+    adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, name=path.name)
+    if path.suffix.lower() == ".zip":
+        return _read_zip(path)
+    tensors, metadata = read_safetensors(path)
+    if any(key.startswith("base_model.model.") for key in tensors):
+        config = path.with_name("adapter_config.json")
+        if not config.is_file():
+            raise ValueError(
+                f"{path.name} is half of a PEFT folder: its strength is written in adapter_config.json, which is "
+                "missing; give the whole folder."
+            )
+        return fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
+    if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
+        return fold(path.name, tensors, source="kohya", metadata=metadata, config={})
+    if "base_hash" in metadata and metadata.get("kind") != LoRA.kind:
+        raise ValueError(_no_lora(metadata.get("kind", "")))
+    if metadata.get("kind") == LoRA.kind:
+        return fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
+    return fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
+
+
+def _read_zip(path: Path) -> LoRAState:
+    """A zipped PEFT folder; only the files that PEFT writes are unpacked, whatever else the archive holds."""
+    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                _unpack(archive, into=Path(folder), name=path.name)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError):
+            raise ValueError(
+                f"{path.name} is damaged or locked with a password; pack the PEFT folder again."
+            ) from None
+        return _read_folder(Path(folder), name=path.name)
+
+
+def _unpack(archive: zipfile.ZipFile, *, into: Path, name: str) -> None:
+    """Write PEFT's files below ``into``, under names of our own choice; never more than they say they hold."""
+    members = [member for member in archive.infolist() if PurePosixPath(member.filename).name in PEFT_FILES]
+    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{name} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GB; choose another.")
+    for member in members:
+        inside = PurePosixPath(member.filename)
+        part = inside.parent.name if inside.parent.name in PARTS else "."
+        target = into / part / inside.name
+        if target.exists():
+            raise ValueError(f"{name} holds more than one adapter; pack one PEFT folder alone.")
+        target.parent.mkdir(exist_ok=True)
+        with archive.open(member) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+
+def _read_folder(folder: Path, *, name: str) -> LoRAState:
+    """A PEFT folder, or a folder that holds one PEFT folder for each part (`unet/`, `text_encoder/`)."""
+    found = [
+        part for part in (folder, *(folder / each for each in PARTS)) if (part / PEFT_FILES[0]).is_file()
+    ]
+    if not found:
+        raise ValueError(
+            f"{name} has no adapter_config.json, so it is no PEFT folder; give the folder PEFT wrote."
+        )
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for part in found:
+        if not (part / PEFT_FILES[1]).is_file():
+            raise ValueError(
+                f"{name} has no adapter_model.safetensors; if it holds adapter_model.bin, that is a Python pickle "
+                "and may run a program when opened: save the adapter again as safetensors."
+            )
+        read = read_lora(part / PEFT_FILES[1])
+        tensors |= read.tensors
+        metadata |= read.metadata
+    return LoRAState(tensors=tensors, source="peft", metadata=metadata)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors (file's dtype, CPU) and metadata of a file that was checked before anything in it was believed."""
+    check_file(path)
+    return read_tensors(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path.name} is not readable as JSON; save the adapter again.") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} is no configuration of PEFT's; save the adapter again.")
+    if data.get("peft_type", "LORA") != "LORA":
+        raise ValueError(
+            f"This PEFT folder holds {data['peft_type']!r}, and only LORA can be read; choose a LoRA."
+        )
+    return data
+
+
+def _own_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What our own header says; alpha 0 stands for alpha = rank."""
+    try:
+        alpha = float(metadata.get("alpha", ""))
+    except ValueError:
+        raise ValueError("The file's header does not say its alpha; save the adapter again.") from None
+    return {"lora_alpha": alpha} if alpha else {}
+
+
+def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """diffusers' own `lora_adapter_metadata`, where a file has it: {"unet.r": 4, "unet.lora_alpha": 8, ...}."""
+    try:
+        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError):
+        raise ValueError("The file's lora_adapter_metadata is damaged; save the LoRA again.") from None
+    return stated if isinstance(stated, dict) else {}
+
+
+# ---- folding --------------------------------------------------------------------------------------------------------
+
+
+def fold(
+    name: str, tensors: Mapping[str, Tensor], *, source: str, metadata: dict[str, str], config: dict[str, Any]
+) -> LoRAState:
+    """Return what a reader gave, under any program's names, as one LoRA with its scale folded into lora_B.
+
+    ``config`` says alpha where no tensor does. Raises ValueError for halves, misfits and numbers that are not finite.
+    """
+    folded: dict[str, Tensor] = {}
+    for module, parts in sorted(_group(name, tensors).items()):
+        down, up, rank = plain_factors(name, module, parts)
+        scale = _scale(module, rank=rank, alpha=parts.get("alpha"), config=config)
+        folded[f"{module}.lora_A.weight"] = down
+        folded[f"{module}.lora_B.weight"] = up * scale
+    for key, tensor in folded.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{name} holds numbers that are not finite in {key}; its training diverged: choose another."
+            )
+    return LoRAState(tensors=folded, source=source, metadata=metadata)
+
+
+def _group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{our module: {"down" | "up" | "mid" | "alpha" | "hada_...": tensor}}."""
+    places = sort_keys(name, tensors)
+    return {module: {part: tensors[key] for part, key in parts.items()} for module, parts in places.items()}
+
+
+def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:
+    """alpha/r (alpha/sqrt(r) for rank-stabilised LoRA), with alpha from the file, else the config, else alpha = r."""
+    if alpha is not None:
+        if alpha.numel() != 1 or not alpha.isfinite().all():
+            raise ValueError(
+                f"The alpha of {module} is not one finite number; the file is damaged: get it again."
+            )
+        return float(alpha) / rank
+    prefix, _, bare = module.partition(".")
+    stated = {key.removeprefix(f"{prefix}."): value for key, value in config.items()}
+    patterns = stated.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise ValueError(f"The file's alpha_pattern {str(patterns)[:80]!r} is no table; save the LoRA again.")
+    matched = next((value for pattern, value in patterns.items() if _pattern_matches(pattern, bare)), None)
+    value = matched if matched is not None else stated.get("lora_alpha", rank)
+    if not isinstance(value, int | float) or abs(value) > 1e6:
+        raise ValueError(
+            f"The file states {value!r} as alpha of {module}, which is no sensible number; choose another."
+        )
+    return value / (rank**0.5 if stated.get("use_rslora") else rank)
+
+
+def _pattern_matches(pattern: str, module: str) -> bool:
+    """PEFT's rule for a key of alpha_pattern; expressions that could take for ever are refused."""
+    if len(pattern) > 300 or LOOSE_PATTERN.search(pattern.replace(".*", "")) or pattern.count(".*") > 4:
+        raise ValueError(
+            f"The adapter's alpha_pattern {pattern[:80]!r} is too intricate; write out the module names."
+        )
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", module) is not None
+    except re.error:
+        raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is no valid expression.") from None
+
+
+def check_fits(state: LoRAState, base: "Base") -> None:
+    """Raise ValueError unless every change has the shape of the base's weight."""
+    for name in state.modules:
+        try:
+            weight = base_parameter(base, f"{name}.weight")
+        except (AttributeError, KeyError):
+            raise ValueError(
+                f"This LoRA changes {name}, which this base does not have; load its own base."
+            ) from None
+        down, up = state.factors(name)
+        shape = (up.shape[0], *down.shape[1:])
+        if shape != tuple(weight.shape):
+            raise ValueError(
+                f"This LoRA was made for another base: its change of {name} has shape {shape}, the weight has "
+                f"{tuple(weight.shape)}; load the base it was trained on."
+            )
+
+
+def import_lora(path: Path, base: "Base") -> LoRA:
+    """Another program's LoRA as an adapter of ours on this base, not live; ranks may differ from layer to layer."""
+    return adopt(read_lora(path), base)
+
+
+def adopt(state: LoRAState, base: "Base") -> LoRA:
+    """What was read from a file as an adapter of ours on this base, not live. ValueError when it does not fit."""
+    check_fits(state, base)
+    adapter = LoRA(ranks=state.ranks)
+    with injected(adapter, base):
+        adapter.load_state_dict(state.tensors)
+    adapter.base_hash = state.metadata.get("base_hash", base.hash)
+    return adapter
+
+
+def trigger_words(state: LoRAState) -> str:
+    """The words that call the subject, where the file tells them (ModelSpec's key, or our own config), else ""."""
+    if phrase := state.metadata.get("modelspec.trigger_phrase", ""):
+        return phrase
+    try:
+        config = json.loads(state.metadata.get("config", "{}"))
+    except (ValueError, RecursionError):
+        return ""
+    words = [config.get(key) for key in ("identifier", "class_noun")] if isinstance(config, dict) else []
+    return " ".join(word for word in words if isinstance(word, str) and word)
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
+    """The adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
+    if isinstance(adapter, LoRAState):
+        return adapter
+    if not isinstance(adapter, LoRA):
+        raise ValueError(_no_lora(adapter.kind))
+    tensors = adapter.state_dict()
+    for module, scale in adapter.scales().items():
+        tensors[f"{module}.lora_B.weight"] *= scale
+    return LoRAState(tensors=tensors)
+
+
+def _no_lora(kind: str) -> str:
+    return f"A result of kind {kind!r} is no LoRA and cannot be used as one; take it along in our own format."
+
+
+def write_diffusers(
+    path: Path,
+    adapter: Adapter | LoRAState,
+    *,
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """`pytorch_lora_weights.safetensors` for `pipe.load_lora_weights`; returns the path.
+
+    Keys are of the newest generation throughout, because diffusers looks only at the first one to decide whether to
+    convert them all, and carry `text_model.`, which older loaders need and the current one removes."""
+    state = as_lora(adapter)
+    tensors = {
+        key.replace("text_encoder.", "text_encoder.text_model.", 1): tensor
+        for key, tensor in state.tensors.items()
+    }
+    stated: dict[str, Any] = {}
+    for prefix in ("unet", "text_encoder"):
+        stated |= {f"{prefix}.{name}": value for name, value in _lora_config(state, prefix).items()}
+    header = {"format": "pt", **(metadata or {}), "lora_adapter_metadata": json.dumps(stated, sort_keys=True)}
+    return _save(path, tensors, dtype=dtype, metadata=header)
+
+
+def write_kohya(
+    path: Path,
+    adapter: Adapter | LoRAState,
+    *,
+    dtype: torch.dtype = torch.float16,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """One file for ComfyUI, A1111 and kohya's own scripts: flat names, one alpha throughout; returns the path.
+
+    With one rank, alpha = rank. With several, alpha is the commonest rank and lora_up makes up for it, because
+    diffusers gives attention layers the file's commonest alpha instead of their own."""
+    state = as_lora(adapter)
+    alpha = _common(state.ranks.values())
+    tensors: dict[str, Tensor] = {}
+    for module, rank in state.ranks.items():
+        down, up = state.factors(module)
+        name = to_kohya(module)
+        tensors[f"{name}.lora_down.weight"] = down
+        tensors[f"{name}.lora_up.weight"] = up * (rank / alpha)
+        tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+    header = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(alpha),
+        "ss_network_alpha": str(alpha),
+    }
+    return _save(path, tensors, dtype=dtype, metadata={"format": "pt", **header, **(metadata or {})})
+
+
+def write_peft(
+    folder: Path,
+    adapter: Adapter | LoRAState,
+    *,
+    base: str = "",
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """A PEFT adapter folder; with a trained text encoder, one in `unet/` and one in `text_encoder/`. Returns it."""
+    state = as_lora(adapter)
+    prefixes = sorted({module.partition(".")[0] for module in state.modules})
+    for prefix in prefixes:
+        into = Path(folder) if prefixes == ["unet"] else Path(folder) / prefix
+        into.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"base_model.model.{key.removeprefix(f'{prefix}.')}": tensor
+            for key, tensor in state.tensors.items()
+            if key.startswith(f"{prefix}.")
+        }
+        _save(into / PEFT_FILES[1], tensors, dtype=dtype, metadata={"format": "pt", **(metadata or {})})
+        config = {"peft_type": "LORA", "base_model_name_or_path": base, "bias": "none", "lora_dropout": 0.0}
+        config |= {"inference_mode": True, "use_rslora": False, **_lora_config(state, prefix)}
+        write_json(into / PEFT_FILES[0], config)
+    return Path(folder)
+
+
+def _lora_config(state: LoRAState, prefix: str) -> dict[str, Any]:
+    """PEFT's LoraConfig for one part, alpha = rank everywhere; {} if the part is untouched."""
+    ranks = {
+        module.removeprefix(f"{prefix}."): rank
+        for module, rank in state.ranks.items()
+        if module.startswith(f"{prefix}.")
+    }
+    if not ranks:
+        return {}
+    common = _common(ranks.values())
+    others = {module: rank for module, rank in ranks.items() if rank != common}
+    return {
+        "r": common,
+        "lora_alpha": common,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+    }
+
+
+def _common(ranks: Iterable[int]) -> int:
+    return Counter(ranks).most_common(1)[0][0]
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype, metadata: dict[str, str]) -> Path:
+    stored = {key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}
+    for key, tensor in stored.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{key} does not fit into {str(dtype).removeprefix('torch.')}; export in float32."
+            )
+    save_tensors(Path(path), stored, metadata=metadata)
+    return Path(path)

@@ -1,0 +1,186 @@
+"""The names of LoRA tensors in other programs' files <-> ours, told from a file's header alone; needs no torch."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.models.inspection import PICKLE_SUFFIXES, pickle_sentence, read_header
+
+DTYPES = ("F16", "BF16", "F32", "F64")
+MAX_TENSORS = 8192
+MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; no change of a weight needs more
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+PARTS = ("unet", "text_encoder")
+
+# What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
+OTHER_KINDS = {
+    "model.diffusion_model.": "a full Stable Diffusion checkpoint",
+    "lokr_": "a LoKr (LyCORIS)",
+    "oft_": "an OFT",
+    ".on_input": "an IA3",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    ".diff": "a LyCORIS file with full weight differences",
+    ".w_norm": "a LyCORIS file with trained norms",
+    ".b_norm": "a LyCORIS file with trained norms",
+    "lora_te1_": "a LoRA for SDXL",
+    "lora_te2_": "a LoRA for SDXL",
+    "text_encoder_2.": "a LoRA for SDXL",
+    "lora_unet_input_blocks": "a LoRA for SDXL",
+    "lora_unet_double_blocks": "a LoRA for Flux",
+    "lora_unet_joint_blocks": "a LoRA for SD 3",
+    "transformer.": "a LoRA for a transformer model (SD 3, Flux, ...)",
+    "string_to_param": "a textual inversion",
+    "emb_params": "a textual inversion",
+    "_custom_diffusion.": "a Custom Diffusion file",
+}
+
+
+def _attention_modules(at: str) -> list[str]:
+    """The twelve Linear and 1x1 convolution modules of one Transformer2DModel."""
+    block = f"{at}.transformer_blocks.0"
+    heads = [
+        f"{block}.{attn}.{to}" for attn in ("attn1", "attn2") for to in ("to_q", "to_k", "to_v", "to_out.0")
+    ]
+    return [f"{at}.proj_in", *heads, f"{block}.ff.net.0.proj", f"{block}.ff.net.2", f"{at}.proj_out"]
+
+
+@cache
+def unet_modules() -> tuple[str, ...]:
+    """Every module of the SD 1.x UNet that a LoRA may change, as diffusers names it (no prefix).
+
+    A shortcut convolution is listed for every resnet block; which of them exist depends on the widths."""
+    names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
+    resnets = ["mid_block.resnets.0", "mid_block.resnets.1"]
+    attentions = ["mid_block.attentions.0"]
+    for block in range(4):
+        resnets += [f"down_blocks.{block}.resnets.{i}" for i in range(2)]
+        resnets += [f"up_blocks.{block}.resnets.{i}" for i in range(3)]
+        attentions += [f"down_blocks.{block}.attentions.{i}" for i in range(2) if block < 3]
+        attentions += [f"up_blocks.{block}.attentions.{i}" for i in range(3) if block > 0]
+    names += [
+        f"{at}.{part}" for at in resnets for part in ("conv1", "conv2", "conv_shortcut", "time_emb_proj")
+    ]
+    names += [f"down_blocks.{block}.downsamplers.0.conv" for block in range(3)]
+    names += [f"up_blocks.{block}.upsamplers.0.conv" for block in range(3)]
+    return tuple(names + [name for at in attentions for name in _attention_modules(at)])
+
+
+TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
+TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
+
+
+@cache
+def _kohya_names() -> dict[str, str]:
+    """Flat name without its prefix -> the UNet module; dots and underscores both became underscores there."""
+    return {name.replace(".", "_"): name for name in unet_modules()}
+
+
+def with_prefix(module: str) -> str:
+    """`mid_block...` -> `unet.mid_block...`, `text_model.encoder...` -> `text_encoder.encoder...`; "" if unknown."""
+    text = module.removeprefix("text_encoder.").removeprefix("text_model.")
+    if TEXT_MODULE.fullmatch(text):
+        return f"text_encoder.{text}"
+    unet = module.removeprefix("unet.")
+    return f"unet.{unet}" if unet in unet_modules() else ""
+
+
+def _from_kohya(name: str) -> str:
+    """`lora_unet_down_blocks_0_...` -> `unet.down_blocks.0...`; "" if unknown."""
+    if name.startswith("lora_te_"):
+        match = TEXT_KOHYA.fullmatch(name.removeprefix("lora_te_"))
+        return f"text_encoder.encoder.layers.{match[1]}.{match[2]}.{match[3]}" if match else ""
+    found = _kohya_names().get(name.removeprefix("lora_unet_"))
+    return f"unet.{found}" if found else ""
+
+
+def to_kohya(module: str) -> str:
+    """`unet.down_blocks.0...` -> `lora_unet_down_blocks_0_...`, the flat name that kohya's scripts write."""
+    prefix, _, name = module.partition(".")
+    flat = name.replace(".", "_")
+    return f"lora_unet_{flat}" if prefix == "unet" else f"lora_te_text_model_{flat}"
+
+
+# Generation 1 and 2 of diffusers' names, rewritten to `<module>.<part>` of today.
+OLD_SPELLINGS = (
+    (re.compile(r"\.processor\.to_(q|k|v)_lora\."), r".to_\1."),
+    (re.compile(r"\.processor\.to_out_lora\."), r".to_out.0."),
+    (re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\."), r".self_attn.\1_proj."),
+    (re.compile(r"\.(lora|lora_linear_layer)\.(down|up|alpha)"), r".\2"),
+    (re.compile(r"\.lora_A(\.\w+)?\.weight$"), r".down.weight"),
+    (re.compile(r"\.lora_B(\.\w+)?\.weight$"), r".up.weight"),
+    (re.compile(r"\.lora_(down|up|mid)\.weight$"), r".\1.weight"),
+)
+PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha|hada_w[12]_[ab]|hada_t[12])")
+
+
+def parse_key(key: str) -> tuple[str, str]:
+    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha" | "hada_..."); ("", "") if it is not of a LoRA
+    for SD 1.x."""
+    spelled = key.removeprefix("base_model.model.")
+    for old, new in OLD_SPELLINGS:
+        spelled = old.sub(new, spelled)
+    match = PART.fullmatch(spelled)
+    if not match:
+        return "", ""
+    kohya = match[1].startswith(("lora_unet_", "lora_te_"))
+    module = _from_kohya(match[1]) if kohya else with_prefix(match[1])
+    return module, match[2].split(".")[0]
+
+
+def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return {our module: {"down" | "up" | "mid" | "alpha" | "hada_...": the file's key}}.
+
+    Raises ValueError naming what else the file is, or the first key that belongs to no LoRA for SD 1.x.
+    """
+    keys = list(keys)
+    for key in keys:
+        kind = next((kind for fragment, kind in OTHER_KINDS.items() if fragment in key), "")
+        if kind:
+            raise ValueError(
+                f"{name} is {kind}, which cannot be read here; choose a LoRA or LoCon made for SD 1.x."
+            )
+    groups: dict[str, dict[str, str]] = {}
+    unknown = []
+    for key in keys:
+        module, part = parse_key(key)
+        if not module or part in groups.get(module, {}):
+            unknown.append(key)
+        else:
+            groups.setdefault(module, {})[part] = key
+    if unknown or not groups:
+        found = (
+            f"{len(unknown)} of its keys belong to none, first {unknown[0][:120]!r}"
+            if unknown
+            else "it is empty"
+        )
+        raise ValueError(f"{name} is no LoRA for SD 1.x: {found}; choose another.")
+    return groups
+
+
+def check_file(path: Path) -> dict[str, Any]:
+    """Return a safetensors header whose every entry may belong to a LoRA. ValueError says what else the file is."""
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise ValueError(pickle_sentence(path.name))
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file; choose a .safetensors file or a PEFT folder.")
+    header = read_header(path)
+    check_entries(path.name, header)
+    return header
+
+
+def check_entries(name: str, header: dict[str, Any]) -> None:
+    """Raise ValueError when a header holds too many tensors, or numbers that no LoRA is stored in."""
+    entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
+    if len(entries) > MAX_TENSORS:
+        raise ValueError(
+            f"{name} holds {len(entries):,} tensors, more than any LoRA for SD 1.x; choose another."
+        )
+    for key, entry in entries.items():
+        if entry.get("dtype") not in DTYPES:
+            raise ValueError(
+                f"{name} stores {key[:80]!r} as {entry.get('dtype')!r}, but a LoRA is stored in "
+                f"{', '.join(DTYPES)}; save it again in one of these."
+            )

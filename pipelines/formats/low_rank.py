@@ -1,0 +1,99 @@
+"""What is no LoRA, as the nearest one of a rank: spectral shifts and fully trained weights, and how near it comes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipelines.adapters.core import Adapter
+from pipelines.adapters.spectral import Spectral
+from pipelines.formats.lora_keys import with_prefix
+
+if TYPE_CHECKING:
+    from pipelines.models.base import Base
+
+Product = tuple[Tensor, Tensor]  # A (r, N) and B (M, r)
+Piece = tuple[str, Product | None, float, float]  # layer, its product, ‖ΔW‖², ‖ΔW − BA‖²
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A LoRA near an adapter: A (r, N) and B (M, r) for each "unet.<module>", and how near it comes."""
+
+    factors: dict[str, Product]
+    error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
+    left_out: float  # share of ‖ΔW‖² in norm gains, biases and embeddings, which no LoRA file can hold
+
+
+def low_rank(adapter: Adapter, base: "Base", rank: int, *, scale: float = 1.0) -> LowRank:
+    """Return the best LoRA of a rank: of every matrix's change its ``rank`` largest singular values."""
+    pieces = (
+        _of_shifts(adapter, rank, scale=scale)
+        if isinstance(adapter, Spectral)
+        else _of_changes(adapter, base, rank, scale=scale)
+    )
+    factors: dict[str, Product] = {}
+    whole, lost, outside = 0.0, 0.0, 0.0
+    for key, product, size, missed in pieces:
+        if product is None:
+            outside += size
+        else:
+            down, up = product
+            factors[key] = (down.cpu(), up.cpu())
+            whole, lost = whole + size, lost + missed
+    return LowRank(
+        factors,
+        error=(lost / whole) ** 0.5 if whole else 0.0,
+        left_out=outside / (whole + outside) if whole + outside else 0.0,
+    )
+
+
+def _of_shifts(adapter: Spectral, rank: int, *, scale: float) -> Iterator[Piece]:
+    """ΔW = U diag(g) Vᵀ has the singular values |g|; nothing has to be decomposed."""
+    for key, shift in adapter.shifts.items():
+        if shift.factors is None:
+            yield key, None, _square(scale * shift.parameter.detach()), 0.0
+            continue
+        gain = shift.change_of_values(scale)
+        if shift.form == "rows":
+            yield key, None, _square(gain), 0.0
+            continue
+        by_size = gain.abs().argsort(descending=True)
+        order = by_size[:rank]
+        vectors, chosen = shift.factors.on(gain.device), gain[order]
+        root = chosen.abs().sqrt()
+        product = root[:, None] * vectors.right[order], vectors.left[:, order] * root * chosen.sign()
+        yield key, product, _square(gain), _square(gain[by_size[rank:]])
+
+
+@torch.no_grad()
+def _of_changes(adapter: Adapter, base: "Base", rank: int, *, scale: float) -> Iterator[Piece]:
+    for name, change in adapter.changes(base, scale):
+        key = name.removesuffix(".weight")
+        if change.dim() < 2 or not with_prefix(key):
+            yield key, None, _square(change), 0.0
+            continue
+        flat = change.flatten(1)
+        down, up = nearest_product(flat, rank)
+        yield key, (down, up), _square(flat), _square(flat - up @ down)
+
+
+def nearest_product(change: Tensor, rank: int) -> Product:
+    """Return the A (r, N) and B (M, r) nearest to a matrix (M, N), r = min(rank, M, N), the weight shared by both.
+
+    It is projected on the first eigenvectors of its smaller Gram matrix, in a fraction of a decomposition's time.
+    """
+    tall = change.shape[0] > change.shape[1]
+    wide = change.T if tall else change  # (k, n), k ≤ n
+    _, vectors = torch.linalg.eigh((wide @ wide.T).double())  # the smallest first
+    basis = vectors.flip(1)[:, :rank].to(wide.dtype)  # (k, r)
+    inner = basis.T @ wide  # (r, n)
+    root = inner.norm(dim=1).clamp(min=1e-12).sqrt()
+    first, second = basis * root, inner / root[:, None]
+    return (first.T, second.T) if tall else (second, first)
+
+
+def _square(values: Tensor) -> float:
+    return float(values.square().sum())

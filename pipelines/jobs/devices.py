@@ -1,0 +1,155 @@
+"""The devices of this machine: a worker and a model cache for each, and one queue of runs that they share.
+
+A run goes to the device that is free first; a picture to the device where its run is learning, else to the least busy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.jobs.load_lock import LoadLock
+from pipelines.jobs.worker import Job, JobQueue, Worker
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache
+
+ASK_S = 5.0  # for the driver to say how many GPUs there are
+
+
+def device_names() -> tuple[str, ...]:
+    """Return "cuda:0", "cuda:1", ... where a driver shows several GPUs, else the one device there is; needs no torch."""
+    driver = shutil.which("nvidia-smi")
+    if driver is None:
+        return ("cpu",)
+    try:
+        told = subprocess.run(
+            [driver, "-L"], capture_output=True, text=True, timeout=ASK_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ("cuda",)
+    present = sum(line.startswith("GPU ") for line in told.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        present = min(present, len([one for one in visible.split(",") if one.strip() not in ("", "-1")]))
+    if present == 0:
+        return ("cpu",)
+    return tuple(f"cuda:{index}" for index in range(present)) if present > 1 else ("cuda",)
+
+
+@dataclass
+class Device:
+    """One device: its name, its thread, and the models loaded on it (None before the first is needed)."""
+
+    name: str
+    worker: Worker
+    model_cache: ModelCache | None = None
+
+
+class Devices:
+    """All devices; ``model_cache`` is that of the first."""
+
+    def __init__(self, names: Sequence[str], *, model_cache: ModelCache | None = None) -> None:
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"The devices {', '.join(names) or '(none)'} must be one or more different names."
+            )
+        self.queue = JobQueue()
+        self.all = [Device(name, Worker(name, self.queue)) for name in names]
+        self.all[0].model_cache = model_cache
+        self.load_lock = LoadLock()
+
+    def close(self) -> None:
+        """Stop what runs on every device, then wait for each."""
+        for device in self.all:
+            device.worker.close(timeout=0.0)
+        for device in self.all:
+            device.worker.close()
+
+    def model_cache(self, job: Job | None = None) -> ModelCache:
+        """Return the models loaded on the device where ``job`` is being done (default: the first)."""
+        device = self.device_of(job) or self.all[0]
+        if device.model_cache is None:
+            with (
+                self.load_lock.exclusive()
+            ):  # the libraries' first import, too, is not safe beside other work
+                from pipelines.jobs.model_cache import ModelCache
+
+                device.model_cache = device.model_cache or ModelCache(device.name, load_lock=self.load_lock)
+        return device.model_cache
+
+    def device_of(self, job: Job | None) -> Device | None:
+        """Return the device of a job, None while a long one waits."""
+        worker = job.worker if job is not None else None
+        return next((device for device in self.all if device.worker is worker), None)
+
+    def submit(
+        self,
+        name: str,
+        work: Callable[[Job], Any],
+        *,
+        then: Callable[[Job], None],
+        after: Sequence[Job] = (),
+    ) -> Job:
+        """Put a long job at the end of the queue; it starts when those it comes ``after`` are done."""
+        return self.all[0].worker.submit(name, self._inside(work), then=then, after=after)
+
+    def submit_short(self, name: str, work: Callable[[Job], Any], *, beside: Job | None = None) -> Job:
+        """Submit a short job to the device of ``beside`` while that runs, else to the least busy device."""
+        near = (
+            self.device_of(beside) if beside is not None and beside.state in ("running", "stopping") else None
+        )
+        chosen = near or min(self.all, key=lambda device: len(device.worker.jobs()))
+        return chosen.worker.submit(name, self._inside(work), short=True)
+
+    def submit_to_all(self, name: str, work: Callable[[Job], Any]) -> None:
+        """Submit a short job to every device."""
+        for device in self.all:
+            device.worker.submit(name, self._inside(work), short=True)
+
+    def serve(self, job: Job) -> None:
+        """Between two steps of a long job: let others load, then do the short jobs that wait on its device."""
+        self.load_lock.pause()
+        if job.worker is not None:
+            job.worker.serve()
+
+    def _inside(self, work: Callable[[Job], Any]) -> Callable[[Job], Any]:
+        def guarded(job: Job) -> Any:
+            with self.load_lock.shared():
+                return work(job)
+
+        return guarded
+
+    def cancel(self, job: Job, *, keep: bool = True) -> None:
+        """End a job: a waiting one at once, a running one after its current step."""
+        (job.worker or self.all[0].worker).cancel(job, keep=keep)
+
+
+def finish_times(
+    working: Mapping[str, float],
+    waiting: Mapping[str, float],
+    *,
+    devices: int,
+    after: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, float]:
+    """Return when each waiting run will be done, in seconds from now, by its id.
+
+    ``working`` holds the seconds left of each run at work, ``waiting`` in order what each takes by itself. Each is
+    taken by the device that is free first, once those it comes ``after`` have ended.
+    """
+    before = {run: [each for each in (after or {}).get(run, ()) if each in waiting] for run in waiting}
+    free = sorted([*working.values(), *[0.0] * max(devices - len(working), 0)])
+    done: dict[str, float] = dict(working)
+    pending = list(waiting)
+    while pending:
+        run = next((each for each in pending if not set(before[each]) & set(pending)), pending[0])
+        pending.remove(run)
+        starts = max([free.pop(0), *(done.get(each, 0.0) for each in (after or {}).get(run, ()))])
+        done[run] = round(starts + waiting[run], 1)
+        insort(free, done[run])
+    return {run: done[run] for run in waiting}

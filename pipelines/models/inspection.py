@@ -1,0 +1,327 @@
+"""What lies behind the name of a base, told from names, configs and headers: no weights, torch or network.
+
+Stable Diffusion 1.x is what Atelier personalizes. Its relatives (2.x, XL, 3, inpainting, v-prediction, ...)
+look alike from outside, so each is recognised here and refused by name before a single weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import ASSETS
+from pipelines.models.hub import hub_snapshot
+
+EMBEDDED = "embedded"
+PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+MAX_HEADER_BYTES = 32 * 2**20
+HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w.-]{1,96})?")
+SD1_TEXT_WIDTH = 768
+SD1_SIZE_PX = 512
+SD1_SIZE_MB = {"float32": 4270, "half": 2140}  # UNet + text encoder + VAE
+
+UNET = "model.diffusion_model."
+LDM_PREFIXES = (UNET, "cond_stage_model.transformer.", "first_stage_model.")
+FIRST_LAYER = UNET + "input_blocks.0.0.weight"
+CROSS_ATTENTION = UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+PREDICTION_TYPES = {
+    "v_prediction": "a v-prediction model",
+    "sample": "a model that predicts the clean sample",
+}
+OTHER_PIPELINES = {
+    "StableDiffusionXL": "Stable Diffusion XL",
+    "StableDiffusion3": "Stable Diffusion 3",
+    "Flux": "FLUX",
+    "StableDiffusionInpaint": "an inpainting model",
+    "StableDiffusionInstructPix2Pix": "an InstructPix2Pix model",
+    "StableDiffusionDepth": "a depth-to-image model",
+    "StableDiffusionUpscale": "an upscaler",
+}
+TEXT_WIDTHS = {
+    1024: "Stable Diffusion 2",
+    1280: "the Stable Diffusion XL refiner",
+    2048: "Stable Diffusion XL",
+}
+FAMILY_MARKS = (  # the first tensor name that contains one of these settles what a checkpoint is
+    ("joint_blocks.", "Stable Diffusion 3"),
+    ("double_blocks.", "FLUX"),
+    ("conditioner.embedders.", "Stable Diffusion XL"),
+    (UNET + "label_emb.", "Stable Diffusion XL"),
+    ("cond_stage_model.model.", "Stable Diffusion 2"),
+    ("control_model.", "a ControlNet"),
+)
+ADAPTER_MARKS = (
+    "lora_unet_",
+    "lora_te",
+    "lora_A.",
+    "lora_B.",
+    ".lora.",
+    "lora_down",
+    "lora_up",
+    "hada_w1",
+    "lokr_w1",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the weights of a base are: ``kind`` is "folder", "file" or "hub"; a hub place has no path yet."""
+
+    kind: str
+    name: str
+    path: Path | None = None
+    revision: str | None = None
+
+
+def locate(spec: str) -> Place:
+    """Tell a folder, a checkpoint file and a Hub id apart. ValueError when ``spec`` is none of them."""
+    if spec == EMBEDDED:
+        return Place(kind="folder", name="Embedded base", path=ASSETS / "base")
+    path = Path(spec).expanduser()
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise ValueError(pickle_sentence(path.name))
+    if path.is_dir():
+        return Place(kind="folder", name=path.resolve().name, path=path)
+    if path.is_file():
+        return Place(kind="file", name=path.stem, path=path)
+    if HUB_ID.fullmatch(spec) and ".." not in spec and path.suffix != ".safetensors":
+        name, _, revision = spec.partition("@")
+        return Place(kind="hub", name=name, revision=revision or None)
+    raise ValueError(
+        f"There is no base {spec!r}: give a diffusers folder, a .safetensors checkpoint, or a Hub id such as "
+        "owner/name."
+    )
+
+
+def pickle_sentence(name: str) -> str:
+    """The refusal of a pickled file: it names the danger and the way out."""
+    return (
+        f"{name} is a pickle, which can run any program on this machine while it is being opened; "
+        "please use the .safetensors version of the same model."
+    )
+
+
+def refusal(what: str, *, name: str) -> str:
+    """The refusal of a model that is not Stable Diffusion 1.x."""
+    return f"{name} is {what}; Atelier works with Stable Diffusion 1.4, 1.5 and models derived from them."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a small JSON file. ValueError when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is missing; the model folder is not complete."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is not readable JSON; the model folder is damaged."
+        ) from None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return a safetensors header: name -> {"dtype", "shape", "data_offsets"}, and "__metadata__".
+
+    Raises ValueError for a pickle under a false name and for anything damaged or cut short.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            if start.startswith(PICKLE_STARTS):
+                raise ValueError(pickle_sentence(path.name))
+            raise ValueError(
+                f"{path.name} is not a safetensors file, or it is cut short; please download it again."
+            )
+        raw = stream.read(length)
+    header, end = parse_header(path.name, raw)
+    if size != 8 + length + end:
+        raise ValueError(f"{path.name} is cut short or has extra bytes; please download it again.")
+    return header
+
+
+def parse_header(name: str, raw: bytes) -> tuple[dict[str, Any], int]:
+    """Return a safetensors header and where its last tensor ends. ValueError when it is none."""
+    try:
+        header = json.loads(raw)
+        return header, _end_of_data(header)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise ValueError(f"{name} has an unreadable header; please download it again.") from None
+
+
+def _end_of_data(header: dict[str, Any]) -> int:
+    """Return where the last tensor ends. ValueError, TypeError and their like when the header is no such thing."""
+    end = 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            well_formed = all(isinstance(value, str) for value in entry.values())
+        else:
+            numbers = [*entry["shape"], *entry["data_offsets"]]
+            well_formed = isinstance(entry["dtype"], str) and all(type(number) is int for number in numbers)
+            end = max(end, entry["data_offsets"][1])
+        if not well_formed:
+            raise ValueError(name)
+    return end
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise ValueError unless the single file is a whole Stable Diffusion 1.x text-to-image checkpoint."""
+    header = read_header(path)
+    metadata = header.pop("__metadata__", {})
+    name = path.name
+    if any(mark in key for key in header for mark in ADAPTER_MARKS):
+        raise ValueError(
+            f"{name} is a LoRA or another adapter, not a base; please choose the base that it was made for."
+        )
+    for mark, what in FAMILY_MARKS:
+        if any(mark in key for key in header):
+            raise ValueError(refusal(what, name=name))
+    _check_channels(_inputs(header, FIRST_LAYER, what="Stable Diffusion UNet", name=name), name=name)
+    _check_text_width(_inputs(header, CROSS_ATTENTION, what="cross-attention", name=name), name=name)
+    if "v_pred" in header or _says_v_prediction(metadata, path):
+        raise ValueError(refusal(PREDICTION_TYPES["v_prediction"], name=name))
+    if metadata.get("modelspec.prediction_type") == "sample":
+        raise ValueError(refusal(PREDICTION_TYPES["sample"], name=name))
+    for prefix, part in (("cond_stage_model.transformer.", "text encoder"), ("first_stage_model.", "VAE")):
+        if not any(key.startswith(prefix) for key in header):
+            raise ValueError(f"{name} has no {part} in it; please choose a whole checkpoint.")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError unless the folder is a Stable Diffusion 1.x text-to-image model in safetensors."""
+    name = folder.resolve().name
+    class_name = str(read_json(folder / "model_index.json").get("_class_name"))
+    for prefix, what in OTHER_PIPELINES.items():
+        if class_name.startswith(prefix):
+            raise ValueError(refusal(what, name=name))
+    unet = read_json(folder / "unet" / "config.json")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    _check_channels(unet.get("in_channels", 4), name=name)
+    if not (folder / "atelier.json").is_file():
+        _check_text_width(unet.get("cross_attention_dim"), name=name)
+    predicted = scheduler.get("prediction_type", "epsilon")
+    if predicted != "epsilon":
+        what = PREDICTION_TYPES.get(predicted, f"a model of prediction type {predicted!r}")
+        raise ValueError(refusal(what, name=name))
+    for part in ("unet", "text_encoder", "vae"):
+        weights_file(folder / part)
+
+
+def weights_file(part: Path) -> Path:
+    """Return the weights file of one part of a folder; full precision is preferred to a half copy."""
+    stem = "model" if part.name == "text_encoder" else "diffusion_pytorch_model"
+    for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
+        if (part / name).is_file():
+            read_header(part / name)
+            return part / name
+    pickles = sorted(file.name for file in part.glob("*") if file.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise ValueError(pickle_sentence(f"{part.name}/{pickles[0]}"))
+    raise ValueError(f"{part.name}/{stem}.safetensors is missing; the model folder is not complete.")
+
+
+def describe_base(spec: str) -> dict[str, Any]:
+    """Return what the picker shows about ``spec`` without opening a weight.
+
+    Keys: spec, name, kind, family, present, disk_mb, memory_mb, needs (one sentence), problem ("" when
+    usable).
+    """
+    facts: dict[str, Any] = {
+        "spec": spec,
+        "name": spec,
+        "kind": "",
+        "family": "sd1",
+        "present": False,
+        "problem": "",
+    }
+    try:
+        place = locate(spec)
+        facts.update(name=place.name, kind=place.kind, present=place.path is not None)
+        if place.kind == "folder" and place.path is not None:
+            check_folder(place.path)
+            facts.update(family=family_of(place.path), size_px=size_of(place.path))
+        elif place.kind == "file" and place.path is not None:
+            check_checkpoint(place.path)
+        elif place.kind == "hub":
+            facts["present"] = hub_snapshot(place.name, revision=place.revision) is not None
+    except ValueError as error:
+        facts.update(present=False, problem=str(error))
+    embedded = facts["family"] == EMBEDDED
+    facts["disk_mb"] = _disk_mb(facts["kind"], spec) or SD1_SIZE_MB["float32"]
+    facts["memory_mb"] = 200 if embedded else SD1_SIZE_MB["half"] + 2000
+    facts["needs"] = _needs(facts)
+    return facts
+
+
+def family_of(folder: Path) -> str:
+    """Return the family that presets go by: "embedded" when ``atelier.json`` says so, else "sd1"."""
+    told = folder / "atelier.json"
+    return EMBEDDED if told.is_file() and read_json(told).get("family") == EMBEDDED else "sd1"
+
+
+def size_of(folder: Path) -> int:
+    """Return the pixels of a side that a diffusers folder was trained at."""
+    told = folder / "atelier.json"
+    if told.is_file() and "sample_px" in (facts := read_json(told)):
+        return int(facts["sample_px"])
+    cells = int(read_json(folder / "unet" / "config.json").get("sample_size", SD1_SIZE_PX // 8))
+    blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", (1, 1, 1, 1))
+    return cells * 2 ** (len(blocks) - 1)
+
+
+def _inputs(header: Mapping[str, Any], key: str, *, what: str, name: str) -> int:
+    """Return the input width of a layer of the UNet. ValueError when the layer is missing or no layer."""
+    shape = header.get(key, {"shape": ()})["shape"]
+    if len(shape) < 2:
+        raise ValueError(f"{name} has no {what} in it; please choose a whole checkpoint.")
+    return shape[1]
+
+
+def _check_channels(channels: int, *, name: str) -> None:
+    kinds = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-to-image model"}
+    if channels != 4:
+        raise ValueError(refusal(kinds.get(channels, f"a model with {channels} input channels"), name=name))
+
+
+def _check_text_width(width: Any, *, name: str) -> None:
+    if width != SD1_TEXT_WIDTH:
+        raise ValueError(refusal(TEXT_WIDTHS.get(width, f"a model of text width {width}"), name=name))
+
+
+def _says_v_prediction(metadata: Mapping[str, str], path: Path) -> bool:
+    """Whether the header, or the .yaml that is handed around beside such checkpoints, names v-prediction."""
+    if metadata.get("modelspec.prediction_type", "epsilon").startswith("v"):
+        return True
+    beside = path.with_suffix(".yaml")
+    return beside.is_file() and bool(
+        re.search(r"parameterization:\s*[\"']?v\b", beside.read_text(errors="replace"))
+    )
+
+
+def _disk_mb(kind: str, spec: str) -> int:
+    if kind not in ("folder", "file"):
+        return 0
+    path = locate(spec).path
+    assert path is not None
+    files = [path] if path.is_file() else [file for file in path.rglob("*.safetensors")]
+    return round(sum(file.stat().st_size for file in files) / 2**20)
+
+
+def _needs(facts: Mapping[str, Any]) -> str:
+    if facts["problem"]:
+        return str(facts["problem"])
+    if facts["family"] == EMBEDDED:
+        return "Comes with Atelier; runs on any processor."
+    memory_gb = facts["memory_mb"] / 1000
+    gpu = f"A CUDA GPU with about {memory_gb:.0f} GB is advised; a processor takes minutes a picture."
+    if facts["present"]:
+        return gpu
+    return f"A download of about {facts['disk_mb'] / 1000:.1f} GB from the Hugging Face Hub. {gpu}"

@@ -1,0 +1,1 @@
+"""Run folders on disk: store, library, settings, model card, costs; readable without torch."""

@@ -1,0 +1,167 @@
+"""What is on the shelves: the user's runs and the shipped examples, as cards, found by id. Nothing here needs torch."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import ASSETS
+from pipelines.data.subject import stored_photos
+from pipelines.models.inspection import read_header
+from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
+
+EXAMPLE_PREFIX = "example-"
+Signature = tuple[tuple[int, int], ...]  # (nanoseconds, bytes) of the files that a card is made from
+
+
+class Library:
+    """The runs of a store and the examples; what a card takes from files is remembered until they change."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self._facts: dict[Path, tuple[Signature, dict[str, Any]]] = {}
+
+    def find(self, run_id: str) -> Run:
+        """Return a user's run, or the finished run of an example. ValueError when there is none of that id."""
+        run_id = str(run_id)
+        if run_id.startswith(EXAMPLE_PREFIX):
+            path = self._example_files().get(run_id.removeprefix(EXAMPLE_PREFIX))
+            if path is None:
+                raise ValueError(f"There is no example {run_id[:60]!r}.")
+            return read_run(path.parent / json.loads(path.read_text(encoding="utf-8"))["run"])
+        return self.store.get(run_id)
+
+    def own(self, run_id: str) -> Run:
+        """Return a run that may be changed. ValueError for a shipped one, or when there is none of that id."""
+        if str(run_id).startswith(EXAMPLE_PREFIX):
+            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
+        return self.store.get(str(run_id))
+
+    def id_of(self, run_id: str) -> str:
+        """Return the id by which a run is found that was called ``run_id`` where it was made (examples moved)."""
+        for name, path in self._example_files().items():
+            with suppress(ValueError, KeyError, OSError):
+                adapter = path.parent / "run" / "adapter.safetensors"
+                if read_header(adapter)["__metadata__"]["run"] == run_id:
+                    return EXAMPLE_PREFIX + name
+        return run_id
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
+        found = []
+        for name, path in self._example_files().items():
+            told = json.loads(path.read_text(encoding="utf-8"))
+            photos = stored_photos(path.parent / told["run"])
+            found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
+        return found
+
+    def cards(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        """Return a card for each of the user's runs, the newest first; with ``shipped`` the examples follow."""
+        cards = [self.card(run) for run in self.store.list()]
+        for example in self.examples() if shipped else ():
+            run = self.find(example["run"])
+            cards.append(self.card(run) | {"id": example["run"], "state": "done", "shipped": True})
+        return cards
+
+    def card(self, run: Run) -> dict[str, Any]:
+        """Return what a page shows of one run: ``seconds`` is the time it was at work, ``bytes`` its whole folder."""
+        words = [str(run.config.get(name, "")) for name in ("identifier", "class_noun")]
+        return {
+            "id": run.id,
+            "name": run.name,
+            "state": run.state,
+            "method": run.method,
+            "created": run.created,
+            "identifier": words[0],
+            "class_noun": words[1],
+            "trigger": " ".join(word for word in words if word),
+            "base": run.base["spec"],
+            "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
+            "notes": run.note,
+            "shipped": False,
+            "source": str(run.config.get("source", "")),
+            **self._facts_of(run),
+        }
+
+    def _facts_of(self, run: Run) -> dict[str, Any]:
+        signature = _signature(run.path / "events.jsonl", run.path / "adapter.safetensors")
+        known = self._facts.get(run.path)
+        if known is None or known[0] != signature:
+            events = run.events()
+            facts = {
+                "thumbnail": best_sample(run, events),
+                "bytes": run.size(),
+                "seconds": seconds_at_work(events),
+                "trainable": trained_parameters(run),
+                "kind": kind_of(run),
+            }
+            known = self._facts[run.path] = (signature, facts)
+        return dict(known[1])
+
+    def _example_files(self) -> dict[str, Path]:
+        return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
+
+
+def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:
+    """Return the path of the picture that shows a run best: of the step most like the subject, else the newest."""
+    likeness = {
+        event["step"]: event["identity"]["value"]
+        for event in events
+        if event["kind"] == "similarity" and "identity" in event
+    }
+    samples = [event for event in events if event["kind"] == "sample" and event["files"]]
+    learned = [event for event in samples if event["step"] > 0] or samples
+    for event in sorted(
+        learned, key=lambda event: (likeness.get(event["step"], -1.0), event["t"]), reverse=True
+    ):
+        first = next(one for one in learned if one["step"] == event["step"])
+        if (path := run.file(first["files"][0])).is_file():
+            return str(path)
+    return None
+
+
+def seconds_at_work(events: list[dict[str, Any]]) -> float:
+    """Return how long a run has worked, its interruptions left out.
+
+    A span over which the computer's clock was set back counts as nothing.
+    """
+    total, working, latest = 0.0, False, 0.0
+    for event in events:
+        ending = event["kind"] == "state" and event["state"] not in LIVE_STATES
+        begins = event["kind"] == "state" and not ending
+        if working and not begins:  # a new beginning without an ending follows a kill
+            total += max(0.0, event["t"] - latest)
+        if event["kind"] == "state":
+            working = event["state"] == "running"
+        latest = event["t"]
+    return round(total, 1)
+
+
+def trained_parameters(run: Run) -> int | None:
+    """Return how many values a run has trained, from the header of its adapter; None before there is one."""
+    try:
+        header = read_header(run.file("adapter.safetensors"))
+    except (OSError, ValueError):
+        return None
+    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def kind_of(run: Run) -> str:
+    """Return what a run's adapter is: "lora", "full", "spectral" or "words"; "" before there is one."""
+    try:
+        return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def _signature(*paths: Path) -> Signature:
+    return tuple(_stamps(paths))
+
+
+def _stamps(paths: tuple[Path, ...]) -> Iterator[tuple[int, int]]:
+    for path in paths:
+        with suppress(OSError):
+            stat = path.stat()
+            yield stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,1 @@
+"""The sampler, stacks of adapters, image metadata, comparison grids, block ablation."""

@@ -1,0 +1,230 @@
+"""How a picture was made, kept inside its own PNG file, and read back so that it can be made again.
+
+The text chunk ``atelier`` holds JSON: the fields of SampleConfig, ``stack`` (which runs at which strength) and ``base``.
+It names no folder of this machine. Nothing here needs torch.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image, PngImagePlugin
+
+from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.files import write_atomic
+from pipelines.models.inspection import EMBEDDED, locate
+from pipelines.runs.store import Run
+from pipelines.unet_blocks import BlockStrengths, Strength
+
+FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
+SETTINGS_KEY = "atelier"
+MAX_CHUNK = 20_000  # characters of settings; ours have under two thousand
+
+
+class Drawn(Protocol):
+    """What a picture tells of its base."""
+
+    spec: str
+    name: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One run's adapter in a picture; ``step`` is set where the adapter was not finished.
+
+    ``blocks`` is a list of 26 block weights on top of the strength, "" for the whole adapter.
+    """
+
+    run: str
+    name: str
+    strength: float
+    step: int | None = None
+    blocks: str = ""
+
+    @property
+    def applied(self) -> Strength:
+        """How strongly the adapter's layers are changed."""
+        return BlockStrengths.parse(self.blocks).times(self.strength) if self.blocks else self.strength
+
+    def told(self) -> dict[str, Any]:
+        """Return it as the text chunk and pages have it."""
+        step = {} if self.step is None else {"step": self.step}
+        blocks = {"blocks": self.blocks} if self.blocks else {}
+        return {"run": self.run, "name": self.name, "strength": self.strength, **blocks, **step}
+
+
+class GoneError(ValueError):
+    """A picture whose run or base is not here any more; ``recalled`` is what it tells all the same."""
+
+    def __init__(self, sentence: str, *, recalled: dict[str, Any]) -> None:
+        super().__init__(sentence)
+        self.recalled = recalled
+
+
+def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], base: Drawn) -> dict[str, Any]:
+    """Return what picture ``index`` of ``config.count`` says about itself: asked for alone, it is the same picture."""
+    return {
+        "atelier": FORMAT,
+        **to_dict(config),
+        "seed": config.seed + index,
+        "count": 1,
+        "stack": [layer.told() for layer in stack],
+        "base": {"spec": portable_spec(base.spec), "name": base.name, "hash": base.hash[:16]},
+    }
+
+
+def portable_spec(spec: str) -> str:
+    """Return a base's spec where it means the same on any machine (embedded, a Hub id), else ""."""
+    try:
+        place = locate(spec)
+    except ValueError:
+        return ""
+    return spec if spec == EMBEDDED or place.kind == "hub" else ""
+
+
+def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
+    """Write a picture with ``meta`` as JSON in a text chunk, atomically; equal input gives equal bytes."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text(SETTINGS_KEY, json.dumps(meta, sort_keys=True))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", pnginfo=chunks)
+    write_atomic(path, stream.getvalue())
+
+
+def read_png_settings(path: Path) -> dict[str, Any]:
+    """Return the ``meta`` that :func:`save_png` wrote, from the file's head alone: no pixel is decoded.
+
+    Raises ValueError when the file holds no settings of ours.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            text = image.info[SETTINGS_KEY]
+        settings = json.loads(text) if len(text) <= MAX_CHUNK else None
+    except (
+        OSError, KeyError, TypeError, ValueError, SyntaxError, RecursionError,
+        Image.DecompressionBombError, Image.DecompressionBombWarning,
+    ):  # fmt: skip
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path.name} holds no settings of Atelier; choose a picture that was made here.")
+    return settings
+
+
+def recall(
+    path: Path, *, find: Callable[[str], Run], rename: Callable[[str], str], bases: Sequence[str]
+) -> dict[str, Any]:
+    """Return ``sample``, ``stack``, ``base`` (a spec) and ``base_name`` of a picture that Atelier drew.
+
+    ``find`` returns a run or raises ValueError; ``rename`` gives the id of a run that has moved since; ``bases`` are
+    specs that a base told by its name alone may be. Raises ValueError for a picture without settings, and :class:`GoneError` when a run or the base is not here.
+    """
+    told = read_png_settings(path)
+    names = {item.name for item in fields(SampleConfig)}
+    try:
+        sample = from_dict(SampleConfig, {name: value for name, value in told.items() if name in names})
+        layers = [_layer(entry) for entry in _stack(told)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path.name} holds settings that cannot be used ({error}); choose a picture that was made here."
+        ) from None
+    spec, base_name = _base_told(told)
+    runs, gone, shown = [], [], []
+    for layer in layers:
+        found = _found(layer, find=find, rename=rename)
+        if found is None:
+            gone.append(layer)
+            shown.append(layer)
+        else:
+            runs.append(found[0])
+            shown.append(found[1])
+    spec = spec or _spec_of(base_name, runs=runs, bases=bases)
+    recalled = {
+        "sample": to_dict(sample),
+        "stack": [layer.told() for layer in shown],
+        "base": spec,
+        "base_name": base_name or spec,
+    }
+    if gone:
+        what = ", ".join(f"{layer.name or layer.run!r} at strength {layer.strength:g}" for layer in gone)
+        raise GoneError(
+            f"{path.name} was made with {what}, which is not in the library any more; its other settings can be "
+            "used with another run.",
+            recalled=recalled,
+        )
+    if not spec:
+        raise GoneError(
+            f"{path.name} was made on the base {base_name!r}, which is not known here; start Atelier with that "
+            "base, or use its settings with another one.",
+            recalled=recalled,
+        )
+    return recalled
+
+
+def _stack(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "stack" in told:
+        return list(told["stack"])
+    if not told.get("run"):
+        return []
+    step = {"step": told["step"]} if "step" in told else {}
+    return [{"run": told["run"], "name": "", "strength": told.get("strength", 1.0), **step}]
+
+
+def whole_list(blocks: str) -> str:
+    """Return a list of block weights of any length as one of 26 values, "" where all of them are 1."""
+    strengths = BlockStrengths.parse(blocks)
+    return "" if strengths == BlockStrengths() else strengths.format(26)
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    strength = float(entry["strength"])
+    if not 0.0 <= strength <= 2.0:
+        raise ValueError(f"a strength of {strength:g}")
+    step = entry.get("step")
+    return Layer(
+        run=str(entry["run"])[:60],
+        name=str(entry.get("name", ""))[:300],
+        strength=strength,
+        step=None if step is None else int(step),
+        blocks=whole_list(str(entry.get("blocks", ""))),
+    )
+
+
+def _found(
+    layer: Layer, *, find: Callable[[str], Run], rename: Callable[[str], str]
+) -> tuple[Run, Layer] | None:
+    """Return a layer's run and the layer under its present id, without the step where that is the last one."""
+    for run_id in (layer.run, rename(layer.run)):
+        try:
+            run = find(run_id)
+        except ValueError:
+            continue
+        last = layer.step == run.config.get("steps")
+        return run, replace(layer, run=run_id, name=layer.name or run.name, step=None if last else layer.step)
+    return None
+
+
+def _base_told(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Return (spec or "", name or "")."""
+    base = told.get("base", "")
+    if isinstance(base, Mapping):
+        spec = str(base.get("spec", ""))
+        return spec if portable_spec(spec) else "", str(base.get("name", ""))[:300]
+    return "", str(base)[:300]
+
+
+def _spec_of(name: str, *, runs: Sequence[Run], bases: Sequence[str]) -> str:
+    """Return the spec of a base that a picture names without saying where it lies, or ""."""
+    for run in runs:
+        if not name or run.base.get("name") == name:
+            return str(run.base["spec"])
+    for spec in bases:
+        try:
+            if name and locate(spec).name == name:
+                return spec
+        except ValueError:
+            continue
+    return bases[0] if bases and not name else ""

@@ -1,0 +1,1 @@
+"""What the Studio offers: training, library, generation, inspection, import and export, experiments."""

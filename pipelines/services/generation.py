@@ -1,0 +1,191 @@
+"""Pictures are drawn, compared, taken apart and recalled."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import SampleConfig, fill_words
+from pipelines.formats.exchange import check_finished
+from pipelines.jobs.worker import Job
+from pipelines.runs.library import EXAMPLE_PREFIX
+from pipelines.runs.store import Run
+from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
+from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
+from pipelines.sampling.grid import Cell, Row, compare
+from pipelines.sampling.image_metadata import Layer, picture_facts, recall, save_png
+from pipelines.sampling.stack import asked_stack, common_base
+from pipelines.services.resources import KNOWN_BASES, Resources
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache
+
+
+class GenerationService:
+    """Pictures are drawn, compared, taken apart and recalled."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._drawing: set[Job] = set()  # pictures that are being drawn or wait to be
+
+    def generate(
+        self,
+        config: SampleConfig,
+        *,
+        run_id: str | None = None,
+        strength: float = 1.0,
+        stack: Sequence[Mapping[str, Any]] | None = None,
+        before_after: bool = False,
+        base: str | None = None,
+        on_preview: Callable[..., None] | None = None,
+    ) -> list[Path]:
+        """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
+
+        ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
+        entries {"run", "strength", "blocks"} as :func:`pipelines.sampling.stack.asked_stack` reads them. With ``before_after``
+        the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
+        steps of the run that trains.
+        """
+        if not config.prompt:
+            raise ValueError("The prompt is empty; say what the picture should show.")
+        wanted = asked_stack(stack, run_id=run_id, strength=strength)
+        runs = [self.resources.library.find(layer.run) for layer in wanted]
+        spec = common_base(runs) or base or self.resources.base
+        asked = config
+        if runs:
+            words = {name: str(runs[0].config.get(name, "")) for name in ("identifier", "class_noun")}
+            asked = replace(config, prompt=fill_words(config.prompt, **words))
+
+        def work(job: Job) -> list[Path]:
+            model_cache = self.resources.model_cache(job)
+            loaded = model_cache.base(spec)
+            pairs = list(zip(runs, wanted, strict=True))
+            adapters = [
+                (self._adapter(run, layer.run, model_cache=model_cache), layer.applied)
+                for run, layer in pairs
+            ]
+            layers = [self._layer(run, layer, model_cache=model_cache) for run, layer in pairs]
+            paths = []
+            for label, used in (
+                (("before", []), ("after", adapters)) if before_after and runs else (("picture", adapters),)
+            ):
+                drawn = model_cache.draw(
+                    loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested
+                )
+                if drawn.interrupted and (before_after or not drawn.images):
+                    raise ValueError("The picture was interrupted before it was finished; ask again.")
+                for index, image in enumerate(drawn.images):
+                    told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
+                    path = self.resources.outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
+                    save_png(image, path, told)
+                    paths.append(path)
+            return paths
+
+        at_work = (layer.run for layer in wanted if self.resources.queue.alive(layer.run))
+        beside = next(at_work, wanted[0].run if wanted else None)
+        return self.resources.run_short("picture", work, among=self._drawing, beside=beside)
+
+    def compare(
+        self,
+        runs: Sequence[str | Sequence[Mapping[str, Any]] | None],
+        *,
+        across: str,
+        values: Sequence[Any],
+        config: SampleConfig,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Draw runs (None: the untouched base) across "prompts", "seeds" or "strengths", a column from one noise.
+
+        Instead of a run's id a row may be a stack as :meth:`generate` takes it. "strengths" scale the whole row,
+        "second" are strengths of the second run of each stack alone.
+        Returns ``grid`` (a labelled PNG), ``json``, ``cells`` (rows of PNG files that can be recalled) and ``rows`` (the
+        table). Every picture waits for its own turn, so a run that trains meanwhile goes on between them.
+        """
+        rows = [self._compared(run) for run in runs]
+        spec = next((row.runs[0].base["spec"] for row in rows if row.runs), self.resources.base)
+
+        def draw(cell: Cell) -> Path:
+            stack = [
+                {"run": layer.run, "strength": layer.strength, "blocks": layer.blocks}
+                for layer in cell.layers
+            ]
+            return self.generate(cell.config, stack=stack, base=None if stack else spec)[0]
+
+        folder = self.resources.outbox / secrets.token_hex(6)
+        return compare(
+            rows, across=across, values=values, config=config, draw=draw, folder=folder, progress=progress
+        )
+
+    def _compared(self, run: str | Sequence[Mapping[str, Any]] | None) -> Row:
+        layers = (
+            asked_stack(run)
+            if run is not None and not isinstance(run, str)
+            else asked_stack(None, run_id=run)
+        )
+        return Row(tuple(layers), tuple(self.resources.library.find(layer.run) for layer in layers))
+
+    def contributions(
+        self,
+        run_id: str,
+        config: SampleConfig,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Draw one picture with a run, then the same with each block of its adapter silenced, and say what changed.
+
+        Returns ``values`` (for In0 to Out3 the mean change of a pixel, 0 to 1), ``prompt``, ``seed`` and ``pictures``
+        (copies as PNG files; "" is the whole adapter). Kept with the run, for its views; a shipped example keeps none.
+        """
+        run = self.resources.library.find(run_id)
+        check_finished(run)
+        single = replace(config, count=1)
+
+        def draw(blocks: str) -> Path:
+            return self.generate(single, stack=[{"run": run_id, "blocks": blocks}])[0]
+
+        touched = touched_blocks(run.file("adapter.safetensors"))
+        found = measure_blocks(touched, draw=draw, progress=progress)
+        told = found.told(prompt=single.prompt, seed=single.seed)
+        if not run_id.startswith(EXAMPLE_PREFIX):
+            run.write_json(CONTRIBUTIONS, told)
+        return told | {"pictures": found.pictures}
+
+    def interrupt(self) -> None:
+        """End the pictures that are being drawn or wait to be."""
+        for job in list(self._drawing):
+            self.resources.devices.cancel(job)
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
+
+        ``generate`` with these draws the same pixels (on a processor to the bit; a GPU that drew several at once may
+        round otherwise). Raises ValueError for a picture without
+        settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
+        """
+        return recall(
+            Path(path),
+            find=self.resources.library.find,
+            rename=self.resources.library.id_of,
+            bases=(self.resources.base, *KNOWN_BASES),
+        )
+
+    def _adapter(self, run: Run, run_id: str, *, model_cache: ModelCache) -> Any:
+        if model_cache.session is not None and model_cache.session.run_id == run_id:
+            return model_cache.session.adapter
+        path = run.file("adapter.safetensors")
+        if not path.is_file():
+            raise ValueError(
+                f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was cut off."
+            )
+        return model_cache.adapter(path, model_cache.base(run.base["spec"]))
+
+    def _layer(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Layer:
+        """What a picture tells of the adapter that :meth:`_adapter` gives."""
+        session = model_cache.session
+        step = None
+        if session is not None and session.run_id == layer.run:
+            step = session.step.index if session.step is not None else 0
+        return replace(layer, name=run.name, step=step)

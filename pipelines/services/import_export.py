@@ -1,0 +1,138 @@
+"""Adapters come in from other programs and leave for them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import whole_number
+from pipelines.formats.exchange import (
+    check_finished,
+    check_format,
+    inspect_lora,
+    take_in,
+    verify,
+    write_copy,
+)
+from pipelines.formats.lora_keys import MAX_RANK
+from pipelines.formats.merged_base import check_merge, write_merged
+from pipelines.formats.nearest import LOW_RANK
+from pipelines.jobs.worker import Job
+from pipelines.models.hub import fetch_lora
+from pipelines.models.inspection import describe_base
+from pipelines.services.resources import Resources
+
+
+class ImportExportService:
+    """Adapters come in from other programs and leave for them."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+
+    def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
+        """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
+
+        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped; spectral
+        shifts and learned words (textual inversion of diffusers, embeddings of A1111) come in the same way. Waits for its
+        turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
+        """
+        facts = describe_base(base or self.resources.base)
+        if facts["problem"]:
+            raise ValueError(facts["problem"])
+
+        def work(job: Job) -> str:
+            model_cache = self.resources.model_cache(job)
+            return take_in(
+                Path(path), spec=facts["spec"], name=name, shop=model_cache, store=self.resources.store
+            )
+
+        return self.resources.run_short("import", work)
+
+    def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
+        """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
+
+        Only with ``ATELIER_HUB=1``, only safetensors, up to 500 MB. Raises ValueError for whatever stands in the way.
+        """
+        with tempfile.TemporaryDirectory(prefix="atelier-hub-") as folder:
+            fetched = fetch_lora(repo_id, into=Path(folder))
+            return self.import_lora(fetched, name=name or repo_id.partition("@")[0].strip(), base=base)
+
+    def inspect_lora(self, path: Path, *, base: str | None = None) -> dict[str, Any]:
+        """Return what the header of a LoRA file says, before anything is loaded: rank, keys, base, metadata, ...
+
+        ``problem`` is "" or the sentence for why it cannot be used. Raises ValueError for what is no LoRA at all.
+        """
+        return inspect_lora(Path(path), base=base or self.resources.base)
+
+    def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
+        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
+
+        Spectral shifts leave as svdiff-pytorch's two files (a zip); they and fully trained weights as the nearest LoRA
+        of a ``rank``.
+        """
+        return _as_file(self._write(run_id, format, rank=rank))
+
+    def verified_export(
+        self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK
+    ) -> tuple[Path, str]:
+        """Export a run, read that very file back through the other program's reader, and say how it differs.
+
+        Returns the file and for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is
+        none; raises ValueError when it did not come back whole.
+        """
+        run, written = self.resources.library.find(run_id), self._write(run_id, format, rank=rank)
+
+        def work(job: Job) -> str:
+            return verify(run, written, format=format, rank=rank, shop=self.resources.model_cache(job))
+
+        told = self.resources.run_short("export check", work)
+        return _as_file(written), told
+
+    def merge_into_base(
+        self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
+    ) -> tuple[Path, str]:
+        """Merge a run into its base and return that as a file of its own, with how it compares when it is read back.
+
+        ``format``: "diffusers", a zipped folder for ``StableDiffusionPipeline.from_pretrained``, or "checkpoint", one
+        .safetensors file (not of the embedded base). The base here stays as it was.
+        """
+        run = self.resources.library.find(run_id)
+        checked = check_merge(run, format=format, strength=strength)
+        folder = self.resources.outbox / secrets.token_hex(6)
+        folder.mkdir()
+
+        def work(job: Job) -> tuple[Path, str]:
+            return write_merged(
+                run,
+                format=format,
+                strength=checked,
+                folder=folder,
+                shop=self.resources.model_cache(job),
+            )
+
+        return self.resources.run_short("merge", work, beside=run_id)
+
+    def _write(self, run_id: str, format: str, *, rank: int) -> Path:
+        check_format(format)
+        if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
+            raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
+        run = self.resources.library.find(run_id)
+        check_finished(run)
+        folder = self.resources.outbox / secrets.token_hex(6)
+        folder.mkdir()
+        if format == "safetensors":
+            return run.copy_out("adapter.safetensors", folder)
+
+        def work(job: Job) -> Path:
+            model_cache = self.resources.model_cache(job)
+            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=model_cache)
+
+        return self.resources.run_short("export", work, beside=run_id)
+
+
+def _as_file(written: Path) -> Path:
+    """Return what was written as one file: a folder zipped."""
+    return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written

@@ -1,0 +1,80 @@
+"""The finished runs: listed, named, looked up, mixed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.config import clean_text, real_number, whole_number
+from pipelines.formats.exchange import check_finished
+from pipelines.formats.spectral_shifts import check_mix, combine
+from pipelines.jobs.worker import Job
+from pipelines.runs.settings import read_settings, settings_of
+from pipelines.services.resources import Resources
+
+
+class LibraryService:
+    """The finished runs: listed, named, looked up, mixed and deleted."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+
+    def list_runs(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
+
+        ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
+        before there is an adapter), ``kind`` "lora", "full" or "spectral", ``thumbnail`` the path of the best sample or None.
+        """
+        return self.resources.library.cards(shipped=shipped)
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
+        return self.resources.library.examples()
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another display name. ValueError for an empty one and for a shipped example."""
+        run = self.resources.library.own(run_id)
+        if not clean_text(name):
+            raise ValueError(f"The new name of {run.name!r} is empty; type one.")
+        self.resources.store.rename(run_id, name)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Keep a note with a run; an empty one clears it. ValueError for a shipped example."""
+        self.resources.library.own(run_id)
+        self.resources.store.note(run_id, text)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that is not at work, with all its files. ValueError for a living or a shipped one."""
+        self.resources.library.own(run_id)
+        self.resources.store.delete(run_id)
+        self.resources.queue.jobs.pop(run_id, None)
+
+    def settings(self, run_id: str) -> dict[str, Any]:
+        """Return a run's settings, ready for JSON, with the command line that repeats it."""
+        return settings_of(self.resources.library.find(run_id))
+
+    def read_settings(self, text: str) -> dict[str, Any]:
+        """Return ``method`` and ``config`` (and ``base``, ``name``, ``captions``) of exported settings."""
+        return read_settings(text)
+
+    def combine(
+        self, run_ids: Sequence[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
+    ) -> str:
+        """Make a finished run from the spectral shifts of others on one base, and return its id.
+
+        ``how``: "add" them; "interpolate" two, ``share`` of the first; "style", the geometry of the first and the
+        appearance of the second; "truncate" one to its first ``rank`` singular values.
+        """
+        runs = [self.resources.library.find(run_id) for run_id in run_ids]
+        share, rank = real_number(share, label="The share"), whole_number(rank, label="The rank to keep")
+        check_mix(runs, how=how, share=share, rank=rank)
+        for run in runs:
+            check_finished(run)
+
+        def work(job: Job) -> str:
+            model_cache = self.resources.model_cache(job)
+            return combine(
+                runs, how=how, share=share, rank=rank, name=name, shop=model_cache, store=self.resources.store
+            )
+
+        return self.resources.run_short("combine", work)

@@ -1,0 +1,84 @@
+"""What the services share: the runs, the devices, short jobs on them, and a folder of copies for browsers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.files import data_root
+from pipelines.jobs.devices import Devices, device_names
+from pipelines.jobs.queue import OUT_OF_MEMORY, TrainingQueue, ran_out_of_memory
+from pipelines.jobs.worker import Job, Worker
+from pipelines.models.inspection import EMBEDDED
+from pipelines.runs.costs import Costs
+from pipelines.runs.library import Library
+from pipelines.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache
+
+
+KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4")
+
+
+class Resources:
+    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        base: str = EMBEDDED,
+        *,
+        devices: Sequence[str] | None = None,
+        model_cache: ModelCache | None = None,
+    ) -> None:
+        self.root = root if root is not None else data_root()
+        self.base = base
+        self.store = RunStore(self.root)
+        self.library = Library(self.store)
+        self.costs = Costs(self.root)
+        self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
+        self.queue = TrainingQueue(self.store, devices=self.devices, costs=self.costs)
+        self.outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+
+    @property
+    def worker(self) -> Worker:
+        """The thread of the first device."""
+        return self.devices.all[0].worker
+
+    def close(self) -> None:
+        """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
+        self.devices.close()
+        shutil.rmtree(self.outbox, ignore_errors=True)
+
+    def warm(self) -> None:
+        """Load the heavy libraries and the base in the background, so that the first click need not wait."""
+        self.devices.submit_to_all("warm up", lambda job: self.model_cache(job).base(self.base))
+
+    def run_short(
+        self,
+        name: str,
+        work: Callable[[Job], Any],
+        *,
+        among: set[Job] | None = None,
+        beside: str | None = None,
+    ) -> Any:
+        """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
+        job = self.devices.submit_short(name, work, beside=self.queue.jobs.get(beside or ""))
+        kept = among if among is not None else set()
+        kept.add(job)
+        try:
+            return job.outcome()
+        except (MemoryError, RuntimeError) as error:
+            if ran_out_of_memory(error):
+                raise ValueError(OUT_OF_MEMORY) from error
+            raise
+        finally:
+            kept.discard(job)
+
+    def model_cache(self, job: Job | None = None) -> ModelCache:
+        """Return what is loaded on the device of a job (default: the first), made when it is first needed."""
+        return self.devices.model_cache(job)

@@ -1,0 +1,334 @@
+"""Runs are started, steered and watched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import (
+    PhotosConfig,
+    TrainConfig,
+    check_words,
+    clean_text,
+    from_dict,
+    to_dict,
+    whole_number,
+)
+from pipelines.data.subject import SubjectPhotos, read_subject
+from pipelines.formats.exchange import check_finished
+from pipelines.jobs.worker import Job
+from pipelines.methods.specs import MethodSpec, method_config, method_spec
+from pipelines.models.inspection import describe_base, read_header
+from pipelines.runs.costs import SIZES
+from pipelines.runs.library import EXAMPLE_PREFIX
+from pipelines.runs.store import LIVE_STATES, Run
+from pipelines.sampling.image_metadata import portable_spec
+from pipelines.services.resources import Resources
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache, TrainingSession
+
+STOPS = ("now", "checkpoint")
+SUBJECTS = {  # how many of them a method learns, by its inputs
+    "one subject": (1, 1),
+    "several subjects": (2, 8),
+    "a sequence": (1, 1),
+    "one image": (1, 1),
+    "none": (0, 0),
+}
+
+
+class TrainingService:
+    """Runs are started, steered and watched."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+
+    def start(
+        self,
+        method: str,
+        config: TrainConfig | Mapping[str, Any],
+        photo_paths: Sequence[Path] = (),
+        *,
+        base: str | None = None,
+        crops: dict[str, tuple[float, float]] | None = None,
+        captions: Mapping[str, str] | None = None,
+        repeats: Mapping[str, int] | None = None,
+        masks: Mapping[str, Path] | None = None,
+        subjects: Sequence[SubjectPhotos] = (),
+        parents: Sequence[str] = (),
+        name: str = "",
+        after: Sequence[str] = (),
+    ) -> str:
+        """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
+
+        One subject comes as ``photo_paths``, its words in the config; ``crops``, ``captions``, ``repeats`` and ``masks``
+        are those of :class:`SubjectPhotos`. A method of several subjects gets ``subjects`` instead, and one that goes on
+        from finished runs their ids as ``parents``. It starts when the runs whose ids are ``after`` are done. Raises
+        ValueError, in one sentence, for whatever the user can mend.
+        """
+        spec, checked = self._checked(method, config)
+        facts = describe_base(base or self.resources.base)
+        if facts["problem"]:
+            raise ValueError(facts["problem"])
+        earlier = self._jobs_of(after)
+        one = SubjectPhotos(
+            identifier=str(getattr(checked, "identifier", "")),
+            class_noun=str(getattr(checked, "class_noun", "")),
+            photo_paths=photo_paths,
+            crops=crops or {},
+            captions=captions or {},
+            repeats=repeats or {},
+            masks=masks or {},
+        )
+        taught = [*subjects] or ([one] if photo_paths or SUBJECTS[spec.inputs][0] == 1 else [])
+        _check_inputs(spec, checked, taught)
+        self._check_parents(spec, parents, base=facts)
+        photos = sum(len(subject.photo_paths) for subject in taught)
+        self.resources.store.check_space(self.cost(method, checked, photos, base=base)["disk_mb"] + 50)
+        size_px = checked.size_px or SIZES[facts["family"]].side_px
+        find_masks = masks_background(checked)
+        found = [read_subject(subject, size_px=size_px, mask_background=find_masks) for subject in taught]
+        about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
+        title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
+        with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:
+            run.parents = list(parents)
+            run.save()
+            for index, read in enumerate(found, start=1):
+                read.write(run.path / "photos" / f"{index:02d}")
+            count = sum(len(read.photos) for read in found)
+            run.append("created", method=method, base=about, config=run.config, photos=count)
+        self.resources.queue.begin(run, after=earlier)
+        return run.id
+
+    def _checked(
+        self, method: str, config: TrainConfig | Mapping[str, Any]
+    ) -> tuple[MethodSpec, TrainConfig]:
+        spec = method_spec(method)
+        checked = from_dict(spec.config, config) if isinstance(config, Mapping) else config
+        if not isinstance(checked, spec.config):
+            raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
+        return spec, checked
+
+    def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the runs to build on are there, finished, and of this base."""
+        if parents and spec.inputs != "a sequence":
+            raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
+        for run_id in parents:
+            parent = self.resources.store.get(run_id)
+            check_finished(parent)
+            if parent.state in LIVE_STATES:
+                raise ValueError(f"The run {parent.name!r} is still at work; build on it when it has ended.")
+            if parent.base["spec"] != base["spec"]:
+                raise ValueError(
+                    f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "
+                    "choose that base to build on it."
+                )
+
+    def cost(
+        self,
+        method: str,
+        config: TrainConfig | Mapping[str, Any],
+        n_photos: int,
+        *,
+        base: str | None = None,
+    ) -> dict[str, Any]:
+        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
+        wanted = method_config(method)
+        checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
+        facts = describe_base(base or self.resources.base)
+        told = self.resources.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
+        told["disk_mb"] += 0.1 * n_photos
+        return told
+
+    def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
+        """Stop a run after its current step, or ``when`` it has written its next "checkpoint".
+
+        ``keep`` writes what it has learned, else the run is deleted, at once.
+        """
+        run = self.resources.library.find(run_id)
+        job = self.resources.queue.alive(run_id)
+        if when not in STOPS:
+            raise ValueError(f"A run is stopped {' or at the next '.join(STOPS)}, not {when!r}; choose one.")
+        if job is None:
+            raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
+        if not keep:
+            self.discard(run_id)
+        elif when == "checkpoint" and job.state != "queued":
+            job.stop_at_checkpoint()
+        else:
+            self.resources.devices.cancel(job)
+
+    def discard(self, run_id: str) -> bool:
+        """Delete a run, stopping it first when it is at work; one that is trained further becomes what it was before.
+
+        Return whether the run stays.
+        """
+        run = self.resources.library.own(run_id)
+        extended = run.extended
+        job = self.resources.queue.alive(run_id)
+        if job is not None:
+            self.resources.devices.cancel(job, keep=False)
+            if job.state in LIVE_STATES:
+                return extended  # done when the job has seen that it is to stop
+            job.wait()
+            if extended or not (self.resources.store.folder / run_id).exists():
+                return extended
+        if extended:
+            with run.hold():
+                run.go_back()
+        else:
+            self.resources.store.delete(run_id)
+        return extended
+
+    def train_more(self, run_id: str, steps: int) -> None:
+        """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
+        run = self.resources.library.own(run_id)
+        checkpoint = run.file("checkpoint.safetensors")
+        if not checkpoint.is_file():
+            raise ValueError(f"The run {run.name!r} has no checkpoint to continue from; start a new one.")
+        more_steps = whole_number(steps, label="More steps")
+        if more_steps < 1:
+            raise ValueError(f"More steps is {more_steps}; ask for at least 1.")
+        reached = json.loads(read_header(checkpoint)["__metadata__"]["state"])["step"]
+        config = from_dict(method_config(run.method), run.config)
+        total = reached + more_steps
+        more = replace(config, steps=total, warmup_steps=min(config.warmup_steps, total))
+        lock = run.acquire()
+        run.set_aside()
+        run.config = to_dict(more)
+        run.save()
+        self.resources.queue.begin(run, lock=lock)
+
+    def resume(self, run_id: str, *, after: Sequence[str] = ()) -> None:
+        """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs.
+
+        ``after`` are the ids of runs that must be done before.
+        """
+        run = self.resources.library.own(run_id)
+        if run.state == "done":
+            raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
+        self.resources.queue.begin(run, after=self._jobs_of(after))
+
+    def _jobs_of(self, run_ids: Sequence[str]) -> list[Job]:
+        return self.resources.queue.unfinished([self.resources.library.find(each) for each in run_ids])
+
+    def sample_now(self, run_id: str) -> list[Path]:
+        """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
+
+        def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> list[Path]:
+            from pipelines.jobs.train_job import draw_row
+
+            step = session.step.index if session.step else 0
+            row = draw_row(run, session, model_cache=model_cache, step=step, label="now")
+            return [run.copy_out(name, self.resources.outbox) for name in row.files]
+
+        return self._between_steps(run_id, "sample now", work)
+
+    def save_now(self, run_id: str) -> int:
+        """Write a checkpoint and the adapter as it is now, between two steps, and return the step they are of."""
+
+        def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> int:
+            from pipelines.jobs.train_job import keep, save_checkpoint
+
+            if session.step is None:
+                raise ValueError(f"The run {run.name!r} has made no step yet; ask again in a moment.")
+            save_checkpoint(run, session.step)
+            keep(run, session.adapter, step=session.step.index)
+            return session.step.index
+
+        return self._between_steps(run_id, "save now", work)
+
+    def _between_steps(
+        self, run_id: str, name: str, work: Callable[[Run, TrainingSession, ModelCache], Any]
+    ) -> Any:
+        """Do something with what a run at work has learned so far, on its own device."""
+        run = self.resources.library.own(run_id)
+        training = self.resources.queue.alive(run_id)
+        if training is None:
+            raise ValueError(f"The run {run.name!r} is not at work; use the playground instead.")
+        if training.state == "queued":
+            raise ValueError(f"The run {run.name!r} waits for its turn; ask again when it has begun.")
+
+        def short(job: Job) -> Any:
+            model_cache = self.resources.model_cache(job)
+            if model_cache.session is None or model_cache.session.run_id != run_id:
+                raise ValueError("The run has not begun to learn yet; ask again in a moment.")
+            return work(run, model_cache.session, model_cache)
+
+        return self.resources.run_short(name, short, beside=run_id)
+
+    def queue(self) -> list[dict[str, Any]]:
+        """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+
+        ``seconds_left`` is the time until a run will be done, with what stands before it.
+        """
+        return self.resources.queue.rows()
+
+    def move(self, run_id: str, position: int) -> None:
+        """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
+        self.resources.queue.move(self.resources.library.own(run_id), position)
+
+    def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        """Return all a page shows about a run; ``events`` are those from number ``since`` on, ``next`` the next."""
+        run = self.resources.library.find(run_id)
+        events = run.events()
+        state = "done" if run_id.startswith(EXAMPLE_PREFIX) else run.state
+        steps = [event for event in events if event["kind"] == "step"]
+        recent = [event["seconds"] for event in steps[-20:]]
+        if state == "running" and self.resources.queue.ends(run_id):
+            state = "stopping"
+        failed = run.last_state() if state == "failed" else {}
+        return {
+            "id": run_id,
+            "name": run.name,
+            "method": run.method,
+            "state": state,
+            "error": failed.get("message", ""),
+            "config": run.config,
+            "base": run.base,
+            "path": str(run.path),
+            "created": run.created,
+            "step": steps[-1]["step"] if steps else 0,
+            "total": run.config.get("steps", 0),
+            "seconds_per_step": median(recent) if recent else None,
+            "eta_s": self.resources.costs.seconds_left(run, events) if state in LIVE_STATES else None,
+            "queue_position": self.resources.queue.place(run_id),
+            "note": run.note,
+            "events": events[since:],
+            "next": len(events),
+        }
+
+    def wait(self, run_id: str, timeout_s: float | None = None) -> str:
+        """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
+        job = self.resources.queue.jobs.get(run_id)
+        if job is not None and not job.wait(timeout_s):
+            raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
+        return self.resources.store.get(run_id).state
+
+
+def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[SubjectPhotos]) -> None:
+    """Raise ValueError unless there are as many subjects as a method learns, each named by words that can be."""
+    least, most = SUBJECTS[spec.inputs]
+    if len(subjects) > most:
+        what = "no photographs" if not most else f"{spec.inputs}"
+        raise ValueError(
+            f"{spec.title} learns from {what}; {len(subjects)} subjects were given, take some out."
+        )
+    if len(subjects) < least:
+        what = f"at least {least} subjects" if least > 1 else "photographs"
+        raise ValueError(f"{spec.title} learns from {what}; add them.")
+    for subject in subjects:
+        words = clean_text(subject.identifier), clean_text(subject.class_noun)
+        check_words(*words, class_images=bool(config.class_images_needed))
+    if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
+        raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")
+
+
+def masks_background(config: TrainConfig) -> bool:
+    """Whether a run finds the masks that its photographs lack."""
+    return isinstance(config, PhotosConfig) and config.mask_background

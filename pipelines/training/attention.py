@@ -1,0 +1,63 @@
+"""Cross-attention maps of chosen layers, recorded during the forward pass and differentiable (for attention losses)."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def cross_attention_layers(unet: nn.Module) -> list[str]:
+    """Return the module names of the UNet's cross-attention layers."""
+    return [name for name, _ in unet.named_modules() if name.endswith(".attn2")]
+
+
+@contextmanager
+def recorded_attention(unet: nn.Module, layers: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the attention maps of ``layers``: name -> softmax(QKᵀ/√d), (B, heads, places, T) float32, in the graph.
+
+    Keep the context open until the backward pass is done: gradient checkpointing runs the layers' forward again in
+    it, and must meet the same operations. On exit, also by an exception, every layer has the very processor it had.
+    Without ``layers`` nothing is touched. Raises ValueError for a name that is no cross-attention layer.
+    """
+    maps: dict[str, Tensor] = {}
+    unknown = sorted(set(layers) - set(cross_attention_layers(unet))) if layers else []
+    if unknown:
+        raise ValueError(f"The UNet has no cross-attention layer {unknown[0]!r}; its layers end in '.attn2'.")
+    found: dict[str, Any] = {name: unet.get_submodule(name) for name in layers}
+    before = {name: layer.processor for name, layer in found.items()}
+    try:
+        for name, layer in found.items():
+            layer.processor = _RecordingProcessor(name, maps)
+        yield maps
+    finally:
+        for name, layer in found.items():
+            layer.processor = before[name]
+
+
+@dataclass(frozen=True)
+class _RecordingProcessor:
+    """diffusers' attention of a Stable Diffusion 1.x cross-attention layer, with its map kept."""
+
+    name: str
+    maps: dict[str, Tensor]
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
+    ) -> Tensor:
+        assert attention_mask is None, "Stable Diffusion 1.x masks no tokens"
+        query, key, value = (
+            projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, heads, places or T, d)
+            for projected in (
+                attn.to_q(hidden_states),
+                attn.to_k(encoder_hidden_states),
+                attn.to_v(encoder_hidden_states),
+            )
+        )
+        weights = (attn.scale * query.float() @ key.float().mT).softmax(-1)
+        # A name that is there already is checkpointing's second forward. It only supplies what the backward pass
+        # of the first one needs; the loss has used the first one's map.
+        self.maps.setdefault(self.name, weights)
+        answer = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](answer))

@@ -1,0 +1,97 @@
+"""Rare identifiers: from the embedded vocabulary and from CLIP's own of 49,408 entries."""
+
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from pipelines.config import SampleConfig
+from pipelines.data.photographs import to_tensor
+from pipelines.models.base import SD1_CONFIG, Base
+from pipelines.models.tokens import comes_back, diversity, is_word, known_letters, rare_identifiers
+
+
+@pytest.fixture(scope="module")
+def clip() -> CLIPTokenizer:
+    """CLIP's tokenizer, as Stable Diffusion 1.x uses it."""
+    return CLIPTokenizer.from_pretrained(SD1_CONFIG, subfolder="tokenizer")
+
+
+@pytest.fixture(params=["clip", "embedded"])
+def tokenizer(request: pytest.FixtureRequest, clip: CLIPTokenizer, base: Base) -> CLIPTokenizer:
+    """Both kinds of vocabulary."""
+    return clip if request.param == "clip" else base.tokenizer
+
+
+def test_every_candidate_is_one_whole_rare_token(tokenizer: CLIPTokenizer) -> None:
+    found = rare_identifiers(tokenizer, count=8)
+    vocabulary = tokenizer.get_vocab()
+    assert len({candidate.text for candidate in found}) == len(found) >= 3
+    for candidate in found:
+        assert vocabulary[candidate.text + "</w>"] == candidate.token_id
+        sentence = tokenizer(f"a photo of {candidate.text} dog, sitting").input_ids
+        assert sentence.count(candidate.token_id) == 1
+        assert tokenizer.decode([candidate.token_id]).strip() == candidate.text
+        assert 3 <= len(candidate.text) <= 4
+        assert not is_word(candidate.text)
+
+
+def test_the_rarest_come_first(tokenizer: CLIPTokenizer) -> None:
+    found = rare_identifiers(tokenizer, count=10)
+    ids = [candidate.token_id for candidate in found]
+    ranks = [candidate.rank for candidate in found]
+    assert ids == sorted(ids, reverse=True)
+    assert ranks == sorted(ranks)
+    whole_words = [index for token, index in tokenizer.get_vocab().items() if token.endswith("</w>")]
+    assert ranks[0] == sum(index > ids[0] for index in whole_words)
+
+
+def test_clips_candidates_lie_in_the_rare_tail(clip: CLIPTokenizer) -> None:
+    found = rare_identifiers(clip)
+    assert len(found) == 12
+    assert all(candidate.token_id > 47_000 for candidate in found)
+    assert not {candidate.text for candidate in found} & {"sks", "html", "nfl", "dog"}
+
+
+def test_words_to_avoid_and_lengths_are_respected(clip: CLIPTokenizer) -> None:
+    first = rare_identifiers(clip, count=1)[0].text
+    assert rare_identifiers(clip, count=1, avoid=[first.upper()])[0].text != first
+    assert all(len(candidate.text) == 3 for candidate in rare_identifiers(clip, count=5, max_letters=3))
+    assert rare_identifiers(clip, count=0) == []
+
+
+@pytest.mark.parametrize("word", ["dog", "haha", "zzzz", "html", "bmw", "aqua", "yoyo", "sks", "iraq"])
+def test_words_and_abbreviations_are_recognised(word: str) -> None:
+    assert is_word(word)
+
+
+@pytest.mark.parametrize("letters", ["ktn", "pll", "zwx", "qev", "xhem", "ozl", "joxq"])
+def test_letters_without_a_meaning_pass(letters: str) -> None:
+    assert not is_word(letters)
+
+
+def test_pieces_do_not_come_back(clip: CLIPTokenizer) -> None:
+    assert comes_back(clip, "pll", token_id=25_266)
+    assert not comes_back(clip, "ktn", token_id=42_170)  # this entry of the vocabulary only begins words
+
+
+def test_the_list_of_known_letters_is_tidy() -> None:
+    known = known_letters()
+    assert len(known) > 400
+    assert all(
+        entry.isascii() and entry.islower() and entry.isalpha() and 2 <= len(entry) <= 4 for entry in known
+    )
+
+
+def test_diversity_is_zero_for_equal_pictures_and_grows(base: Base) -> None:
+    config = SampleConfig(steps=1, count=2, size_px=64, guidance_scale=1.0)
+
+    def equal(pictures: list[Image.Image]) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]]).expand(len(pictures), -1)
+
+    def pixels(pictures: list[Image.Image]) -> torch.Tensor:
+        centred = to_tensor(pictures).flatten(1)
+        return torch.nn.functional.normalize(centred - centred.mean(1, keepdim=True), dim=1)
+
+    assert diversity(base, "zwx", features=equal, config=config) == pytest.approx(0.0, abs=1e-6)
+    assert diversity(base, "zwx", features=pixels, config=config) > 0.01

@@ -1,0 +1,98 @@
+"""Copies for the browser do not outlive their use: swept by age, and after a process that was killed."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.files import LOCK, UNUSED_S, TemporaryFolder
+from ui.html import Handout
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLED = """
+import os, sys
+from pathlib import Path
+from ui.html import Handout
+handout = Handout()
+handout.write("note.txt", "x" * 100)
+print(handout.folder, flush=True)
+if len(sys.argv) > 1:
+    os._exit(9)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders of these tests lie apart from those of other programs."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def test_copies_of_a_killed_process_go_at_the_next_start_and_those_of_a_living_one_stay() -> None:
+    script = [sys.executable, "-c", KILLED]
+    killed = subprocess.run([*script, "die"], cwd=ROOT, capture_output=True, text=True, check=False)
+    left = Path(killed.stdout.strip())
+    assert (left / LOCK).is_file(), killed.stderr
+    with subprocess.Popen(
+        script, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as living:
+        assert living.stdout is not None
+        kept = Path(living.stdout.readline().strip())
+        handout = Handout()
+        try:
+            assert not left.exists()
+            assert list(kept.glob("*/note.txt"))
+        finally:
+            handout.close()
+            living.communicate("")
+    assert not handout.folder.exists()
+
+
+def test_folders_of_an_earlier_version_go_after_a_day(temporary: Path) -> None:
+    young, old = temporary / "atelier-handout-young", temporary / "atelier-handout-old"
+    for folder in (young, old):
+        folder.mkdir()
+        (folder / "copy.png").write_bytes(b"x")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
+    Handout().close()
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_a_copy_that_is_not_asked_for_goes_and_is_made_again(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    handout = Handout()
+    copies = [handout.copy(picture), handout.write("a.json", "{}"), handout.copy(picture, name="b.png")]
+    assert "picture-x12" in handout.enlarged(picture)
+    long_ago = time.time() - UNUSED_S - 60
+    for path in handout.folder.rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+    assert handout.copy(picture) == copies[0], "asked for again, so it is in use"
+    handout._temporary.sweep(every_s=0)
+    assert sorted(path.name for path in handout.folder.rglob("*") if path.is_file()) == [LOCK, "picture.png"]
+    assert handout.copy(picture, name="b.png").read_bytes() == picture.read_bytes()
+    assert handout.write("a.json", "{}").read_text() == "{}"
+    handout.close()
+
+
+def test_a_folder_is_swept_now_and_then_only() -> None:
+    folder = TemporaryFolder("atelier-test-")
+    old = folder.path / "old.png"
+    old.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    folder.sweep()
+    assert old.exists(), "it has just begun"
+    folder.sweep(every_s=0)
+    assert not old.exists()
+    folder.close()

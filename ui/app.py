@@ -1,0 +1,129 @@
+"""The whole house: the head of every page, the pages as tabs of one Blocks, talk mode and the keyboard."""
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ui import api, api_experiments
+from ui.html import Handout, Html
+from ui.run import panels
+from ui.run.monitor import FIGURES, POLL_S, RunMonitor
+from ui.run.state import RunView, fold
+from ui.server import CACHE_SWEEP
+from ui.tabs import start
+from ui.tabs.compare import experiments
+from ui.tabs.compare import tab as compare
+from ui.tabs.compare.experiment_handlers import ExperimentHandlers
+from ui.tabs.library import tab as library
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train import playground
+from ui.tabs.train import tab as train
+from ui.tabs.train.handlers import TrainHandlers
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
+from ui.theme import ASSETS
+from ui.wiring import DRAWN, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
+
+if TYPE_CHECKING:
+    from pipelines.studio import Studio
+
+TALKING = "() => document.documentElement.classList.contains('talk')"
+
+
+def build(studio: "Studio", handout: Handout) -> gr.Blocks:
+    """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
+    monitor = RunMonitor(studio, handout)
+    pictures = PlaygroundHandlers(monitor)
+    page = Page(monitor, TrainHandlers(monitor), pictures, Shelf(monitor, pictures))
+    first = _first_view(monitor)
+    with gr.Blocks(
+        title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
+    ) as blocks:
+        _states(page)
+        icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
+        gr.HTML(panels.header(icon=icon, facts=_facts(page.train)))
+        with gr.Tabs(elem_id="tabs") as page.named["tabs"]:
+            with gr.Tab("Start", id="start", elem_id="page-start"):
+                start.lay_out(page, first=first)
+            with gr.Tab("Train", id="train", elem_id="page-train"):
+                train.lay_out(page, first=first)
+            with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
+                library.lay_out(page)
+            with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
+                experiments.lay_out_switch(page)
+                compare.lay_out(page)
+                experiments.lay_out(page)
+        start.wire(page)
+        train.wire(page)
+        playground.wire(page)
+        library.wire(page)
+        compare.wire(page)
+        experiments.wire(page)
+        _wire_load(page, blocks)
+        _wire_tick(page)
+        api.add(studio, handout)
+        api_experiments.add(studio, handout)
+    return blocks
+
+
+def _first_view(monitor: RunMonitor) -> RunView | None:
+    """Return the shipped run that the pages open with, or None when no example is installed."""
+    example = next(iter(monitor.examples.values()), None)
+    return fold(monitor.studio.training.status(example["run"])) if example else None
+
+
+def _facts(train: TrainHandlers) -> list[str]:
+    base = next(iter(train.bases.values()))
+    return [base["name"], "Nothing leaves this machine"]
+
+
+def _states(page: Page) -> None:
+    opening = next(iter(page.train.examples), None)
+    page.named |= {
+        "shown": gr.State(""),
+        **{name: drawn_memory() for name in DRAWN.values()},
+        "source": gr.State(page.train.source_of(opening) if opening else None),
+        "imported": gr.State(None),
+        "photo": gr.State(0),
+        "seen": gr.State([]),
+        "replay": gr.State(None),
+        "talk": gr.State(False),
+        "chosen": gr.State(""),
+        "news": gr.State(0),  # counts up when more has changed than a tick draws
+        "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
+        "experiment_id": gr.State(""),
+        "timer": gr.Timer(POLL_S),
+    }
+
+
+def _wire_load(page: Page, blocks: gr.Blocks) -> None:
+    asked = gr.Checkbox(
+        False, label="Talk mode", visible=False
+    )  # its value is what the page says, see TALKING
+    blocks.load(
+        lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
+    )
+    train.wire_cost(page, blocks.load)
+    subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
+    cards = [f"example_{name}" for name in page.train.examples]
+    gives = ["prompt", "seed", *subject, *cards, *WATCHED]
+    page.on(blocks.load, page.train.attach, gives=gives, **SUBJECT)
+
+
+def _wire_tick(page: Page) -> None:
+    """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
+    monitor, handlers = page.monitor, ExperimentHandlers(page.shelf)
+
+    def tick(
+        experiment_id: str, experiment_drawn: dict[str, Any], experiment_mode: str, news: int, **run: Any
+    ) -> dict[str, Any]:
+        figures = monitor.tick(news=news, **run)
+        experiment = handlers.tick(experiment_id, experiment_drawn, experiment_mode, news=news)
+        return figures | experiment
+
+    page.on(
+        page.named["timer"].tick,
+        tick,
+        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT],
+        gives=[*FIGURES, "news"],
+        **WATCHING,
+    )

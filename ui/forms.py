@@ -1,0 +1,128 @@
+"""Widgets from config dataclasses and configs from widgets: no number of a setting is written down twice."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.config import Checked, Setting, SubjectConfig, from_dict
+from pipelines.methods.specs import method_config, methods_of
+
+MOST_SLIDER_STOPS = 320
+ConfigT = TypeVar("ConfigT", bound=Checked)
+
+
+def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str]:
+    """Return the names of a config's fields; ``advanced`` picks those behind, or before, "Advanced"."""
+    return [item.name for item in fields(cls) if advanced is None or _knob(item).advanced == advanced]
+
+
+@dataclass
+class OwnRow:
+    """Fields that some methods of a page have beside the shared ones; ``widgets`` maps them to their widgets' names."""
+
+    methods: list[str] = field(default_factory=list)
+    widgets: dict[str, str] = field(default_factory=dict)
+
+
+def own_rows(tab: str) -> dict[str, OwnRow]:
+    """Return, by the name of the row, the fields that a page shows for some of its methods only.
+
+    A method's own fields are a row, and so is each class of settings that several methods inherit.
+    """
+    rows: dict[str, OwnRow] = {}
+    for spec in methods_of(tab):
+        for name, widget in own_names(spec.name).items():
+            owner = _owner(spec.config, name)
+            row = rows.setdefault(f"own_{spec.name if owner is spec.config else owner.__name__}", OwnRow())
+            row.widgets[name] = widget
+            row.methods += [] if spec.name in row.methods else [spec.name]
+    return rows
+
+
+def own_names(method: str) -> dict[str, str]:
+    """Return the fields that a method has beside those of every method, and the names of their widgets."""
+    cls, shared = method_config(method), set(field_names(SubjectConfig))
+    own = [name for name in field_names(cls) if name not in shared]
+    return {name: f"{method}_{name}" if _owner(cls, name) is cls else name for name in own}
+
+
+def _owner(cls: type[Checked], name: str) -> type:
+    """Return the class that first declares a field."""
+    return [each for each in cls.__mro__ if name in vars(each).get("__annotations__", {})][-1]
+
+
+def filled(method: str, config: Checked) -> dict[str, Any]:
+    """Return the values of a method's config under the names of their widgets."""
+    own = own_names(method)
+    return {own.get(name, name): value for name, value in shown(config).items()}
+
+
+def parse_method(method: str, values: Mapping[str, Any]) -> Any:
+    """Build a method's config from the widgets of all methods; :func:`parse` says what is refused."""
+    cls, own = method_config(method), own_names(method)
+    by_field = {name: own.get(name, name) for name in field_names(cls)}
+    return parse(cls, {name: values[widget] for name, widget in by_field.items() if widget in values})
+
+
+def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:
+    """Create one labelled widget per named field, in the current Blocks context, holding the config's values."""
+    kinds = get_type_hints(type(config))
+    by_name = {item.name: item for item in fields(config)}
+    values = shown(config)
+    return {name: _widget(_knob(by_name[name]), kind=kinds[name], value=values[name]) for name in names}
+
+
+def shown(config: Checked) -> dict[str, Any]:
+    """Return the values as widgets hold them: a tuple of texts is one text of several lines."""
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    return {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def parse(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    """Build a config from what widgets hold; fields that are left out keep their default.
+
+    Raises ValueError naming an empty number or a value out of bounds.
+    """
+    kinds = get_type_hints(cls)
+    labels = {item.name: _knob(item).label for item in fields(cls)}
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None and kinds[name] is not str:
+            raise ValueError(f"{labels[name]} is empty; please type a value.")
+        if get_origin(kinds[name]) is tuple and isinstance(value, str):
+            value = tuple(line.strip() for line in value.splitlines() if line.strip())
+        typed[name] = "" if value is None else value
+    return from_dict(cls, typed)
+
+
+def default(cls: type[Checked], name: str) -> Any:
+    """Return the default of a field."""
+    item = next(item for item in fields(cls) if item.name == name)
+    return None if item.default is MISSING else item.default
+
+
+def _knob(item: Field) -> Setting:
+    return item.metadata["setting"]
+
+
+def _widget(described: Setting, *, kind: Any, value: Any) -> Component:
+    words = {"label": described.label, "info": described.help, "value": value, "interactive": True}
+    if get_origin(kind) is tuple:
+        return gr.Textbox(**words, lines=2, max_lines=6)
+    if kind is bool:
+        return gr.Checkbox(**words)
+    if described.choices:
+        return gr.Dropdown(**words, choices=list(described.choices))
+    if kind is str:
+        return gr.Textbox(**words, max_lines=2)
+    whole = 0 if kind is int else None
+    if described.step and described.low is not None and described.high is not None:
+        stops = (described.high - described.low) / described.step
+        if stops <= MOST_SLIDER_STOPS:
+            return gr.Slider(
+                **words, minimum=described.low, maximum=described.high, step=described.step, precision=whole
+            )
+    return gr.Number(**words, precision=whole)  # without bounds: Gradio's sentence about them names no field

@@ -1,0 +1,114 @@
+"""HTML from Python, with every text escaped, and the copies of files that a browser may fetch.
+
+Gradio's own HTML templates are not used: they run ``${...}`` as JavaScript even inside an escaped value.
+"""
+
+import hashlib
+import html
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image, ImageFilter
+
+from pipelines.files import TemporaryFolder
+
+VOID_TAGS = frozenset({"img", "input", "br"})
+
+
+class Html(str):
+    """Text that is HTML already; any other text is escaped when it becomes a child."""
+
+
+def element(tag: str, *children: str, **attributes: str | int | float | bool) -> Html:
+    """Return one element. ``class_`` and ``data_x`` are written class and data-x; False leaves an attribute out."""
+    written = "".join(
+        f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        for name, value in attributes.items()
+        if value is not False
+    )
+    if tag in VOID_TAGS:
+        return Html(f"<{tag}{written}>")
+    inside = "".join(child if isinstance(child, Html) else html.escape(child) for child in children)
+    return Html(f"<{tag}{written}>{inside}</{tag}>")
+
+
+def file_name(words: str) -> str:
+    """Return words as the beginning of a file name: small letters, digits and hyphens."""
+    return re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:60] or "run"
+
+
+class Handout:
+    """Copies for the browser, in a folder of their own: nothing is ever served from a run folder.
+
+    A copy that has not been asked for in two hours is removed, and so are those of a process that was killed.
+    """
+
+    def __init__(self) -> None:
+        self._temporary = TemporaryFolder("atelier-handout-")
+        self.folder = self._temporary.path
+
+    def copy(self, path: Path, *, name: str = "") -> Path:
+        """Return the copy of a file, under another ``name`` if given; a file that has not changed is copied once."""
+        return self._made(_key(path), name or path.name, lambda unfinished: shutil.copyfile(path, unfinished))
+
+    def write(self, name: str, text: str) -> Path:
+        """Return a file of this name and text; the same text is written once."""
+        return self._made(text, name, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+    def _made(self, key: str, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the file of a key and name, made unless it is there; then it counts as used again."""
+        self._temporary.sweep()
+        target = self.folder / hashlib.sha256(key.encode()).hexdigest()[:20] / name
+        try:
+            os.utime(target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=target.parent)
+            os.close(handle)
+            make(Path(unfinished))
+            os.replace(unfinished, target)
+        return target
+
+    def enlarged(self, path: Path, *, side_px: int = 768) -> str:
+        """Return the address of a copy that is at least about ``side_px`` wide.
+
+        A browser enlarges a small picture in steps that one sees; a smoother filter is worth a copy.
+        """
+        with Image.open(path) as picture:
+            factor = side_px // picture.width
+            if factor < 2:
+                return self.url(path)
+            size = (picture.width * factor, picture.height * factor)
+            target = self._made(
+                _key(path),
+                f"{path.stem}-x{factor}.png",
+                lambda unfinished: _enlarge(picture, size, unfinished),
+            )
+        return self._address(target)
+
+    def url(self, path: Path) -> str:
+        """Return an address, relative to the page, under which the browser finds a copy of this file."""
+        return self._address(self.copy(path))
+
+    def _address(self, copy: Path) -> str:
+        return "gradio_api/file=" + quote(copy.as_posix(), safe="/:")
+
+    def close(self) -> None:
+        """Remove every copy."""
+        self._temporary.close()
+
+
+def _key(path: Path) -> str:
+    """Return what a file is known by until it changes."""
+    facts = path.stat()
+    return f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}"
+
+
+def _enlarge(picture: Image.Image, size: tuple[int, int], target: Path) -> None:
+    larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    larger.filter(ImageFilter.GaussianBlur(0.33 * size[0] / picture.width)).save(target, format="PNG")

@@ -1,0 +1,234 @@
+"""The pieces of Library and Compare that are more than one widget: each function returns escaped HTML."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.formats.spectral_shifts import FORMAT as SHIFTS
+from pipelines.formats.spectral_shifts import MIXED
+from pipelines.methods.specs import METHODS
+from pipelines.runs.store import IMPORTED
+from pipelines.sampling.grid import STACK
+from ui.html import Handout, Html, element
+from ui.run.panels import duration, size_of
+from ui.run.state import WORDS
+
+TITLES = {name: spec.title for name, spec in METHODS.items()} | {
+    IMPORTED: "From a file",
+    STACK: "Stack",
+}
+EXPORT_FORMATS = (
+    ("Atelier (.safetensors)", "safetensors"),
+    ("diffusers LoRA", "diffusers"),
+    ("PEFT folder", "peft"),
+    ("ComfyUI / kohya", "kohya"),
+)
+BASE_FORMATS = (
+    ("A diffusers folder (zip)", "diffusers"),
+    ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
+)
+SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
+MIXES = (
+    ("Add", "add"),
+    ("Between the two", "interpolate"),
+    ("This one's geometry, the other's look", "style"),
+    ("This one, fewer singular values", "truncate"),
+)
+METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV"}
+Row = Mapping[str, Any]
+
+
+def count_of(count: int | None) -> str:
+    """Return a number of parameters as a person reads it: "797 k"."""
+    if count is None:
+        return "–"
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1000:.0f} k" if count < 1_000_000 else f"{count / 1e6:.1f} M"
+
+
+def day_of(moment: float) -> str:
+    """Return the day of a unix time: "3 Nov 2026"."""
+    local = time.localtime(moment)
+    return f"{local.tm_mday} {time.strftime('%b %Y', local)}"
+
+
+def told_apart(rows: Sequence[Row]) -> dict[str, str]:
+    """Return each run's name by its id; runs of one name say when they were made, too."""
+    often = Counter(row["name"] for row in rows)
+    return {
+        row["id"]: row["name"] if often[row["name"]] == 1 else f"{row['name']} ({_minute(row)})"
+        for row in rows
+    }
+
+
+def _minute(row: Row) -> str:
+    local = time.localtime(row["created"])
+    return f"{local.tm_mday} {time.strftime('%b, %H:%M', local)}"
+
+
+def method_of(row: Row) -> str:
+    """Return the method of a run in words."""
+    if row.get("source") == MIXED:
+        return "Combined"
+    return TITLES.get(row["method"], str(row["method"]))
+
+
+def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
+    """Return the runs as cards, the ``chosen`` one marked."""
+    if not rows:
+        told = (
+            f"Nothing here matches “{searched}”." if searched else "No run yet: personalize a subject first."
+        )
+        return element("p", told, class_="shelf-empty", role="status")
+    return element(
+        "div", *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows], class_="shelf"
+    )
+
+
+def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
+    state = "example" if row.get("shipped") else str(WORDS.get(row["state"], row["state"]))
+    return element(
+        "button",
+        picture(row, handout=handout, side_px=256),
+        element(
+            "span",
+            element("strong", row["name"]),
+            element(
+                "span",
+                element("span", class_=f"dot {row['state']}", aria_hidden="true"),
+                state,
+                class_="shelf-state",
+            ),
+            element("span", f"{method_of(row)} · {row.get('base_name') or row.get('base', '')}"),
+            element("span", f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
+            *([element("code", row["trigger"])] if row.get("trigger") else []),
+            class_="shelf-facts",
+        ),
+        type="button",
+        class_="shelf-card chosen" if chosen else "shelf-card",
+        data_act="choose",
+        data_value=row["id"],
+        aria_pressed="true" if chosen else "false",
+    )
+
+
+def picture(row: Row, *, handout: Handout, side_px: int) -> Html:
+    """Return the best sample of a run, or the first letter of its name."""
+    if row.get("thumbnail") and Path(row["thumbnail"]).is_file():
+        address = handout.enlarged(Path(row["thumbnail"]), side_px=side_px)
+        return element("img", src=address, alt=f"A picture made with {row['name']}", loading="lazy")
+    return element("span", row["name"][:1].upper() or "?", class_="letter", aria_hidden="true")
+
+
+def facts(row: Row, *, handout: Handout) -> Html:
+    """Return what is known about one run: its picture and a list."""
+    told = [
+        ("State", "Shipped example" if row.get("shipped") else WORDS.get(row["state"], row["state"])),
+        ("Trigger", row.get("trigger") or "–"),
+        ("Method", method_of(row)),
+        ("Base", row.get("base_name") or row.get("base", "")),
+        ("Trained", f"{count_of(row.get('trainable'))} parameters" if row.get("trainable") else "–"),
+        ("On disk", size_of(row.get("bytes"))),
+        ("Took", duration(row["seconds"]) if row.get("seconds") else "–"),
+        ("Made", day_of(row["created"])),
+    ]
+    terms = [element("div", element("dt", name), element("dd", value)) for name, value in told]
+    return element(
+        "div", element("div", picture(row, handout=handout, side_px=512), class_="facts-picture"),
+        element("dl", *terms), class_="facts",
+    )  # fmt: skip
+
+
+def header_of(told: Row, *, name: str) -> Html:
+    """Return what the header of a LoRA file says, as ``Studio.import_export.inspect_lora`` tells it."""
+    rows = [
+        ("Format", told["format"]),
+        ("Keys", told["keys"]),
+        *([("Rank", told["rank"])] if told["rank"] else []),
+        ("Base", told.get("base") or "not told"),
+        ("Parameters", count_of(told.get("parameters"))),
+        ("Trigger", told.get("trigger") or "not told"),
+    ]
+    terms = [element("div", element("dt", label), element("dd", str(value))) for label, value in rows]
+    further = [
+        element("li", element("code", key), " ", str(value)[:120]) for key, value in told["metadata"].items()
+    ]
+    listed = [
+        element("details", element("summary", f"{len(further)} entries of metadata"), element("ul", *further))
+    ] if further else []  # fmt: skip
+    trouble = [element("p", told["problem"], class_="trouble")] if told.get("problem") else []
+    return element(
+        "div", element("h3", name), element("dl", *terms), *listed, *trouble, class_="facts header-of"
+    )
+
+
+def confirm(row: Row) -> Html:
+    """Return the question before a run is deleted."""
+    return element(
+        "p",
+        f"Delete “{row['name']}” with its photographs, pictures and adapter? That frees {size_of(row.get('bytes'))} and cannot be undone.",
+        class_="trouble",
+        role="alert",
+    )
+
+
+# Compare
+
+
+def grid(
+    cells: Sequence[Sequence[Path]],
+    *,
+    names: Sequence[str],
+    heads: Sequence[str],
+    alts: Sequence[Sequence[str]],
+    handout: Handout,
+) -> Html:
+    """Return pictures as a table: a row per run, a column per prompt, seed or strength."""
+    top = element("tr", element("td"), *[element("th", head, scope="col") for head in heads])
+    rows = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            *[_pictured(path, alt=alt, handout=handout) for path, alt in zip(line, told, strict=True)],
+        )
+        for name, line, told in zip(names, cells, alts, strict=True)
+    ]
+    table = element("table", element("thead", top), element("tbody", *rows))
+    return element("div", table, class_="grid-scroll", tabindex=0, role="region", aria_label="Comparison")
+
+
+def _pictured(path: Path, *, alt: str, handout: Handout) -> Html:
+    image = element("img", src=handout.enlarged(path, side_px=384), alt=alt, title=alt)
+    return element("td", element("a", image, href=handout.url(path), target="_blank"))
+
+
+def metrics(rows: Sequence[Row]) -> Html:
+    """Return the table of a comparison: what each run cost, and its metrics with their intervals."""
+    names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    heads = ["Run", "Method", "Trained", "Size", "Time", *(METRICS.get(name, name) for name in names)]
+    lines = [
+        element(
+            "tr",
+            element("th", row["name"], scope="row"),
+            element("td", method_of(row) if row.get("method") else "–"),
+            element("td", count_of(row.get("trainable") or None)),
+            element("td", size_of(row.get("bytes") or None)),
+            element("td", duration(row["seconds"]) if row.get("seconds") else "–"),
+            *[element("td", *_interval(row["metrics"].get(name))) for name in names],
+        )
+        for row in rows
+    ]
+    head = element("tr", *[element("th", word, scope="col") for word in heads])
+    table = element("table", element("thead", head), element("tbody", *lines))
+    return element("div", element("div", table, class_="grid-scroll"), class_="table")
+
+
+def _interval(measured: Mapping[str, float] | None) -> list[str]:
+    if not measured or measured.get("value") is None:
+        return ["–"]
+    low, high = measured.get("low"), measured.get("high")
+    value = element("strong", f"{measured['value']:.2f}")
+    return [value] if low is None or high is None else [value, element("small", f" {low:.2f} to {high:.2f}")]

@@ -1,0 +1,88 @@
+"""What a method shows about a run, drawn from the data of its views: bars, heat maps, curves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ui.html import Html, element
+from ui.run import charts as plots
+from ui.run.unet_diagram import unet_map
+
+View = Mapping[str, Any]
+
+
+def drawn(views: Sequence[View]) -> Html:
+    """Return all views of a run, one below the other; nothing when there are none."""
+    if not views:
+        return Html("")
+    return element("div", *[KINDS[view["kind"]](view) for view in views], class_="views")
+
+
+def bars(view: View) -> Html:
+    """Return a labelled bar for each value, with its number."""
+    most = max((abs(value) for value in view["values"].values()), default=0.0) or 1.0
+    rows = [
+        element(
+            "div",
+            element("dt", label),
+            element("dd", element("i", style=f"width: {100 * abs(value) / most:.1f}%"), f"{value:.3g}"),
+        )
+        for label, value in view["values"].items()
+    ]
+    return _figure(view, element("dl", *rows, class_="bars"))
+
+
+def heat(view: View) -> Html:
+    """Return a table whose cells are the darker the larger their number, which a screen reader and a pointer find."""
+    numbers = [cell for row in view["cells"] for cell in row if cell is not None]
+    low, high = min(0.0, *numbers, 0.0), max(numbers, default=0.0)
+    head = element("tr", element("td"), *[element("th", name, scope="col") for name in view["columns"]])
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            *[_cell(cell, low=low, high=high, told=len(view["columns"]) <= MOST_NUMBERS) for cell in cells],
+        )
+        for name, cells in zip(view["rows"], view["cells"], strict=True)
+    ]
+    scale = element("p", f"From {low:.3g} (pale) to {high:.3g} (strong).", class_="hint")
+    return _figure(view, element("div", element("table", head, *body), class_="heat", tabindex=0), scale)
+
+
+MOST_NUMBERS = 8  # columns up to which every cell has its number written in it
+
+
+def _cell(value: float | None, *, low: float, high: float, told: bool) -> Html:
+    if value is None:
+        return element("td", "–")
+    share = (value - low) / (high - low) if high > low else 0.0
+    number = f"{value:.3g}"
+    return element(
+        "td", number if told else element("span", number), title=number, style=f"--share: {100 * share:.0f}%"
+    )
+
+
+def curves(view: View) -> Html:
+    """Return the lines of a view over 0, 1, 2, ..."""
+    looks = ("raw", "smooth", "prior", "identity", "prompt")
+    lines = [
+        plots.Line(name, looks[place % len(looks)], [(float(x), y) for x, y in enumerate(values)])
+        for place, (name, values) in enumerate(view["lines"].items())
+    ]
+    longest = max((len(line.points) - 1 for line in lines), default=1)
+    drawn = plots.chart(
+        lines, title=view["title"], x_max=longest, empty="Nothing to draw.", floor=0.0, axis=view["axis"]
+    )
+    return element("div", drawn, element("p", view["help"], class_="hint"))
+
+
+def _figure(view: View, *parts: Html) -> Html:
+    caption = element("figcaption", element("h3", view["title"]), element("p", view["help"], class_="hint"))
+    return element("figure", caption, *parts, class_="view")
+
+
+def unet(view: View) -> Html:
+    """Return the blocks of the UNet with their numbers."""
+    return unet_map(view["values"], title=view["title"], told=view["help"])
+
+
+KINDS = {"bars": bars, "heat": heat, "curves": curves, "unet": unet}

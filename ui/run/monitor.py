@@ -1,0 +1,313 @@
+"""What shows a run, live, reloaded or replayed: each handler takes widget values by name and returns new ones."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.fields import fill_words
+from ui.html import Handout, Html
+from ui.run import cards, panels
+from ui.run import charts as plots
+from ui.run.replay import OVER, Replay, playable, replayed
+from ui.run.state import LIVE, WORDS, RunView, fold
+
+if TYPE_CHECKING:
+    from pipelines.studio import Studio
+
+Values = dict[str, Any]
+LABELS = ("Before", "After")
+POLL_S = 1.0
+PARTS = (
+    "state",
+    "progress",
+    "curves",
+    "samples",
+    "queue",
+    "result",
+)  # what is drawn of a run, each by itself
+RESULTS = [
+    "drawn_result",
+    "result",
+    "result_caption",
+    "gallery",
+    "download",
+]  # a picture, and the run it is of
+EMPTY_RESULT = "Your picture appears here."
+EMPTY_UNET_MAP = "Draws the picture once as it is and once without each of the nine blocks."
+FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
+REPLAY_POLL_S = 0.4
+AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
+FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
+SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
+GONE = "This run is gone. Choose a subject, or another run to look at."
+DRAWN_SOON = "Its first pictures are being drawn …"
+WITHOUT_PICTURES = {
+    "queued": "It waits for its turn.",
+    "running": DRAWN_SOON,
+    "replaying": DRAWN_SOON,
+    "stopping": "It stopped before its first pictures.",
+    "failed": "It failed before its first pictures.",
+    "interrupted": "It was cut off before its first pictures.",
+}
+
+
+class RunMonitor:
+    """Shows one run at a time, bound to one Studio and to the folder of copies that browsers may read."""
+
+    def __init__(self, studio: "Studio", handout: Handout) -> None:
+        self.studio = studio
+        self.handout = handout
+        self.examples = {example["name"]: example for example in studio.library.examples()}
+        self._warmed = False
+
+    def show_run(self, run_id: str) -> Values:
+        """Turn the page to a run, drawing all of it."""
+        if not run_id:
+            return {}
+        values = self.watch(run_id, {})
+        return (
+            values
+            | {
+                "shown": run_id,
+                "recalled": Html(""),
+                "runs": gr.update(choices=self.run_choices(), value=run_id),
+            }
+            | unplayed()
+        )
+
+    def turn_to(self, run_id: str, shown: str = "") -> Values:
+        """Turn the page to a run unless it is ``shown`` already, with a prompt that has its words."""
+        if not run_id or run_id == shown:
+            return {}
+        config = self.studio.training.status(run_id)["config"]
+        word, kind = (str(config.get(name) or "") for name in ("identifier", "class_noun"))
+        template = [SUBJECT_PROMPT, *(config.get("sample_prompts") or ())][-1]
+        prompt = fill_words(template, identifier=word, class_noun=kind)
+        return {"prompt": prompt, "seed": int(config.get("sample_seed") or 0)} | self.show_run(run_id)
+
+    def run_choices(self) -> list[tuple[str, str]]:
+        """Return (label, run id) of every run to look at, one's own first."""
+        runs = [run for run in self.studio.library.list_runs() if not run.get("shipped")]
+        names = cards.told_apart(runs)
+        own = [(f"{names[run['id']]} · {WORDS[run['state']].lower()}", run["id"]) for run in runs]
+        shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
+        return own + shipped
+
+    def attach(self) -> Values:
+        """On loading the page: find the run at work, so that a reload changes nothing."""
+        if not self._warmed:
+            self._warmed = True
+            self.studio.warm()
+        run_id = self._run_at_work()
+        return self.turn_to(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
+
+    def _run_at_work(self) -> str:
+        """The run that works, or the first that waits."""
+        live = [run for run in self.studio.library.list_runs() if run["state"] in LIVE]
+        working = next((run["id"] for run in live if run["state"] != "queued"), "")
+        return working or (live[-1]["id"] if live else "")
+
+    def at_work(self, run_id: str) -> bool:
+        """Whether a run waits or works."""
+        return run_id in {row["run"] for row in self.studio.training.queue()}
+
+    def tick(
+        self, shown: str, drawn: Values, news: int, replay: Replay | None = None, talk: bool = False
+    ) -> Values:
+        """Draw the figures that have grown; of anything more only say that there is ``news`` to be drawn.
+
+        A browser pays for every widget that an event may set, every second, whether it is set or not.
+        """
+        values = self.watch(shown, drawn, replay, talk)
+        return values if values.keys() <= set(FIGURES) else {"news": news + 1}
+
+    def watch(self, shown: str, drawn: Values, replay: Replay | None = None, talk: bool = False) -> Values:
+        """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work.
+
+        ``drawn`` holds for each of ``PARTS`` the run and what was drawn of it; the answer holds what it draws anew.
+        """
+        if not shown:
+            run_id = self._run_at_work()
+            return self.show_run(run_id) if run_id else {}
+        try:
+            status = self.studio.training.status(shown)
+        except ValueError:
+            return self.nothing_shown()
+        over: Values = {}
+        if replay is not None and replay.run == shown:
+            status, ended = replayed(status, replay, now=time.monotonic())
+            over = unplayed() if ended else {}
+        view = fold(status)
+        if talk and view.state == "failed" and (recording := self.recording(view.config)):
+            return self.play(recording, 4.0) | {"advice": panels.stand_in(view)}
+        values = self._draw(view, drawn)
+        if over:
+            values.pop("advice", None)  # that a recording was played stays true when it is over
+        return values | over
+
+    def _draw(self, view: RunView, drawn: Values) -> Values:
+        waiting = self.studio.training.queue()
+        line = [[row["run"], row["state"], round((row["seconds_left"] or 0) / 15)] for row in waiting]
+        now: Values = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
+        now["result"] = drawn.get("result") if drawn.get("result") == [view.id] else None
+        changed = {part for part in PARTS if (drawn.get(part) or None) != now[part]}
+        values: Values = {"drawn": {part: now[part] for part in changed}} if changed else {}
+        if changed & {"state", "queue"}:
+            values["seen"] = [view.id, view.state, *[row[:2] for row in line]]
+        if "progress" in changed:
+            values["progress"] = panels.progress(view)
+        if "curves" in changed:
+            values |= {"loss": plots.loss_chart(view), "similarity": plots.similarity_chart(view)}
+        if "samples" in changed:
+            values |= self._pictures(view)
+        if "queue" in changed:
+            values["queue"] = panels.queue(waiting, shown=view.id)
+        if "result" in changed:  # a picture of another run
+            values |= no_result()
+        if "state" in changed:
+            values |= self.state(view)
+            values["runs"] = gr.update(choices=self.run_choices(), value=view.id)
+        return values
+
+    def nothing_shown(self, text: str = GONE) -> Values:
+        """Clear the page of the run it showed."""
+        return {
+            "shown": "",
+            "drawn": dict.fromkeys(PARTS),
+            "run_card": gr.update(visible=False),
+            "start_row": gr.update(visible=True),
+            "stop_row": gr.update(visible=False),
+            "runs": gr.update(choices=self.run_choices(), value=None),
+            "guide": panels.guide(1),
+            "queue": panels.queue(self.studio.training.queue(), shown=""),
+            "compare": panels.placeholder(text),
+            "playground": gr.update(visible=False),
+            **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
+            **no_result(),
+            **unplayed(),
+        }
+
+    def _pictures(self, view: RunView) -> Values:
+        values: Values = {
+            "strip": panels.strip(view, handout=self.handout),
+            "photos": panels.photo_wall(view.photos, handout=self.handout, title="Learned from"),
+        }
+        if not view.samples:
+            told = WITHOUT_PICTURES.get(view.state, "Make a picture with it in the playground.")
+            return values | {"compare": panels.placeholder(told), "caption": Html("")}
+        return values | self.comparison(view)
+
+    def comparison(self, view: RunView) -> Values:
+        """Return the large before/after of a run: its first and its latest sample, same prompt and seed."""
+        pair = view.pair()
+        if pair is None:
+            return {}
+        first, latest = pair
+        before, after = LABELS
+        facts = [("Subject", view.name), ("Steps", f"{latest.step} of {view.total}")]
+        if latest.step == 0:
+            drawn = panels.single(self.handout.enlarged(first.file), alt=first.prompt, label=before)
+        else:
+            drawn = panels.compare(
+                self.handout.enlarged(first.file),
+                self.handout.enlarged(latest.file),
+                alt=latest.prompt,
+                labels=(before, after if latest.step >= view.total else f"After {latest.step} steps"),
+            )
+        return {
+            "compare": drawn,
+            "caption": panels.caption(prompt=latest.prompt, seed=latest.seed, facts=facts),
+        }
+
+    def state(self, view: RunView) -> Values:
+        """Return which controls suit the state of a run."""
+        shipped = any(example["run"] == view.id for example in self.examples.values())
+        kept = view.state in ("done", "stopped") and view.step > 0
+        unfinished = view.state in ("interrupted", "failed") or (
+            view.state == "stopped" and view.step < view.total
+        )
+        playing = view.state == "replaying"
+        ended = view.state in OVER
+        return {
+            "run_card": gr.update(visible=True),
+            "start_row": gr.update(visible=not view.live),
+            "stop_row": gr.update(visible=view.live),
+            "after_row": gr.update(visible=ended and not shipped),
+            "resume": gr.update(
+                visible=unfinished, value="Try again" if view.state == "failed" else "Resume"
+            ),
+            "more_row": gr.update(visible=kept),
+            "replay_row": gr.update(visible=ended and not view.imported and bool(view.samples or view.step)),
+            "replaying_row": gr.update(visible=playing),
+            "charts": gr.update(visible=not view.imported),
+            "playground": gr.update(visible=True),
+            **{name: gr.update(interactive=view.state == "running") for name in AT_WORK},
+            "advice": panels.advice(view),
+            "forget": FORGET,
+            "prompt_hint": panels.prompt_hint(view),
+            "guide": panels.guide(4 if kept or playing else 3),
+        }
+
+    # Replay
+
+    def play(self, shown: str, speed: float) -> Values:
+        """Play a finished run again from its first event."""
+        if not shown or not playable(self.studio.training.status(shown)):
+            raise ValueError("This run has no steps to play again; choose one that was trained here.")
+        replay = Replay(shown, float(speed), time.monotonic())
+        values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
+        return values | {
+            "shown": shown,
+            "runs": gr.update(choices=self.run_choices(), value=shown),
+        }
+
+    def end_replay(self, shown: str) -> Values:
+        """Show the whole run again."""
+        return self.show_run(shown)
+
+    def recording(self, config: Values) -> str:
+        """Return the shipped run that may stand in for one of this config; "" when none is shipped."""
+        runs = {example["class_noun"]: example["run"] for example in reversed(self.examples.values())}
+        return runs.get(str(config.get("class_noun", "")), next(reversed(runs.values()), ""))
+
+    # The queue
+
+    def move(self, shown: str, value: str) -> Values:
+        """Move a waiting run to another place; ``value`` is its id and the place, such as "…:1"."""
+        run_id, _, place = value.partition(":")
+        self.studio.training.move(run_id, int(place))
+        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
+
+    def leave(self, shown: str, value: str) -> Values:
+        """Take a waiting run out of the queue; it has made nothing yet."""
+        self.studio.training.discard(value)
+        if value == shown:
+            return self.nothing_shown() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
+        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
+
+
+def no_result() -> Values:
+    """Return how the playground looks where nothing has been drawn."""
+    return {
+        "result": panels.placeholder(EMPTY_RESULT),
+        "result_caption": "",
+        "gallery": gr.update(visible=False, value=None),
+        "download": gr.update(value=None, interactive=False),
+        "unet_map": panels.hint(EMPTY_UNET_MAP),
+    }
+
+
+def unplayed() -> Values:
+    """Return what ends a replay."""
+    return {"replay": None, "timer": gr.Timer(POLL_S)}
+
+
+def _signature(view: RunView) -> dict[str, Any]:
+    every = max(1, view.total // 100)
+    return {
+        "state": view.state,
+        "progress": [view.state, view.step, view.stage, view.stage_done, view.message, view.queue_position],
+        "curves": [view.state, view.step // every, len(view.similarity.get("identity", ()))],
+        "samples": [view.state, len(view.samples)],
+    }

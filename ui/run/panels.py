@@ -1,0 +1,427 @@
+"""The pieces of the page that are more than one widget: each function returns escaped HTML."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.formats.spectral_shifts import MIXED
+from ui.html import Handout, Html, element
+from ui.run.state import WORDS, RunView, Sample
+
+# The slider of a comparison is a range input, so that the keyboard moves it too.
+COMPARE_SCRIPT = """
+element.addEventListener('input', (event) => {
+  const frame = event.target.closest('.compare');
+  if (frame) frame.style.setProperty('--cut', event.target.value + '%');
+});
+"""
+
+
+# Pieces with buttons of their own: a press tells Gradio what it is about.
+# A list may be drawn anew between the press and the release of a button; then the browser tells of no click.
+ACTS_SCRIPT = """
+const act = (button) => {
+  if (button && ['choose', 'move', 'leave'].includes(button.dataset.act)) {
+    trigger(button.dataset.act, {value: button.dataset.value});
+  }
+};
+let pressed = null;
+element.addEventListener('pointerdown', (event) => { pressed = event.target.closest('[data-act]'); });
+element.addEventListener('pointerup', () => {
+  if (pressed && !pressed.isConnected) act(pressed);
+  pressed = null;
+});
+element.addEventListener('click', (event) => act(event.target.closest('[data-act]')));
+"""
+STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
+
+
+def header(*, icon: Html, facts: list[str]) -> Html:
+    """Return the strip on top: who we are, what runs where, and the switches of talk mode and of light and dark."""
+    chips = [element("span", fact, class_="chip") for fact in facts]
+    switch = element(
+        "span",
+        element("a", "Talk", href="?talk=1", class_="to-talk", title="Large type, for a screen in a hall"),
+        element("a", "Leave talk mode", href="?", class_="from-talk"),
+        element("a", "Light", href="?__theme=light", class_="to-light"),
+        element("a", "Dark", href="?__theme=dark", class_="to-dark"),
+        class_="theme-switch",
+    )
+    return element(
+        "header",
+        element("span", icon, class_="mark", aria_hidden="true"),
+        element("h1", "Atelier"),
+        element("p", "Teach a picture model your subject, then put it anywhere.", class_="tagline"),
+        element("div", *chips, switch, class_="chips"),
+        class_="masthead",
+    )
+
+
+def heading(number: str, title: str, note: str = "") -> Html:
+    """Return the title of a card, numbered when it is a step."""
+    return element(
+        "div",
+        *([element("span", number, class_="step-number", aria_hidden="true")] if number else []),
+        element("h2", title),
+        *([element("p", note)] if note else []),
+        class_="card-head",
+    )
+
+
+def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Before", "After")) -> Html:
+    """Return two pictures of equal size, one over the other, with a line that uncovers the second.
+
+    ``before`` and ``after`` are addresses the browser can fetch.
+    """
+    return element(
+        "div",
+        element("img", src=after, alt=f"{labels[1]}: {alt}", class_="after", draggable="false"),
+        element("img", src=before, alt=f"{labels[0]}: {alt}", class_="before", draggable="false"),
+        element("span", labels[0], class_="tag left"),
+        element("span", labels[1], class_="tag right"),
+        element("span", class_="cut", aria_hidden="true"),
+        element(
+            "input",
+            type="range",
+            min=0,
+            max=100,
+            value=50,
+            step=0.5,
+            aria_label=f"Drag between {labels[0].lower()} and {labels[1].lower()}",
+        ),
+        class_="compare",
+    )
+
+
+def single(picture: str, *, alt: str, label: str) -> Html:
+    """Return one large picture in the frame of a comparison, for as long as there is nothing to compare it with."""
+    image = element("img", src=picture, alt=f"{label}: {alt}", class_="after")
+    return element("div", image, element("span", label, class_="tag left"), class_="compare single")
+
+
+def placeholder(text: str) -> Html:
+    """Return an empty frame that says what will appear in it."""
+    return element("div", element("p", text), class_="compare empty")
+
+
+def hint(text: str) -> Html:
+    """Return a line of small type."""
+    return element("p", text, class_="hint")
+
+
+def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
+    """Return the photographs a subject is learned from; nothing when there are none."""
+    if not photos:
+        return Html("")
+    pictures = [
+        element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject")
+        for index, photo in enumerate(photos, start=1)
+    ]
+    shown = "few" if len(photos) <= 4 else "many"
+    return element(
+        "div", element("h3", title), element("div", *pictures, class_=f"wall {shown}"), class_="photo-wall"
+    )
+
+
+def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = ()) -> Html:
+    """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
+    rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
+    terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
+    return element("div", element("blockquote", prompt), element("dl", *terms), class_="caption")
+
+
+def progress(view: RunView) -> Html:
+    """Return where a run stands: state, bar, and step, speed, time left and loss in figures.
+
+    Of a run that came as a file, or was combined from others, only that is known.
+    """
+    if view.imported:
+        return element(
+            "div",
+            _title(
+                "Combined from other runs" if view.config.get("source") == MIXED else "Loaded from a file",
+                view=view,
+            ),
+            class_="run-progress",
+        )
+    share = view.step / view.total if view.total else 0.0
+    doing = view.stage if view.moving and view.stage else ""
+    if doing:
+        share = view.stage_done / view.stage_total if view.stage_total else 0.0
+    words = (
+        f"{doing} ({view.stage_done} of {view.stage_total})" if doing else WORDS.get(view.state, view.state)
+    )
+    if view.state == "replaying" and doing:
+        words = f"{WORDS[view.state]} · {words}"
+    if view.state == "queued" and view.queue_position:
+        words += f" · number {view.queue_position} in line"
+    bar = element(
+        "div",
+        element("div", style=f"width:{100 * min(share, 1.0):.1f}%", class_="bar-fill"),
+        class_="bar",
+        role="progressbar",
+        aria_label="Progress of the run",
+        aria_valuemin=0,
+        aria_valuemax=100,
+        aria_valuenow=round(100 * min(share, 1.0)),
+    )
+    trouble = (
+        [element("p", view.message, class_="trouble")] if view.state == "failed" and view.message else []
+    )
+    return element(
+        "div",
+        _title(words, view=view),
+        bar,
+        element("dl", *_figures(view), class_="figures"),
+        *trouble,
+        class_="run-progress",
+    )
+
+
+def guide(current: int) -> Html:
+    """Return the four steps of a first run, with the ``current`` one (1 to 4) marked."""
+    steps = [
+        element(
+            "li",
+            element(
+                "span", "✓" if number < current else str(number), class_="step-number", aria_hidden="true"
+            ),
+            element("span", title),
+            class_="past" if number < current else "now" if number == current else "ahead",
+            **({"aria_current": "step"} if number == current else {}),
+        )
+        for number, title in enumerate(STEPS, start=1)
+    ]
+    return element("ol", *steps, class_="guide", aria_label="The steps of a first run")
+
+
+def advice(view: RunView) -> Html:
+    """Return what to do next where a run has failed or was cut off; nothing where all is well."""
+    if view.state == "interrupted":
+        told = ["The program ended while this run was at work.", "Resume goes on from its last checkpoint."]
+    elif view.state == "failed":
+        again = "from its last checkpoint" if view.step else "from its photographs"
+        told = [
+            f"“Try again” goes on {again}.",
+            "Does it fail at the same place? Take the preset Quick, or fewer photographs, and personalize again.",
+            "The replay of an example shows meanwhile what to expect.",
+        ]
+    else:
+        return Html("")
+    return element(
+        "div",
+        element("h3", "What next"),
+        element("ul", *[element("li", line) for line in told]),
+        class_="advice",
+    )
+
+
+def prompt_hint(view: RunView) -> Html:
+    """Return which words of a prompt mean the subject; nothing where a run has none of its own."""
+    word, kind = (str(view.config.get(name) or "").strip() for name in ("identifier", "class_noun"))
+    if not word:
+        return Html("")
+    return element(
+        "p", "Your subject is called “", element("b", f"{word} {kind}".strip()), "” here.", class_="hint"
+    )
+
+
+def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
+    """Return what a recalled picture was made with, in one line."""
+    made = (
+        " and ".join(
+            f"{entry['name']} at strength {entry['strength']:g}"
+            + (" and with block weights" if entry.get("blocks") else "")
+            for entry in stack
+        )
+        or "the untouched base"
+    )
+    told = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."
+    return element("p", told, class_="hint", role="status")
+
+
+def stand_in(view: RunView) -> Html:
+    """Return the line that says a recording is played in place of a live run that failed."""
+    why = f" ({view.message})" if view.message else ""
+    return element(
+        "div",
+        element("p", f"The live run failed{why}. This is the recording of an example."),
+        class_="advice",
+    )
+
+
+def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
+    """Return the runs at work and in line, as ``Studio.training.queue`` tells them; nothing unless one waits."""
+    if not any(row["state"] == "queued" for row in rows):
+        return Html("")
+    last = max(row["position"] for row in rows)
+    lines = [_queue_row(row, last=last, shown=shown) for row in rows]
+    head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
+    return element(
+        "div",
+        element("h3", "In line"),
+        element("table", element("thead", head), element("tbody", *lines)),
+        class_="queue",
+    )
+
+
+def _queue_row(row: dict[str, Any], *, last: int, shown: str) -> Html:
+    place, run_id, waits = row["position"], row["run"], row["state"] == "queued"
+    left = duration(row["seconds_left"]) if row.get("seconds_left") is not None else "–"
+    buttons = []
+    if waits:
+        for word, sign, to in (("earlier", "↑", place - 1), ("later", "↓", place + 1)):
+            buttons.append(
+                _act(
+                    "move", f"{run_id}:{to}", sign, f"Move {row['name']} {word}", disabled=not 1 <= to <= last
+                )
+            )
+        buttons.append(_act("leave", run_id, "✕", f"Take {row['name']} out of the queue"))
+    name = _act("choose", run_id, row["name"], f"Show {row['name']}")
+    before = row.get("waits_for")
+    waits_for = [element("small", f" after {', '.join(before)}")] if before else []
+    return element(
+        "tr",
+        element(
+            "td", str(place) if waits else f"at work · {row['device']}" if row.get("device") else "at work"
+        ),
+        element("td", name, *waits_for),
+        element("td", left),
+        element("td", *buttons, class_="queue-acts"),
+        class_="shown" if run_id == shown else "",
+    )
+
+
+def _act(act: str, value: str, words: str, label: str, *, disabled: bool = False) -> Html:
+    return element(
+        "button",
+        words,
+        type="button",
+        data_act=act,
+        data_value=value,
+        aria_label=label,
+        title=label,
+        disabled=disabled,
+    )
+
+
+def _title(words: str, *, view: RunView) -> Html:
+    return element(
+        "div",
+        element("span", class_=f"dot {view.state}", aria_hidden="true"),
+        element("strong", words),
+        element("span", view.name, class_="run-name"),
+        class_="run-title",
+        role="status",
+    )
+
+
+def _figures(view: RunView) -> list[Html]:
+    first = next(iter(view.terms.values()), [])
+    recent = [value for _, value in first[-20:]]
+    speed = view.seconds_per_step
+    left = duration(view.eta_s) if view.eta_s is not None else "–"
+    figures = [
+        ("Step", f"{view.step} / {view.total}"),
+        ("Per step", (f"{1000 * speed:.0f} ms" if speed < 1 else f"{speed:.1f} s") if speed else "–"),
+        *([("Time left", left)] if view.moving else []),
+        ("Loss", f"{sum(recent) / len(recent):.4f}" if recent else "–"),
+    ]
+    alike = view.similarity.get("identity")
+    if alike:
+        figures.append(("Likeness", f"{alike[-1][1]:.2f}"))
+    return [element("div", element("dt", name), element("dd", value)) for name, value in figures]
+
+
+def size_of(count: float | None) -> str:
+    """Return bytes as a person reads them: "3.2 MB"."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time a person can read: "40 s", "3 min 20 s", "2 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
+    """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
+    if not view.samples and not view.moving:
+        return Html("")
+    if not view.samples:
+        return element(
+            "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
+        )
+    steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
+    ahead = min(view.rows_ahead, columns - len(steps))
+    cells = {(sample.row, sample.step): sample for sample in view.samples}
+    words = [*(_step_word(step, view=view) for step in steps), *([""] * ahead)]
+    head = element("tr", *[element("th", word, scope="col") for word in words])
+    rows = []
+    for first in view.row_firsts:
+        pictures = [_cell(cells.get((first.row, step)), handout=handout) for step in steps]
+        pictures += [_cell(None, handout=handout)] * ahead
+        told = element(
+            "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(words), class_="strip-prompt"
+        )
+        rows += [element("tr", *pictures), element("tr", told)]
+    table = element(
+        "table",
+        element("thead", head),
+        element("tbody", *rows),
+        style=f"min-width:{84 * len(words)}px; max-width:{260 * len(words)}px",
+    )
+    return element(
+        "div", element("h3", "Sample strip"), element("div", table, class_="strip-scroll"), class_="strip"
+    )
+
+
+def _spread(steps: list[int], *, most: int) -> list[int]:
+    if len(steps) <= most:
+        return steps
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
+
+
+def _step_word(step: int, *, view: RunView) -> str:
+    return "before" if step == 0 else f"step {step}" if step < view.total else f"step {step} · end"
+
+
+def _cell(sample: Sample | None, *, handout: Handout) -> Html:
+    if sample is None or not sample.file.exists():
+        return element("td", element("span", class_="gap"))
+    address = handout.url(sample.file)
+    alt = f"{sample.prompt}, after step {sample.step}, seed {sample.seed}"
+    return element(
+        "td", element("a", element("img", src=address, alt=alt), href=address, target="_blank", title=alt)
+    )
+
+
+def cost(facts: dict[str, Any], *, photos: int) -> Html:
+    """Return what the click will take; the keys are ``seconds``, ``memory_mb``, ``disk_mb`` and ``file_mb``."""
+    if not photos:
+        return element("p", "Choose an example or add your own photographs first.", class_="cost")
+    memory = facts["memory_mb"]
+    parts = [
+        f"about {duration(facts['seconds'])}",
+        f"{memory / 1024:.1f} GB memory" if memory >= 1000 else f"{memory:.0f} MB memory",
+        f"{facts['disk_mb']:.0f} MB disk" if facts["disk_mb"] >= 1 else "under 1 MB disk",
+        f"a file of {size_of(1e6 * facts['file_mb'])}",
+    ]
+    return element("p", *[element("span", part) for part in parts], class_="cost")
+
+
+def base_needs(facts: dict[str, Any]) -> Html:
+    """Return what a base needs, as ``Studio.inspection.bases`` tells it."""
+    trouble = facts.get("problem") or ""
+    ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not on this machine yet"
+    return element("p", element("strong", ready), f" · {trouble or facts['needs']}", class_="base-needs")

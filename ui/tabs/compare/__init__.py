@@ -1,0 +1,1 @@
+"""The tab Compare: grids and experiments."""

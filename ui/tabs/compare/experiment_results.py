@@ -1,0 +1,266 @@
+"""An experiment's results as HTML: how far it is, what the numbers say, the scatter, the tables, the pictures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
+from pipelines.experiments.settings import filled
+from ui.html import Handout, Html, element
+from ui.run import cards
+from ui.run.panels import duration, size_of
+
+WIDE, NARROW = (880, 520), (400, 420)  # px of the scatter, on a screen and on a telephone
+WORDS = {"running": "At work", "done": "Finished", "interrupted": "Not finished"}
+ROW_WORDS = {
+    "queued": "waits",
+    "running": "learning",
+    "stopping": "stopping",
+    "measuring": "being measured",
+    "interrupted": "cut off",
+    "stopped": "stopped",
+}
+Status = Mapping[str, Any]
+
+
+def shown(status: Status, *, handout: Handout) -> Html:
+    """Return everything there is to see of an experiment so far."""
+    parts = [
+        progress(status),
+        sentences(status),
+        *[scatter(chart) for chart in status["charts"]],
+        *[table(each) for each in status["tables"]],
+        pictures(status, handout=handout),
+    ]
+    return element("div", *[part for part in parts if part], class_="experiment")
+
+
+def progress(status: Status) -> Html:
+    """Return where it stands: state, bar, and what is being done."""
+    share = 100 * status["done"] / max(status["total"], 1)
+    doing = status["doing"] or ("Waiting for its turn." if status["state"] == "running" else "")
+    told = f"{status['done']} of {status['total']} measured" + (f" · {doing}" if doing else "")
+    if status["state"] == "interrupted":
+        told += " · “Go on” takes it up where it was."
+    bar = element(
+        "div",
+        element("div", style=f"width:{share:.1f}%", class_="bar-fill"),
+        class_="bar",
+        role="progressbar",
+        aria_label="Progress of the experiment",
+        aria_valuemin=0,
+        aria_valuemax=100,
+        aria_valuenow=round(share),
+    )
+    over = status["state"] == "done"
+    return element(
+        "div",
+        element(
+            "div",
+            element("span", class_=f"dot {status['state']}", aria_hidden="true"),
+            element("strong", WORDS[status["state"]]),
+            element("span", status["name"], class_="run-name"),
+            class_="run-title",
+            role="status",
+        ),
+        *([] if over else [bar]),
+        element("p", f"{told}, {words_of(status)}" if over else told, class_="hint"),
+        class_="run-progress",
+    )
+
+
+def words_of(status: Status) -> str:
+    """Return what all rows had in common: "4 prompts, 2 seeds, 20 steps"."""
+    asked, encoders = status["config"], status["encoders"]
+    by = f"; likeness by {encoders['identity']}, words by {encoders['clip']}" if encoders else ""
+    prompts, seeds = len(asked["prompts"]), asked["seeds"]
+    return (
+        f"each from {prompts} {'prompt' if prompts == 1 else 'prompts'} and {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'} of {asked['sample_steps']} steps{by}"
+    )
+
+
+def sentences(status: Status) -> Html:
+    """Return what the numbers say in plain words; nothing before they say anything."""
+    if not status["sentences"]:
+        return Html("")
+    return element("div", *[element("p", told) for told in status["sentences"]], class_="verdict")
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def table(told: Mapping[str, Any]) -> Html:
+    """Return one table; the best measured value of a column is strong and says so."""
+    columns = told["columns"]
+    leaders = {column["key"]: _leader(told["rows"], column) for column in columns}
+    head = element(
+        "tr",
+        element("th", "", scope="col"),
+        *[element("th", column["label"], scope="col", title=column["help"]) for column in columns],
+    )
+    lines = [
+        element(
+            "tr",
+            element("th", *_row_head(row), scope="row"),
+            *[_cell(row, column, best=leaders[column["key"]] == row["key"]) for column in columns],
+        )
+        for row in told["rows"]
+    ]
+    parts = [element("h3", told["title"])] if told["title"] else []
+    parts += [element("p", told["told"], class_="hint")] if told["told"] else []
+    inside = element("table", element("thead", head), element("tbody", *lines))
+    scroll = element(
+        "div", inside, class_="grid-scroll", tabindex=0, role="region", aria_label=told["title"] or "Figures"
+    )
+    return element("div", *parts, scroll, class_="table")
+
+
+def _row_head(row: Mapping[str, Any]) -> list[Html]:
+    name = element("span", row["label"])
+    if row["state"] == "failed":
+        return [name, element("small", f"failed: {row['message']}", class_="trouble")]
+    if row["state"] != "done":
+        return [name, element("small", ROW_WORDS[row["state"]])]
+    return [name]
+
+
+def _leader(rows: Sequence[Mapping[str, Any]], column: Mapping[str, Any]) -> str:
+    """The key of the row with the best value; "" where none is better, or where only references have one."""
+    if not column["better"]:
+        return ""
+    known = [
+        (row["cells"][column["key"]]["value"], row["key"])
+        for row in rows
+        if row["cells"][column["key"]] and row["key"] not in ("base", "photographs")
+    ]
+    if len(known) < 2:
+        return ""
+    return (max if column["better"] == "high" else min)(known)[1]
+
+
+def _cell(row: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> Html:
+    found = row["cells"][column["key"]]
+    if not found or found["value"] is None:
+        return element("td", "–")
+    value = figure(found["value"], unit=column["unit"])
+    parts = [
+        element("strong", value, class_="best", title="the best of this column") if best else Html(value)
+    ]
+    if found.get("low") is not None and found["low"] != found["high"]:
+        parts.append(element("small", f"{found['low']:.2f} to {found['high']:.2f}"))
+    return element("td", *parts)
+
+
+def figure(value: float, *, unit: str) -> str:
+    """Return a number in its unit as a person reads it."""
+    if unit == "count":
+        return cards.count_of(round(value))
+    if unit == "bytes":
+        return size_of(value)
+    return duration(value) if unit == "seconds" else f"{value:.2f}"
+
+
+# ---- the scatter ----------------------------------------------------------------------------------------------------
+
+
+def scatter(chart: Mapping[str, Any]) -> Html:
+    """Return a scatter twice, for wide and for narrow screens; nothing while there is no point."""
+    drawn = [
+        _svg(layout, class_=name)
+        for name, (width, height) in (("wide", WIDE), ("narrow", NARROW))
+        if (layout := laid_out(chart, width=width, height=height)) is not None
+    ]
+    if not drawn:
+        return Html("")
+    small = any(len(series["points"]) > 1 for series in chart["series"])
+    told = "Large: the finished adapter, with its intervals." + (
+        " Small: earlier in its training." if small else ""
+    )
+    return element(
+        "figure",
+        element("h3", chart["title"]),
+        *drawn,
+        element("figcaption", told, class_="hint"),
+        class_="scatter",
+    )
+
+
+def _svg(layout: Layout, *, class_: str) -> Html:
+    left, top, right, bottom = layout.frame
+    marks = []
+    for x, text in layout.x_ticks:
+        marks.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        marks.append(element("text", text, x=x, y=bottom + 20, text_anchor="middle", class_="tick-text"))
+    for y, text in layout.y_ticks:
+        marks.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+        marks.append(element("text", text, x=left - 8, y=y + 5, text_anchor="end", class_="tick-text"))
+    middle = (left + right) / 2
+    marks.append(element("text", layout.x, x=middle, y=bottom + 44, text_anchor="middle", class_="axis-text"))
+    marks.append(element("text", layout.y, x=left, y=top - 7, class_="axis-text"))
+    marks += [_path(series) for series in layout.series]
+    marks += [_last(series) for series in layout.series]
+    spoken = "; ".join(f"{series.label}: {series.marks[-1].told}" for series in layout.series)
+    return element(
+        "svg",
+        *marks,
+        viewBox=f"0 0 {layout.width} {layout.height}",
+        class_=class_,
+        role="img",
+        aria_label=f"{layout.title}. {spoken}",
+    )
+
+
+def _path(series: Series) -> Html:
+    points = " ".join(f"{mark.x},{mark.y}" for mark in series.marks)
+    *earlier, last = series.marks
+    parts = [element("polyline", points=points, class_="way")] if earlier else []
+    parts += [
+        element("circle", element("title", f"{series.label}, {mark.told}"), cx=mark.x, cy=mark.y, r=3.5)
+        for mark in earlier
+    ]
+    if last.whiskers is not None:
+        low_x, high_x, low_y, high_y = last.whiskers
+        parts.append(element("line", x1=low_x, x2=high_x, y1=last.y, y2=last.y, class_="whisker"))
+        parts.append(element("line", x1=last.x, x2=last.x, y1=low_y, y2=high_y, class_="whisker"))
+    return element("g", *parts, class_=f"look{series.look}")
+
+
+def _last(series: Series) -> Html:
+    mark = series.marks[-1]
+    title = element("title", f"{series.label}, {mark.told}")
+    small = element("circle", title, cx=mark.x, cy=mark.y, r=3.5)  # its finished state is still to come
+    shape = element("path", title, d=_shape(mark, series.look)) if mark.last else small
+    label = element(
+        "text", series.label, x=series.text_x, y=series.text_y, text_anchor=series.anchor, class_="label"
+    )
+    return element("g", shape, label, class_=f"look{series.look}")
+
+
+def _shape(mark: Mark, look: int) -> str:
+    """A circle, square, diamond or triangle around a point, as an SVG path."""
+    x, y = mark.x, mark.y
+    return (
+        f"M{x - 7},{y} a7,7 0 1,0 14,0 a7,7 0 1,0 -14,0 Z",
+        f"M{x - 6.5},{y - 6.5} h13 v13 h-13 Z",
+        f"M{x},{y - 9} L{x + 9},{y} L{x},{y + 9} L{x - 9},{y} Z",
+        f"M{x},{y - 8.5} L{x + 8.5},{y + 6.5} L{x - 8.5},{y + 6.5} Z",
+    )[look % 4]
+
+
+# ---- the pictures ---------------------------------------------------------------------------------------------------
+
+
+def pictures(status: Status, *, handout: Handout) -> Html:
+    """Return the first seed of every prompt, a row for each; nothing before one has been measured."""
+    found = status["pictures"]
+    if not found["rows"]:
+        return Html("")
+    heads = [filled(head, subject=f"⟨{status['words']['class_noun']}⟩") for head in found["heads"]]
+    names = [row["label"] for row in found["rows"]]
+    alts = [[f"{name}, {head}" for head in heads] for name in names]
+    drawn = cards.grid(
+        [row["files"] for row in found["rows"]], names=names, heads=heads, alts=alts, handout=handout
+    )
+    return element(
+        "div", element("h3", "Pictures, from the same noise in a column"), drawn, class_="pictures"
+    )

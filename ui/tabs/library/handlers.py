@@ -1,0 +1,279 @@
+"""What the Library does: each handler takes widget values by name and returns new ones by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.formats.nearest import NEAR_KINDS
+from pipelines.formats.spectral_shifts import KIND
+from pipelines.methods.specs import method_config, preset_names
+from ui import forms as form
+from ui.html import Html, element
+from ui.run import cards
+from ui.run import method_views as views
+from ui.run.cards import EXPORT_FORMATS, SHIFT_FORMATS
+from ui.run.monitor import RunMonitor, Values
+from ui.run.state import LIVE
+from ui.tabs.compare import rows
+from ui.tabs.train.handlers import captions_for, own_fields
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
+
+RESUMABLE = ("interrupted", "failed", "stopped")
+
+
+class Shelf:
+    """Looks after the runs there are."""
+
+    def __init__(self, monitor: RunMonitor, playground: PlaygroundHandlers) -> None:
+        self.monitor = monitor
+        self.playground = playground
+        self.studio = monitor.studio
+        self.handout = monitor.handout
+
+    def rows(self, search: str | None = "") -> list[dict[str, Any]]:
+        """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
+        words = (search or "").lower().split()  # None before the page has been looked at
+        return [
+            row
+            for row in self.studio.library.list_runs(shipped=True)
+            if all(word in _text(row) for word in words)
+        ]
+
+    def browse(self, search: str | None, chosen: str) -> Values:
+        """Show the runs that match a search."""
+        rows = self.rows(search)
+        shown = cards.shelf(rows, chosen=chosen, handout=self.handout, searched=search or "")
+        return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
+
+    def choose(self, value: str, search: str) -> Values:
+        """Open one run."""
+        return self.browse(search, value) | self.detail(value)
+
+    def detail(self, chosen: str) -> Values:
+        """Return all that the side of a chosen run shows."""
+        row = self._row(chosen)
+        own = not row.get("shipped")
+        idle = row["state"] not in LIVE
+        formats = SHIFT_FORMATS if row.get("kind") == KIND else EXPORT_FORMATS
+        settings = self.studio.library.settings(chosen) if row["method"] != "import" else None
+        return {
+            "chosen": chosen,
+            "detail": gr.update(visible=True),
+            "facts": cards.facts(row, handout=self.handout),
+            "name": gr.update(value=row["name"], interactive=own),
+            "notes": gr.update(value=row.get("notes") or "", interactive=own),
+            "save": gr.update(visible=own),
+            "delete": gr.update(visible=own and idle),
+            "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
+            "lib_replay": gr.update(visible=idle and row["method"] != "import"),
+            "confirm_row": gr.update(visible=False),
+            "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
+            "lib_rank": gr.update(visible=row.get("kind") in NEAR_KINDS),
+            "merge_row": gr.update(open=False),
+            "merged_file": gr.update(value=None, visible=False),
+            **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),
+            "moved": gr.update(open=False),
+            "shift_row": gr.update(visible=False),
+            "combine_row": gr.update(visible=row.get("kind") == KIND, open=False),
+            "mix_with": gr.update(choices=self._others(chosen), value=None),
+            "verified": Html(""),
+            "lib_exported": gr.update(value=None, visible=False),
+            "settings_row": gr.update(visible=settings is not None),
+            "command": settings["command"] if settings else "",
+            "settings_out": gr.update(value=self._run_json(settings)) if settings else gr.skip(),
+        }
+
+    def _row(self, chosen: str) -> dict[str, Any]:
+        found = next(
+            (row for row in self.studio.library.list_runs(shipped=True) if row["id"] == chosen), None
+        )
+        if found is None:
+            raise ValueError("This run is not in the Library any more; choose another.")
+        return found
+
+    def _run_json(self, settings: dict[str, Any]) -> str:
+        return str(self.handout.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
+
+    def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
+        """Keep another name and notes."""
+        self.studio.library.rename(chosen, name)
+        self.studio.library.note(chosen, notes)
+        gr.Info("The name and the notes are kept.", title="Saved")
+        return self.choose(chosen, search) | {"runs": gr.update(choices=self.monitor.run_choices())}
+
+    def ask_delete(self, chosen: str) -> Values:
+        """Ask before a run is deleted."""
+        return {"confirm_row": gr.update(visible=True), "question": cards.confirm(self._row(chosen))}
+
+    def delete(self, chosen: str, search: str, shown: str) -> Values:
+        """Delete a run for good."""
+        self.studio.library.delete(chosen)
+        cleared = (
+            self.monitor.nothing_shown()
+            if shown == chosen
+            else {"runs": gr.update(choices=self.monitor.run_choices())}
+        )
+        return self.browse(search, "") | {"chosen": "", "detail": gr.update(visible=False)} | cleared
+
+    def open(self, chosen: str) -> Values:
+        """Turn to the page Train, with this run on its monitor."""
+        row = self._row(chosen)
+        prompt = {"prompt": f"a photo of a {row['trigger']}"} if row.get("trigger") else {}
+        return prompt | self.monitor.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
+
+    def replay(self, chosen: str, speed: float) -> Values:
+        """Turn to the page Train and play this run again."""
+        return self.monitor.play(chosen, speed) | {"tabs": gr.Tabs(selected="train")}
+
+    def resume(self, chosen: str) -> Values:
+        """Go on with a run that was cut off."""
+        self.studio.training.resume(chosen)
+        return self.open(chosen)
+
+    def to_compare(self, chosen: str, compared: list[str]) -> Values:
+        """Turn to the page Compare, with this run among those compared."""
+        kept = [run for run in compared if run != chosen]
+        names = self.names()
+        value = [*rows.kept(names, kept), chosen]
+        return {
+            "compared": gr.update(choices=rows.choices(names, value), value=value),
+            "tabs": gr.Tabs(selected="compare"),
+        }
+
+    def names(self) -> dict[str, str]:
+        """Return what may be compared: "" for the untouched base, then every run with an adapter, by id."""
+        usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
+        return {"": "Untouched base"} | cards.told_apart(usable)
+
+    # What moved
+
+    def moved(self, chosen: str) -> Values:
+        """Show what the run's method knows about it, and offer its layers where singular values moved."""
+        layers = self.studio.inspection.shifted_layers(chosen)
+        shown = views.drawn(self.studio.inspection.views(chosen))
+        return {
+            "views": shown or element("p", "Nothing is known about what moved in this run.", class_="hint"),
+            "shift_row": gr.update(visible=bool(layers)),
+            "layer": gr.update(choices=layers, value=None),
+            "alike": gr.update(choices=self._others(chosen), value=[]),
+        }
+
+    def spectrum(self, chosen: str, layer: str) -> Values:
+        """Draw the singular values of one layer before and after."""
+        return {
+            "spectrum": views.drawn([self.studio.inspection.spectrum(chosen, layer)]) if layer else Html("")
+        }
+
+    def likeness(self, chosen: str, alike: list[str]) -> Values:
+        """Draw how alike the shifts of this run and of others are."""
+        return {
+            "likeness": views.drawn([self.studio.inspection.correlation([chosen, *alike])])
+            if alike
+            else Html("")
+        }
+
+    def _others(self, chosen: str) -> list[tuple[str, str]]:
+        """The other runs that hold shifts, by name and id."""
+        return [
+            (row["name"], row["id"]) for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen
+        ]
+
+    # Combining
+
+    def mixing(self, mix_how: str) -> Values:
+        """Show what a way of combining asks for."""
+        return {
+            "mix_with": gr.update(visible=mix_how != "truncate"),
+            "mix_share": gr.update(visible=mix_how == "interpolate"),
+            "mix_rank": gr.update(visible=mix_how == "truncate"),
+        }
+
+    def combine(
+        self, chosen: str, search: str, mix_how: str, mix_with: str | None, mix_share: float, mix_rank: int
+    ) -> Values:
+        """Make a new run from the shifts of this one and another, and open it."""
+        others = [mix_with] if mix_with and mix_how != "truncate" else []
+        run_id = self.studio.library.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
+        gr.Info("The new run is in the Library; it draws and leaves like any other.", title="Combined")
+        return self.choose(run_id, search)
+
+    # In and out
+
+    def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
+        """Write the adapter for another program, read it back, and say what came of that."""
+        written, told = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
+        path = self.playground.handed_out(chosen, written)
+        verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
+        return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
+
+    def merge(self, chosen: str, merge_format: str, merge_strength: float) -> Values:
+        """Write the base with this run merged into it, and say what came of reading it back."""
+        path, told = self.studio.import_export.merge_into_base(chosen, merge_format, strength=merge_strength)
+        return {
+            "merged_file": gr.update(value=str(self.handout.copy(path)), visible=True),
+            "merged": cards.element("p", f"Read back: {told}", class_="verified", role="status"),
+        }
+
+    def inspect(self, lora: str | None) -> Values:
+        """Read the header of a LoRA file before it is taken in."""
+        if not lora:
+            return {"lora_facts": Html(""), "add_row": gr.update(visible=False)}
+        told = self.studio.import_export.inspect_lora(Path(lora))
+        return {
+            "lora_facts": cards.header_of(told, name=Path(lora).name),
+            "add_row": gr.update(visible=not told.get("problem")),
+        }
+
+    def add(self, lora: str, base: str) -> Values:
+        """Take a LoRA file in, and turn to the playground with it."""
+        values = self.playground.load_lora(lora, base)
+        return values | {
+            "lora_facts": Html(""),
+            "add_row": gr.update(visible=False),
+            "tabs": gr.Tabs(selected="train"),
+        }
+
+    def from_hub(self, hub_id: str, search: str) -> Values:
+        """Load a LoRA from the Hugging Face Hub."""
+        if not hub_id.strip():
+            raise ValueError("The Hub id is empty; it looks like someone/something.")
+        run_id = self.studio.import_export.load_from_hub(hub_id.strip())
+        return self.choose(run_id, search) | {"hub_id": ""}
+
+    def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
+        """Fill the form of the page Train from the settings of another run; its captions go to the photographs."""
+        content = Path(settings_in).read_bytes()
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("This is no text; choose a run.json saved from the Library.") from None
+        told = self.studio.library.read_settings(text)
+        method, cls = told["method"], method_config(told["method"])
+        config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
+        family = next(facts["family"] for facts in self.studio.inspection.bases() if facts["spec"] == base)
+        plan = f"{method}/{preset_names(method, family)[0]}"
+        gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
+        held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
+        moved = {
+            "settings_in": None,
+            "imported": held,
+            "tabs": gr.Tabs(selected="train"),
+            "plan": plan,
+            "filled_plan": plan,
+        }
+        if source and not source["title"]:
+            kept = {what: captions_for(held, source["files"], what=what) for what in held}
+            moved["source"] = source | kept
+        return form.filled(method, config) | own_fields(method) | moved
+
+
+def _text(row: dict[str, Any]) -> str:
+    told = (row["name"], row.get("trigger"), cards.method_of(row), row.get("base_name"), row.get("notes"))
+    return " ".join(str(each) for each in told if each).lower() + f" {row['state']}"
+
+
+def _counted(rows: list[dict[str, Any]]) -> str:
+    used = cards.size_of(sum(row.get("bytes") or 0 for row in rows))
+    return f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} · {used}"

@@ -1,0 +1,258 @@
+"""The third page: every run there is, to look at, keep tidy, take along, or bring in from elsewhere."""
+
+from typing import Any
+
+import gradio as gr
+
+from pipelines.formats.lora_keys import MAX_RANK
+from pipelines.formats.nearest import LOW_RANK
+from pipelines.formats.spectral_shifts import RANKS
+from pipelines.sampling.stack import MAX_STRENGTH
+from ui.run import panels
+from ui.run.cards import BASE_FORMATS, EXPORT_FORMATS, MIXES
+from ui.run.replay import SPEEDS
+from ui.wiring import WATCHED, Page
+
+# On a narrow screen the opened run lies below the cards, so the page goes there.
+TO_THE_DETAIL = (
+    "() => innerWidth < 900 && setTimeout(() => "
+    "document.getElementById('detail')?.scrollIntoView({behavior: 'smooth'}), 700)"
+)
+DETAIL = [
+    "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
+    "lib_format", "lib_rank", "merge_row", "merged", "merged_file", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
+]  # fmt: skip
+
+
+def lay_out(page: Page) -> None:
+    """Create the widgets of this page, in the current Blocks context."""
+    with gr.Row(elem_classes="page library", equal_height=False):
+        with gr.Column(scale=8, min_width=330, elem_classes="stage"):
+            _shelf(page)
+        with gr.Column(scale=4, min_width=330, elem_classes="inputs"):
+            _detail(page)
+            _bring_in(page)
+
+
+def _shelf(page: Page) -> None:
+    named = page.named
+    with gr.Column(elem_classes="card", elem_id="shelf-card"):
+        with gr.Row(elem_id="shelf-head", equal_height=True):
+            gr.HTML(panels.heading("", "Library", "Press a card to open it."))
+            named["search"] = gr.Textbox(
+                label="Search",
+                placeholder="name, trigger, notes, state …",
+                max_lines=1,
+                min_width=240,
+                scale=0,
+            )
+        named["found"] = gr.HTML("")
+        named["cards"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="cards")
+
+
+def _detail(page: Page) -> None:
+    named = page.named
+    with gr.Column(elem_classes="card", visible=False, elem_id="detail") as named["detail"]:
+        named["facts"] = gr.HTML("")
+        named["name"] = gr.Textbox(label="Name", max_lines=1, max_length=300)
+        named["notes"] = gr.Textbox(label="Notes", lines=2, max_lines=4, max_length=300)
+        named["save"] = gr.Button("Save name and notes", size="md")
+        with gr.Row(elem_classes="acts"):
+            named["open"] = gr.Button("Open", variant="primary", size="md", min_width=90)
+            named["lib_resume"] = gr.Button("Resume", size="md", min_width=90, visible=False)
+            named["lib_replay"] = gr.Button("Replay", size="md", min_width=90)
+            named["to_compare"] = gr.Button("Compare", size="md", min_width=90)
+            named["delete"] = gr.Button("Delete …", size="md", min_width=90)
+        with gr.Column(visible=False, elem_id="confirm") as named["confirm_row"]:
+            named["question"] = gr.HTML("")
+            with gr.Row():
+                named["really"] = gr.Button("Delete it", variant="stop", size="md", min_width=90)
+                named["keep"] = gr.Button("Keep it", size="md", min_width=90, elem_classes="stops")
+        with gr.Accordion("Take it with you", open=False):
+            named["lib_format"] = gr.Dropdown(
+                list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
+            )
+            named["lib_rank"] = gr.Slider(
+                1,
+                MAX_RANK,
+                value=LOW_RANK,
+                step=1,
+                label="Rank of the LoRA that stands for it",
+                visible=False,
+            )
+            named["lib_export"] = gr.Button("Write the file and read it back", size="md")
+            named["verified"] = gr.HTML("")
+            named["lib_exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+        _merge(page)
+        _moved(page)
+        _combine(page)
+        with (
+            gr.Column(visible=False) as named["settings_row"],
+            gr.Accordion("Do it again elsewhere", open=False),
+        ):
+            named["command"] = gr.Textbox(
+                label="Command line that repeats the run", lines=2, buttons=["copy"], interactive=False
+            )
+            named["settings_out"] = gr.DownloadButton("Download the settings (run.json)", size="md")
+
+
+def _moved(page: Page) -> None:
+    """What the run's method shows about it, computed when it is opened."""
+    named = page.named
+    with gr.Accordion("What moved", open=False) as named["moved"]:
+        named["views"] = gr.HTML("")
+        with gr.Column(visible=False) as named["shift_row"]:
+            named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
+            named["spectrum"] = gr.HTML("")
+            named["alike"] = gr.Dropdown([], multiselect=True, label="How alike it is to the shifts of")
+            named["likeness"] = gr.HTML("")
+
+
+def _merge(page: Page) -> None:
+    """Write the base with this run merged into it."""
+    named = page.named
+    with gr.Accordion("Make a base of it", open=False) as named["merge_row"]:
+        named["merge_format"] = gr.Dropdown(list(BASE_FORMATS), value=BASE_FORMATS[0][1], label="Written as")
+        named["merge_strength"] = gr.Slider(
+            0.05, MAX_STRENGTH, value=1.0, step=0.05, label="Strength it is merged at"
+        )
+        named["merge"] = gr.Button("Merge and read it back", size="md")
+        named["merged"] = gr.HTML("")
+        named["merged_file"] = gr.File(label="The base", visible=False, interactive=False)
+
+
+def _combine(page: Page) -> None:
+    """Make a new run from the shifts of this one and of another."""
+    named = page.named
+    with gr.Accordion("Combine", open=False, visible=False) as named["combine_row"]:
+        named["mix_how"] = gr.Radio(list(MIXES), value=MIXES[0][1], label="How")
+        named["mix_with"] = gr.Dropdown([], label="The other run")
+        named["mix_share"] = gr.Slider(0, 1, value=0.5, step=0.05, label="Share of this run", visible=False)
+        named["mix_rank"] = gr.Dropdown(
+            list(RANKS), value=RANKS[2], label="Singular values to keep", visible=False
+        )
+        named["mix"] = gr.Button("Make a new run of them", size="md")
+
+
+def _bring_in(page: Page) -> None:
+    """Take something from elsewhere. Any file may be dropped, so that a pickle is refused with its reason."""
+    named = page.named
+    with gr.Accordion("Bring one in", open=True, elem_id="load-lora", elem_classes="card"):
+        named["lora"] = gr.File(
+            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch, a learned word (.safetensors), or a zipped folder",
+            type="filepath",
+            height=58,
+            elem_id="import",
+            elem_classes="drop",
+        )
+        named["lora_facts"] = gr.HTML("")
+        with gr.Row(visible=False) as named["add_row"]:
+            named["add"] = gr.Button("Add it and open the playground", variant="primary", size="md")
+        with gr.Row(elem_id="hub", equal_height=False):
+            named["hub_id"] = gr.Textbox(
+                label="From the Hugging Face Hub",
+                placeholder="someone/something",
+                max_lines=1,
+                min_width=160,
+                scale=3,
+            )
+            named["hub_load"] = gr.Button("Load", size="md", min_width=80, scale=0)
+        named["settings_in"] = gr.File(
+            label="The settings of a run (run.json)",
+            type="filepath",
+            file_types=[".json"],
+            height=58,
+            elem_id="settings-in",
+            elem_classes="drop",
+        )
+
+
+def wire(page: Page) -> None:
+    """Wire the widgets of this page."""
+    shelf, named = page.shelf, page.named
+    browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
+    page.on(named["tab_library"].select, shelf.browse, **browsing)
+    page.on(named["seen"].change, shelf.browse, **browsing)
+    page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last")
+    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, event_data="value")
+    named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
+    saving = ["chosen", "name", "notes", "search"]
+    for event in (named["save"].click, named["name"].submit):
+        page.on(event, shelf.save, takes=saving, gives=[*DETAIL, "runs"])
+    asking = ["confirm_row", "question"]
+    page.on(named["delete"].click, shelf.ask_delete, takes=["chosen"], gives=asking)
+    page.on(named["keep"].click, lambda: {"confirm_row": gr.update(visible=False)}, gives=["confirm_row"])
+    deleting = ["chosen", "search", "shown"]
+    page.on(named["really"].click, shelf.delete, takes=deleting, gives=[*DETAIL, *WATCHED])
+    for name, handler in (("open", shelf.open), ("lib_resume", shelf.resume)):
+        page.on(named[name].click, handler, takes=["chosen"], gives=["tabs", "prompt", *WATCHED])
+
+    def replay(chosen: str) -> dict[str, Any]:
+        return shelf.replay(chosen, SPEEDS[1][1])
+
+    page.on(named["lib_replay"].click, replay, takes=["chosen"], gives=["tabs", *WATCHED])
+    comparing = ["chosen", "compared"]
+    page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"])
+    _wire_moved(page)
+    _wire_combine(page)
+    _wire_in_and_out(page)
+
+
+def _wire_moved(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    opened = ["views", "shift_row", "layer", "alike"]
+    page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened, busy="views")
+    page.on(
+        named["layer"].change, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
+    )
+    page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"], busy="alike")
+
+
+def _wire_combine(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
+    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:])
+    page.on(
+        named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL, busy="mix_how"
+    )
+
+
+def _wire_in_and_out(page: Page) -> None:
+    shelf, named = page.shelf, page.named
+    exported = ["lib_exported", "verified"]
+    page.on(
+        named["lib_export"].click,
+        shelf.export,
+        takes=["chosen", "lib_format", "lib_rank"],
+        gives=exported,
+        busy="lib_format",
+    )
+    page.on(
+        named["merge"].click,
+        shelf.merge,
+        takes=["chosen", "merge_format", "merge_strength"],
+        gives=["merged", "merged_file"],
+        busy="merge_format",
+    )
+    inspected = ["lora_facts", "add_row"]
+    for event in (named["lora"].upload, named["lora"].clear):
+        page.on(event, shelf.inspect, takes=["lora"], gives=inspected, busy="lora")
+    added = ["lora", "prompt", "tabs", *inspected, *WATCHED]
+    page.on(named["add"].click, shelf.add, takes=["lora", "base"], gives=added, busy="lora")
+    for event in (named["hub_load"].click, named["hub_id"].submit):
+        page.on(event, shelf.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL], busy="hub_id")
+    page.on(
+        named["settings_in"].upload,
+        shelf.read_settings,
+        busy="settings_in",
+        takes=["settings_in", "base", "source"],
+        gives=[
+            "settings_in",
+            "source",
+            "imported",
+            "tabs",
+            "plan",
+            "filled_plan",
+            *dict.fromkeys((*page.training, *page.advanced)),
+        ],
+    )

@@ -1,0 +1,168 @@
+"""Captions as tag lists, beside the square crops: seen by CLIP, corrected by hand, changed in all of them at once."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.data.captions import MOST_REPEATS, caption_of, common_tags, join_tags, split_tags, with_common
+from ui.html import Html, element
+from ui.run.monitor import RunMonitor, Values
+
+if TYPE_CHECKING:
+    from ui.wiring import Page
+
+
+def lay_out() -> dict[str, Any]:
+    """Create the widgets for all photographs, in the current Blocks context, under their names."""
+    named: dict[str, Any] = {}
+    with gr.Accordion("Captions as tags", open=False, elem_id="tagging"):
+        gr.HTML(
+            element(
+                "p",
+                "Tags say what differs from photograph to photograph; the rare word learns the rest.",
+                class_="hint",
+            )
+        )
+        with gr.Row(equal_height=True):
+            named["see_tags"] = gr.Button("Tag automatically", size="md")
+            named["with_subject"] = gr.Checkbox(
+                label="Tag the subject's features, too", info="For a style: tag everything but the style."
+            )
+        named["common_tags"] = gr.Textbox(
+            label="Tags of every photograph",
+            info="Separated by commas; press Enter to change them in every caption.",
+            max_lines=2,
+        )
+        named["tag_list"] = gr.HTML("")
+    return named
+
+
+def lay_out_repeats() -> Any:
+    """Create the slider of one photograph, in the current Blocks context."""
+    return gr.Slider(
+        1,
+        MOST_REPEATS,
+        value=1,
+        step=1,
+        precision=0,
+        label="Repeats",
+        info="How often it is used for each time the others are used.",
+    )
+
+
+class Tagging:
+    """Handlers, bound to the monitor's Studio."""
+
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.studio = monitor.studio
+
+    def see(
+        self, source: Values | None, photo: int, base: str, class_noun: str, with_subject: bool
+    ) -> Values:
+        """Caption every photograph with what CLIP sees in it, the run's own words first."""
+        if not source:
+            raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+        seen = self.studio.inspection.tags(
+            [Path(file) for file in source["files"]],
+            kind=class_noun.strip(),
+            with_subject=with_subject,
+            crops=source["crops"] or None,
+            base=base,
+        )
+        if unsure := sum(not tags for tags in seen.values()):
+            gr.Info(
+                f"CLIP is not sure what {unsure} of {len(seen)} photographs show, so they get no tags; write them by hand.",
+                title="Tags",
+            )
+        return self._captioned(source, {name: caption_of(tags) for name, tags in seen.items()}, photo)
+
+    def change_common(self, source: Values | None, photo: int, common_tags: str) -> Values:
+        """Put other tags in the place of those that all captions had."""
+        if not source:
+            return {}
+        captions = _captions(source)
+        changed = with_common(list(captions.values()), split_tags(common_tags))
+        return self._captioned(source, dict(zip(captions, changed, strict=True)), photo)
+
+    def choose(self, source: Values, index: int) -> Values:
+        """Show how often one photograph is repeated."""
+        names = _names(source)
+        times = source.get("repeats", {}).get(names[index], 1) if index < len(names) else 1
+        return {"photo_repeats": times}
+
+    def repeat(self, source: Values | None, photo: int, photo_repeats: float) -> Values:
+        """Keep how often one photograph is shown."""
+        names = _names(source) if source else []
+        if source is None or photo >= len(names):
+            return {}
+        others = {name: times for name, times in source.get("repeats", {}).items() if name != names[photo]}
+        own = {names[photo]: int(photo_repeats)} if photo_repeats > 1 else {}
+        return {"source": source | {"repeats": others | own}}
+
+    def show(self, source: Values | None) -> Values:
+        """Show the tags there are, and those that all photographs have."""
+        captions = _captions(source) if source and source["captions"] else {}
+        return {
+            "common_tags": join_tags(common_tags(list(captions.values()))),
+            "tag_list": tag_list(captions),
+        }
+
+    def _captioned(self, source: Values, captions: dict[str, str], photo: int) -> Values:
+        names = _names(source)
+        chosen = captions.get(names[photo], "") if photo < len(names) else ""
+        return {"source": source | {"captions": captions}, "photo_caption": chosen}
+
+
+def tag_list(captions: dict[str, str]) -> Html:
+    """Return every tag with the number of photographs that have it, the commonest first."""
+    counts = Counter(tag for caption in captions.values() for tag in split_tags(caption))
+    if not counts:
+        return Html("")
+    entries = [element("li", f"{tag} × {count}") for tag, count in counts.most_common()]
+    return element("ul", *entries, class_="tag-list", aria_label=f"Tags of {len(captions)} photographs")
+
+
+def _names(source: Values) -> list[str]:
+    return [Path(file).name for file in source["files"]]
+
+
+def _captions(source: Values) -> dict[str, str]:
+    """Every photograph's caption by name; one without a caption of its own has the run's words alone."""
+    names = [name for name in _names(source) if not name.lower().endswith((".zip", ".txt"))]
+    known = {name: text for name, text in source["captions"].items() if name not in names}
+    return {name: source["captions"].get(name) or caption_of([]) for name in names} | known
+
+
+def wire(page: "Page") -> None:
+    """Wire the widgets."""
+    tagging, named = Tagging(page.monitor), page.named
+    given = ["source", "photo_caption"]
+    page.on(
+        named["see_tags"].click,
+        tagging.see,
+        takes=["source", "photo", "base", "class_noun", "with_subject"],
+        gives=given,
+        busy="common_tags",
+    )
+    page.on(
+        named["common_tags"].submit,
+        tagging.change_common,
+        takes=["source", "photo", "common_tags"],
+        gives=given,
+    )
+    page.on(
+        named["crops"].select,
+        tagging.choose,
+        takes=["source"],
+        gives=["photo_repeats"],
+        event_data="index",
+    )
+    page.on(
+        named["photo_repeats"].release,
+        tagging.repeat,
+        takes=["source", "photo", "photo_repeats"],
+        gives=["source"],
+    )
+    page.on(named["source"].change, tagging.show, takes=["source"], gives=["common_tags", "tag_list"])

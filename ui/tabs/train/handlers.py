@@ -1,0 +1,358 @@
+"""What starts and ends a run: each handler takes widget values by name and returns new ones by name.
+
+A handler knows the Studio and never a component; the pages say which widget bears which name.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.methods.specs import methods_of, preset, preset_names
+from ui import forms as form
+from ui.errors import as_text
+from ui.html import Html
+from ui.run import panels
+from ui.run.monitor import FORGET_IT, RunMonitor, Values
+from ui.run.state import RunView
+
+log = logging.getLogger(__name__)
+
+EMPTY_FRAME = "Choose an example, or add photographs of your own."
+UNTRAINED = "Personalize, and your subject appears here."
+PHOTOS_OF_A_PRESET = 4  # a preset's steps suit this many photographs
+
+
+class TrainHandlers:
+    """Chooses a subject and hands it to the Studio; what comes of it is shown by the monitor."""
+
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        self.studio = monitor.studio
+        self.handout = monitor.handout
+        self.examples = monitor.examples
+        self.bases = {base["spec"]: base for base in self.studio.inspection.bases()}
+
+    def source_of(self, name: str) -> Values:
+        """Return what is trained on when an example is chosen: its title and its photographs."""
+        example = self.examples[name]
+        return {
+            "title": example["title"],
+            "files": [str(path) for path in example["photos"]],
+            "crops": {},
+            "captions": {},
+        }
+
+    def plans(self, spec: str) -> list[tuple[str, str]]:
+        """Return the (label, value) choices of method and preset for a base."""
+        family = self.bases[spec]["family"]
+        return [
+            (f"{spec.title} · {name}", f"{spec.name}/{name}")
+            for spec in methods_of("train")
+            for name in preset_names(spec.name, family)
+        ]
+
+    def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
+        """Return the method and the config that a plan such as "dreambooth/Quick" names on a base."""
+        method, _, name = plan.partition("/")
+        return method, preset(method, self.bases[spec]["family"], name)
+
+    # Choosing a subject
+
+    def attach(self) -> Values:
+        """On loading the page: show the run at work, and in the form its subject instead of the first example."""
+        values = self.monitor.attach()
+        return self._subject_of(values["shown"]) | values if values.get("shown") else values
+
+    def _subject_of(self, run_id: str) -> Values:
+        """Fill in the subject of a run: an example with its photographs, else the words alone."""
+        status = self.studio.training.status(run_id)
+        words = {name: status["config"].get(name, "") for name in ("class_noun", "identifier")}
+        for name, example in self.examples.items():
+            if example["title"] == status["name"] and all(example[word] == words[word] for word in words):
+                return self.choose_example(name)
+        return words | self._unmarked() | self.choose_files(None, None, "")
+
+    def _unmarked(self) -> Values:
+        return {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
+
+    def choose_example(self, name: str) -> Values:
+        """Click 1: fill every field from an example; quick, so that click 2 may follow at once."""
+        example = self.examples[name]
+        return {
+            "source": self.source_of(name),
+            "imported": None,
+            "class_noun": example["class_noun"],
+            "identifier": example["identifier"],
+            "upload": None,
+            "crops_row": gr.update(visible=False),
+            "squares": Html(""),
+            "prompt": example["prompt"],
+            "seed": example["seed"],
+            **{f"example_{other}": gr.update(elem_classes=card(other == name)) for other in self.examples},
+        }
+
+    def show_example(self, name: str) -> Values:
+        """Click 1 goes on: show the result that ships with the example."""
+        return self.monitor.show_run(self.examples[name]["run"])
+
+    def choose_files(
+        self,
+        upload: list[str] | None,
+        source: Values | None,
+        base: str,
+        imported: Values | None = None,
+        shown: str = "",
+    ) -> Values:
+        """Take photographs of the visitor's own and show their square crops; an example's words go with it.
+
+        ``imported`` holds settings that were read in: their words stay, and their captions go to the photographs.
+        """
+        words: Values = {}
+        if not imported and source and source["title"]:
+            words = {"class_noun": "", "identifier": None}
+        elif not imported and not source:  # other photographs than before, so probably of somebody else
+            words = {"identifier": None}
+        if words and upload and not self.monitor.at_work(shown):
+            words |= self.monitor.nothing_shown(UNTRAINED)
+        if not upload:
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return {"source": None, "guide": panels.guide(1)} | hidden
+        source = {"title": "", "files": list(upload), **_said_before(source, upload, imported)}
+        cleared = {
+            **words,
+            "source": source,
+            "nudge_row": gr.update(visible=False),
+            "guide": panels.guide(2),
+            **self._unmarked(),
+        }
+        try:
+            return cleared | self._previews(source, base)
+        except (
+            ValueError
+        ) as error:  # the field holds them all the same, so that the bad one can be taken out of it
+            gr.Warning(as_text(error), title="Please check", duration=12)
+            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
+            return cleared | hidden | {"source": source | {"problem": str(error)}}
+
+    def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
+        """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""
+        name = _names(source)[photo]
+        source = source | {"crops": source["crops"] | {name: (across, down)}}
+        return {"source": source} | self._previews(source, base)
+
+    def caption(self, source: Values, photo: int, photo_caption: str) -> Values:
+        """Keep the caption of one photograph; an empty one is the photo prompt's again."""
+        if not source:
+            return {}
+        name = _names(source)[photo]
+        captions = {key: text for key, text in source["captions"].items() if key != name}
+        text = photo_caption.strip()
+        return {"source": source | {"captions": captions | ({name: text} if text else {})}}
+
+    def choose_photo(self, source: Values, index: int) -> Values:
+        """Offer the sliders that move the crop of one photograph, and the field of its caption."""
+        names = _names(source)
+        if any(name.lower().endswith(".zip") for name in names):
+            raise ValueError(
+                "Photographs inside a zip keep their middle and their .txt captions; unpack it to change one."
+            )
+        name = names[index]
+        across, down = source["crops"].get(name, (0.0, 0.0))
+        return {
+            "photo": index,
+            "photo_caption": gr.update(
+                value=source["captions"].get(name, ""), label=f"{name}: caption (optional)"
+            ),
+            "nudge_row": gr.update(visible=True),
+            "across": gr.update(value=across, label=f"{name}: left or right"),
+            "down": gr.update(value=down, label=f"{name}: up or down"),
+        }
+
+    def _previews(self, source: Values, base: str) -> Values:
+        files = [Path(file) for file in source["files"]]
+        squares = self.studio.inspection.photos_preview(files, source["crops"], base=base)
+        zipped = any(file.suffix.lower() == ".zip" for file in files)
+        names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
+        shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
+        wall = panels.photo_wall(squares, handout=self.handout, title="Your photographs")
+        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
+
+    def identifiers(self, base: str, identifier: str | None) -> Values:
+        """Offer rare words of the base's own vocabulary, and take one where none is chosen yet."""
+        words = self._rare_words(base)
+        first: Values = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        return {"identifier": gr.update(choices=words, **first)}
+
+    def _rare_words(self, base: str) -> list[str]:
+        """Return the rare words of a base, those first that no run has: two of one word collide in one picture."""
+        runs = self.studio.library.list_runs(shipped=True)
+        taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
+        words = [found["text"] for found in self.studio.inspection.identifiers(base=base)]
+        return sorted(words, key=lambda word: word.lower() in taken)
+
+    # What it will take
+
+    def choose_base(self, base: str, source: Values | None) -> Values:
+        """Offer the presets that suit a base, fill in the first of them, and say what the base needs."""
+        plans = self.plans(base)
+        first = plans[0][1]
+        return self.choose_plan(first, base, source) | {
+            "plan": gr.update(choices=plans, value=first),
+            "needs": panels.base_needs(self.bases[base]),
+        }
+
+    def suit(self, plan: str, base: str, source: Values | None, imported: Values | None) -> Values:
+        """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
+        if imported:
+            return {}
+        _, config = self.chosen_preset(plan, base)
+        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
+        return {"steps": suited_steps(config.steps, photos=photos)}
+
+    def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
+        """Fill the advanced fields from a preset other than ``filled_plan``, its steps suited to the photographs."""
+        if plan == filled_plan:
+            return {}
+        method, config = self.chosen_preset(plan, base)
+        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
+        values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
+        words = form.field_names(type(config), advanced=False)
+        kept = {name: value for name, value in values.items() if name not in words}
+        return {"filled_plan": plan} | kept | own_fields(method)
+
+    def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
+        """Say before the click how long it takes and what it needs."""
+        photos = len(source["files"]) if source else 0
+        method = plan.partition("/")[0]
+        try:
+            config = form.parse_method(method, fields)
+        except ValueError as error:
+            return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
+        facts = self.studio.training.cost(method, config, photos, base=base) if photos else {}
+        return {"cost": panels.cost(facts, photos=photos)}
+
+    # A run
+
+    def start(self, source: Values | None, plan: str, base: str, talk: bool = False, **fields: Any) -> Values:
+        """Click 2: train on the chosen photographs, and watch. A talk goes on with a recording if that fails."""
+        try:
+            return self._start(source, plan, base, **fields)
+        except (ValueError, OSError, RuntimeError) as error:
+            recording = self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if talk else ""
+            if not recording:
+                raise
+            log.warning("A live run failed, its recording is played: %s", error)
+            played = self.monitor.play(recording, 4.0)
+            return played | {"advice": panels.stand_in(RunView(id="", message=str(error)))}
+
+    def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
+        if not source:
+            raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+        if source.get("problem"):
+            raise ValueError(source["problem"])
+        method = plan.partition("/")[0]
+        if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
+            gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
+            fields["identifier"] = self._rare_words(base)[0]
+        config = form.parse_method(method, fields)
+        if source["captions"]:
+            config = replace(config, use_captions=True)
+        run_id = self.studio.training.start(
+            method,
+            config,
+            [Path(file) for file in source["files"]],
+            base=base,
+            crops=source["crops"] or None,
+            captions=source["captions"] or None,
+            repeats=source.get("repeats") or None,
+            name=source["title"] or config.words("{identifier} {class_noun}"),
+        )
+        prompts = [config.words(prompt) for prompt in config.sample_prompts]
+        return {"prompt": prompts[-1], "seed": config.sample_seed} | self.monitor.show_run(run_id)
+
+    def stop(self, shown: str, when: str = "now") -> Values:
+        """Stop after the current step, or at the next checkpoint, and keep what was learned."""
+        self.studio.training.stop(shown, keep=True, when=when)
+        return self.monitor.watch(shown, {})
+
+    def stop_at_checkpoint(self, shown: str) -> Values:
+        """Stop as soon as the next checkpoint is written."""
+        gr.Info("The run goes on to its next checkpoint and stops there.", title="Stopping")
+        return self.stop(shown, when="checkpoint")
+
+    def save_now(self, shown: str) -> Values:
+        """Write a checkpoint and the adapter so far, between two steps."""
+        self.studio.training.save_now(shown)
+        gr.Info("What was learned so far is in the Library; the run goes on.", title="Saved")
+        return {}
+
+    def discard(self, shown: str) -> Values:
+        """Delete a run and everything it made; one that was trained further becomes what it was before."""
+        if not self.studio.training.discard(shown):
+            return self.monitor.nothing_shown()
+        gr.Info("The run is again what it was before it was trained further.", title="Discarded")
+        return self.monitor.watch(shown, {})
+
+    def forget(self, shown: str, forget: str) -> Values:
+        """Discard a run that is over, at the second press: the first one only asks."""
+        return self.discard(shown) if forget == FORGET_IT else {"forget": FORGET_IT}
+
+    def train_more(self, shown: str, more_steps: float) -> Values:
+        """Continue a finished run."""
+        self.studio.training.train_more(shown, int(more_steps or 0))
+        return self.monitor.watch(shown, {})
+
+    def resume(self, shown: str) -> Values:
+        """Continue an interrupted or stopped run where it was."""
+        self.studio.training.resume(shown)
+        return self.monitor.watch(shown, {})
+
+    def sample_now(self, shown: str) -> Values:
+        """Draw a row of samples before its time."""
+        self.studio.training.sample_now(shown)
+        return {}
+
+
+def suited_steps(steps: int, *, photos: int) -> int:
+    """Return the steps for a number of photographs: a preset's own for four, more for more, at most twice as many."""
+    share = 0.5 + 0.5 * photos / PHOTOS_OF_A_PRESET
+    return max(1, round(steps * min(max(share, 0.75), 2.0)))
+
+
+def own_fields(method: str) -> Values:
+    """Show the fields that are a method's own and hide those of the others."""
+    return {name: gr.update(visible=method in row.methods) for name, row in form.own_rows("train").items()}
+
+
+def captions_for(imported: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
+    """Return the captions (or repeats) by file name that settings hold for photographs: by name, else by place in the
+    run."""
+    captions = imported.get(what, {}) if imported else {}
+    names = [Path(file).name for file in files]
+    if any(name in captions for name in names):
+        return {name: captions[name] for name in names if name in captions}
+    placed = {name: captions.get(f"{place:02d}.png", "") for place, name in enumerate(names)}
+    return {name: text for name, text in placed.items() if text}
+
+
+def _said_before(source: Values | None, files: list[str], imported: Values | None) -> Values:
+    """Return the crops, captions and repeats of photographs: as read in, and as said about those there already."""
+    names = {Path(file).name for file in files}
+    before = source if source and not source["title"] else {}
+    return {
+        what: captions_for(imported, files, what=what)
+        | {name: said for name, said in before.get(what, {}).items() if name in names}
+        for what in ("crops", "captions", "repeats")
+    }
+
+
+def card(chosen: bool) -> list[str]:
+    """Return the CSS classes of an example's button."""
+    return ["example-card", "chosen"] if chosen else ["example-card"]
+
+
+def _names(source: Values) -> list[str]:
+    return [Path(file).name for file in source["files"]]

@@ -1,0 +1,120 @@
+"""What the playground does: pictures with a run, pictures recalled, adapters taken along or brought in."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.config import SampleConfig, from_dict
+from ui import forms as form
+from ui.errors import as_text
+from ui.html import file_name
+from ui.run import panels
+from ui.run.monitor import RunMonitor, Values
+from ui.tabs.train import stack as stacking
+
+OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
+
+
+class PlaygroundHandlers:
+    """Draws with the run that is shown."""
+
+    def __init__(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        self.studio = monitor.studio
+        self.handout = monitor.handout
+
+    def export(self, shown: str, file_format: str) -> Values:
+        """Write the adapter in a format other programs read, and hand out a copy."""
+        path = self.handed_out(shown, self.studio.import_export.export(shown, file_format))
+        return {"exported": gr.update(value=str(path), visible=True)}
+
+    def handed_out(self, run_id: str, path: Path) -> Path:
+        """Return a copy of an exported file that is called after its run, not by the run's id."""
+        called = file_name(self.studio.training.status(run_id)["name"])
+        return self.handout.copy(path, name=path.name.replace(run_id, called))
+
+    # The playground
+
+    def load_lora(self, lora: str, base: str) -> Values:
+        """Turn the page to a LoRA file of the visitor's own, with its trigger words in the prompt."""
+        run_id = self.studio.import_export.import_lora(Path(lora), base=base)
+        words = self.studio.training.status(run_id)["config"]["identifier"]
+        prompt = {"prompt": f"a photo of a {words}"} if words else {}
+        return {"lora": None} | prompt | self.monitor.show_run(run_id)
+
+    def recall(self, recall: str) -> Values:
+        """Restore what a picture of Atelier was made with: every field of the sampler, the run and its strength."""
+        try:
+            found = self.studio.generation.recall(Path(recall))
+        except ValueError as error:  # its run is gone: the settings alone are worth having
+            found = getattr(error, "recalled", None)
+            if found is None:
+                raise
+            gr.Warning(as_text(error), title="Its run is gone")
+            found = found | {"stack": []}
+        fields = form.shown(from_dict(SampleConfig, found["sample"]))
+        values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}
+        stack = found["stack"]
+        values |= stacking.recalled(stack)
+        if stack:
+            values |= {"strength": stack[0]["strength"]} | self.monitor.show_run(stack[0]["run"])
+        else:
+            values["strength"] = 0.0
+        told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
+        return values | {"recall": None, "recalled": told}
+
+    def generate(
+        self,
+        shown: str,
+        strength: float,
+        *,
+        blocks: str = "",
+        second: str | None = None,
+        second_strength: float = 1.0,
+        second_blocks: str = "",
+        **fields: Any,
+    ) -> Values:
+        """Draw with and without what was learned, and with a second run on request, from the same seed."""
+        if not shown:
+            raise ValueError("Choose an example or train your own subject first.")
+        config = form.parse(SampleConfig, fields)
+        if not config.prompt:
+            raise ValueError("The prompt is empty; say what the picture shows.")
+        layers = stacking.stack(
+            shown,
+            strength,
+            blocks=blocks,
+            second=second,
+            second_strength=second_strength,
+            second_blocks=second_blocks,
+        )
+        paths = self.studio.generation.generate(config, stack=layers, before_after=True)
+        before, after = paths[: config.count], paths[config.count :]
+        copies = [str(self.handout.copy(path)) for path in after]
+        facts = [
+            ("Strength", f"{strength:g}"),
+            ("Steps", str(config.steps)),
+            ("Guidance", f"{config.guidance_scale:g}"),
+            *([("Block weights", blocks)] if blocks else []),
+            *(
+                [("With", f"{self.studio.training.status(second)['name']} at {second_strength:g}")]
+                if second
+                else []
+            ),
+        ]
+        return {
+            "drawn": {"result": [shown]},
+            "result": panels.compare(
+                self.handout.enlarged(before[0]),
+                self.handout.enlarged(after[0]),
+                alt=config.prompt,
+                labels=("Without", "With it"),
+            ),
+            "result_caption": panels.caption(prompt=config.prompt, seed=config.seed, facts=facts),
+            "gallery": gr.update(
+                visible=len(copies) > 1,
+                value=[(copy, f"seed {config.seed + index}") for index, copy in enumerate(copies)],
+            ),
+            "download": gr.update(value=copies[0], interactive=True),
+        }

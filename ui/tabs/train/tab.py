@@ -1,0 +1,387 @@
+"""The second page: every setting of a run, what it learns as it learns it, and a playground for the result."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.config import SubjectConfig
+from pipelines.methods.specs import method_config
+from ui import forms as form
+from ui.html import Html, element
+from ui.run import charts as plots
+from ui.run import panels
+from ui.run.monitor import FORGET
+from ui.run.replay import SPEEDS
+from ui.run.state import RunView
+from ui.tabs.train import captions as tagging
+from ui.tabs.train import playground
+from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
+from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
+
+PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
+# On a narrow screen the results lie below the form, so the page goes to them.
+TO_THE_STAGE = (
+    "() => innerWidth < 900 && setTimeout(() => "
+    "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
+)
+
+
+def lay_out(page: Page, *, first: RunView | None) -> None:
+    """Create the widgets of this page, in the current Blocks context; ``first`` is the run it opens with."""
+    with gr.Row(elem_classes="page", equal_height=False):
+        with gr.Column(scale=4, min_width=330, elem_id="inputs", elem_classes="inputs"):
+            _inputs(page)
+        with gr.Column(scale=8, min_width=330, elem_id="stage", elem_classes="stage"):
+            _stage(page, first=first)
+            _run_card(page)
+            playground.lay_out(page)
+
+
+def wire(page: Page) -> None:
+    """Wire the widgets of this page."""
+    _wire_subject(page)
+    _wire_run(page)
+    _wire_replay(page)
+
+
+def _inputs(page: Page) -> None:
+    train, named = page.train, page.named
+    base = next(iter(train.bases))
+    plans = train.plans(base)
+    config = opening_config(train)
+    opening = next(iter(train.examples), None)
+    with gr.Column(elem_classes="card", elem_id="subject-card"):
+        gr.HTML(panels.heading("1", "Choose a subject"))
+        with gr.Row(elem_classes="examples"):
+            for name, example in train.examples.items():
+                named[f"example_{name}"] = example_button(train, example, chosen=name == opening)
+        named["upload"] = photo_upload("upload")
+        _crops(page)
+        gr.HTML(panels.heading("2", "Personalize it"))
+        named |= _words(page, config=config)
+        named["plan"] = gr.Dropdown(plans, value=plans[0][1], label="Method and preset")
+        named["which_method"] = gr.Button(
+            "Not sure which? Try every method on these photographs", size="sm", elem_classes="quiet"
+        )
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            named["base"] = gr.Dropdown(
+                [(facts["name"], spec) for spec, facts in train.bases.items()], value=base, label="Base model"
+            )
+            named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
+            _knobs(page, config=config, method=plans[0][1].partition("/")[0])
+        with gr.Column(elem_classes="action"):
+            named["cost"] = gr.HTML(opening_cost(train))
+            with gr.Row() as named["start_row"]:
+                named["start"] = gr.Button("Personalize", variant="primary", elem_id="personalize")
+            with gr.Column(visible=False, elem_id="stop-row") as named["stop_row"]:
+                with gr.Row():
+                    named["stop"] = gr.Button(
+                        "Stop and keep", variant="primary", min_width=100, size="md", elem_classes="stops"
+                    )
+                    named["drop"] = gr.Button("Discard", min_width=80, size="md")
+                with gr.Row(elem_classes="asides"):
+                    named["sample_now"] = gr.Button("Sample now", min_width=80, size="sm")
+                    named["save_now"] = gr.Button("Save now", min_width=80, size="sm")
+                    named["stop_later"] = gr.Button("Stop at the checkpoint", min_width=100, size="sm")
+                    named["start_next"] = gr.Button("Queue this, too", min_width=100, size="sm")
+
+
+def _knobs(page: Page, *, config: Any, method: str) -> None:
+    """Create the advanced fields: each method's own, of which the chosen one's are seen, then those of all."""
+    shared = form.field_names(SubjectConfig)
+    for name, row in form.own_rows("train").items():
+        visible = method in row.methods
+        with gr.Row(elem_classes="settings", visible=visible) as page.named[name]:
+            made = form.widgets(config if visible else method_config(row.methods[0])(), row.widgets)
+        page.named |= {row.widgets[field]: widget for field, widget in made.items()}
+        page.training += row.widgets.values()
+        page.advanced += [name, *row.widgets.values()]
+    behind = form.field_names(SubjectConfig, advanced=True)
+    with gr.Row(elem_classes="settings"):
+        page.named |= form.widgets(config, behind)
+    page.training += shared
+    page.advanced += behind
+
+
+def opening_config(train: TrainHandlers) -> Any:
+    """Return the config that the page opens with: the quickest preset, for the first example."""
+    base = next(iter(train.bases))
+    _, config = train.chosen_preset(train.plans(base)[0][1], base)
+    first = next(iter(train.examples.values()), None)
+    return (
+        replace(config, class_noun=first["class_noun"], identifier=first["identifier"]) if first else config
+    )
+
+
+def example_button(train: TrainHandlers, example: dict[str, Any], *, chosen: bool) -> gr.Button:
+    """Create the button that takes one of the shipped subjects."""
+    icon = train.handout.copy(example["photos"][0])
+    return gr.Button(example["title"], icon=icon, elem_classes=card(chosen))
+
+
+def photo_upload(elem_id: str) -> gr.File:
+    """Create the field that takes photographs of the visitor's own."""
+    return gr.File(
+        label="Your own photographs: 1 to 20, or a zip",
+        file_count="multiple",
+        file_types=PICTURE_TYPES,
+        type="filepath",
+        elem_id=elem_id,
+        elem_classes="drop photos",
+    )
+
+
+def opening_cost(train: TrainHandlers) -> Html:
+    """Return what a click on "Personalize" takes as the page opens."""
+    opening = next(iter(train.examples), None)
+    base = next(iter(train.bases))
+    source = train.source_of(opening) if opening else None
+    plan = train.plans(base)[0][1]
+    method = plan.partition("/")[0]
+    return train.cost(source, plan, base, **form.filled(method, opening_config(train)))["cost"]
+
+
+def priced_by(page: Page) -> list[str]:
+    """Return the widgets that decide what a run takes."""
+    return ["source", "plan", "base", *page.training]
+
+
+def wire_cost(page: Page, event: Callable[..., Any], **options: Any) -> None:
+    """Say what a run takes when something happens; the speeds are those measured by then."""
+    page.on(event, page.train.cost, takes=priced_by(page), gives=["cost"], **WATCHING, **options)
+
+
+def _words(page: Page, *, config: Any) -> dict[str, Component]:
+    """Create the two words that make a subject: its class, and the rare word that will mean it."""
+    with gr.Row(elem_id="words"):
+        words: dict[str, Component] = {
+            "class_noun": gr.Textbox(
+                config.class_noun, label="What is it?", placeholder="person, dog, teapot …"
+            )
+        }
+        words["identifier"] = gr.Dropdown(
+            [config.identifier],
+            value=config.identifier,
+            allow_custom_value=True,
+            label="Its rare word",
+        )
+    return words
+
+
+def _crops(page: Page) -> None:
+    named = page.named
+    with gr.Column(visible=False, elem_id="crops") as named["crops_row"]:
+        gr.HTML(
+            element("p", "This square of each is used; press one to move it or to caption it.", class_="hint")
+        )
+        named["crops"] = gr.Gallery(
+            label="Square crops",
+            show_label=False,
+            columns=4,
+            height="auto",
+            allow_preview=False,
+            interactive=False,
+            object_fit="cover",
+            format="png",
+            buttons=[],
+        )
+        with gr.Column(visible=False, elem_id="nudge") as named["nudge_row"]:
+            with gr.Row():
+                for name, label in (("across", "Left or right"), ("down", "Up or down")):
+                    named[name] = gr.Slider(-1, 1, value=0, step=0.05, label=label, interactive=True)
+            named["photo_caption"] = gr.Textbox(
+                label="Caption (optional)",
+                placeholder="a photo of a zwx person, laughing",
+                info="Used for this photograph instead of the photo prompt.",
+                max_lines=2,
+            )
+            named["photo_repeats"] = tagging.lay_out_repeats()
+        named |= tagging.lay_out()
+
+
+def _stage(page: Page, *, first: RunView | None) -> None:
+    train, named = page.train, page.named
+    opening = page.monitor.comparison(first) if first else {}
+    with gr.Column(elem_classes="card", elem_id="showcase"):
+        with gr.Row(elem_id="stage-head", equal_height=True):
+            gr.HTML(panels.heading("", "Before and after", "The same prompt and the same seed."))
+            named["runs"] = gr.Dropdown(
+                page.monitor.run_choices(),
+                value=first.id if first else None,
+                label="Look at",
+                min_width=290,
+                scale=0,
+            )
+        with gr.Row(elem_classes="showcase-row", equal_height=False):
+            with gr.Column(scale=6, min_width=300):
+                named["compare"] = gr.HTML(
+                    opening.get("compare") or panels.placeholder(EMPTY_FRAME),
+                    js_on_load=panels.COMPARE_SCRIPT,
+                    elem_id="compare",
+                )
+            with gr.Column(scale=4, min_width=220, elem_classes="imported"):
+                wall = (
+                    panels.photo_wall(first.photos, handout=train.handout, title="Learned from")
+                    if first
+                    else ""
+                )
+                named["photos"] = gr.HTML(wall)
+                named["caption"] = gr.HTML(opening.get("caption", ""))
+
+
+def _run_card(page: Page) -> None:
+    named = page.named
+    with gr.Column(elem_classes="card", elem_id="run-card", visible=False) as named["run_card"]:
+        named["progress"] = gr.HTML(panels.progress(RunView(id="")))
+        named["advice"] = gr.HTML("")
+        with gr.Row(visible=False, elem_classes="replay") as named["replaying_row"]:
+            named["end_replay"] = gr.Button("End the replay", size="md", min_width=120, elem_classes="stops")
+        named["queue"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="queue")
+        named["strip"] = gr.HTML()
+        with gr.Row(elem_id="charts") as named["charts"]:
+            with gr.Column(min_width=300):
+                named["loss"] = gr.HTML(plots.loss_chart(RunView(id="")))
+            with gr.Column(min_width=300):
+                named["similarity"] = gr.HTML(plots.similarity_chart(RunView(id="")))
+        with gr.Row(visible=False, elem_classes="replay") as named["replay_row"]:
+            named["speed"] = gr.Radio(
+                list(SPEEDS), value=SPEEDS[1][1], label="Play it again, at", min_width=220, elem_id="speed"
+            )
+            named["play"] = gr.Button("Replay", size="md", min_width=110, scale=0)
+        with gr.Row(visible=False, elem_id="after") as named["after_row"]:
+            with gr.Row(elem_id="more") as named["more_row"]:
+                named["more_steps"] = gr.Number(
+                    100, label="More steps", minimum=1, precision=0, min_width=90, scale=0
+                )
+                named["more"] = gr.Button("Train more", size="md", min_width=120)
+            named["resume"] = gr.Button("Resume", variant="primary", size="md", visible=False, min_width=120)
+            named["forget"] = gr.Button(FORGET, size="md", min_width=120, elem_classes="quiet")
+
+
+def _wire_subject(page: Page) -> None:
+    train, named = page.train, page.named
+    cards = [f"example_{name}" for name in train.examples]
+    for name in train.examples:
+        click = page.on(
+            named[f"example_{name}"].click,
+            bound(train.choose_example, name),
+            gives=[
+                "source",
+                "imported",
+                "class_noun",
+                "identifier",
+                "upload",
+                "crops_row",
+                "squares",
+                "prompt",
+                "seed",
+                "guide",
+                *cards,
+            ],
+            **SUBJECT,
+        )
+        page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
+        page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
+    crops = ["source", "crops_row", "crops", "squares"]
+    changed = [*dict.fromkeys((*crops, "nudge_row", "class_noun", "identifier", *cards, *WATCHED))]
+    for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
+        taken = page.on(
+            event,
+            train.choose_files,
+            takes=["upload", "source", "base", "imported", "shown"],
+            gives=changed,
+            busy="upload",
+        )
+        page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
+        page.on(
+            taken.success,
+            train.suit,
+            takes=["plan", "base", "source", "imported"],
+            gives=["steps"],
+        )
+
+    page.on(
+        named["crops"].select,
+        train.choose_photo,
+        takes=["source"],
+        gives=["photo", "nudge_row", "across", "down", "photo_caption"],
+        event_data="index",
+    )
+    page.on(
+        named["photo_caption"].change,
+        train.caption,
+        takes=["source", "photo", "photo_caption"],
+        gives=["source"],
+        trigger_mode="always_last",
+    )
+    tagging.wire(page)
+    for axis in ("across", "down"):
+        page.on(
+            named[axis].release,
+            train.nudge,
+            takes=["source", "base", "photo", "across", "down"],
+            gives=crops,
+        )
+    based = ["plan", "needs", "filled_plan", *page.advanced]
+    page.on(named["base"].change, train.choose_base, takes=["base", "source"], gives=based)
+    asked = ["plan", "base", "source", "filled_plan"]
+    page.on(named["plan"].input, train.choose_plan, takes=asked, gives=["filled_plan", *page.advanced])
+
+
+def _wire_run(page: Page) -> None:
+    train, monitor, named = page.train, page.monitor, page.named
+    priced = partial(gr.on, [named[name].change for name in (*priced_by(page), "seen")])
+    wire_cost(page, priced, trigger_mode="always_last")
+    page.on(
+        named["identifier"].focus,
+        train.identifiers,
+        takes=["base", "identifier"],
+        gives=["identifier"],
+    )
+    for name in ("start", "start_next"):
+        page.on(
+            named[name].click,
+            train.start,
+            takes=[*priced_by(page), "talk"],
+            gives=["prompt", "seed", *WATCHED],
+        )
+    named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
+    handlers = {
+        "stop": train.stop,
+        "stop_later": train.stop_at_checkpoint,
+        "drop": train.discard,
+        "resume": train.resume,
+        "sample_now": train.sample_now,
+        "save_now": train.save_now,
+    }
+    for name, handler in handlers.items():
+        page.on(named[name].click, handler, takes=["shown"], gives=WATCHED)
+    page.on(named["forget"].click, train.forget, takes=["shown", "forget"], gives=WATCHED)
+    page.on(named["more"].click, train.train_more, takes=["shown", "more_steps"], gives=WATCHED)
+    turned = ["prompt", "seed", *WATCHED]
+    page.on(
+        named["runs"].input,
+        lambda runs, shown: monitor.turn_to(runs, shown),
+        takes=["runs", "shown"],
+        gives=turned,
+    )
+    watched = ["shown", "drawn", "replay", "talk"]
+    page.on(named["news"].change, monitor.watch, takes=watched, gives=WATCHED, **WATCHING)
+
+
+def _wire_replay(page: Page) -> None:
+    monitor, named = page.monitor, page.named
+    page.on(named["play"].click, monitor.play, takes=["shown", "speed"], gives=WATCHED)
+    page.on(named["end_replay"].click, monitor.end_replay, takes=["shown"], gives=WATCHED)
+    page.on(
+        named["queue"].choose,
+        lambda value: monitor.turn_to(value),
+        gives=["prompt", "seed", *WATCHED],
+        event_data="value",
+    )
+    for event, handler in ((named["queue"].move, monitor.move), (named["queue"].leave, monitor.leave)):
+        page.on(event, handler, takes=["shown"], gives=WATCHED, event_data="value")

@@ -1,0 +1,134 @@
+"""One page of named widgets: events are wired by those names, and handlers never see a component."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ui.errors import show_notices
+from ui.run.monitor import PARTS, RunMonitor
+from ui.tabs.library.handlers import Shelf
+from ui.tabs.train.handlers import TrainHandlers
+from ui.tabs.train.playground_handlers import PlaygroundHandlers
+
+WATCHING: dict[str, Any] = {"concurrency_limit": None}
+# One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
+SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
+DRAWN = {part: f"drawn_{part}" for part in PARTS}
+# What drawing a run may change, whoever asked for it.
+WATCHED = [
+    "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
+    "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
+    "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
+    "forget", "prompt_hint", "recalled", "result", "result_caption", "gallery", "download", "unet_map",
+]  # fmt: skip
+
+
+@dataclass
+class Page:
+    """Every widget under the name that handlers use for it.
+
+    ``training`` are the fields of all methods, ``advanced`` what a preset fills and shows of them. ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
+    """
+
+    monitor: RunMonitor
+    train: TrainHandlers
+    playground: PlaygroundHandlers
+    shelf: Shelf
+    named: dict[str, Any] = field(default_factory=dict)
+    mirrors: dict[str, str] = field(default_factory=dict)
+    training: list[str] = field(default_factory=list)
+    advanced: list[str] = field(default_factory=list)
+    sampling: list[str] = field(default_factory=list)
+
+    def on(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., dict[str, Any]],
+        *,
+        takes: Sequence[str] = (),
+        gives: Sequence[str],
+        event_data: str = "",
+        busy: str = "",
+        reports_progress: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
+
+        ``event_data`` names what an event of one of our own HTML pieces says; the handler gets that, too. ``busy`` names
+        the one widget that shows that the event is at work, none by default: Gradio would cover every output, for good
+        where the event fails. With ``reports_progress`` the handler also gets ``progress``, to show how far it is.
+        """
+        guarded = show_notices(handler)
+        taken, given = _spread(takes), self.with_mirrors(_spread(gives))
+
+        def answer(values: tuple[Any, ...], **further: Any) -> Any:
+            updates = _split_drawn(guarded(**_joined_drawn(dict(zip(taken, values, strict=True))), **further))
+            unknown = set(updates) - set(given)
+            if unknown:
+                raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
+            ordered = self.in_order(updates, given)
+            return ordered[0] if len(ordered) == 1 else ordered or None
+
+        def handle(*values: Any) -> Any:
+            return answer(values)
+
+        def handle_event(event: gr.EventData, *values: Any) -> Any:
+            return answer(values, **{event_data: event._data.get(event_data, "")})
+
+        def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
+            return answer(values, progress=progress)
+
+        return event(
+            handle_long if reports_progress else handle_event if event_data else handle,
+            inputs=[self.named[name] for name in taken],
+            outputs=[self.named[name] for name in given],
+            show_progress="full" if busy else "hidden",
+            show_progress_on=[self.named[busy]] if busy else [],
+            api_visibility="private",
+            **options,
+        )
+
+    def with_mirrors(self, names: Sequence[str]) -> list[str]:
+        """Return the names and those of the widgets that repeat them."""
+        return [*names, *(mirror for mirror, origin in self.mirrors.items() if origin in names)]
+
+    def in_order(self, updates: dict[str, Any], names: Sequence[str]) -> list[Any]:
+        """Return what each of the named widgets gets: its own, else that of what it repeats, else nothing new."""
+        return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
+
+
+def drawn_memory() -> gr.JSON:
+    """Create what remembers in the browser what it shows, set in the same answer as what it is about.
+
+    Two answers on their way at once may write a ``gr.State``, which the server keeps, in one order and arrive in the
+    other: the server would believe for good that something is shown which is not.
+    """
+    return gr.JSON({}, visible=False)
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Return the names with "drawn" as its parts: each is set with what it is about, and with that alone."""
+    return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
+
+
+def _joined_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    if DRAWN[PARTS[0]] not in values:
+        return values
+    return {"drawn": {part: values.pop(name) for part, name in DRAWN.items()}} | values
+
+
+def _split_drawn(updates: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in updates.items() if name != "drawn"}
+    return rest | {DRAWN[part]: facts for part, facts in updates.get("drawn", {}).items()}
+
+
+def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:
+    """Return a handler whose first arguments are settled, under the handler's own name."""
+
+    def settled(**given: Any) -> dict[str, Any]:
+        return handler(*values, **given)
+
+    settled.__name__ = handler.__name__
+    return settled
