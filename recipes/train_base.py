@@ -7,22 +7,25 @@ import argparse
 import json
 import logging
 import shutil
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.evaluation.embedded_encoders import Instruments, Layout
 from pipelines.files import data_root
-from pipelines.models.base import load_base
+from pipelines.models.base import Base, load_base
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render
 from recipes.judge import Lesson, cache_named, train_judge
 from recipes.models import assemble, save_base
 from recipes.parallel import launch
+from recipes.quality import Reference
 from recipes.train_unet import (
     cache_latents,
     cache_tokens,
@@ -64,6 +67,10 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, help="a folder of real photographs, only measured (autoencoder)"
     )
+    parser.add_argument(
+        "--base", type=Path, default=ASSETS / "base", help="the folder that is assembled or evaluated"
+    )
+    parser.add_argument("--beside", type=Path, help="an earlier base, evaluated by the same code")
     parser.add_argument("--sweep", action="store_true", help="evaluate at several guidance scales")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -99,6 +106,7 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_unet(
             latents, tokens, tokenizer, work,
             steps=options.unet_steps, scaling=scaling, start=options.start, lesson=lesson,
+            progress=Progress(work, tokenizer),
         )  # fmt: skip
     elif stage == "instruments":
         fit_instruments(options)
@@ -180,10 +188,30 @@ def fit_instruments(options: argparse.Namespace) -> None:
 
 
 def assemble_base(options: argparse.Namespace) -> None:
-    """Write ``assets/base`` and ``assets/instruments`` from the checkpoints."""
+    """Write the base, and ``assets/instruments`` where they were made, from the checkpoints."""
     work: Path = options.work
     tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
     unet, text_encoder, step = load_unet(work, tokenizer)
+    write_base(work, tokenizer, unet, text_encoder, step=step, folder=options.base)
+    instruments = work / "instruments"
+    if instruments.exists() and options.base == ASSETS / "base":
+        target = ASSETS / "instruments"
+        target.mkdir(exist_ok=True)
+        for path in instruments.iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+    logger.info("assembled the base of step %d", step)
+
+
+def write_base(
+    work: Path,
+    tokenizer: CLIPTokenizer,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    *,
+    step: int,
+    folder: Path,
+) -> None:
+    """The parts as a diffusers folder in float16; the parts given are float16 values afterwards."""
     vae = load_vae(work)
     vae.register_to_config(scaling_factor=json.loads((work / "scaling.json").read_text())["scaling_factor"])
     facts = {
@@ -194,14 +222,33 @@ def assemble_base(options: argparse.Namespace) -> None:
         "unet_steps": step,
         "unseen_words": unseen_words(tokenizer, sorted(work.glob("tokens*.npy"))),
     }
-    save_base(assemble(tokenizer, text_encoder, vae, unet), ASSETS / "base", facts)
-    instruments = work / "instruments"
-    if instruments.exists():
-        target = ASSETS / "instruments"
-        target.mkdir(exist_ok=True)
-        for path in instruments.iterdir():
-            (target / path.name).write_bytes(path.read_bytes())
-    logger.info("assembled the base of step %d", step)
+    save_base(assemble(tokenizer, text_encoder, vae, unet), folder, facts)
+
+
+class Progress:
+    """The figures of the averaged weights while the UNet trains, one line of ``progress.jsonl`` each time."""
+
+    def __init__(self, work: Path, tokenizer: CLIPTokenizer, count: int = 256) -> None:
+        self.work, self.tokenizer, self.count = work, tokenizer, count
+        self.instruments, self.reference = Instruments(), None
+
+    def __call__(
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, *, step: int, pictures: int
+    ) -> None:
+        """Measure copies of the two; ``pictures`` is how many the training has seen."""
+        folder, parts = self.work / "now", (deepcopy(unet), deepcopy(text_encoder))
+        write_base(self.work, self.tokenizer, *parts, step=step, folder=folder)
+        base = load_base(str(folder))
+        self.reference = self.reference or evaluate.reference_renders(base, self.instruments)
+        figures: dict[str, float] = {"pictures": pictures} | evaluate.measure_generation(
+            base, self.instruments,
+            guidance_scale=GUIDANCE_SCALE, count=self.count, reference=self.reference,
+        )  # fmt: skip
+        figures |= evaluate.measure_pairs(base, self.instruments, guidance_scale=GUIDANCE_SCALE)
+        evaluate.sheet(base, self.work / f"sheet-{step:06d}.png", guidance_scale=GUIDANCE_SCALE)
+        with (self.work / "progress.jsonl").open("a") as file:
+            file.write(json.dumps(figures) + "\n")
+        logger.info("progress %s", figures)
 
 
 def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
@@ -222,18 +269,34 @@ def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
 
 def measure(options: argparse.Namespace) -> None:
     """All figures, the contact sheet and the model card."""
-    base, instruments = load_base("embedded"), Instruments()
-    figures = evaluate.measure_autoencoder(base, options.photos)
+    base, instruments = load_base(str(options.base)), Instruments()
+    reference = evaluate.reference_renders(base, instruments)
+    figures: dict[str, Any] = evaluate.measure_autoencoder(base, options.photos)
     figures |= evaluate.measure_instruments(base, instruments)
     for guidance_scale in (2.0, 3.0, 4.5, 6.0) if options.sweep else ():
-        swept = evaluate.measure_generation(base, instruments, guidance_scale=guidance_scale, count=100)
+        swept = evaluate.measure_generation(
+            base, instruments, guidance_scale=guidance_scale, count=100, reference=reference
+        )
         logger.info("sweep %s", swept)
-    figures |= evaluate.measure_generation(base, instruments, guidance_scale=GUIDANCE_SCALE)
-    figures["unet_steps"] = json.loads((ASSETS / "base" / "atelier.json").read_text())["unet_steps"]
+    figures |= measure_drawn(base, instruments, reference)
+    figures["renders"] = evaluate.measure_renders(base, instruments, reference)
+    if options.beside:
+        figures["earlier"] = measure_drawn(load_base(str(options.beside)), instruments, reference)
+    figures["unet_steps"] = json.loads((options.base / "atelier.json").read_text())["unet_steps"]
     figures["picture_seconds"] = evaluate.picture_seconds(base, guidance_scale=GUIDANCE_SCALE)
+    progress = options.work / "progress.jsonl"
+    figures["progress"] = [json.loads(line) for line in progress.open()] if progress.exists() else []
     logger.info("figures %s", json.dumps(figures, indent=1))
-    evaluate.sheet(base, ASSETS / "base" / "sheet.png", guidance_scale=GUIDANCE_SCALE)
-    write_card(ASSETS / "base", figures)
+    evaluate.sheet(base, options.base / "sheet.png", guidance_scale=GUIDANCE_SCALE)
+    write_card(options.base, figures)
+
+
+def measure_drawn(base: Base, instruments: Instruments, reference: Reference) -> dict[str, float]:
+    """The figures of what a base draws: one subject after held-out captions, and two side by side."""
+    figures = evaluate.measure_generation(
+        base, instruments, guidance_scale=GUIDANCE_SCALE, reference=reference
+    )
+    return figures | evaluate.measure_pairs(base, instruments, guidance_scale=GUIDANCE_SCALE)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +112,13 @@ def start_from(base: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextMod
 
 def train_unet(
     latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, scaling: float,
-    start: Path | None = None, lesson: Lesson | None = None, batch: int = 64, peak: float = 6e-4, save_every: int = 100,
+    start: Path | None = None, lesson: Lesson | None = None, progress: Callable[..., None] | None = None, batch: int = 64, peak: float = 6e-4, save_every: int = 100,
+    measure_every: int = 1_600,
 ) -> None:  # fmt: skip
     """Noise prediction (``noise_weights``) in bfloat16; captions dropped for guidance, an average of the weights kept.
 
     ``start``: an earlier base whose weights are the first ones. ``lesson``: also ask for what captions name.
+    ``progress`` is called every ``measure_every`` steps with the averaged UNet and text encoder.
     """
     torch.manual_seed(0)
     unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
@@ -161,6 +164,10 @@ def train_unet(
         )
         if (step + 1) % save_every == 0 or step + 1 == steps:
             checkpoint.save(step + 1)
+        if progress and rank() == 0 and (step + 1) % measure_every == 0:
+            average.swap()
+            progress(unet, text_encoder, step=step + 1, pictures=(step + 1) * batch * members())
+            average.swap()
 
 
 @dataclass(frozen=True)

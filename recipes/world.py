@@ -44,6 +44,7 @@ __all__ = [
     "distractors",
     "draw",
     "example",
+    "held_out",
     "lights_of",
     "nearest",
     "plain_caption",
@@ -112,6 +113,11 @@ class Choice:
     expression: str | None = None
     wearable: str | None = None
     wearable_colour: str | None = None
+
+
+def held_out(stream: int, index: int) -> np.random.Generator:
+    """Random streams no training picture comes from."""
+    return np.random.default_rng((HELD_OUT_FROM, stream, index))
 
 
 def split(seed: int) -> str:
