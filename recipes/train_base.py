@@ -38,7 +38,7 @@ from recipes.train_vae import load_vae, train_vae
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("render", "vae", "latents", "judge", "unet", "instruments", "assemble", "evaluate")
+STAGES = ("render", "vae", "latents", "judge", "unet", "instruments", "install", "assemble", "evaluate")
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
 ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -110,6 +110,8 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         )  # fmt: skip
     elif stage == "instruments":
         fit_instruments(options)
+    elif stage == "install":
+        install_instruments(work / "instruments", ASSETS / "instruments")
     elif stage == "assemble":
         assemble_base(options)
     elif stage == "evaluate":
@@ -188,18 +190,19 @@ def fit_instruments(options: argparse.Namespace) -> None:
 
 
 def assemble_base(options: argparse.Namespace) -> None:
-    """Write the base, and ``assets/instruments`` where they were made, from the checkpoints."""
+    """Write the base (``options.base``) from the checkpoints."""
     work: Path = options.work
     tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
     unet, text_encoder, step = load_unet(work, tokenizer)
     write_base(work, tokenizer, unet, text_encoder, step=step, folder=options.base)
-    instruments = work / "instruments"
-    if instruments.exists() and options.base == ASSETS / "base":
-        target = ASSETS / "instruments"
-        target.mkdir(exist_ok=True)
-        for path in instruments.iterdir():
-            (target / path.name).write_bytes(path.read_bytes())
     logger.info("assembled the base of step %d", step)
+
+
+def install_instruments(made: Path, target: Path) -> None:
+    """Copy the finished instruments to where the app looks for them."""
+    target.mkdir(exist_ok=True)
+    for path in made.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
 
 
 def write_base(
