@@ -1,7 +1,7 @@
 """Make again everything that is derived from the embedded base: ``python -m recipes.make_all``.
 
 In the order in which the parts need each other: the instruments (only if the autoencoder changed), class images, tags,
-examples, the sweeps of the presets, README's picture, the card. A part that was made from the same weights is not made
+pictures of styles, examples, the sweeps of the presets, README's picture, the card. A part that was made from the same weights is not made
 twice, so the command goes on where it was cut off. What ``assets/presets`` say is chosen by a person who reads the sweeps,
 which are written to ``--work``/sweeps.
 """
@@ -46,10 +46,11 @@ def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
         rows = str(work / "sweeps" / f"{method}.json")
         command = ("bench.sweep", "--method", method, "--preset", preset, "--json", rows)
         sweeps.append(Part(f"sweep of {method}", command))
-    return [
+    return [  # what follows from the illustrator alone is made once
         Part("instruments", (*train, "--stage", "instruments", "--stage", "install"), AUTOENCODER),
         Part("class images", ("recipes.make_class_images",)),
         Part("tags", ("recipes.make_tags",), ()),
+        Part("pictures of styles", ("recipes.style_pictures",), ()),
         Part("examples", ("recipes.make_examples",)),
         *sweeps,
         Part("README's picture", ("recipes.make_readme",)),

@@ -34,11 +34,22 @@ from recipes.train_unet import (
     measure_scaling,
     train_unet,
 )
-from recipes.train_vae import load_vae, train_vae
+from recipes.train_vae import load_vae, train_decoder, train_vae
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("render", "vae", "latents", "judge", "unet", "instruments", "install", "assemble", "evaluate")
+STAGES = (
+    "render",
+    "vae",
+    "latents",
+    "decoder",
+    "judge",
+    "unet",
+    "instruments",
+    "install",
+    "assemble",
+    "evaluate",
+)
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
 ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -52,6 +63,9 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
+    parser.add_argument(
+        "--decoder-steps", type=int, default=6_000, help="of the decoder alone, after the VAE"
+    )
     parser.add_argument(
         "--start", type=Path, help="an earlier base: its autoencoder and vocabulary stay, its UNet goes on"
     )
@@ -77,7 +91,7 @@ def main() -> None:
     if options.start:
         adopt(options.start, options.work, vae_steps=options.vae_steps)
     for stage in options.stage or STAGES:
-        parallel = stage in ("vae", "latents", "judge", "unet", "instruments")
+        parallel = stage in ("vae", "latents", "decoder", "judge", "unet", "instruments")
         if stage in ("judge", "unet"):
             prepare_latents(options)
             if options.judge_steps:
@@ -97,6 +111,10 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
         cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
+    elif stage == "decoder":
+        pictures = Pictures(work / "pictures")
+        latents = cache_latents(pictures, work / "latents", options.pictures)
+        train_decoder(pictures, latents, work, steps=options.decoder_steps)
     elif stage == "judge" and options.judge_steps:
         fit_judge(options)
     elif stage == "unet":
