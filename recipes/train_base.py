@@ -85,6 +85,7 @@ def main() -> None:
         "--base", type=Path, default=ASSETS / "base", help="the folder that is assembled or evaluated"
     )
     parser.add_argument("--beside", type=Path, help="an earlier base, evaluated by the same code")
+    parser.add_argument("--captions", type=int, default=500, help="pictures that are drawn and measured")
     parser.add_argument("--sweep", action="store_true", help="evaluate at several guidance scales")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -299,10 +300,11 @@ def measure(options: argparse.Namespace) -> None:
             base, instruments, guidance_scale=guidance_scale, count=100, reference=reference
         )
         logger.info("sweep %s", swept)
-    figures |= measure_drawn(base, instruments, reference)
+    figures |= measure_drawn(base, instruments, reference, options.captions)
     figures["renders"] = evaluate.measure_renders(base, instruments, reference)
     if options.beside:
-        figures["earlier"] = measure_drawn(load_base(str(options.beside)), instruments, reference)
+        earlier = load_base(str(options.beside))
+        figures["earlier"] = measure_drawn(earlier, instruments, reference, options.captions)
     figures["unet_steps"] = json.loads((options.base / "atelier.json").read_text())["unet_steps"]
     figures["picture_seconds"] = evaluate.picture_seconds(base, guidance_scale=GUIDANCE_SCALE)
     progress = options.work / "progress.jsonl"
@@ -312,10 +314,10 @@ def measure(options: argparse.Namespace) -> None:
     write_card(options.base, figures)
 
 
-def measure_drawn(base: Base, instruments: Instruments, reference: Reference) -> dict[str, float]:
+def measure_drawn(base: Base, instruments: Instruments, reference: Reference, count: int) -> dict[str, float]:
     """The figures of what a base draws: one subject after held-out captions, and two side by side."""
     figures = evaluate.measure_generation(
-        base, instruments, guidance_scale=GUIDANCE_SCALE, reference=reference
+        base, instruments, guidance_scale=GUIDANCE_SCALE, count=count, reference=reference
     )
     return figures | evaluate.measure_pairs(base, instruments, guidance_scale=GUIDANCE_SCALE)
 
