@@ -1,7 +1,7 @@
-// The keyboard, talk mode, and a page's place in the address. Runs before the page is drawn; nothing is fetched.
+// The keyboard, presentation mode, and a page's place in the address. Runs before the page is drawn; nothing is fetched.
 (() => {
   const asked = new URLSearchParams(location.search);
-  if (asked.get("talk") === "1") document.documentElement.classList.add("talk");
+  if (["presentation", "talk"].some((name) => asked.get(name) === "1")) document.documentElement.classList.add("presentation");
 
   const seen = (node) => node && node.offsetParent !== null && !node.disabled;
   const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper .tab-container [role=tab]")].filter(seen);
@@ -29,9 +29,9 @@
   }, true);
 
   document.addEventListener("click", (event) => {
-    const card = event.target.closest?.(".example-card, .shelf-card"); // seen at once; the server's answer says the same
+    const card = event.target.closest?.(".example-card, .library-card"); // seen at once; the server's answer says the same
     if (card) {
-      const kind = card.classList.contains("example-card") ? ".example-card" : ".shelf-card";
+      const kind = card.classList.contains("example-card") ? ".example-card" : ".library-card";
       page().querySelectorAll(kind).forEach((each) => each.classList.toggle("chosen", each === card));
     }
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
@@ -44,7 +44,7 @@
     if (!link) return;
     event.preventDefault();
     const address = new URL(location.href);
-    if (link.classList.contains("from-talk")) address.searchParams.delete("talk");
+    if (link.classList.contains("from-presentation")) ["presentation", "talk"].forEach((name) => address.searchParams.delete(name));
     new URLSearchParams(link.getAttribute("href")).forEach((value, name) => address.searchParams.set(name, value));
     location.assign(address);
   }, true);

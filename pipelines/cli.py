@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.formats.exchange import check_format
+from pipelines.formats.table import check_format
 from pipelines.runs.settings import MAX_CHARACTERS, read_settings
 
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 130

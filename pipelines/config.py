@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
 MAX_SEED = 2**32 - 1
+MOST_VECTORS = 16  # and tokens, of a word that is learned
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,22 @@ class PhotosConfig(TrainConfig):
         low=0,
         high=1,
         step=0.05,
+    )
+    scenes: int = setting(
+        0,
+        label="Scenes per photo",
+        help="The masked subject is cut out and set into so many scenes that the base draws, instead of the photo's "
+        "own background; 0 is off.",
+        low=0,
+        high=16,
+        step=1,
+    )
+    scene_prompts: tuple[str, ...] = setting(
+        ("in the forest", "on a city street", "in the kitchen", "in a flower garden", "in the library"),
+        label="Scenes",
+        help="Where the subject is set, in words that follow the photo prompt.",
+        low=1,
+        high=12,
     )
 
 

@@ -84,21 +84,38 @@ ConfigT = TypeVar("ConfigT", bound=Checked)
 def _typed(value: Any, *, kind: Any, label: str) -> Any:
     if get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{label} must be a list, not {value!r}.")
+            raise ValueError(f"{label} must be a list, not {_written(value)}.")
         return tuple(_typed(entry, kind=get_args(kind)[0], label=label) for entry in value)
     if kind is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"{label} must be on or off, not {value!r}.")
+            raise ValueError(f"{label} must be on or off, not {_written(value)}.")
         return value
     if kind is str:
         if not isinstance(value, str):
-            raise ValueError(f"{label} must be a text, not {value!r}.")
+            raise ValueError(f"{label} must be a text, not {_written(value)}.")
         return clean_text(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{label} must be a number, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise ValueError(f"{label} must be a number, not {_written(value)}.")
     if kind is int and value != int(value):
-        raise ValueError(f"{label} must be a whole number, not {value!r}.")
+        raise ValueError(f"{label} must be a whole number, not {_written(value)}.")
     return kind(value)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is one that a float can hold; an int of 400 digits is not."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _written(value: Any) -> str:
+    """A value as a message may show it: a whole number in full, nothing longer than a line."""
+    try:
+        text = f"{value:g}" if isinstance(value, float) and value != int(value) else repr(value)
+    except (ValueError, OverflowError):  # no number, or of more digits than Python writes
+        text = repr(value) if isinstance(value, float) else "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def whole_number(value: Any, *, label: str) -> int:
@@ -118,9 +135,13 @@ def _check_bounds(value: Any, described: Setting) -> None:
         return
     size = len(value) if isinstance(value, tuple) else value
     if described.low is not None and size < described.low:
-        raise ValueError(f"{described.label} is {size:g}; the smallest allowed is {described.low:g}.")
+        raise ValueError(
+            f"{described.label} is {_written(size)}; the smallest allowed is {_written(described.low)}."
+        )
     if described.high is not None and size > described.high:
-        raise ValueError(f"{described.label} is {size:g}; the largest allowed is {described.high:g}.")
+        raise ValueError(
+            f"{described.label} is {_written(size)}; the largest allowed is {_written(described.high)}."
+        )
     if isinstance(value, int) and described.step and value % described.step:
         raise ValueError(f"{described.label} is {value}; it must be a multiple of {described.step:g}.")
 
@@ -142,6 +163,8 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
 
     Raises ValueError naming unknown fields or a value out of bounds.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"Settings must be a table of names and values, not {_written(data)}.")
     data = {name: value for name, value in data.items() if not _is_retired(cls, name, value)}
     known = {item.name for item in fields(cls)}
     unknown = sorted(set(data) - known)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
@@ -33,12 +34,8 @@ def data_root() -> Path:
                 "choose a folder elsewhere."
             )
         return root
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "Atelier"
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "Atelier"
-    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "atelier"
+    name = "Atelier" if sys.platform in ("win32", "darwin") else "atelier"
+    return platformdirs.user_data_path(name, appauthor=False)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

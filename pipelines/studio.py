@@ -6,6 +6,7 @@ Heavy libraries are imported when the first piece of work needs them, never when
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,15 +39,28 @@ class Studio:
         devices: Sequence[str] | None = None,
         model_cache: ModelCache | None = None,
     ) -> None:
-        self.resources = Resources(root, base, devices=devices, model_cache=model_cache)
-        self.training = TrainingService(self.resources)
-        self.library = LibraryService(self.resources)
-        self.generation = GenerationService(self.resources)
-        self.inspection = InspectionService(self.resources)
-        self.import_export = ImportExportService(self.resources)
-        self.experiments = ExperimentService(
-            self.resources, training=self.training, tags=self.inspection.tags
-        )
+        self._by_owner: dict[str, Studio] = {"": self}
+        self._compose(Resources(root, base, devices=devices, model_cache=model_cache))
+
+    def _compose(self, resources: Resources) -> None:
+        self.resources = resources
+        self.training = TrainingService(resources)
+        self.library = LibraryService(resources)
+        self.generation = GenerationService(resources)
+        self.inspection = InspectionService(resources)
+        self.import_export = ImportExportService(resources)
+        self.experiments = ExperimentService(resources, training=self.training, tags=self.inspection.tags)
+
+    def for_owner(self, owner: str) -> Studio:
+        """Return the services for the runs of one owner ("": the machine's own), over the same devices and queue.
+
+        A hosted copy asks through its visitor's; another owner's run or experiment is refused as if it did not exist.
+        """
+        if owner not in self._by_owner:
+            view = copy(self)
+            view._compose(self.resources.for_owner(owner))
+            self._by_owner.setdefault(owner, view)
+        return self._by_owner[owner]
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""

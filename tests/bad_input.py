@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, from_dict, to_dict
+from pipelines.config import DreamBoothConfig, SampleConfig, TextualInversionConfig, from_dict, to_dict
+from pipelines.data.subject import SubjectPhotos
 from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
@@ -53,7 +54,7 @@ class Door:
         """Start a run with a good photograph unless others are given."""
         more = {
             key: settings.pop(key)
-            for key in ("method", "base", "captions", "crops", "after")
+            for key in ("method", "base", "captions", "crops", "after", "masks", "parents", "subjects")
             if key in settings
         }
         method = more.pop("method", "dreambooth")
@@ -91,6 +92,32 @@ class Door:
             for member, content in members.items():
                 archive.writestr(member, content)
         return self.folder / name
+
+    def bomb_zip(self, name: str) -> Path:
+        """A zip of 100 kB that unpacks to 100 MB."""
+        with zipfile.ZipFile(self.folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("adapter_model.safetensors", bytes(100 * 2**20))
+        return self.folder / name
+
+    def overlapping(self, name: str) -> Path:
+        """A zip two of whose entries share their bytes."""
+        with zipfile.ZipFile(self.folder / name, "w") as archive:
+            archive.writestr("unet/adapter_model.safetensors", bytes(2000))
+            archive.writestr("text_encoder/adapter_model.safetensors", bytes(2000))
+            archive.filelist[1].header_offset = archive.filelist[0].header_offset
+        return self.folder / name
+
+    def misnamed(self, name: str) -> Path:
+        """A zip with a name that says it is UTF-8 and is not."""
+        content = self.zipped(name, {"\u00e9.txt": b"x"}).read_bytes()
+        return self.file(name, content.replace("\u00e9".encode(), b"\xff\xfe"))
+
+    def cut_short(self) -> Run:
+        """A run whose adapter has lost its last bytes."""
+        run = self.run(state="done")
+        content = self.tensors("x.safetensors", {"a": [4]}).read_bytes()
+        run.file("adapter.safetensors").write_bytes(content[:-4])
+        return run
 
     def picture(self, name: str, **changed: Any) -> Path:
         """A picture of ours whose settings somebody has changed."""
@@ -222,9 +249,13 @@ BAD = (
         "A text of 301 characters is too long; please keep it under 301."),
     Bad(PHOTOS, "a crop that is no pair of numbers", lambda d: d.start(crops={"photo.png": ("x", 0.0)}),
         "The crop of photo.png must be two numbers from -1 to 1; move it again."),
+    Bad(PHOTOS, "a mask of another size", lambda d: d.start(masks={"photo.png": d.photo("mask.png", size=(99, 120))}),
+        "The mask of photo.png has another size than the photograph; draw it again."),
+    Bad(PHOTOS, "a mask for no photograph", lambda d: d.start(masks={"other.png": d.photo("mask.png")}),
+        "There is a mask for 'other.png', but no such photograph; take it out."),
 
     Bad(SETTINGS, "a setting that does not exist", lambda d: d.start(stepz=1), "Unknown setting 'stepz'; known ones are ..."),
-    Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1e+06; the largest allowed is 20000."),
+    Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1000000; the largest allowed is 20000."),
     Bad(SETTINGS, "half a step", lambda d: d.start(steps=1.5), "Steps must be a whole number, not 1.5."),
     Bad(SETTINGS, "a word for a number", lambda d: d.start(learning_rate="fast"),
         "Learning rate must be a number, not 'fast'."),
@@ -244,10 +275,16 @@ BAD = (
         "The rare word may hold up to 40 letters, digits, spaces and hyphens, not '<img src=x>'."),
     Bad(SETTINGS, "neither a rare word nor a class word", lambda d: d.start(identifier="", class_noun=""),
         "Say what it is: without a rare word and a class word nothing can be learned."),
-    Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun=""),
+    Bad(SETTINGS, "prior preservation without a class word", lambda d: d.start(class_noun="", prior_preservation=True),
         "Prior preservation needs a class word; type one, or switch prior preservation off."),
     Bad(SETTINGS, "a method that does not exist", lambda d: d.start(method="magic"),
         "There is no method 'magic'; choose one of ..."),
+    Bad(SETTINGS, "a setting that a method does not have", lambda d: from_dict(TextualInversionConfig, {"prior_weight": 1, "text_encoder": False}),
+        "Unknown setting 'text_encoder'; known ones are ..."),
+    Bad(SETTINGS, "two subjects for a method of one", lambda d: d.start(subjects=[SubjectPhotos("zwx", "dog", [d.photo()])] * 2),
+        "DreamBooth learns from one subject; 2 subjects were given, take some out."),
+    Bad(SETTINGS, "a run to build on, for a method that builds on none", lambda d: d.start(parents=[d.finished().id]),
+        "DreamBooth does not build on other runs; leave the parents out."),
     Bad(SETTINGS, "settings of something else", lambda d: d.studio.training.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
         "The settings are not those of dreambooth; reset them to a preset."),
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
@@ -323,7 +360,7 @@ BAD = (
         "gone.png was made with 'Rex' at strength 0.5, which is not in the library any more; its other settings can be "
         "used with another run."),
     Bad(PICTURES, "a picture with changed settings, dropped", lambda d: d.studio.generation.recall(d.picture("x.png", steps=10**6)),
-        "x.png holds settings that cannot be used (Steps is 1e+06; the largest allowed is 150.); choose a picture that was "
+        "x.png holds settings that cannot be used (Steps is 1000000; the largest allowed is 150.); choose a picture that was "
         "made here."),
     Bad(PICTURES, "a picture of a base that is not here, dropped",
         lambda d: d.studio.generation.recall(d.picture("x.png", base={"spec": "", "name": "my base"})),
@@ -356,7 +393,16 @@ BAD = (
         lambda d: d.studio.import_export.import_lora(d.tensors("cat.safetensors", {"clip_l": [2, 768], "clip_g": [2, 1280]})),
         "cat.safetensors is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."),
     Bad(FILES, "a zip without an adapter", lambda d: d.studio.import_export.inspect_lora(d.zipped("x.zip", {"a.txt": b"a"})),
-        "x.zip holds no adapter_model.safetensors; pack the folder that PEFT wrote."),
+        "x.zip holds no adapter_model.safetensors, so it is no PEFT folder; ..."),
+    Bad(FILES, "a small zip that unpacks to much", lambda d: d.studio.import_export.inspect_lora(d.bomb_zip("x.zip")),
+        "x.zip unpacks to more than 64 MB; choose another."),
+    Bad(FILES, "a zip whose files overlap", lambda d: d.studio.import_export.inspect_lora(d.overlapping("x.zip")),
+        "x.zip holds files that overlap, as no program packs them; pack it again."),
+    Bad(FILES, "a zip with a name that is no text", lambda d: d.studio.import_export.inspect_lora(d.misnamed("x.zip")),
+        "x.zip is damaged or locked with a password; pack the PEFT folder again."),
+    Bad(FILES, "a run whose adapter was cut short, exported", lambda d: d.studio.import_export.export(d.cut_short().id),
+        "The adapter of 'Rex' is damaged or cut short, so nothing of it can be exported; resume the run from its checkpoint, "
+        "or train it again."),
     Bad(FILES, "a name that no Hub repository has", lambda d: d.studio.import_export.load_from_hub("../../etc"),
         "'../../etc' is no name of a Hub repository; give it as owner/name."),
     Bad(FILES, "a Hub repository while downloads are off", lambda d: d.studio.import_export.load_from_hub("someone/rex"),
@@ -430,7 +476,7 @@ BAD = (
     Bad(API, "train_start: a setting out of bounds",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Quick", settings={"steps": 10**6}),
-        "Steps is 1e+06; the largest allowed is 20000."),
+        "Steps is 1000000; the largest allowed is 20000."),
     Bad(API, "train_start: no photograph",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Quick", settings={}),

@@ -1,4 +1,4 @@
-"""The whole house: the head of every page, the pages as tabs of one Blocks, talk mode and the keyboard."""
+"""The page: the header, the tabs of one Blocks, presentation mode and the keyboard."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
 from ui.tabs.library import tab as library
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train import playground
 from ui.tabs.train import tab as train
 from ui.tabs.train.handlers import TrainHandlers
@@ -26,14 +26,14 @@ from ui.wiring import DRAWN, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 if TYPE_CHECKING:
     from pipelines.studio import Studio
 
-TALKING = "() => document.documentElement.classList.contains('talk')"
+PRESENTING = "() => document.documentElement.classList.contains('presentation')"
 
 
 def build(studio: "Studio", handout: Handout) -> gr.Blocks:
     """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
     monitor = RunMonitor(studio, handout)
     pictures = PlaygroundHandlers(monitor)
-    page = Page(monitor, TrainHandlers(monitor), pictures, Shelf(monitor, pictures))
+    page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     first = _first_view(monitor)
     with gr.Blocks(
         title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
@@ -86,7 +86,7 @@ def _states(page: Page) -> None:
         "photo": gr.State(0),
         "seen": gr.State([]),
         "replay": gr.State(None),
-        "talk": gr.State(False),
+        "presentation": gr.State(False),
         "chosen": gr.State(""),
         "news": gr.State(0),  # counts up when more has changed than a tick draws
         "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
@@ -97,10 +97,15 @@ def _states(page: Page) -> None:
 
 def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     asked = gr.Checkbox(
-        False, label="Talk mode", visible=False
-    )  # its value is what the page says, see TALKING
+        False, label="Presentation mode", visible=False
+    )  # its value is what the page says, see PRESENTING
     blocks.load(
-        lambda talk: bool(talk), asked, page.named["talk"], js=TALKING, api_visibility="private", **WATCHING
+        lambda presentation: bool(presentation),
+        asked,
+        page.named["presentation"],
+        js=PRESENTING,
+        api_visibility="private",
+        **WATCHING,
     )
     train.wire_cost(page, blocks.load)
     subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
@@ -111,7 +116,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
 
 def _wire_tick(page: Page) -> None:
     """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
-    monitor, handlers = page.monitor, ExperimentHandlers(page.shelf)
+    monitor, handlers = page.monitor, ExperimentHandlers(page.library)
 
     def tick(
         experiment_id: str, experiment_drawn: dict[str, Any], experiment_mode: str, news: int, **run: Any
@@ -123,7 +128,7 @@ def _wire_tick(page: Page) -> None:
     page.on(
         page.named["timer"].tick,
         tick,
-        takes=["shown", "drawn", "news", "replay", "talk", *experiments.LOOKED_AT],
+        takes=["shown", "drawn", "news", "replay", "presentation", *experiments.LOOKED_AT],
         gives=[*FIGURES, "news"],
         **WATCHING,
     )

@@ -60,13 +60,15 @@ class ShippedFont(fonts.Font):
 
 def look() -> dict[str, Any]:
     """Return what ``launch`` needs to dress the page."""
-    script, hall = ((ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "talk.css"))
+    script, presentation = (
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "presentation.css")
+    )
     return {
         "theme": theme(),
         "css_paths": [ASSETS / "app.css"],
         "favicon_path": ASSETS / "icon.svg",
         "i18n": I18n(en={"common.upload": "Add files"}),  # Gradio has no words of its own for this button
-        "head": f"<script>{script}</script><style>{hall}</style>",
+        "head": f"<script>{script}</script><style>{presentation}</style>",
     }
 
 

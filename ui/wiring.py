@@ -1,14 +1,16 @@
 """One page of named widgets: events are wired by those names, and handlers never see a component."""
 
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ui.errors import show_notices
 from ui.run.monitor import PARTS, RunMonitor
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
@@ -35,7 +37,7 @@ class Page:
     monitor: RunMonitor
     train: TrainHandlers
     playground: PlaygroundHandlers
-    shelf: Shelf
+    library: LibraryHandlers
     named: dict[str, Any] = field(default_factory=dict)
     mirrors: dict[str, str] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)
@@ -78,7 +80,8 @@ class Page:
             return answer(values, **{event_data: event._data.get(event_data, "")})
 
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
-            return answer(values, progress=progress)
+            # the device's thread, which counts, knows nothing of this request
+            return answer(values, progress=partial(copy_context().run, progress))
 
         return event(
             handle_long if reports_progress else handle_event if event_data else handle,

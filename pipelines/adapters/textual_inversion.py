@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, parent_of, unwrapped
-from pipelines.formats.textual_inversion import MOST_VECTORS
+from pipelines.config import MOST_VECTORS
 from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:

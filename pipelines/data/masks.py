@@ -49,7 +49,7 @@ def find_mask(photo: Image.Image) -> FoundMask:
     cv2.grabCut(
         np.ascontiguousarray(small[..., ::-1]),
         labels,
-        None,
+        (0, 0, 0, 0),  # the rectangle, which a start by labels does not use
         background,
         foreground,
         ITERATIONS,
@@ -78,7 +78,7 @@ def _as_picture(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 def _resized(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
     smooth = mask.convert("L").resize(size, Image.Resampling.BILINEAR)
-    return smooth.point(lambda value: 255 if value >= 128 else 0)
+    return smooth.point([0] * 128 + [255] * 128)
 
 
 def _start() -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from pipelines.archives import RefusedError, zip_members
 from pipelines.config import clean_text
 
 if TYPE_CHECKING:
@@ -175,20 +176,24 @@ def _read_masks(
     return found
 
 
-def read_mask(photo: Photo, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Image.Image:
+def read_mask(
+    photo: Photo, content: bytes, *, size_px: int, shift: tuple[float, float], of_square: bool = False
+) -> Image.Image:
     """Return a mask file's content as an L picture of 0 and 255, cropped as its photograph is.
 
-    Raises ValueError, in a whole sentence, when it is no picture or of another size than the photograph.
+    With ``of_square`` a square picture is the mask of the photograph's square, however large. Raises ValueError, in a
+    whole sentence, when it is no picture or of another size than the photograph.
     """
     try:
         mask = _read_photo(photo.name, content, size_px=size_px, shift=shift)
     except ValueError as error:
         raise ValueError(f"The mask of {_shown(photo.name)} {error}") from None
-    if mask.crop != photo.crop:
+    square = of_square and len(set(Image.open(io.BytesIO(content)).size)) == 1
+    if mask.crop != photo.crop and not square:
         raise ValueError(
             f"The mask of {_shown(photo.name)} has another size than the photograph; draw it again."
         )
-    return mask.image.convert("L").point(lambda value: 255 if value >= 128 else 0)
+    return mask.image.convert("L").point([0] * 128 + [255] * 128)
 
 
 def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
@@ -218,29 +223,27 @@ def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, by
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a zip without writing any to the disk. ValueError when it is a trap or damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [
-                one for one in archive.infolist() if not one.is_dir() and not _is_clutter(one.filename)
-            ]
-            if len(members) > MAX_ZIP_MEMBERS or sum(one.file_size for one in members) > MAX_ZIP_BYTES:
-                raise ValueError(f"holds too much; please pack 1 to {MAX_PHOTOS} photographs.")
-            for member in members:
-                if member.file_size > MAX_FILE_BYTES:
-                    raise ValueError(
-                        f"holds {_shown(member.filename)}, over {MAX_FILE_BYTES >> 20} MB; make it smaller."
-                    )
-                with archive.open(member) as stream:
-                    yield PurePosixPath(member.filename).name, stream.read(member.file_size)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError):
-        raise ValueError(
-            "is a zip that is damaged or locked with a password; please pack it again."
-        ) from None
+    with zip_members(
+        path,
+        wanted=lambda inside: not _is_clutter(inside),
+        max_bytes=MAX_ZIP_BYTES,
+        damaged="is a zip that is damaged or locked with a password; please pack it again.",
+    ) as (archive, members):
+        if len(members) > MAX_ZIP_MEMBERS:
+            raise RefusedError(f"holds too much; please pack 1 to {MAX_PHOTOS} photographs.")
+        for member in members:
+            if member.file_size > MAX_FILE_BYTES:
+                raise RefusedError(
+                    f"holds {_shown(member.filename)}, over {MAX_FILE_BYTES >> 20} MB; make it smaller."
+                )
+            with archive.open(member) as stream:
+                content = stream.read(member.file_size)
+            yield PurePosixPath(member.filename).name, content
 
 
-def _is_clutter(filename: str) -> bool:
+def _is_clutter(inside: PurePosixPath) -> bool:
     """Whether a member of a zip is what operating systems leave in there."""
-    parts = PurePosixPath(filename).parts
+    parts = inside.parts
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
     return hidden or not parts or parts[-1].lower() in ("thumbs.db", "desktop.ini")
 

@@ -30,8 +30,8 @@ MASKS = "masks"
 class SubjectPhotos:
     """One subject as a client hands it over; everything else goes by the photographs' file names.
 
-    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, white where
-    the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
+    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, or square
+    ones of its square, white where the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
     """
 
     identifier: str
@@ -158,7 +158,7 @@ def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | No
     if path is None:
         return None
     shift = subject.crops.get(photo.name, (0.0, 0.0))
-    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift)
+    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift, of_square=True)
 
 
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
@@ -172,13 +172,20 @@ def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredS
         return []
     flat = StoredSubject(
         folder=run_folder,
-        identifier=str(config.get("identifier", "")),
-        class_noun=str(config.get("class_noun", "")),
+        **_words(config),
         photos=photos,
         captions=_read_json(run_folder / "captions.json"),
         repeats=_read_json(run_folder / "repeats.json"),
     )
     return [flat]
+
+
+def trigger_words(run_folder: Path, config: Mapping[str, Any]) -> str:
+    """Return the words that name what a run learned, of each of its subjects: "zwx dog, qev cat"; "" without any."""
+    if "identifier" in config or "class_noun" in config:
+        return fill_words("{identifier} {class_noun}", **_words(config))
+    subjects = stored_subjects(run_folder, config)
+    return ", ".join(f"{subject.identifier} {subject.class_noun}".strip() for subject in subjects)
 
 
 def stored_photos(run_folder: Path) -> list[Path]:
@@ -196,6 +203,10 @@ def _stored(folder: Path, told: Mapping[str, Any]) -> StoredSubject:
         repeats=told["repeats"],
         masks=tuple(sorted((folder / MASKS).glob("*.png"))),
     )
+
+
+def _words(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: str(config.get(name) or "") for name in ("identifier", "class_noun")}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -320,8 +320,17 @@ def prompt_scores(
 
 
 def without_identifier(prompt: str, identifier: str) -> str:
-    """ "a photo of a sks dog" -> "a photo of a dog"."""
-    return " ".join(word for word in prompt.split() if word.strip(",.;:!?") != identifier or not identifier)
+    """ "a photo of a sks dog" -> "a photo of a dog"; the words of an identifier go where they stand together."""
+    words, rare, kept = prompt.split(), identifier.split(), []
+    bare = [word.strip(",.;:!?") for word in words]
+    place = 0
+    while place < len(words):
+        if rare and bare[place : place + len(rare)] == rare:
+            place += len(rare)
+        else:
+            kept.append(words[place])
+            place += 1
+    return " ".join(kept)
 
 
 def pres(encoders: Encoders, class_pictures: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:

@@ -86,6 +86,7 @@ class Experiment:
     rows: list[PlannedRow]
     captions: dict[str, dict[str, str]] = field(default_factory=dict)
     created: float = 0.0  # unix seconds
+    owner: str = ""  # as of a run
 
     @property
     def id(self) -> str:
@@ -135,6 +136,7 @@ class Experiment:
             "base": self.base,
             "words": self.words,
             "created": self.created,
+            "owner": self.owner,
             "captions": self.captions,
             "runs": [asdict(run) for run in self.runs],
             "rows": [asdict(row) for row in self.rows],
@@ -160,9 +162,10 @@ def read_experiment(path: Path) -> Experiment:
 
 
 class ExperimentStore:
-    """All experiments below one folder."""
+    """All experiments of an owner below one folder; another's is treated as if it did not exist."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, owner: str = "") -> None:
+        self.owner = owner
         self.folder = root / "experiments"
 
     @contextmanager
@@ -184,7 +187,7 @@ class ExperimentStore:
         path.mkdir(parents=True, mode=0o700)
         made = Experiment(
             path=path, kind=kind, name=clean_text(name) or kind, config=config, base=base, words=words,
-            runs=list(runs), rows=list(rows), created=now,
+            runs=list(runs), rows=list(rows), created=now, owner=self.owner,
         )  # fmt: skip
         try:
             yield made
@@ -195,10 +198,12 @@ class ExperimentStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def get(self, experiment_id: str) -> Experiment:
-        """Return an experiment. Raises ValueError when there is none of that id."""
-        if not RUN_ID.fullmatch(str(experiment_id)):
-            raise ValueError(f"There is no experiment {str(experiment_id)[:60]!r}; it may have been deleted.")
-        return read_experiment(self.folder / experiment_id)
+        """Return an experiment. Raises ValueError when this owner has none of that id."""
+        if RUN_ID.fullmatch(str(experiment_id)):
+            found = read_experiment(self.folder / experiment_id)
+            if found.owner == self.owner:
+                return found
+        raise ValueError(f"There is no experiment {str(experiment_id)[:60]!r}; it may have been deleted.")
 
     def list(self) -> list[Experiment]:
         """Return all experiments that can be read, the newest first."""
@@ -209,7 +214,8 @@ class ExperimentStore:
                     found.append(read_experiment(path))
                 except ValueError:
                     continue
-        return sorted(found, key=lambda each: each.created, reverse=True)
+        owned = [each for each in found if each.owner == self.owner]
+        return sorted(owned, key=lambda each: each.created, reverse=True)
 
     def delete(self, experiment_id: str) -> None:
         """Delete an experiment; its runs stay in the Library."""

@@ -9,30 +9,27 @@ that a reader that ignores alpha is right too.
 
 import json
 import re
-import shutil
-import tempfile
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pipelines.adapters.core import Adapter, base_parameter, injected, read_tensors, save_tensors
+from pipelines.adapters.core import Adapter, injected, read_tensors, save_tensors
 from pipelines.adapters.lora import LoRA
 from pipelines.files import write_json
-from pipelines.formats.lora_keys import PARTS, PEFT_FILES, check_file, sort_keys, to_kohya
+from pipelines.formats.core import PARTS, PEFT_FILES, Source, opened
+from pipelines.formats.lora_keys import is_kohya, is_peft, sort_keys, to_kohya
 from pipelines.formats.lycoris import plain_factors
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 MAX_CONFIG_BYTES = 4 * 2**20
-MAX_UNPACKED_BYTES = 2 * 2**30
+ROUNDING = 4e-3  # of the largest change: what two factors in float16 may differ by
 LOOSE_PATTERN = re.compile(r"[+*?{]")
 
 
@@ -73,85 +70,39 @@ def read_lora(path: Path) -> LoRAState:
 
     Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
     adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
-    path = Path(path)
-    if path.is_dir():
-        return _read_folder(path, name=path.name)
-    if path.suffix.lower() == ".zip":
-        return _read_zip(path)
-    tensors, metadata = read_safetensors(path)
-    if any(key.startswith("base_model.model.") for key in tensors):
-        config = path.with_name("adapter_config.json")
-        if not config.is_file():
-            raise ValueError(
-                f"{path.name} is half of a PEFT folder: its strength is written in adapter_config.json, which is "
-                "missing; give the whole folder."
-            )
-        return fold(path.name, tensors, source="peft", metadata=metadata, config=_read_json(config))
-    if any(key.startswith(("lora_unet_", "lora_te_")) for key in tensors):
-        return fold(path.name, tensors, source="kohya", metadata=metadata, config={})
-    if "base_hash" in metadata and metadata.get("kind") != LoRA.kind:
-        raise ValueError(_no_lora(metadata.get("kind", "")))
-    if metadata.get("kind") == LoRA.kind:
-        return fold(path.name, tensors, source="atelier", metadata=metadata, config=_own_config(metadata))
-    return fold(path.name, tensors, source="diffusers", metadata=metadata, config=_stated_config(metadata))
+    with opened(path) as source:
+        return read_source(source)
 
 
-def _read_zip(path: Path) -> LoRAState:
-    """A zipped PEFT folder; only the files that PEFT writes are unpacked, whatever else the archive holds."""
-    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _unpack(archive, into=Path(folder), name=path.name)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError):
-            raise ValueError(
-                f"{path.name} is damaged or locked with a password; pack the PEFT folder again."
-            ) from None
-        return _read_folder(Path(folder), name=path.name)
-
-
-def _unpack(archive: zipfile.ZipFile, *, into: Path, name: str) -> None:
-    """Write PEFT's files below ``into``, under names of our own choice; never more than they say they hold."""
-    members = [member for member in archive.infolist() if PurePosixPath(member.filename).name in PEFT_FILES]
-    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
-        raise ValueError(f"{name} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GB; choose another.")
-    for member in members:
-        inside = PurePosixPath(member.filename)
-        part = inside.parent.name if inside.parent.name in PARTS else "."
-        target = into / part / inside.name
-        if target.exists():
-            raise ValueError(f"{name} holds more than one adapter; pack one PEFT folder alone.")
-        target.parent.mkdir(exist_ok=True)
-        with archive.open(member) as source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-
-
-def _read_folder(folder: Path, *, name: str) -> LoRAState:
-    """A PEFT folder, or a folder that holds one PEFT folder for each part (`unet/`, `text_encoder/`)."""
-    found = [
-        part for part in (folder, *(folder / each for each in PARTS)) if (part / PEFT_FILES[0]).is_file()
-    ]
-    if not found:
-        raise ValueError(
-            f"{name} has no adapter_config.json, so it is no PEFT folder; give the folder PEFT wrote."
-        )
+def read_source(source: Source) -> LoRAState:
+    """Read the LoRA in an opened file or folder, as :func:`read_lora` does."""
     tensors: dict[str, Tensor] = {}
-    metadata: dict[str, str] = {}
-    for part in found:
-        if not (part / PEFT_FILES[1]).is_file():
-            raise ValueError(
-                f"{name} has no adapter_model.safetensors; if it holds adapter_model.bin, that is a Python pickle "
-                "and may run a program when opened: save the adapter again as safetensors."
-            )
-        read = read_lora(part / PEFT_FILES[1])
-        tensors |= read.tensors
-        metadata |= read.metadata
-    return LoRAState(tensors=tensors, source="peft", metadata=metadata)
+    origin = (
+        "atelier" if source.metadata.get("kind") == LoRA.kind else "peft" if is_peft(source)
+        else "kohya" if is_kohya(source) else "diffusers"
+    )  # fmt: skip
+    for place in source.headers:
+        file = source.path / place if place else source.path
+        config: dict[str, Any] = {}
+        if origin == "peft":
+            config = _peft_config(file, name=source.name)
+        elif origin == "atelier":
+            config = _own_config(source.metadata)
+        elif origin == "diffusers":
+            config = _stated_config(source.metadata)
+        folded = fold(source.name, read_tensors(file)[0], source=origin, metadata={}, config=config)
+        tensors |= folded.tensors
+    return LoRAState(tensors=tensors, source=origin, metadata=dict(source.metadata))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (file's dtype, CPU) and metadata of a file that was checked before anything in it was believed."""
-    check_file(path)
-    return read_tensors(path)
+def _peft_config(file: Path, *, name: str) -> dict[str, Any]:
+    config = file.with_name(PEFT_FILES[0])
+    if not config.is_file():
+        raise ValueError(
+            f"{name} is half of a PEFT folder: its strength is written in {config.name}, which is missing; give the "
+            "whole folder."
+        )
+    return _read_json(config)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -250,32 +201,8 @@ def _pattern_matches(pattern: str, module: str) -> bool:
         raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is no valid expression.") from None
 
 
-def check_fits(state: LoRAState, base: "Base") -> None:
-    """Raise ValueError unless every change has the shape of the base's weight."""
-    for name in state.modules:
-        try:
-            weight = base_parameter(base, f"{name}.weight")
-        except (AttributeError, KeyError):
-            raise ValueError(
-                f"This LoRA changes {name}, which this base does not have; load its own base."
-            ) from None
-        down, up = state.factors(name)
-        shape = (up.shape[0], *down.shape[1:])
-        if shape != tuple(weight.shape):
-            raise ValueError(
-                f"This LoRA was made for another base: its change of {name} has shape {shape}, the weight has "
-                f"{tuple(weight.shape)}; load the base it was trained on."
-            )
-
-
-def import_lora(path: Path, base: "Base") -> LoRA:
-    """Another program's LoRA as an adapter of ours on this base, not live; ranks may differ from layer to layer."""
-    return adopt(read_lora(path), base)
-
-
 def adopt(state: LoRAState, base: "Base") -> LoRA:
-    """What was read from a file as an adapter of ours on this base, not live. ValueError when it does not fit."""
-    check_fits(state, base)
+    """Return what was read from a file as an adapter of ours on this base, not live; ranks may differ by layer."""
     adapter = LoRA(ranks=state.ranks)
     with injected(adapter, base):
         adapter.load_state_dict(state.tensors)
@@ -283,35 +210,19 @@ def adopt(state: LoRAState, base: "Base") -> LoRA:
     return adapter
 
 
-def trigger_words(state: LoRAState) -> str:
-    """The words that call the subject, where the file tells them (ModelSpec's key, or our own config), else ""."""
-    if phrase := state.metadata.get("modelspec.trigger_phrase", ""):
-        return phrase
-    try:
-        config = json.loads(state.metadata.get("config", "{}"))
-    except (ValueError, RecursionError):
-        return ""
-    words = [config.get(key) for key in ("identifier", "class_noun")] if isinstance(config, dict) else []
-    return " ".join(word for word in words if isinstance(word, str) and word)
-
-
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
 def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
-    """The adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
+    """Return the adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
     if isinstance(adapter, LoRAState):
         return adapter
     if not isinstance(adapter, LoRA):
-        raise ValueError(_no_lora(adapter.kind))
+        raise ValueError(f"A result of kind {adapter.kind!r} is no LoRA; export it in our own format.")
     tensors = adapter.state_dict()
     for module, scale in adapter.scales().items():
         tensors[f"{module}.lora_B.weight"] *= scale
     return LoRAState(tensors=tensors)
-
-
-def _no_lora(kind: str) -> str:
-    return f"A result of kind {kind!r} is no LoRA and cannot be used as one; take it along in our own format."
 
 
 def write_diffusers(
@@ -424,3 +335,64 @@ def _save(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype, meta
             )
     save_tensors(Path(path), stored, metadata=metadata)
     return Path(path)
+
+
+# ---- reading back ---------------------------------------------------------------------------------------------------
+
+
+def read_back(written: Path, *, format: str) -> LoRAState:
+    """Return what another program's own reader makes of a file, folded: diffusers' of its own and kohya's, PEFT's."""
+    if format == "peft":
+        return _read_with_peft(written)
+    from diffusers import StableDiffusionPipeline
+
+    returned: Any = StableDiffusionPipeline.lora_state_dict(
+        str(written.parent), weight_name=written.name, local_files_only=True, return_lora_metadata=True
+    )
+    state, alphas, metadata = returned
+    alphas = {
+        name.replace(".down.weight.alpha", ".alpha"): torch.tensor(float(alpha))
+        for name, alpha in (alphas or {}).items()
+    }
+    config = {
+        name: value
+        for name, value in (metadata or {}).items()
+        if name.endswith(("lora_alpha", "alpha_pattern"))
+    }
+    return fold(written.name, {**state, **alphas}, source=format, metadata={}, config=config)
+
+
+def _read_with_peft(folder: Path) -> LoRAState:
+    from peft import PeftConfig
+    from peft.utils import load_peft_weights
+
+    tensors: dict[str, Tensor] = {}
+    for part in (folder, *(folder / each for each in PARTS)):
+        if (part / PEFT_FILES[0]).is_file():
+            config = PeftConfig.from_pretrained(str(part)).to_dict()
+            read = load_peft_weights(str(part), device="cpu")
+            tensors |= fold(folder.name, read, source="peft", metadata={}, config=config).tensors
+    return LoRAState(tensors=tensors, source="peft")
+
+
+def compare_loras(expected: LoRAState, found: LoRAState, *, name: str) -> tuple[str, float]:
+    """Say how a LoRA that was read back differs, such as "128/128 keys, largest difference 0", and by how much.
+
+    Raises ValueError when keys are missing or the difference is no rounding.
+    """
+    whole = [key for key in expected.modules if found.ranks.get(key) == expected.ranks[key]]
+    extra = len(found.modules) - len(whole)
+    total, worst, largest = 2 * len(expected.modules), 0.0, 0.0
+    for key in whole:
+        change = expected.change(key)
+        worst = max(worst, float((found.change(key) - change).abs().max()))
+        largest = max(largest, float(change.abs().max()))
+    if 2 * len(whole) < total or extra:
+        raise ValueError(
+            f"Only {2 * len(whole)}/{total} keys of {name} came back ({extra} others); export it again."
+        )
+    if worst > ROUNDING * max(largest, 1e-12):
+        raise ValueError(
+            f"{name} differs by {worst:.2g} of at most {largest:.2g}; export it in our own format."
+        )
+    return f"{total}/{total} keys, largest difference {worst:.2g}", worst

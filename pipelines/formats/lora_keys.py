@@ -1,18 +1,13 @@
 """The names of LoRA tensors in other programs' files <-> ours, told from a file's header alone; needs no torch."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from pipelines.models.inspection import PICKLE_SUFFIXES, pickle_sentence, read_header
+from pipelines.formats.core import PEFT_FILES, Examined, Shapes, Source, trigger_of
 
-DTYPES = ("F16", "BF16", "F32", "F64")
-MAX_TENSORS = 8192
 MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; no change of a weight needs more
-PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
-PARTS = ("unet", "text_encoder")
 
 # What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
 OTHER_KINDS = {
@@ -25,7 +20,6 @@ OTHER_KINDS = {
     ".diff": "a LyCORIS file with full weight differences",
     ".w_norm": "a LyCORIS file with trained norms",
     ".b_norm": "a LyCORIS file with trained norms",
-    "lora_te1_": "a LoRA for SDXL",
     "lora_te2_": "a LoRA for SDXL",
     "text_encoder_2.": "a LoRA for SDXL",
     "lora_unet_input_blocks": "a LoRA for SDXL",
@@ -68,6 +62,8 @@ def unet_modules() -> tuple[str, ...]:
     return tuple(names + [name for at in attentions for name in _attention_modules(at)])
 
 
+KOHYA_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_")  # diffusers writes lora_te1_ for SD 1.x, too
+TEXT_PREFIXES = KOHYA_PREFIXES[1:]
 TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
 TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
 
@@ -89,8 +85,8 @@ def with_prefix(module: str) -> str:
 
 def _from_kohya(name: str) -> str:
     """`lora_unet_down_blocks_0_...` -> `unet.down_blocks.0...`; "" if unknown."""
-    if name.startswith("lora_te_"):
-        match = TEXT_KOHYA.fullmatch(name.removeprefix("lora_te_"))
+    if name.startswith(TEXT_PREFIXES):
+        match = TEXT_KOHYA.fullmatch(name.split("_", 2)[2])
         return f"text_encoder.encoder.layers.{match[1]}.{match[2]}.{match[3]}" if match else ""
     found = _kohya_names().get(name.removeprefix("lora_unet_"))
     return f"unet.{found}" if found else ""
@@ -125,7 +121,7 @@ def parse_key(key: str) -> tuple[str, str]:
     match = PART.fullmatch(spelled)
     if not match:
         return "", ""
-    kohya = match[1].startswith(("lora_unet_", "lora_te_"))
+    kohya = match[1].startswith(KOHYA_PREFIXES)
     module = _from_kohya(match[1]) if kohya else with_prefix(match[1])
     return module, match[2].split(".")[0]
 
@@ -160,27 +156,48 @@ def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return groups
 
 
-def check_file(path: Path) -> dict[str, Any]:
-    """Return a safetensors header whose every entry may belong to a LoRA. ValueError says what else the file is."""
-    if path.suffix.lower() in PICKLE_SUFFIXES:
-        raise ValueError(pickle_sentence(path.name))
-    if not path.is_file():
-        raise ValueError(f"{path.name} is not a file; choose a .safetensors file or a PEFT folder.")
-    header = read_header(path)
-    check_entries(path.name, header)
-    return header
+def is_peft(source: Source) -> bool:
+    """Whether the tensors are named as PEFT's own files name them."""
+    return any(key.startswith("base_model.model.") for key in source.entries) or PEFT_FILES[1] in {
+        name.rpartition("/")[2] for name in source.headers
+    }
 
 
-def check_entries(name: str, header: dict[str, Any]) -> None:
-    """Raise ValueError when a header holds too many tensors, or numbers that no LoRA is stored in."""
-    entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
-    if len(entries) > MAX_TENSORS:
-        raise ValueError(
-            f"{name} holds {len(entries):,} tensors, more than any LoRA for SD 1.x; choose another."
-        )
-    for key, entry in entries.items():
-        if entry.get("dtype") not in DTYPES:
-            raise ValueError(
-                f"{name} stores {key[:80]!r} as {entry.get('dtype')!r}, but a LoRA is stored in "
-                f"{', '.join(DTYPES)}; save it again in one of these."
+def is_kohya(source: Source) -> bool:
+    """Whether the tensors are named as kohya's scripts name them."""
+    return any(key.startswith(KOHYA_PREFIXES) for key in source.entries)
+
+
+def is_diffusers(source: Source) -> bool:
+    """Whether the tensors are named as diffusers names those of a LoRA, in any of its three generations."""
+    named = any(parse_key(key)[0] for key in source.entries)
+    return named and not is_kohya(source) and not is_peft(source)
+
+
+def examine_lora(source: Source, shapes: Shapes) -> Examined:
+    """Return what the header of a LoRA tells. Raises ValueError for what is none, naming what it is instead."""
+    entries = source.entries
+    modules = sort_keys(source.name, entries)
+    stored = [parts.get("down") or parts.get("hada_w1_b") for parts in modules.values()]
+    return Examined(
+        problem=_misfit(modules, entries, shapes) if shapes else "",
+        ranks=tuple(entries[key]["shape"][0] for key in stored if key and entries[key]["shape"]),
+        trigger=trigger_of(source.metadata),
+    )
+
+
+def _misfit(modules: Mapping[str, Mapping[str, str]], entries: Mapping[str, Any], shapes: Shapes) -> str:
+    """Return the sentence for the first layer that a base has not, or in another shape; else ""."""
+    for module, parts in modules.items():
+        weight = shapes.get(f"{module}.weight")
+        if weight is None:
+            return f"This LoRA changes {module}, which this base does not have; load its own base."
+        if not {"down", "up"} <= parts.keys() or "mid" in parts:
+            continue
+        down, up = entries[parts["down"]]["shape"], entries[parts["up"]]["shape"]
+        if (*up[:1], *down[1:]) != weight:
+            return (
+                f"This LoRA was made for another base: its change of {module} has shape {(*up[:1], *down[1:])}, the "
+                f"weight has {weight}; load the base it was trained on."
             )
+    return ""

@@ -1,4 +1,4 @@
-"""What is no LoRA, as the nearest one of a rank: spectral shifts and fully trained weights, and how near it comes."""
+"""The LoRA of a chosen rank nearest to an adapter that is none (spectral shifts, full weights), and its error."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pipelines.adapters.core import Adapter
+from pipelines.adapters.core import Adapter, base_parameter
 from pipelines.adapters.spectral import Spectral
+from pipelines.formats.lora import LoRAState
 from pipelines.formats.lora_keys import with_prefix
 
 if TYPE_CHECKING:
@@ -25,6 +26,25 @@ class LowRank:
     factors: dict[str, Product]
     error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
     left_out: float  # share of ‖ΔW‖² in norm gains, biases and embeddings, which no LoRA file can hold
+
+    def told(self, *, rank: int) -> str:
+        """Say how near it comes."""
+        near = f"a LoRA of rank {rank}, off by {self.error:.1%} of the matrices' change"
+        outside = (
+            f"; {self.left_out:.1%} of the whole is in parts that no LoRA holds" if self.left_out else ""
+        )
+        return near + outside
+
+
+def nearest_lora(adapter: Adapter, base: "Base", rank: int) -> tuple[LoRAState, LowRank]:
+    """Return the best LoRA of a rank for an adapter, as a file holds it, and how near it comes."""
+    near = low_rank(adapter, base, rank)
+    tensors = {}
+    for module, (down, up) in near.factors.items():
+        shape = base_parameter(base, f"{module}.weight").shape
+        tensors[f"{module}.lora_A.weight"] = down.reshape(len(down), *shape[1:]).contiguous()
+        tensors[f"{module}.lora_B.weight"] = up.reshape(*up.shape, *(1 for _ in shape[2:])).contiguous()
+    return LoRAState(tensors=tensors), near
 
 
 def low_rank(adapter: Adapter, base: "Base", rank: int, *, scale: float = 1.0) -> LowRank:

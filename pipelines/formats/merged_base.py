@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.files import write_atomic, write_json
-from pipelines.formats.exchange import check_finished
 from pipelines.models.inspection import EMBEDDED, locate, read_json
+from pipelines.runs.library import check_finished
 from pipelines.runs.model_card import modelspec
 from pipelines.runs.store import Run
 from pipelines.sampling.stack import checked_strength

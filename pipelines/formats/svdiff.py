@@ -1,25 +1,29 @@
-"""svdiff-pytorch's files, read and written: ``spectral_shifts.safetensors`` and ``spectral_shifts_te.safetensors``.
+"""svdiff-pytorch's files: ``spectral_shifts.safetensors`` and ``spectral_shifts_te.safetensors``.
 
 They hold a ``<module path>.delta`` for every Linear, Conv2d, GroupNorm and LayerNorm, float32 and no metadata. A norm
 has ONE value there, a shift of ‖w‖, where we (like the paper) have one for each gain. The text encoder's paths carry
-"text_model.", as transformers' did then.
+"text_model.", as transformers' did then. Headers are examined without torch.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
-from pipelines.adapters.core import base_parameter, injected, read_tensors
-from pipelines.adapters.spectral import Spectral, shift_size, shifted_weights
-from pipelines.formats.spectral_shifts import ENDING, FILES, TEXT_FILE, THEIR_PREFIX, UNET_FILE
+from pipelines.formats.core import SHIFT_FILES, Examined, Shapes, Source
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.adapters.spectral import Spectral
     from pipelines.models.base import Base
+
+FORMAT = "svdiff"
+ENDING = ".delta"
+THEIR_PREFIX = {"unet": "", "text_encoder": "text_model."}
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,69 @@ class Written:
     norm_error: float  # ‖what is lost‖ / ‖all norm shifts‖, 0 when nothing is
 
 
-def write_svdiff(adapter: Spectral, base: "Base", folder: Path) -> Written:
+# ---- headers --------------------------------------------------------------------------------------------------------
+
+
+def is_svdiff(source: Source) -> bool:
+    """Whether a file or folder holds svdiff-pytorch's shifts and nothing else."""
+    return bool(source.entries) and all(key.endswith(ENDING) for key in source.entries)
+
+
+def examine_svdiff(source: Source, shapes: Shapes) -> Examined:
+    """Say which shift has no weight in a base, or one of another size."""
+    parts = files_of(source)
+    if "unet" not in parts:
+        return Examined(
+            problem=f"There is no {SHIFT_FILES['unet']} beside the text encoder's; zip both files."
+        )
+    for part, place in parts.items() if shapes else ():
+        for name, entry in source.headers[place].items():
+            path = name.removesuffix(ENDING).removeprefix(THEIR_PREFIX[part])
+            if entry["shape"] not in _sizes(shapes.get(f"{part}.{path}.weight", ())):
+                problem = (
+                    f"The shifts of {path} do not fit this base; load the base that they were trained on."
+                )
+                return Examined(problem=problem)
+    return Examined()
+
+
+def files_of(source: Source) -> dict[str, str]:
+    """Return {"unet" | "text_encoder": where in the source its shifts are}; a file alone is the UNet's.
+
+    Raises ValueError for the text encoder's file alone.
+    """
+    if "" not in source.headers:
+        return {
+            part: place for part, name in SHIFT_FILES.items() for place in source.headers if place == name
+        }
+    if all(key.startswith(THEIR_PREFIX["text_encoder"]) for key in source.headers[""]):
+        raise ValueError(
+            f"{source.name} holds the shifts of the text encoder alone; zip it together with {SHIFT_FILES['unet']}."
+        )
+    return {"unet": ""}
+
+
+def _sizes(shape: tuple[int, ...]) -> list[list[int]]:
+    """How many values may move in a weight: one or each of a norm's, min(M, N) of a matrix."""
+    if not shape:
+        return []
+    return [[1], [shape[0]]] if len(shape) == 1 else [[min(shape[0], prod(shape[1:]))]]
+
+
+# ---- out and in -----------------------------------------------------------------------------------------------------
+
+
+def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
     """Write the UNet's file, and the text encoder's when the adapter moves it; weights not moved get zeros."""
+    import torch
+    from safetensors.torch import save_file
+
+    from pipelines.adapters.spectral import shift_size, shifted_weights
+
     folder.mkdir(parents=True, exist_ok=True)
     lost, whole, files = 0.0, 0.0, []
     state = adapter.state_dict()
-    for prefix, name in FILES.items():
+    for prefix, name in SHIFT_FILES.items():
         if prefix == "text_encoder" and not adapter.text_encoder:
             continue
         tensors = {}
@@ -53,37 +114,63 @@ def write_svdiff(adapter: Spectral, base: "Base", folder: Path) -> Written:
                 delta = torch.nn.functional.pad(delta, (0, shift_size(weight) - len(delta)))
             tensors[f"{THEIR_PREFIX[prefix]}{path}{ENDING}"] = delta.contiguous()
         target = folder / name
-        part = target.with_name(f".{name}.part")
-        save_file(tensors, part)
-        part.replace(target)
+        part_file = target.with_name(f".{name}.part")
+        save_file(tensors, part_file)  # no metadata, as svdiff-pytorch
+        part_file.replace(target)
         files.append(target)
     return Written(files, (lost / whole) ** 0.5 if whole else 0.0)
 
 
-def read_svdiff(folder: Path, base: "Base") -> Spectral:
-    """Read a folder of svdiff-pytorch (or only its UNet file) as our adapter, not live.
+def read_svdiff(files: Mapping[str, Path], base: Base) -> Spectral:
+    """Read svdiff-pytorch's files, by "unet" and "text_encoder", as our adapter, not live.
 
     A norm's single value becomes its gains' shifts, (ReLU(‖w‖ + δ)/‖w‖ − 1) w. Raises ValueError naming the first
-    tensor that does not fit this base.
+    tensor that does not fit this base, or is not finite.
     """
-    if not (folder / UNET_FILE).is_file():
-        raise ValueError(f"{folder.name} holds no {UNET_FILE}; choose the folder that svdiff-pytorch wrote.")
-    adapter = Spectral(text_encoder=(folder / TEXT_FILE).is_file())
+    from pipelines.adapters.core import injected, read_tensors
+    from pipelines.adapters.spectral import Spectral
+
+    adapter = Spectral(text_encoder="text_encoder" in files)
     with injected(adapter, base):
-        own = adapter.state_dict()
-        theirs = {}
-        for prefix, name in FILES.items():
-            if (folder / name).is_file():
-                theirs |= _ours(read_tensors(folder / name)[0], prefix=prefix, base=base)
+        own, theirs = adapter.state_dict(), {}
+        for part, path in files.items():
+            theirs |= _ours(read_tensors(path)[0], prefix=part, base=base)
         unknown = sorted(theirs.keys() - own.keys())
         if unknown:
             raise ValueError(f"{unknown[0]} is no weight of {base.name}; the shifts belong to another base.")
+        wild = next((name for name, delta in theirs.items() if not delta.isfinite().all()), "")
+        if wild:
+            raise ValueError(f"{wild} holds numbers that are not finite; choose another file.")
         adapter.load_state_dict({**own, **theirs})
     return adapter
 
 
-def _ours(tensors: Mapping[str, Tensor], *, prefix: str, base: "Base") -> dict[str, Tensor]:
-    found = {}
+def compare_shifts(adapter: Spectral, folder: Path, base: Base) -> str:
+    """Read svdiff-pytorch's files back and say how they differ: in the norms, which have one value there."""
+    files = {part: folder / name for part, name in SHIFT_FILES.items() if (folder / name).is_file()}
+    mine, theirs = adapter.state_dict(), read_svdiff(files, base).state_dict()
+    gains = {key for key, shift in adapter.shifts.items() if shift.form == "gain"}
+    worst, lost, whole = 0.0, 0.0, 0.0
+    for name, delta in mine.items():
+        found = theirs[name][: len(delta)]
+        if name.removesuffix(ENDING) in gains:
+            lost += float((found - delta).square().sum())
+            whole += float(delta.square().sum())
+        else:
+            worst = max(worst, float((found - delta).abs().max()))
+    if worst:
+        raise ValueError(f"{folder.name} differs by {worst:.2g}; export it in our own format.")
+    told = f"{len(mine)}/{len(mine)} shifts, largest difference {worst:.2g} in the matrices"
+    share = (lost / whole) ** 0.5 if whole else 0.0
+    return told + (f"; one value for each norm loses {share:.1%} of the norms' shifts" if share else "")
+
+
+def _ours(tensors: Mapping[str, Tensor], *, prefix: str, base: Base) -> dict[str, Tensor]:
+    import torch
+
+    from pipelines.adapters.core import base_parameter
+
+    found: dict[str, Any] = {}
     for name, delta in tensors.items():
         path = name.removesuffix(ENDING).removeprefix(THEIR_PREFIX[prefix])
         key = f"{prefix}.{path}"

@@ -5,35 +5,26 @@ elsewhere is called by rare words that no run uses yet, one for each vector. Hea
 """
 
 import re
-from collections.abc import Collection, Mapping
-from math import prod
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.formats.lora_keys import check_file
-from pipelines.models.inspection import (
-    SD1_TEXT_WIDTH,
-    TEXT_WIDTHS,
-    locate,
-    read_header,
-    weights_file,
-)
+from pipelines.config import MOST_VECTORS
+from pipelines.formats.core import MAX_SHOWN, Examined, Imported, Shapes, Source
+from pipelines.models.inspection import SD1_TEXT_WIDTH, TEXT_WIDTHS
 from pipelines.runs.store import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipelines.adapters.textual_inversion import Words
-    from pipelines.jobs.model_cache import ModelCache
     from pipelines.models.base import Base
 
-KIND = "words"
+TOKEN_TABLE = "embeddings.token_embedding.weight"
 WEBUI_KEY = "emb_params"
 XL_KEYS = frozenset({"clip_l", "clip_g"})
 PLACEHOLDER = re.compile(r"<[^<>]{1,100}>")
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 KNOWN_WIDTHS = (SD1_TEXT_WIDTH, *TEXT_WIDTHS)
-MOST_VECTORS = 16  # and tokens, of a word that is learned here
 CANDIDATES = 64  # rare words to choose from
 
 
@@ -49,68 +40,46 @@ def placeholder(run: Run) -> str:
 # ---- what a header tells --------------------------------------------------------------------------------------------
 
 
-def holds_words(path: Path) -> bool:
-    """Return whether a file holds a learned word: of diffusers, of A1111 and ComfyUI, or our own."""
-    try:
-        if path.suffix.lower() != ".safetensors" or not path.is_file():
-            return False
-        header = read_header(path)
-    except (ValueError, OSError):
-        return False  # whoever reads it next says what is wrong with it
-    return header.get("__metadata__", {}).get("kind") == KIND or bool(_key(header))
-
-
-def _key(header: Mapping[str, Any]) -> str:
-    """The key under which the word's vectors lie, "" where there is none."""
-    names = [name for name in header if name != "__metadata__"]
+def key_of(source: Source) -> str:
+    """Return the key under which a learned word's vectors lie, "" where a file holds none."""
+    names, entries = list(source.entries), source.entries
     if WEBUI_KEY in names:
         return WEBUI_KEY
     if XL_KEYS & set(names):
         return sorted(XL_KEYS & set(names))[0]
-    if len(names) != 1 or not 1 <= len(header[names[0]]["shape"]) <= 2:
+    if len(names) != 1 or not 1 <= len(entries[names[0]]["shape"]) <= 2:
         return ""
-    width = header[names[0]]["shape"][-1]
+    width = entries[names[0]]["shape"][-1]
     plain = PLAIN_WORD.fullmatch(names[0]) and width in KNOWN_WIDTHS
     return names[0] if plain or PLACEHOLDER.fullmatch(names[0]) else ""
 
 
-def inspect_words(path: Path, *, base: str) -> dict[str, Any]:
-    """Return what the header of a learned word says, under the keys of ``exchange.inspect_lora``."""
-    header = check_file(path)
-    metadata = header.get("__metadata__", {})
-    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    own, key = metadata.get("kind") == KIND, _key(header)
-    return {
-        "format": "atelier" if own else "A1111 embedding" if key == WEBUI_KEY else "diffusers embedding",
-        "keys": len(shapes),
-        "rank": 0,
-        "ranks": [],
-        "parameters": sum(prod(shape) for shape in shapes),
-        "base": "",
-        "trigger": str(metadata.get("words", "") if own else called(path, key))[:200],
-        "problem": "" if own else _misfit(path.name, header, key=key, width=_width_of(base)),
-        "metadata": {name[:200]: str(text)[:200] for name, text in list(metadata.items())[:40]},
-    }
+def is_webui(source: Source) -> bool:
+    """Whether a file is an embedding of A1111."""
+    return key_of(source) == WEBUI_KEY
 
 
-def called(path: Path, key: str) -> str:
+def is_embedding(source: Source) -> bool:
+    """Whether a file is a textual inversion of diffusers (or one for another model, which is refused by name)."""
+    return bool(key_of(source))
+
+
+def examine_embedding(source: Source, shapes: Shapes) -> Examined:
+    """Say what a learned word is called, and why it cannot be used on a base."""
+    key = key_of(source)
+    table = shapes.get(f"text_encoder.{TOKEN_TABLE}")
+    width = table[1] if table else SD1_TEXT_WIDTH
+    problem = _misfit(source.name, source.entries[key]["shape"], key=key, width=width)
+    return Examined(problem=problem, trigger=called(source.name, key)[:MAX_SHOWN])
+
+
+def called(name: str, key: str) -> str:
     """Return what a word is called where it comes from: its placeholder, or in A1111 the name of its file."""
-    return path.stem if key == WEBUI_KEY or key in XL_KEYS else key
+    return Path(name).stem if key == WEBUI_KEY or key in XL_KEYS else key
 
 
-def _width_of(base: str) -> int:
-    """C of a base, told by its header where it is a folder; every other base is a Stable Diffusion 1.x."""
-    place = locate(base)
-    if place.kind != "folder" or place.path is None:
-        return SD1_TEXT_WIDTH
-    weights = read_header(weights_file(place.path / "text_encoder"))
-    ending = "embeddings.token_embedding.weight"
-    return next(int(entry["shape"][1]) for name, entry in weights.items() if name.endswith(ending))
-
-
-def _misfit(name: str, header: Mapping[str, Any], *, key: str, width: int) -> str:
+def _misfit(name: str, shape: Sequence[int], *, key: str, width: int) -> str:
     """Return the sentence for why a word cannot be used on a base of text width C, else ""."""
-    shape = header[key]["shape"]
     vectors, found = (1, *shape)[-2:] if shape else (0, 0)
     if key in XL_KEYS:
         return f"{name} is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."
@@ -129,32 +98,27 @@ def _misfit(name: str, header: Mapping[str, Any], *, key: str, width: int) -> st
 # ---- in -------------------------------------------------------------------------------------------------------------
 
 
-def read_words(path: Path, base: "Base", *, taken: Collection[str]) -> tuple["Words", dict[str, str]]:
-    """Return a file's word as an adapter of ours, not live, and what its run says: ``identifier``, ``placeholder``.
+def read_embedding(source: Source, base: "Base", taken: Collection[str]) -> Imported:
+    """Return a file's word as an adapter of ours; its run says ``identifier`` and ``placeholder``.
 
-    ``taken`` are words that runs use already. Raises ValueError for what does not fit, naming the widths.
+    ``taken`` are words that runs use already. Raises ValueError for vectors that are not finite.
     """
-    from pipelines.adapters.core import injected, load_adapter, read_tensors
+    from pipelines.adapters.core import injected, read_tensors
     from pipelines.adapters.textual_inversion import Words
 
-    header = check_file(path)
-    if header.get("__metadata__", {}).get("kind") == KIND:
-        own: Any = load_adapter(path, base)
-        return own, {"identifier": own.words, "placeholder": ""}
-    key = _key(header)
+    key = key_of(source)
     width = int(base.text_encoder.config.hidden_size)
-    if problem := _misfit(path.name, header, key=key, width=width):
-        raise ValueError(problem)
-    vectors = read_tensors(path)[0][key].float().reshape(-1, width)
+    vectors = read_tensors(source.path)[0][key].float().reshape(-1, width)
     if not vectors.isfinite().all():
         raise ValueError(
-            f"{path.name} holds numbers that are not finite; its training diverged: choose another."
+            f"{source.name} holds numbers that are not finite; its training diverged: choose another."
         )
-    name = called(path, key)
+    name = called(source.name, key)
     adapter = Words(words=_word_for(name, len(vectors), base, taken=taken))
     with injected(adapter, base):
         adapter.learn(vectors)
-    return adapter, {"identifier": adapter.words, "placeholder": name if PLACEHOLDER.fullmatch(name) else ""}
+    own = name if PLACEHOLDER.fullmatch(name) else ""
+    return Imported(adapter, {"source": "words", "identifier": adapter.words, "placeholder": own})
 
 
 def _word_for(name: str, vectors: int, base: "Base", *, taken: Collection[str]) -> str:
@@ -176,45 +140,27 @@ def _word_for(name: str, vectors: int, base: "Base", *, taken: Collection[str]) 
 # ---- out ------------------------------------------------------------------------------------------------------------
 
 
-def write_embedding(
-    run: Run, target: Path, *, format: str, facts: dict[str, str], shop: "ModelCache"
-) -> Path:
-    """Write a run's word for diffusers (`load_textual_inversion`) or, as "kohya", for A1111 and ComfyUI.
-
-    Raises ValueError for programs that know no learned words.
-    """
+def write_embedding(vectors: "Tensor", path: Path, *, key: str, facts: Mapping[str, str]) -> Path:
+    """Write a word's vectors (n, C) under a key: its placeholder for diffusers, ``WEBUI_KEY`` for A1111 and ComfyUI."""
     from pipelines.adapters.core import save_tensors
 
-    key = {"diffusers": placeholder(run), "kohya": WEBUI_KEY}.get(format)
-    if key is None:
-        raise ValueError(
-            f"A learned word cannot be written as {format}; choose diffusers, kohya (for A1111 and ComfyUI) or our own."
-        )
-    path = target.with_suffix(".safetensors")
-    save_tensors(path, {key: _vectors(run, shop)}, metadata=facts)
+    save_tensors(path, {key: vectors}, metadata=facts)
     return path
 
 
-def compare_embedding(run: Run, written: Path, *, format: str, shop: "ModelCache") -> str:
-    """Read a written word through diffusers' own reader (or as A1111 does) and say how it differs from the run."""
+def compare_embedding(vectors: "Tensor", written: Path, *, key: str) -> str:
+    """Read a written word through diffusers' own reader (or as A1111 does) and say how it differs."""
     from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 
     from pipelines.adapters.core import read_tensors
 
-    own = _vectors(run, shop)
-    if format == "diffusers":
+    if key == WEBUI_KEY:
+        found: Any = read_tensors(written)[0].get(key)
+    else:
         (read,) = load_textual_inversion_state_dicts(
             [str(written)], local_files_only=True, use_safetensors=True
         )
-        found: Any = read.get(placeholder(run))
-    else:
-        found = read_tensors(written)[0].get(WEBUI_KEY)
-    if found is None or found.shape != own.shape:
+        found = read.get(key)
+    if found is None or found.shape != vectors.shape:
         raise ValueError(f"The word in {written.name} did not come back; export it again.")
-    return f"1/1 keys, largest difference {float((found.float() - own).abs().max()):.2g}"
-
-
-def _vectors(run: Run, shop: "ModelCache") -> "Tensor":
-    """(n, C): the learned rows."""
-    adapter: Any = shop.adapter(run.file("adapter.safetensors"), shop.base(run.base["spec"]))
-    return adapter.vectors()
+    return f"1/1 keys, largest difference {float((found.float() - vectors).abs().max()):.2g}"

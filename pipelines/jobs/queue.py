@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import BaseFileLock
 
 from pipelines.config import whole_number
 from pipelines.jobs.devices import Devices, finish_times
@@ -54,7 +56,7 @@ class TrainingQueue:
         waiting = [each for each in self.devices.queue.waiting() if each in runs]
         return waiting.index(job) + 1 if job in waiting else 0
 
-    def begin(self, run: Run, *, lock: TextIO | None = None, after: Sequence[Job] = ()) -> None:
+    def begin(self, run: Run, *, lock: BaseFileLock | None = None, after: Sequence[Job] = ()) -> None:
         """Queue a run; ``lock`` is its own, if taken already. ValueError when it is at work.
 
         It starts when the jobs ``after`` are done; when one of them fails or is stopped, it fails with a sentence.
@@ -83,21 +85,23 @@ class TrainingQueue:
                     run.go_back()
                 elif job.state in ("done", "stopped"):
                     run.keep_extension()
-                held.close()
+                held.release()
                 if not job.keep and not goes_back:
                     self.store.delete(run.id)
             finally:
-                held.close()
+                held.release()
                 self._announce(run.id)
 
         try:
             self.jobs[run.id] = self.devices.submit(run.name, work, then=settle, after=after)
         except ValueError:
-            held.close()
+            held.release()
             raise
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+    def rows(self, *, owner: str = "") -> list[dict[str, Any]]:
+        """Return an owner's runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
+
+        Positions and times count everybody's runs.
 
         ``seconds_left`` is the time until a run will be done, with what stands before it; ``waits_for`` are the names of
         the unfinished runs that it comes after.
@@ -117,7 +121,11 @@ class TrainingQueue:
             run_id: [ids[job] for job in self.jobs[run_id].waits_for() if job in ids] for run_id in alone
         }
         done = finish_times(working, alone, devices=len(self.devices.all), after=after)
-        return [row | {"seconds_left": done.get(row["run"], row["seconds_left"])} for row in rows]
+        return [
+            row | {"seconds_left": done.get(row["run"], row["seconds_left"])}
+            for row in rows
+            if row["owner"] == owner
+        ]
 
     def move(self, run: Run, position: int) -> None:
         """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
@@ -155,6 +163,7 @@ class TrainingQueue:
         state = "stopping" if self.ends(run_id) else run.state
         return {
             "run": run_id,
+            "owner": run.owner,
             "name": run.name,
             "state": state if position == 0 else "queued",
             "position": position,

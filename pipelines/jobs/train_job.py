@@ -7,7 +7,7 @@ samples, the finished file. Between two steps the worker serves the short jobs t
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import cast
 
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.config import PhotosConfig, SampleConfig, TrainConfig, from_dict
@@ -24,14 +25,15 @@ from pipelines.data.subject import StoredSubject, Subject, stored_subjects
 from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
-from pipelines.formats.exchange import check_finished
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
 from pipelines.methods.core import Method, Prepares, RecordsAttention
+from pipelines.methods.scenes import composites, scene_pictures
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
+from pipelines.runs.library import check_finished
 from pipelines.runs.model_card import card
 from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
@@ -42,6 +44,12 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
 CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
+
+
+UNMEASURED = (
+    "The result is not measured, because CLIP and DINO for {base} are not on this machine; connect to the "
+    "internet once so that they can be stored, or switch 'Measure the result' off."
+)
 
 
 class StoppedEarlyError(Exception):
@@ -96,6 +104,7 @@ class TrainJob:
         batches = method.batches(self.base, self.subjects, self.config)
         session = TrainingSession(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.model_cache.training(session):
+            note(self.run, adapter.note)
             finished = self._learn(session, batches=batches, method=method)
             if finished and self.job.keep:
                 keep(self.run, adapter, step=finished)
@@ -151,22 +160,48 @@ class TrainJob:
         names = tuple(path.name for path in stored.photos)
         pictures = {path.name: open_picture(path) for path in stored.photos}
         self.photos += pictures.values()
-        masks = [open_picture(path).convert("L") for path in stored.masks]
-        cached = stored.folder / "moments.safetensors"
-        if cached.is_file():
-            moments = Moments(**load_file(cached))
-        else:
-            moments = encode(self.base, pictures)
-            save_tensors(cached, {"mean": moments.mean, "logvar": moments.logvar}, metadata={})
-        return Subject(
+        subject = Subject(
             identifier=stored.identifier,
             class_noun=stored.class_noun,
             names=names,
             captions=self._captions(stored, pictures),
-            moments=moments,
+            moments=self._moments(stored, pictures),
             repeats=tuple(int(stored.repeats.get(name, 1)) for name in names),
             pixels=to_tensor(list(pictures.values())) if self.spec.keeps_pixels else None,
-            masks=(to_tensor(masks)[:, :1] + 1) / 2 if masks else None,
+            masks=mask_tensor([open_picture(path) for path in stored.masks]) if stored.masks else None,
+        )
+        in_scenes = isinstance(self.config, PhotosConfig) and self.config.scenes > 0 and stored.masks
+        return self._in_scenes(subject, stored, pictures) if in_scenes else subject
+
+    def _moments(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> Moments:
+        cached = stored.folder / "moments.safetensors"
+        if cached.is_file():
+            return Moments(**load_file(cached))
+        moments = encode(self.base, pictures)
+        save_tensors(cached, {"mean": moments.mean, "logvar": moments.logvar}, metadata={})
+        return moments
+
+    def _in_scenes(
+        self, subject: Subject, stored: StoredSubject, pictures: Mapping[str, Image.Image]
+    ) -> Subject:
+        """Return the subject with composites in the place of its photographs, each with its scene in the caption."""
+        config = self.config
+        assert isinstance(config, PhotosConfig), "scenes are a setting of methods that learn from photographs"
+        scenes = scene_pictures(
+            self.base, config, self.cache.with_name("scenes"), self._teller("Drawing scenes")
+        )
+        masks = [open_picture(path).convert("L") for path in stored.masks]
+        made = composites(list(pictures.values()), masks, scenes, config)
+        names = tuple(f"{name}#{index}" for name in subject.names for index in range(config.scenes))
+        images = {name: picture for name, (picture, _, _) in zip(names, made, strict=True)}
+        return replace(
+            subject,
+            names=names,
+            captions=tuple(caption for _, _, caption in made),
+            moments=encode(self.base, images),
+            repeats=tuple(times for times in subject.repeats for _ in range(config.scenes)),
+            pixels=to_tensor(list(images.values())) if self.spec.keeps_pixels else None,
+            masks=mask_tensor([mask for _, mask, _ in made]),
         )
 
     def _captions(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> tuple[str, ...]:
@@ -277,6 +312,8 @@ class TrainJob:
 
     def _similarity(self, base_pictures: list[Image.Image]) -> Similarity | None:
         encoders = self.model_cache.encoders(self.base.family)
+        if encoders is None:
+            note(self.run, UNMEASURED.format(base=self.base.name) if self.config.measure else "")
         if encoders is None or not base_pictures or not self.photos:
             return None
         identifier = self.subjects[0].identifier if len(self.subjects) == 1 else ""
@@ -325,6 +362,13 @@ class TrainJob:
         self.costs.record(
             self.base.spec, device=self.base.device.type, family=self.base.family, measured=measured
         )
+
+
+def note(run: Run, text: str) -> None:
+    """Tell the user a sentence in the run's events, once; "" is nothing to tell."""
+    told = [event["text"] for event in run.events() if event["kind"] == "note"]
+    if text and text not in told:
+        run.append("note", text=text)
 
 
 def reread(run: Run) -> None:
@@ -429,10 +473,17 @@ def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, ste
             label=label,
             seconds=round(drawn.seconds, 3),
         )
+        for text in drawn.notes:
+            note(run, text)
         row.pictures.append(drawn.images[0])
         row.files.append(name)
         total += drawn.seconds
     return replace(row, seconds=total)
+
+
+def mask_tensor(masks: Sequence[Image.Image]) -> Tensor:
+    """Return masks as (N, 1, H, W) float32 in [0, 1]."""
+    return (to_tensor(masks)[:, :1] + 1) / 2
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -38,7 +38,7 @@ CLASS_BATCH = PICTURES_AT_ONCE  # between two of them a run may be stopped, and 
 
 def photo_prompts(subject: Subject, config: PhotosConfig) -> list[str]:
     """Return one prompt per photo: its caption when the run uses captions and it has one."""
-    captioned = config.use_captions or config.auto_captions
+    captioned = config.use_captions or config.auto_captions or config.scenes > 0
     templates = [caption if captioned and caption else config.instance_prompt for caption in subject.captions]
     return [subject.words(template) for template in templates]
 

@@ -228,6 +228,23 @@ def weights_file(part: Path) -> Path:
     raise ValueError(f"{part.name}/{stem}.safetensors is missing; the model folder is not complete.")
 
 
+def weight_shapes(spec: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a base's weights in a folder, by "unet.<module>.weight" and "text_encoder.<module>.weight".
+
+    They come from the headers; a base that is no folder here has none.
+    """
+    place = locate(spec)
+    if place.kind != "folder" or place.path is None:
+        return {}
+    headers = {part: read_header(weights_file(place.path / part)) for part in ("unet", "text_encoder")}
+    return {
+        f"{part}.{name.removeprefix('text_model.')}": tuple(entry["shape"])
+        for part, header in headers.items()
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
 def describe_base(spec: str) -> dict[str, Any]:
     """Return what the picker shows about ``spec`` without opening a weight.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import ASSETS
-from pipelines.data.subject import stored_photos
+from pipelines.data.subject import stored_photos, trigger_words
 from pipelines.models.inspection import read_header
 from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
 
@@ -59,7 +59,14 @@ class Library:
 
     def cards(self, *, shipped: bool = False) -> list[dict[str, Any]]:
         """Return a card for each of the user's runs, the newest first; with ``shipped`` the examples follow."""
-        cards = [self.card(run) for run in self.store.list()]
+        runs, broken = self.store.survey()
+        cards = []
+        for run in runs:
+            try:
+                cards.append(self.card(run))
+            except (ValueError, KeyError, TypeError, AttributeError, OSError, OverflowError) as error:
+                broken[run.id] = f"The run {run.id} cannot be shown; its folder is damaged ({error!r:.100})."
+        cards += [broken_card(name, why) for name, why in broken.items()]
         for example in self.examples() if shipped else ():
             run = self.find(example["run"])
             cards.append(self.card(run) | {"id": example["run"], "state": "done", "shipped": True})
@@ -76,9 +83,9 @@ class Library:
             "created": run.created,
             "identifier": words[0],
             "class_noun": words[1],
-            "trigger": " ".join(word for word in words if word),
+            "trigger": trigger_words(run.path, run.config),
             "base": run.base["spec"],
-            "base_name": run.base.get("name") or Path(run.base["spec"]).name.capitalize(),
+            "base_name": str(run.base.get("name") or Path(run.base["spec"]).name.capitalize()),
             "notes": run.note,
             "shipped": False,
             "source": str(run.config.get("source", "")),
@@ -104,14 +111,27 @@ class Library:
         return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
 
 
+def broken_card(name: str, why: str) -> dict[str, Any]:
+    """Return the card of a run folder that cannot be read, under its own name; ``broken`` says why."""
+    texts = dict.fromkeys(
+        ("method", "identifier", "class_noun", "trigger", "base", "base_name", "notes", "source", "kind"), ""
+    )
+    numbers = {"created": 0.0, "bytes": 0, "seconds": 0.0, "trainable": None, "thumbnail": None}
+    return {**texts, **numbers, "id": name, "name": name, "state": "broken", "shipped": False, "broken": why}
+
+
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:
     """Return the path of the picture that shows a run best: of the step most like the subject, else the newest."""
     likeness = {
         event["step"]: event["identity"]["value"]
         for event in events
-        if event["kind"] == "similarity" and "identity" in event
+        if event["kind"] == "similarity" and "value" in (event.get("identity") or {})
     }
-    samples = [event for event in events if event["kind"] == "sample" and event["files"]]
+    samples = [
+        event
+        for event in events
+        if event["kind"] == "sample" and event["files"] and isinstance(event["files"][0], str)
+    ]
     learned = [event for event in samples if event["step"] > 0] or samples
     for event in sorted(
         learned, key=lambda event: (likeness.get(event["step"], -1.0), event["t"]), reverse=True
@@ -154,6 +174,14 @@ def kind_of(run: Run) -> str:
         return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
     except (OSError, ValueError):
         return ""
+
+
+def check_finished(run: Run) -> None:
+    """Raise ValueError unless a run has an adapter to use."""
+    if not run.file("adapter.safetensors").is_file():
+        raise ValueError(
+            f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."
+        )
 
 
 def _signature(*paths: Path) -> Signature:

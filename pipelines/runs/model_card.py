@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipelines.config import from_dict
+from pipelines.data.subject import trigger_words
 from pipelines.methods.specs import method_config
 from pipelines.models.inspection import EMBEDDED
 from pipelines.runs.store import Run
@@ -35,13 +36,12 @@ def card(run: Run, *, step: int) -> str:
 def modelspec(run: Run, *, kind: str, description: str) -> dict[str, str]:
     """Return what a file says of itself under ModelSpec's keys; ``kind`` follows the base's architecture, "/lora"."""
     embedded = run.base["family"] == EMBEDDED
-    words = (str(run.config.get(name) or "") for name in ("identifier", "class_noun"))
     return {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": ("atelier-embedded" if embedded else "stable-diffusion-v1") + kind,
         "modelspec.implementation": "diffusers",
         "modelspec.title": run.name,
-        "modelspec.trigger_phrase": " ".join(word for word in words if word),
+        "modelspec.trigger_phrase": trigger_words(run.path, run.config),
         "modelspec.description": description,
     }
 

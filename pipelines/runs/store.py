@@ -12,18 +12,24 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from pipelines.config import clean_text
 from pipelines.files import folder_bytes, write_json
+
+if TYPE_CHECKING:
+    from pipelines.adapters.core import Adapter
+    from pipelines.models.base import Base
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +44,23 @@ SNAPSHOTS = "snapshots"  # of a run: its adapter after earlier steps
 DRAFT = ".draft-"  # of a folder's name while a run is filled
 DELETED = ".deleted-"  # ... and while one is removed
 LEFTOVER_S = 24 * 3600.0  # after which either is taken for what a crash left
+FIELDS: dict[str, Any] = {
+    "name": str,
+    "method": str,
+    "config": dict,
+    "base": dict,
+    "created": (int, float),
+    "note": str,
+    "versions": dict,
+    "parents": list,
+    "owner": str,
+}  # of run.json, and what each must be
+EVENT_FIELDS: dict[str, dict[str, Any]] = {
+    "state": {"state": str},
+    "step": {"step": int},
+    "sample": {"step": int, "files": list},
+    "similarity": {"step": int},
+}  # without which an event is taken for a torn line
 TAIL_BYTES = 2**16  # of the events, enough to hold the newest state of a run that has ended
 _STATE_MARK = b'"kind": "state"'
 
@@ -71,6 +94,7 @@ class Run:
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parents: list[str] = field(default_factory=list)  # ids of the runs that this one was built on
+    owner: str = ""  # whose it is, on a hosted copy; "" is the one owner of one's own machine
     _whole: bool = field(default=False, repr=False)
 
     @property
@@ -94,6 +118,10 @@ class Run:
 
     def append(self, kind: str, **fields: Any) -> None:
         """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write.
+
+        Kinds: "created" (method, base, config, photos), "state" (state, message), "stage" (name, done, total), "step",
+        "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
+        "similarity", "metrics", and "note" (text: a sentence for the user, told once in a run).
 
         Raises OSError when the disk is full; a line that was cut short is no event.
         """
@@ -204,6 +232,7 @@ class Run:
                 "note": self.note,
                 "versions": self.versions,
                 "parents": self.parents,
+                "owner": self.owner,
             },
         )
 
@@ -214,26 +243,21 @@ class Run:
         try:
             yield
         finally:
-            lock.close()
+            lock.release()
 
-    def acquire(self) -> TextIO:
-        """Take the run's lock and return it; closing it (or the death of this process) lets go."""
-        stream = (self.path / "lock").open("a+", encoding="utf-8")
-        deadline = time.monotonic() + 2.0  # held() takes the lock for an instant, too
-        while not _lock(stream):
-            if time.monotonic() > deadline:
-                stream.close()
-                raise ValueError(f"The run {self.name!r} is already at work; wait for it or stop it first.")
-            time.sleep(0.02)
-        return stream
+    def acquire(self) -> BaseFileLock:
+        """Take the run's lock and return it; releasing it (or the death of this process) lets go."""
+        lock = _lock_of(self.path)
+        try:
+            return lock.acquire(timeout=2.0, poll_interval=0.02).lock  # held() takes it for an instant, too
+        except Timeout:
+            raise ValueError(
+                f"The run {self.name!r} is already at work; wait for it or stop it first."
+            ) from None
 
     def held(self) -> bool:
         """Return whether a living process, this one included, holds the run."""
-        try:
-            with (self.path / "lock").open("a+", encoding="utf-8") as stream:
-                return not _lock(stream)
-        except FileNotFoundError:
-            return False
+        return _held(self.path)
 
     def _lines(self, tail_bytes: int = 0) -> list[bytes]:
         """Return the whole lines of the events, or those in the last ``tail_bytes`` alone."""
@@ -249,10 +273,14 @@ class Run:
 
 
 class RunStore:
-    """All runs below one folder, which must not be a place that a web server hands out."""
+    """All runs of an ``owner`` (None: of everybody) below one folder, which a web server must not serve.
 
-    def __init__(self, root: Path) -> None:
+    Another owner's run is treated as if it did not exist.
+    """
+
+    def __init__(self, root: Path, *, owner: str | None = "") -> None:
         self.root = root
+        self.owner = owner
         self.folder = root / "runs"
         self._warned: set[str] = set()
 
@@ -284,6 +312,7 @@ class RunStore:
             base=base,
             created=now,
             versions=library_versions(),
+            owner=self.owner or "",
         )
         try:
             run.save()
@@ -293,25 +322,48 @@ class RunStore:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
+    def keep_adapter(self, adapter: "Adapter", base: "Base", *, config: dict[str, Any], name: str) -> str:
+        """Make a finished run of an adapter that no training here has made, and return its id."""
+        from pipelines.adapters.core import save_adapter
+
+        about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
+        with self.draft(IMPORTED, config, about, name=name) as run:
+            facts = {"name": run.name, "method": IMPORTED, "config": config, "base": about}
+            save_adapter(run.file("adapter.safetensors"), adapter, extra=facts)
+            run.append("created", method=IMPORTED, base=about, config=config, photos=0)
+            run.append("state", state="done", message="")
+        return run.id
+
     def get(self, run_id: str) -> Run:
-        """Return a run. Raises ValueError when there is none of that id."""
-        if not RUN_ID.fullmatch(run_id) or not (self.folder / run_id / "run.json").is_file():
-            raise ValueError(f"There is no run {run_id[:60]!r}; it may have been deleted.")
-        return read_run(self.folder / run_id)
+        """Return a run. Raises ValueError when this owner has none of that id."""
+        if RUN_ID.fullmatch(run_id) and (self.folder / run_id / "run.json").is_file():
+            run = read_run(self.folder / run_id)
+            if self._owns(run):
+                return run
+        raise ValueError(f"There is no run {run_id[:60]!r}; it may have been deleted.")
+
+    def _owns(self, run: Run) -> bool:
+        return self.owner is None or run.owner == self.owner
 
     def list(self) -> list[Run]:
         """Return all runs that can be read, the newest first; the log names any other, once."""
-        found = []
+        return self.survey()[0]
+
+    def survey(self) -> tuple["list[Run]", dict[str, str]]:
+        """Return the runs as :meth:`list` does, and {folder's name: why it cannot be read} of all others."""
+        found, broken = [], {}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
                 continue
             try:
                 found.append(read_run(path))
-            except ValueError as error:
+            except (ValueError, RecursionError, OverflowError) as error:
+                broken[path.name] = str(error)
                 if path.name not in self._warned:
                     self._warned.add(path.name)
                     log.warning("A run is left out: %s", error)
-        return sorted(found, key=lambda run: run.created, reverse=True)
+        runs = sorted(filter(self._owns, found), key=lambda run: run.created, reverse=True)
+        return runs, {} if self.owner else broken  # whose a broken one is cannot be told
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another display name; its id stays."""
@@ -326,12 +378,14 @@ class RunStore:
         run.save()
 
     def delete(self, run_id: str) -> None:
-        """Delete a run and all its files. Raises ValueError while it is at work."""
-        run = self.get(run_id)
-        if run.held():
-            raise ValueError(f"The run {run.name!r} is still at work; stop it before deleting it.")
-        doomed = run.path.with_name(f"{DELETED}{run.id}")
-        os.replace(run.path, doomed)
+        """Delete a run and all its files, also one that cannot be read. Raises ValueError while it is at work."""
+        folder, name = self.folder / run_id, run_id
+        if run_id not in self.survey()[1]:
+            name = self.get(run_id).name
+        if _held(folder):
+            raise ValueError(f"The run {name!r} is still at work; stop it before deleting it.")
+        doomed = folder.with_name(f"{DELETED}{run_id}")
+        os.replace(folder, doomed)
         shutil.rmtree(doomed)
 
     def _sweep(self) -> None:
@@ -371,23 +425,23 @@ def read_run(path: Path) -> Run:
         data = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"There is no run {path.name!r}; it may have been deleted.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"The run {path.name} cannot be read; its run.json is damaged ({error}).") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"The run {path.name} cannot be read; its run.json holds no table.")
     if data.get("format") != FORMAT:
         raise ValueError(
-            f"The run {path.name} has format {data.get('format')!r}; this program reads {FORMAT}."
+            f"The run {path.name} has format {str(data.get('format'))[:20]}; this program reads {FORMAT}."
         )
-    return Run(
-        path=path,
-        name=data["name"],
-        method=data["method"],
-        config=data["config"],
-        base=data["base"],
-        created=data["created"],
-        note=data["note"],
-        versions=data["versions"],
-        parents=data.get("parents", []),
-    )
+    told = {"note": "", "versions": {}, "parents": [], "owner": ""} | data
+    for name, kind in FIELDS.items():
+        if not isinstance(told.get(name), kind) or isinstance(told.get(name), bool):
+            raise ValueError(f"The run {path.name} cannot be read; its run.json has no usable {name!r}.")
+    if not isinstance(told["base"].get("spec"), str) or not isfinite(told["created"]):
+        raise ValueError(
+            f"The run {path.name} cannot be read; its run.json does not say its base or its time."
+        )
+    return Run(path=path, **{name: told[name] for name in FIELDS})
 
 
 class _Logs:
@@ -430,7 +484,20 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and "kind" in event else None
+    known = isinstance(event, dict) and isinstance(event.get("kind"), str) and _is_number(event.get("t"))
+    if not known:
+        return None
+    for name, kind in EVENT_FIELDS.get(event["kind"], {}).items():
+        value = event.get(name)
+        if not isinstance(value, kind) or (
+            kind is not str and isinstance(value, float) and not isfinite(value)
+        ):
+            return None
+    return event
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
 def _clone(source: Path, target: Path) -> None:
@@ -455,18 +522,18 @@ def _newline_if_torn(descriptor: int) -> str:
     return "" if os.read(descriptor, 1) == b"\n" else "\n"
 
 
-def _lock(stream: TextIO) -> bool:
-    """Try to lock an open file without waiting; closing it unlocks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
+def _lock_of(folder: Path) -> BaseFileLock:
+    """A lock that the operating system drops when the process dies; any thread may release it."""
+    return FileLock(folder / "lock", thread_local=False)
 
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
 
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+def _held(folder: Path) -> bool:
+    if not (folder / "lock").is_file():
         return False
-    return True
+    lock = _lock_of(folder)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from PIL import Image, PngImagePlugin
 
-from pipelines.config import SampleConfig, from_dict, to_dict
+from pipelines.config import SampleConfig, from_dict, real_number, to_dict, whole_number
 from pipelines.files import write_atomic
 from pipelines.models.inspection import EMBEDDED, locate
 from pipelines.runs.store import Run
@@ -21,6 +21,7 @@ from pipelines.unet_blocks import BlockStrengths, Strength
 
 FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
 SETTINGS_KEY = "atelier"
+MAX_SPEC = 400  # characters of a base's name
 MAX_CHUNK = 20_000  # characters of settings; ours have under two thousand
 
 
@@ -80,8 +81,10 @@ def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], b
 def portable_spec(spec: str) -> str:
     """Return a base's spec where it means the same on any machine (embedded, a Hub id), else ""."""
     try:
-        place = locate(spec)
-    except ValueError:
+        place = locate(spec) if len(spec) <= MAX_SPEC else None
+    except (ValueError, OSError):
+        return ""
+    if place is None:
         return ""
     return spec if spec == EMBEDDED or place.kind == "hub" else ""
 
@@ -127,7 +130,7 @@ def recall(
     try:
         sample = from_dict(SampleConfig, {name: value for name, value in told.items() if name in names})
         layers = [_layer(entry) for entry in _stack(told)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"{path.name} holds settings that cannot be used ({error}); choose a picture that was made here."
         ) from None
@@ -180,7 +183,7 @@ def whole_list(blocks: str) -> str:
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
-    strength = float(entry["strength"])
+    strength = real_number(entry.get("strength"), label="Strength")
     if not 0.0 <= strength <= 2.0:
         raise ValueError(f"a strength of {strength:g}")
     step = entry.get("step")
@@ -188,7 +191,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         run=str(entry["run"])[:60],
         name=str(entry.get("name", ""))[:300],
         strength=strength,
-        step=None if step is None else int(step),
+        step=None if step is None else whole_number(step, label="Step"),
         blocks=whole_list(str(entry.get("blocks", ""))),
     )
 

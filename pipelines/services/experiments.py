@@ -44,7 +44,7 @@ class ExperimentService:
         self.resources = resources
         self.training = training
         self.tags = tags
-        self.store = ExperimentStore(resources.root)
+        self.store = ExperimentStore(resources.root, owner=resources.owner)
         self._measuring: dict[Key, Job] = {}
         self._told: dict[Key, tuple[int, int]] = {}
         self._halted: set[str] = set()

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SampleConfig, fill_words
-from pipelines.formats.exchange import check_finished
 from pipelines.jobs.worker import Job
-from pipelines.runs.library import EXAMPLE_PREFIX
+from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.store import Run
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
@@ -41,13 +40,15 @@ class GenerationService:
         before_after: bool = False,
         base: str | None = None,
         on_preview: Callable[..., None] | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> list[Path]:
         """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
 
         ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
         entries {"run", "strength", "blocks"} as :func:`pipelines.sampling.stack.asked_stack` reads them. With ``before_after``
         the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
-        steps of the run that trains.
+        steps of the run that trains. ``on_note`` gets sentences for the user, each once: that the prompt is too long for
+        the base, that an adapter was trained on another base.
         """
         if not config.prompt:
             raise ValueError("The prompt is empty; say what the picture should show.")
@@ -68,7 +69,7 @@ class GenerationService:
                 for run, layer in pairs
             ]
             layers = [self._layer(run, layer, model_cache=model_cache) for run, layer in pairs]
-            paths = []
+            paths, notes = [], [adapter.note for adapter, _ in adapters if adapter.note]
             for label, used in (
                 (("before", []), ("after", adapters)) if before_after and runs else (("picture", adapters),)
             ):
@@ -77,11 +78,15 @@ class GenerationService:
                 )
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
+                notes += drawn.notes
                 for index, image in enumerate(drawn.images):
                     told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
                     path = self.resources.outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
                     save_png(image, path, told)
                     paths.append(path)
+            for note in dict.fromkeys(notes):
+                if on_note is not None:
+                    on_note(note)
             return paths
 
         at_work = (layer.run for layer in wanted if self.resources.queue.alive(layer.run))

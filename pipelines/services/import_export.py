@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import whole_number
-from pipelines.formats.exchange import (
-    check_finished,
-    check_format,
-    inspect_lora,
-    take_in,
-    verify,
-    write_copy,
-)
+from pipelines.formats.exchange import LOW_RANK, export_run, import_run, inspect_file
 from pipelines.formats.lora_keys import MAX_RANK
 from pipelines.formats.merged_base import check_merge, write_merged
-from pipelines.formats.nearest import LOW_RANK
+from pipelines.formats.table import OWN, check_format
 from pipelines.jobs.worker import Job
 from pipelines.models.hub import fetch_lora
 from pipelines.models.inspection import describe_base
+from pipelines.runs.library import check_finished
 from pipelines.services.resources import Resources
 
 
@@ -44,9 +38,9 @@ class ImportExportService:
             raise ValueError(facts["problem"])
 
         def work(job: Job) -> str:
-            model_cache = self.resources.model_cache(job)
-            return take_in(
-                Path(path), spec=facts["spec"], name=name, shop=model_cache, store=self.resources.store
+            models = self.resources.model_cache(job)
+            return import_run(
+                Path(path), spec=facts["spec"], name=name, models=models, store=self.resources.store
             )
 
         return self.resources.run_short("import", work)
@@ -65,30 +59,37 @@ class ImportExportService:
 
         ``problem`` is "" or the sentence for why it cannot be used. Raises ValueError for what is no LoRA at all.
         """
-        return inspect_lora(Path(path), base=base or self.resources.base)
+        return inspect_file(Path(path), base=base or self.resources.base)
 
-    def export(self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK) -> Path:
+    def export(self, run_id: str, format: str = OWN.name, *, rank: int = LOW_RANK) -> Path:
         """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
 
-        Spectral shifts leave as svdiff-pytorch's two files (a zip); they and fully trained weights as the nearest LoRA
-        of a ``rank``.
+        Spectral shifts become svdiff-pytorch's two files (a zip); they and fully trained weights become the nearest LoRA
+        of a ``rank``. The file was read back before it is returned.
         """
-        return _as_file(self._write(run_id, format, rank=rank))
+        return self.verified_export(run_id, format, rank=rank)[0]
 
     def verified_export(
-        self, run_id: str, format: str = "safetensors", *, rank: int = LOW_RANK
+        self, run_id: str, format: str = OWN.name, *, rank: int = LOW_RANK
     ) -> tuple[Path, str]:
         """Export a run, read that very file back through the other program's reader, and say how it differs.
 
         Returns the file and for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is
         none; raises ValueError when it did not come back whole.
         """
-        run, written = self.resources.library.find(run_id), self._write(run_id, format, rank=rank)
+        check_format(format)
+        if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
+            raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
+        run = self.resources.library.find(run_id)
+        check_finished(run)
+        folder = self.resources.outbox / secrets.token_hex(6)
+        folder.mkdir()
 
-        def work(job: Job) -> str:
-            return verify(run, written, format=format, rank=rank, shop=self.resources.model_cache(job))
+        def work(job: Job) -> tuple[Path, str]:
+            models = self.resources.model_cache(job)
+            return export_run(run, format=format, run_id=run_id, folder=folder, rank=rank, models=models)
 
-        told = self.resources.run_short("export check", work)
+        written, told = self.resources.run_short("export", work, beside=run_id)
         return _as_file(written), told
 
     def merge_into_base(
@@ -114,23 +115,6 @@ class ImportExportService:
             )
 
         return self.resources.run_short("merge", work, beside=run_id)
-
-    def _write(self, run_id: str, format: str, *, rank: int) -> Path:
-        check_format(format)
-        if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
-            raise ValueError(f"The LoRA's rank is {rank}; it must lie between 1 and {MAX_RANK}.")
-        run = self.resources.library.find(run_id)
-        check_finished(run)
-        folder = self.resources.outbox / secrets.token_hex(6)
-        folder.mkdir()
-        if format == "safetensors":
-            return run.copy_out("adapter.safetensors", folder)
-
-        def work(job: Job) -> Path:
-            model_cache = self.resources.model_cache(job)
-            return write_copy(run, format=format, run_id=run_id, folder=folder, rank=rank, shop=model_cache)
-
-        return self.resources.run_short("export", work, beside=run_id)
 
 
 def _as_file(written: Path) -> Path:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.photographs import read_photos
-from pipelines.formats.exchange import check_finished
-from pipelines.formats.spectral_shifts import correlation_of, shifted_layers, shifts_of
+from pipelines.data.photographs import Photo, read_photos
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_of_kind, method_spec
 from pipelines.models.inspection import describe_base
 from pipelines.runs.costs import SIZES
-from pipelines.runs.library import kind_of
+from pipelines.runs.library import check_finished, kind_of
 from pipelines.runs.store import IMPORTED
 from pipelines.services.resources import KNOWN_BASES, Resources
+from pipelines.services.spectral_runs import correlation_of, shifted_layers, shifts_of
+
+MASK_SIDE_PX = 384  # large enough to be corrected with a brush
+
+
+@dataclass(frozen=True)
+class PhotoMask:
+    """A photograph's square, its mask (L, of the same size) and the square with the mask's outline, as PNG files."""
+
+    name: str
+    square: Path
+    mask: Path
+    outlined: Path
+    found: bool  # else the mask is an ellipse in the middle, to be corrected
 
 
 class InspectionService:
@@ -84,6 +96,17 @@ class InspectionService:
             photo.image.save(folder / f"{index:02d}.png")
         return sorted(folder.iterdir())
 
+    def masks(
+        self, paths: Sequence[Path], crops: dict[str, tuple[float, float]] | None = None
+    ) -> list[PhotoMask]:
+        """Return each photograph's square with its mask: the one beside it, else one that is found."""
+        folder = self.resources.outbox / secrets.token_hex(6)
+        folder.mkdir()
+        return [
+            _write_mask(photo, folder / f"{index:02d}")
+            for index, photo in enumerate(read_photos(paths, size_px=MASK_SIDE_PX, crops=crops))
+        ]
+
     def tags(
         self,
         paths: Sequence[Path],
@@ -116,3 +139,20 @@ class InspectionService:
             return {photo.name: tags for photo, tags in zip(photos, told, strict=True)}
 
         return self.resources.run_short("tags", work)
+
+
+def _write_mask(photo: Photo, stem: Path) -> PhotoMask:
+    from pipelines.data.masks import FoundMask, find_mask, outlined
+
+    mask = FoundMask(photo.mask, found=True) if photo.mask is not None else find_mask(photo.image)
+    files = PhotoMask(
+        name=photo.name,
+        square=stem.with_suffix(".png"),
+        mask=stem.with_suffix(".mask.png"),
+        outlined=stem.with_suffix(".outlined.png"),
+        found=mask.found,
+    )
+    photo.image.save(files.square)
+    mask.image.save(files.mask)
+    outlined(photo.image, mask.image).save(files.outlined)
+    return files

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.config import clean_text, real_number, whole_number
-from pipelines.formats.exchange import check_finished
-from pipelines.formats.spectral_shifts import check_mix, combine
 from pipelines.jobs.worker import Job
+from pipelines.runs.library import check_finished
 from pipelines.runs.settings import read_settings, settings_of
 from pipelines.services.resources import Resources
+from pipelines.services.spectral_runs import check_mix, combine
 
 
 class LibraryService:
@@ -72,9 +72,9 @@ class LibraryService:
             check_finished(run)
 
         def work(job: Job) -> str:
-            model_cache = self.resources.model_cache(job)
+            models = self.resources.model_cache(job)
             return combine(
-                runs, how=how, share=share, rank=rank, name=name, shop=model_cache, store=self.resources.store
+                runs, how=how, share=share, rank=rank, name=name, models=models, store=self.resources.store
             )
 
         return self.resources.run_short("combine", work)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.files import data_root
+from pipelines.files import TemporaryFolder, data_root
 from pipelines.jobs.devices import Devices, device_names
 from pipelines.jobs.queue import OUT_OF_MEMORY, TrainingQueue, ran_out_of_memory
 from pipelines.jobs.worker import Job, Worker
@@ -25,7 +24,10 @@ KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis
 
 
 class Resources:
-    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder."""
+    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder.
+
+    ``store`` and ``library`` hold the runs of one owner; the queue and the devices are everybody's.
+    """
 
     def __init__(
         self,
@@ -37,12 +39,22 @@ class Resources:
     ) -> None:
         self.root = root if root is not None else data_root()
         self.base = base
+        self.owner = ""
         self.store = RunStore(self.root)
         self.library = Library(self.store)
         self.costs = Costs(self.root)
         self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
-        self.queue = TrainingQueue(self.store, devices=self.devices, costs=self.costs)
-        self.outbox = Path(tempfile.mkdtemp(prefix="atelier-"))
+        self.queue = TrainingQueue(RunStore(self.root, owner=None), devices=self.devices, costs=self.costs)
+        self._outbox = TemporaryFolder(prefix="atelier-outbox-")
+        self.outbox = self._outbox.path
+
+    def for_owner(self, owner: str) -> Resources:
+        """Return the same resources with the runs of another owner."""
+        view = copy(self)
+        view.owner = owner
+        view.store = RunStore(self.root, owner=owner)
+        view.library = Library(view.store)
+        return view
 
     @property
     def worker(self) -> Worker:
@@ -52,7 +64,7 @@ class Resources:
     def close(self) -> None:
         """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
         self.devices.close()
-        shutil.rmtree(self.outbox, ignore_errors=True)
+        self._outbox.close()
 
     def warm(self) -> None:
         """Load the heavy libraries and the base in the background, so that the first click need not wait."""
@@ -67,6 +79,7 @@ class Resources:
         beside: str | None = None,
     ) -> Any:
         """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
+        self._outbox.sweep()
         job = self.devices.submit_short(name, work, beside=self.queue.jobs.get(beside or ""))
         kept = among if among is not None else set()
         kept.add(job)

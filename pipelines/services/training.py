@@ -19,12 +19,11 @@ from pipelines.config import (
     whole_number,
 )
 from pipelines.data.subject import SubjectPhotos, read_subject
-from pipelines.formats.exchange import check_finished
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import describe_base, read_header
 from pipelines.runs.costs import SIZES
-from pipelines.runs.library import EXAMPLE_PREFIX
+from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.store import LIVE_STATES, Run
 from pipelines.sampling.image_metadata import portable_spec
 from pipelines.services.resources import Resources
@@ -267,7 +266,7 @@ class TrainingService:
 
         ``seconds_left`` is the time until a run will be done, with what stands before it.
         """
-        return self.resources.queue.rows()
+        return self.resources.queue.rows(owner=self.resources.owner)
 
     def move(self, run_id: str, position: int) -> None:
         """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
@@ -305,10 +304,11 @@ class TrainingService:
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> str:
         """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
+        run = self.resources.store.get(run_id)
         job = self.resources.queue.jobs.get(run_id)
         if job is not None and not job.wait(timeout_s):
             raise TimeoutError(f"The run {run_id} is still at work after {timeout_s:g} seconds.")
-        return self.resources.store.get(run_id).state
+        return self.resources.store.get(run.id).state
 
 
 def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[SubjectPhotos]) -> None:
@@ -331,4 +331,4 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
 
 def masks_background(config: TrainConfig) -> bool:
     """Whether a run finds the masks that its photographs lack."""
-    return isinstance(config, PhotosConfig) and config.mask_background
+    return isinstance(config, PhotosConfig) and (config.mask_background or config.scenes > 0)

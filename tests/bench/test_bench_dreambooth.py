@@ -151,7 +151,9 @@ def test_control_words_name_what_tells_most() -> None:
 def test_whole_bench_on_a_scripted_studio(case: bench.Case, encoders: Encoders, tmp_path: Path) -> None:
     studio = ScriptedStudio(tmp_path, EVENTS)
     ask = bench.Asker(studio=studio, seeds=2, guidance_scale=4.0)  # type: ignore[arg-type]
-    found, row = bench.bench_case(case, DreamBoothConfig(), ask=ask, encoders=encoders, parts=bench.PARTS)
+    found, row = bench.bench_case(
+        case, DreamBoothConfig(prior_preservation=True), ask=ask, encoders=encoders, parts=bench.PARTS
+    )
     asked = [(config.class_noun, config.prior_preservation) for config in studio.configs]
     assert asked == [("dog", True), ("dog", False), ("tower", False), ("", False)]
     assert f"a photo of a sks dog {SCENE_PHRASES[case.scenes[0]][0]}" in studio.prompts

@@ -118,3 +118,15 @@ def test_whose_mask_counts(tmp_path: Path, source: str) -> None:
     assert share == pytest.approx(
         0.196 if source == "found" else 0.5, abs=0.02
     )  # a disc of a quarter's radius
+
+
+def test_a_square_mask_is_that_of_the_photographs_square(tmp_path: Path) -> None:
+    photo, mask = tmp_path / "wide.png", tmp_path / "drawn.png"
+    Image.new("RGB", (300, 200), "wheat").save(photo)
+    drawn = Image.new("L", (384, 384))
+    drawn.paste(255, (0, 0, 384, 192))
+    drawn.save(mask)
+    handed = SubjectPhotos(identifier="sks", class_noun="disc", photo_paths=[photo], masks={"wide.png": mask})
+    cells = np.asarray(read_subject(handed, size_px=64).masks[0])
+    assert (cells[:31] == 255).all()
+    assert (cells[33:] == 0).all()

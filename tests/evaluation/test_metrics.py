@@ -135,6 +135,9 @@ def test_clip_t_pairs_each_picture_with_its_prompt(encoders: Encoders) -> None:
 def test_identifier_is_taken_out_of_the_prompt(encoders: Encoders) -> None:
     assert without_identifier("a photo of a sks dog, sks.", "sks") == "a photo of a dog,"
     assert without_identifier("a photo of a dog", "") == "a photo of a dog"
+    several = "a photo of pll qev, ktn dog with a qev"
+    assert without_identifier(several, "pll qev ktn") == "a photo of dog with a qev"
+    assert without_identifier("pll", "pll qev") == "pll"
     assert clip_t(encoders, [RED], ["a blue red dog"], identifier="blue") == pytest.approx(1)
 
 

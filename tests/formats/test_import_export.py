@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import convert_state_dict_to_kohya
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -178,6 +179,54 @@ def swollen_zip(folder: Path, lora: LoRA) -> Path:
     return path
 
 
+def bomb(folder: Path, lora: LoRA) -> Path:
+    """A small archive that unpacks to a hundred times its size."""
+    path = folder / "lora.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("adapter_model.safetensors", bytes(100 * 2**20))
+    return path
+
+
+def overlapping_zip(folder: Path, lora: LoRA) -> Path:
+    """Two entries of the directory that share one file's bytes."""
+    path = folder / "lora.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("unet/adapter_model.safetensors", bytes(2000))
+        archive.writestr("text_encoder/adapter_model.safetensors", bytes(2000))
+        archive.filelist[1].header_offset = archive.filelist[0].header_offset
+    return path
+
+
+def odd_compression(folder: Path, lora: LoRA) -> Path:
+    """An LZMA stream that is none."""
+    path = folder / "lora.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("adapter_model.safetensors", bytes(range(256)) * 8)
+    content = bytearray(path.read_bytes())
+    content[70:100] = bytes(30)
+    path.write_bytes(content)
+    return path
+
+
+def odd_deflation(folder: Path, lora: LoRA) -> Path:
+    path = folder / "lora.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("adapter_model.safetensors", bytes(range(256)) * 8)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes([255]) * 30
+    path.write_bytes(content)
+    return path
+
+
+def odd_names(folder: Path, lora: LoRA) -> Path:
+    """A name that says it is UTF-8 and is not."""
+    path = folder / "lora.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e9dapter_model.safetensors", b"x")
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    return path
+
+
 def full_weights(folder: Path, lora: LoRA) -> Path:
     path = folder / "full.safetensors"
     save_file({"unet.conv_in.bias": torch.zeros(4)}, path, metadata={"kind": "full", "base_hash": "00"})
@@ -219,12 +268,17 @@ def odd_pattern(folder: Path, lora: LoRA) -> Path:
         odd(pickle_file, "pickle"),
         odd(text_file, "download it again"),
         odd(absent_file, "not a file"),
-        odd(empty_zip, "no adapter_config.json"),
+        odd(empty_zip, "holds no adapter_model"),
         odd(damaged_zip, "pack the PEFT folder again"),
         odd(zip_of_two, "more than one adapter"),
         odd(zip_that_climbs, "no adapter_model.safetensors"),
         odd(swollen_zip, "unpacks to more than"),
-        odd(full_weights, "'full' is no LoRA"),
+        odd(bomb, "unpacks to more than 64 MB"),
+        odd(overlapping_zip, "files that overlap"),
+        odd(odd_compression, "is damaged"),
+        odd(odd_deflation, "is damaged"),
+        odd(odd_names, "is damaged"),
+        odd(full_weights, "only makes sense on its own"),
         odd(other_base, "made for another base"),
         odd(odd_alpha, "does not say its alpha"),
         odd(listed_config, "no configuration of PEFT"),
@@ -281,3 +335,57 @@ def test_an_exported_file_says_what_it_is(
     again = studio.import_export.import_lora(studio.import_export.export(run_id, format))
     assert studio.resources.store.get(again).name == "Rex"
     assert studio.resources.store.get(again).config["identifier"] == "zwx dog"
+
+
+@pytest.mark.parametrize("format", ["safetensors", "diffusers", "peft", "kohya"])
+def test_a_truncated_adapter_is_never_handed_out(
+    studio: Studio, lora: LoRA, tmp_path: Path, format: str
+) -> None:
+    run_id = studio.import_export.import_lora(ours(tmp_path / "rex.safetensors", lora))
+    path = studio.resources.store.get(run_id).file("adapter.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged or cut short, so nothing of it can be exported"):
+        studio.import_export.export(run_id, format)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "diffusers", "peft", "kohya"])
+def test_every_export_is_read_back_before_it_is_handed_out(
+    studio: Studio, lora: LoRA, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = studio.import_export.import_lora(ours(tmp_path / "rex.safetensors", lora))
+    (tmp_path / "short").mkdir()
+    monkeypatch.setattr(formats, "save_tensors", cut_off(formats.save_tensors))
+    monkeypatch.setattr(shutil, "copy2", lambda source, target: cut_off(shutil.copyfile)(source, target))
+    with pytest.raises(ValueError, match=r"is cut short"):
+        studio.import_export.export(run_id, format)
+
+
+def cut_off(write: Callable) -> Callable:
+    """A writer whose disk loses the end of every file."""
+
+    def short(*given: object, **more: object) -> Path:
+        write(*given, **more)
+        path = Path(next(one for one in reversed(given) if isinstance(one, Path)))  # type: ignore[arg-type]
+        path.write_bytes(path.read_bytes()[:-64])
+        return path
+
+    return short
+
+
+@pytest.mark.parametrize("alpha", [torch.int64, torch.float32])
+def test_kohya_files_that_diffusers_writes_are_read(
+    base: Base, lora: LoRA, tmp_path: Path, alpha: torch.dtype
+) -> None:
+    """Every run of diffusers' train_dreambooth_lora_sd15_advanced.py writes such a file, with alphas as whole numbers."""
+    state = formats.as_lora(lora)
+    wanted = {key: value for key, value in state.tensors.items() if ".attn1." in key or ".self_attn." in key}
+    named = {key.replace("text_encoder.", "text_encoder.text_model."): value for key, value in wanted.items()}
+    written = convert_state_dict_to_kohya(dict(named))
+    assert any(value.dtype is torch.int64 for key, value in written.items() if key.endswith(".alpha"))
+    written = {key: value.to(alpha) if key.endswith(".alpha") else value for key, value in written.items()}
+    save_file({key: value.contiguous() for key, value in written.items()}, tmp_path / "k.safetensors")
+    found = formats.read_lora(tmp_path / "k.safetensors")
+    expected = formats.LoRAState(tensors=wanted)
+    assert found.modules == expected.modules
+    for module in expected.modules:
+        assert_close(found.change(module), expected.change(module))

@@ -19,10 +19,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import save_adapter
 from pipelines.config import ASSETS
+from pipelines.formats.exchange import read_adapter
 from pipelines.formats.lora import (
     LoRAState,
     as_lora,
-    import_lora,
     read_lora,
     write_diffusers,
     write_kohya,
@@ -284,7 +284,7 @@ def test_peft_folder_is_needed_whole(pipe, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").unlink()
     with pytest.raises(ValueError, match=r"give the whole folder"):
         read_lora(tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match="no adapter_config"):
+    with pytest.raises(ValueError, match=r"adapter_config.json, which is missing; give the whole folder"):
         read_lora(tmp_path)
 
 
@@ -519,7 +519,7 @@ def test_what_leaves_comes_back_as_an_adapter(base: "Base", tmp_path: Path, writ
     adapter = visible_lora(base)
     path = tmp_path / "lora.safetensors"
     write(path, adapter, dtype=torch.float32)
-    returned = import_lora(path, base)
+    returned = read_adapter(path, base).adapter
     expected = dict(adapter.changes(base))
     found = dict(returned.changes(base))
     assert expected.keys() == found.keys()
@@ -529,7 +529,7 @@ def test_what_leaves_comes_back_as_an_adapter(base: "Base", tmp_path: Path, writ
 
 def test_mixed_ranks_become_ranks_of_the_adapter(base: "Base", pipe, tmp_path: Path) -> None:
     state = some_lora(pipe, text=True, ranks=(1, 4, 2))
-    adapter = import_lora(write_kohya(tmp_path / "k.safetensors", state, dtype=torch.float32), base)
+    adapter = read_adapter(write_kohya(tmp_path / "k.safetensors", state, dtype=torch.float32), base).adapter
     for name, change in adapter.changes(base):
         assert_close(change, state.change(name.removesuffix(".weight")))
 
@@ -545,11 +545,11 @@ def test_our_own_file_is_read_like_any_other(base: "Base", tmp_path: Path) -> No
 def test_a_lora_for_another_base_is_refused(base: "Base", tmp_path: Path) -> None:
     save_file(attention_pair(), tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match="made for another base"):
-        import_lora(tmp_path / "lora.safetensors", base)
+        read_adapter(tmp_path / "lora.safetensors", base)
     deeper = {f"text_encoder.encoder.layers.11.mlp.fc1.lora_{half}.weight": torch.ones(1, 1) for half in "AB"}
     save_file(deeper, tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match="does not have"):
-        import_lora(tmp_path / "lora.safetensors", base)
+        read_adapter(tmp_path / "lora.safetensors", base)
 
 
 def test_what_is_no_lora_is_not_written_as_one(tmp_path: Path) -> None:

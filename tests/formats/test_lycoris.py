@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.adapters.core import base_parameter, merged
-from pipelines.formats.exchange import inspect_lora
-from pipelines.formats.lora import import_lora, read_lora, write_kohya
+from pipelines.formats.exchange import inspect_file, read_adapter
+from pipelines.formats.lora import read_lora, write_kohya
 from pipelines.formats.lora_keys import to_kohya
 from pipelines.unet_blocks import block, kernel
 from tests.tolerances import assert_close
@@ -75,7 +75,7 @@ def test_a_rank_and_an_alpha_for_each_block_with_tucker_kernels(base, tmp_path: 
         tensors[f"{to_kohya(key)}.alpha"] = torch.tensor(float(ALPHAS[name]))
         expected[key] = weight + ALPHAS[name] / RANKS[name] * dense
     save_file(tensors, tmp_path / "k.safetensors")
-    adapter = import_lora(tmp_path / "k.safetensors", base)
+    adapter = read_adapter(tmp_path / "k.safetensors", base).adapter
     assert set(adapter.scales()) == set(expected)
     with merged(base, [(adapter, 1.0)]):
         for key, weight in expected.items():
@@ -111,7 +111,7 @@ def test_loha_is_the_product_of_its_halves(tmp_path: Path, layer: str, rank: int
         state = read_lora(tmp_path / "k.safetensors")
         assert_close(state.change(key), dense if alpha is None else alpha / rank * dense)
         assert state.ranks == {key: min(rank**2, shape[0], weight[0].numel())}
-        assert inspect_lora(tmp_path / "k.safetensors", base="embedded")["rank"] == rank
+        assert inspect_file(tmp_path / "k.safetensors", base="embedded")["rank"] == rank
 
 
 def test_a_loha_becomes_a_run_like_any_other_and_leaves_as_a_lora(base, tmp_path: Path):
@@ -123,7 +123,7 @@ def test_a_loha_becomes_a_run_like_any_other_and_leaves_as_a_lora(base, tmp_path
         parts, expected[f"unet.{name}"] = hada_parts(weight, rank=3, seed=seed, tucker=seed == 1)
         tensors |= {f"{to_kohya(f'unet.{name}')}.{part}": tensor for part, tensor in parts.items()}
     save_file(tensors, tmp_path / "k.safetensors")
-    adapter = import_lora(tmp_path / "k.safetensors", base)
+    adapter = read_adapter(tmp_path / "k.safetensors", base).adapter
     for key, change in adapter.changes(base):
         assert_close(change, expected[key.removesuffix(".weight")])
     back = read_lora(write_kohya(tmp_path / "again.safetensors", adapter, dtype=torch.float32))

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.adapters.core import injected
 from pipelines.config import ASSETS
-from pipelines.formats.textual_inversion import holds_words, read_words
+from pipelines.formats.core import opened
+from pipelines.formats.exchange import read_adapter
+from pipelines.formats.textual_inversion import key_of
 from pipelines.models.base import Base
 from pipelines.studio import Studio
 from tests.tiny import shop_with
@@ -121,16 +123,11 @@ def test_words_that_do_not_fit_are_refused(
     base: Base, tmp_path: Path, tensors: dict[str, torch.Tensor], sentence: str
 ) -> None:
     path = written(tmp_path / "word.safetensors", tensors)
-    assert holds_words(path)
     with pytest.raises(ValueError, match=sentence):
-        read_words(path, base, taken=())
+        read_adapter(path, base)
 
 
-def test_what_is_no_word_is_left_to_whoever_reads_it_next(tmp_path: Path) -> None:
-    (tmp_path / "x.pt").write_bytes(b"PK\x03\x04")
-    (tmp_path / "torn.safetensors").write_bytes(b"12")
+def test_what_is_no_word_is_left_to_other_formats(tmp_path: Path) -> None:
     lora = written(tmp_path / "lora.safetensors", {"a.lora_down.weight": torch.zeros(768)})
-    folder = tmp_path / "folder.safetensors"
-    folder.mkdir()
-    for path in (tmp_path / "x.pt", tmp_path / "torn.safetensors", lora, folder):
-        assert not holds_words(path)
+    with opened(lora) as source:
+        assert not key_of(source)

@@ -116,3 +116,61 @@ def test_rename_note_and_delete(tmp_path: Path) -> None:
                 change(example)
     finally:
         studio.close()
+
+
+ODD_FIELDS = [
+    {"name": None}, {"name": 5}, {"method": []}, {"config": []}, {"config": None}, {"config": "steps"}, {"base": None},
+    {"base": []}, {"base": {}}, {"base": {"spec": None}}, {"base": {"spec": 3}}, {"created": None}, {"created": "now"},
+    {"created": True}, {"note": 5}, {"versions": None}, {"versions": []}, {"format": None}, {"format": []}, {"parents": 3},
+]  # fmt: skip
+LACKING = ["name", "method", "config", "base", "created", "format"]
+ODD_FILES = ["[]", "null", "3", '"text"', "", "{", '{"a"', "\x00" * 20, "[" * 100_000, '{"format": 1e999}']
+ODD_EVENTS = [
+    {"kind": "sample"}, {"kind": "sample", "t": 1}, {"kind": "sample", "t": 1, "step": None, "files": ["x"]},
+    {"kind": "sample", "t": 1, "step": 1, "files": "x"}, {"kind": "sample", "t": 1, "step": 1, "files": [5]},
+    {"kind": "state", "t": 1}, {"kind": "state", "t": None, "state": "done"}, {"kind": "state", "t": 1, "state": []},
+    {"kind": "similarity", "t": 1}, {"kind": "similarity", "t": 1, "step": 1, "identity": []},
+    {"kind": "similarity", "t": 1, "step": 1, "identity": {}}, {"kind": "step", "t": 1}, {"kind": 5, "t": 1}, {"t": 1},
+]  # fmt: skip
+
+
+def odd_runs(store: RunStore) -> list[str]:
+    """A run folder for every corruption of run.json; their names."""
+    made = []
+    for index in range(len(ODD_FIELDS) + len(LACKING) + len(ODD_FILES)):
+        run = finished(store)
+        path, told = run.path / "run.json", json.loads((run.path / "run.json").read_text())
+        if index < len(ODD_FIELDS):
+            path.write_text(json.dumps(told | ODD_FIELDS[index]))
+        elif index < len(ODD_FIELDS) + len(LACKING):
+            del told[LACKING[index - len(ODD_FIELDS)]]
+            path.write_text(json.dumps(told))
+        else:
+            path.write_text(ODD_FILES[index - len(ODD_FIELDS) - len(LACKING)])
+        made.append(run.id)
+    return made
+
+
+def test_a_broken_run_is_a_card_of_its_own_and_hides_no_other(store: RunStore) -> None:
+    good = finished(store)
+    odd = odd_runs(store)
+    cards = {card["id"]: card for card in Library(store).cards()}
+    assert set(cards) == {good.id, *odd}
+    assert cards[good.id]["state"] == "done"
+    for name in odd:
+        assert (cards[name]["name"], cards[name]["state"]) == (name, "broken")
+        assert name in cards[name]["broken"]
+        store.delete(name)
+    assert [card["id"] for card in Library(store).cards()] == [good.id]
+
+
+def test_events_without_their_fields_are_no_events(store: RunStore) -> None:
+    run = finished(store)
+    expected = Library(store).card(run)
+    with (run.path / "events.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(event) + "\n" for event in ODD_EVENTS)
+    told = Library(store).cards()[0]
+    assert "broken" not in told
+    assert {name: told[name] for name in ("state", "thumbnail", "trainable")} == {
+        name: expected[name] for name in ("state", "thumbnail", "trainable")
+    }

@@ -106,6 +106,7 @@ class Scripted:
     """A Studio whose run moves on with every look; the first Ctrl-C comes at the third."""
 
     def __init__(self) -> None:
+        self.training = self
         self.looks = 0
         self.stopped = False
 

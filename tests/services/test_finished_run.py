@@ -90,3 +90,11 @@ def test_a_comparison_is_made_of_the_pictures_one_would_draw_alone(studio: Studi
     assert untouched["run"] is None
     assert trained["trainable"] == studio.library.list_runs()[-1]["trainable"] > 0
     assert trained["seconds"] > 0
+
+
+def test_what_is_worth_knowing_of_a_picture_is_said_once(studio: Studio) -> None:
+    notes: list[str] = []
+    asked = SampleConfig(prompt="a b c d " * 36, steps=2)
+    studio.generation.generate(asked, run_id="example-ada", before_after=True, on_note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("The prompt is longer than the")

@@ -540,3 +540,19 @@ def test_export(studio: Studio, photo_paths: list[Path], format: str) -> None:
     assert path.suffix == (".zip" if format == "peft" else ".safetensors")
     assert path.stat().st_size > 1000
     assert not path.is_relative_to(studio.resources.root)
+
+
+def test_masks_of_photographs_are_found_and_outlined(studio: Studio, photo_paths: list[Path]) -> None:
+    found = studio.inspection.masks(photo_paths)
+    assert [each.name for each in found] == [path.name for path in photo_paths]
+    for each in found:
+        assert each.found
+        with (
+            Image.open(each.mask) as mask,
+            Image.open(each.square) as square,
+            Image.open(each.outlined) as seen,
+        ):
+            assert mask.size == square.size == seen.size
+            assert mask.mode == "L"
+            assert mask.getpixel((mask.width // 2, mask.height // 2)) == 255
+            assert mask.getpixel((2, 2)) == 0

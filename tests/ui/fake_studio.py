@@ -293,6 +293,7 @@ class FakeStudio(FakeShelf):
         strength: float = 1.0,
         stack: Sequence[Mapping[str, Any]] | None = None,
         before_after: bool = False,
+        on_note: Any = None,
     ) -> list[Path]:
         layers = asked_stack(stack, run_id=run_id, strength=strength)
         first = layers[0] if layers else None

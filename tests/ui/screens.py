@@ -159,7 +159,7 @@ def call_off(studio: FakeStudio) -> None:
 
 def talk(page: Any, url: str, studio: FakeStudio) -> None:
     """The first page as a hall sees it."""
-    _open(page, url, query="?talk=1")
+    _open(page, url, query="?presentation=1")
     page.locator("#page-start button.example-card").nth(1).click()
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
 
@@ -167,8 +167,8 @@ def talk(page: Any, url: str, studio: FakeStudio) -> None:
 def library(page: Any, url: str, studio: FakeStudio) -> None:
     """The cards, one of them open."""
     _open(page, url, tab="Library")
-    page.wait_for_selector(".shelf-card")
-    page.locator(".shelf-card").nth(1).click()
+    page.wait_for_selector(".library-card")
+    page.locator(".library-card").nth(1).click()
     page.wait_for_selector("#detail .facts img")
 
 

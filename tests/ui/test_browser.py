@@ -129,7 +129,7 @@ def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
     page.wait_for_selector("#first-inputs .photo-wall img >> nth=2")
     page.locator("#first-noun").get_by_label("What is it?").fill("teapot")
     page.click("#first-personalize")
-    page.wait_for_selector(".toast-body:has-text('rare word')")
+    page.wait_for_selector(".toast-body:has-text('trigger word')")
     found.set()
     visitor.wait_for_step(1)
     _, config, *_ = [facts for name, facts in served.studio.calls if name == "start"][-1]

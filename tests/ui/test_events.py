@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from pipelines.formats.spectral_shifts import MIXED
+from pipelines.services.spectral_runs import MIXED
 from ui.app import build
 from ui.html import Handout
 from ui.run import method_views as views
@@ -15,7 +15,7 @@ from ui.run import panels
 from ui.run.monitor import RESULTS, RunMonitor, no_result
 from ui.run.state import RunView
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.theme import ASSETS
@@ -112,7 +112,7 @@ def test_turning_between_experiments_reads_no_list_of_choices(blocks: gr.Blocks)
 def test_the_newest_experiment_is_shown_after_a_reload(
     monitor: RunMonitor, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiments = ExperimentHandlers(Shelf(monitor, PlaygroundHandlers(monitor)))
+    experiments = ExperimentHandlers(LibraryHandlers(monitor, PlaygroundHandlers(monitor)))
     kept = [("older", "id-1"), ("newest", "id-2")]
     monkeypatch.setattr(experiments, "choices", lambda kind: list(reversed(kept)))
     monkeypatch.setattr(experiments, "watch", lambda run, drawn: {"experiment_drawn": {"id": run}})

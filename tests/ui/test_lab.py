@@ -20,7 +20,7 @@ from ui.html import Handout
 from ui.run.monitor import RunMonitor
 from ui.tabs.compare import experiment_results as results
 from ui.tabs.compare.experiment_handlers import FROM_TRAIN, METHODS, OWN_STYLE, ExperimentHandlers, fields_of
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 ALL = [key for _, key in METHODS]
@@ -38,7 +38,7 @@ FIELDS |= {
 @pytest.fixture
 def experiments(studio: FakeStudio, handout: Handout) -> ExperimentHandlers:
     monitor = RunMonitor(studio, handout)
-    return ExperimentHandlers(Shelf(monitor, PlaygroundHandlers(monitor)))
+    return ExperimentHandlers(LibraryHandlers(monitor, PlaygroundHandlers(monitor)))
 
 
 @pytest.fixture(autouse=True)

@@ -102,10 +102,10 @@ def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, tmp_path
     page = browser.new_page()
     page.set_default_timeout(60_000)
     page.goto(f"{served.url}/#library")
-    page.wait_for_selector("#page-library .shelf-card")
+    page.wait_for_selector("#page-library .library-card")
     page.set_input_files("#import input[type=file]", str(path))
     page.wait_for_selector(".header-of:has-text('kohya')")
-    page.get_by_role("button", name="Add it and open the playground").click()
+    page.get_by_role("button", name="Import and open the playground").click()
     page.wait_for_selector("#run-card .run-title:has-text('Loaded from a file')")
     assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zul dog"
     page.locator("#playground").get_by_role("button", name="Make a picture").click()

@@ -1,4 +1,4 @@
-"""Library, Compare, recall, replay, queue, talk mode and the keyboard in a real browser, on the pretended Studio."""
+"""Library, Compare, recall, replay, queue, presentation mode and the keyboard in a real browser, on the pretended Studio."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,20 +68,20 @@ def test_a_word_typed_on_the_first_page_is_what_is_trained(
 def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) -> None:
     run_id = served.studio.import_export.import_lora(Path("rex.safetensors"), name="Rex the second")
     visitor.turn("library")
-    visitor.see(".shelf-card >> nth=2")
+    visitor.see(".library-card >> nth=2")
     visitor.page.get_by_label("Search").fill("rex second")
-    visitor.page.wait_for_function("document.querySelectorAll('.shelf-card').length === 1")
-    visitor.page.locator(".shelf-card").filter(has_text="Rex the second").click()
+    visitor.page.wait_for_function("document.querySelectorAll('.library-card').length === 1")
+    visitor.page.locator(".library-card").filter(has_text="Rex the second").click()
     visitor.see("#detail")
     visitor.page.get_by_label("Name", exact=True).fill("Rex second to none")
     visitor.page.get_by_label("Notes").fill("for the talk")
     visitor.press("Save name and notes")
-    visitor.see(".shelf-card strong:has-text('second to none')")
+    visitor.see(".library-card strong:has-text('second to none')")
     assert served.studio.library.list_runs()[0]["notes"] == "for the talk"
     visitor.press("Delete …")
     visitor.see("#confirm :text('cannot be undone')")
     visitor.press("Delete it")
-    visitor.see(".shelf-empty")
+    visitor.see(".library-empty")
     assert run_id not in [row["id"] for row in served.studio.library.list_runs()]
     assert not visitor.errors
 
@@ -89,11 +89,11 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served) ->
 def test_a_press_counts_although_the_cards_are_drawn_anew_beneath_it(visitor: Visitor) -> None:
     visitor.turn("library")
     visitor.page.get_by_label("Search").fill("ada")
-    visitor.see(".shelf-card:has-text('Ada')")
-    visitor.page.locator(".shelf-card").filter(has_text="Ada").first.hover()
+    visitor.see(".library-card:has-text('Ada')")
+    visitor.page.locator(".library-card").filter(has_text="Ada").first.hover()
     visitor.page.mouse.down()
     visitor.page.evaluate(
-        "document.querySelectorAll('.shelf').forEach(each => each.outerHTML = each.outerHTML)"
+        "document.querySelectorAll('.library-cards').forEach(each => each.outerHTML = each.outerHTML)"
     )
     visitor.page.mouse.up()
     visitor.see("#detail .facts img")
@@ -102,16 +102,16 @@ def test_a_press_counts_although_the_cards_are_drawn_anew_beneath_it(visitor: Vi
 def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: Served) -> None:
     visitor.turn("library")
     visitor.page.get_by_label("Search").fill("ada")  # the tab still shows what an earlier test searched for
-    visitor.see(".shelf-card:has-text('Ada')")
-    visitor.page.locator(".shelf-card").filter(has_text="Ada").first.click()
+    visitor.see(".library-card:has-text('Ada')")
+    visitor.page.locator(".library-card").filter(has_text="Ada").first.click()
     visitor.see("#detail .facts img")
     visitor.page.wait_for_timeout(
         500
     )  # an earlier test may have opened it: what is seen is not yet this answer
-    visitor.press("Take it with you")
-    visitor.press("Write the file and read it back")
+    visitor.press("Export")
+    visitor.press("Export and verify")
     visitor.see(".verified:has-text('128/128 keys, largest difference 0')")
-    visitor.press("Do it again elsewhere")
+    visitor.press("Reproduce")
     with visitor.page.expect_download() as coming:
         visitor.press("Download the settings (run.json)")
     assert b'"atelier": 1' in Path(coming.value.path()).read_bytes()
@@ -146,10 +146,10 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(visitor: Visitor, serv
     visitor.turn("library")
     page = visitor.page
     page.get_by_label("Search").fill("shifted")
-    page.wait_for_function("document.querySelectorAll('.shelf-card').length === 1")
-    page.locator(".shelf-card").filter(has_text="Shifted").click()
+    page.wait_for_function("document.querySelectorAll('.library-card').length === 1")
+    page.locator(".library-card").filter(has_text="Shifted").click()
     visitor.see("#detail .facts :text('SVDiff')")
-    visitor.press("What moved")
+    visitor.press("What changed")
     assert visitor.see(".heat td[title='0.5']").inner_text() == "0.5"
     assert visitor.see(".heat th:has-text('<b>Mid</b>')"), "a name is text, not markup"
     assert page.locator("#detail .bars dd").all_inner_texts() == ["0.25", "1"]
@@ -236,8 +236,8 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
     visitor.turn("train")
     visitor.page.click("#personalize")
     for place in ("1", "2"):
-        visitor.press("Queue this, too")
-        visitor.see(f".run-title:has-text('number {place} in line')")
+        visitor.press("Add to the queue")
+        visitor.see(f".run-title:has-text('number {place} in the queue')")
         visitor.page.wait_for_timeout(
             500
         )  # a button at work hears no second press, and a tick may tell sooner
@@ -257,7 +257,7 @@ def test_the_ways_to_stop(visitor: Visitor, served: Served, pace: Any) -> None:
     visitor.wait_for_step(1)
     visitor.press("Save now")
     visitor.page.wait_for_selector(".toast-body:has-text('in the Library')")
-    visitor.press("Stop at the checkpoint")
+    visitor.press("Stop at the next checkpoint")
     visitor.see(".run-title:has-text('Stopped')")
     names = [name for name, _ in served.studio.calls]
     assert "save_now" in names
@@ -294,8 +294,8 @@ def test_a_talk_falls_back_to_a_recording(
     visit: Any, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.studio, "fail_at", 3)
-    visitor = visit(tab="start", query="?talk=1")
-    assert "talk=1" in visitor.page.url, "turning a page keeps the address"
+    visitor = visit(tab="start", query="?presentation=1")
+    assert "presentation=1" in visitor.page.url, "turning a page keeps the address"
     assert not visitor.page.locator("footer").is_visible()
     assert not visitor.page.locator(".chip").first.is_visible()
     assert (
@@ -310,7 +310,7 @@ def test_a_talk_falls_back_to_a_recording(
 def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:
     page = visit(tab="train", query="?talk=1").page
     for tab, fields in (
-        ("train", ["What is it?", "Its rare word", "Method and preset"]),
+        ("train", ["What is it?", "Trigger word", "Method and preset"]),
         ("library", ["Search"]),
     ):
         page.get_by_role("tab", name=tab.capitalize()).click()

@@ -20,7 +20,7 @@ from ui.run.replay import LONGEST_WAIT_S, Replay, clock, playable, replayed
 from ui.run.state import RunView, fold
 from ui.tabs.compare import rows
 from ui.tabs.compare.tab import CompareHandlers, parsed
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.handlers import TrainHandlers, suited_steps
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.wiring import WATCHED
@@ -39,8 +39,8 @@ def playground(monitor: RunMonitor) -> PlaygroundHandlers:
 
 
 @pytest.fixture
-def shelf(monitor: RunMonitor, playground: PlaygroundHandlers) -> Shelf:
-    return Shelf(monitor, playground)
+def shelf(monitor: RunMonitor, playground: PlaygroundHandlers) -> LibraryHandlers:
+    return LibraryHandlers(monitor, playground)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run
 def test_nothing_of_a_run_that_is_gone_is_left_on_the_stage(monitor: RunMonitor) -> None:
     gone = monitor.watch("no-such-run", {"state": ["no-such-run", "done"]})
     assert (gone["shown"], gone["photos"], gone["strip"], gone["caption"]) == ("", "", "", "")
-    assert "This run is gone" in gone["compare"]
+    assert "This run has been deleted" in gone["compare"]
     assert set(gone) <= set(WATCHED)
 
 
@@ -157,7 +157,7 @@ def test_a_tick_draws_figures_and_only_announces_the_rest(monitor: RunMonitor, o
     assert monitor.tick("no-such-run", {}, 3) == {"news": 4}
 
 
-# Talk mode
+# Presentation mode
 
 
 def test_a_talk_goes_on_with_a_recording(monitor: RunMonitor, studio: FakeStudio) -> None:
@@ -179,8 +179,8 @@ def test_a_talk_survives_a_refused_start(monitor: RunMonitor) -> None:
     train = TrainHandlers(monitor)
     base = next(iter(train.bases))
     with pytest.raises(ValueError, match="Choose an example"):
-        train.start(None, "dreambooth/Quick", base, talk=False)
-    assert "recording" in train.start(None, "dreambooth/Quick", base, talk=True)["advice"]
+        train.start(None, "dreambooth/Quick", base, presentation=False)
+    assert "recording" in train.start(None, "dreambooth/Quick", base, presentation=True)["advice"]
 
 
 # Training
@@ -329,7 +329,7 @@ def test_the_line_is_shown_and_can_be_changed(
     first, second, third = [
         studio.training.start("dreambooth", config, photographs, name=name) for name in "ABC"
     ]
-    assert "number 2 in line" in monitor.watch(third, {})["progress"]
+    assert "number 2 in the queue" in monitor.watch(third, {})["progress"]
     line = monitor.watch(first, {})["queue"]
     assert line.count("<tr") == 4
     assert f'data-value="{third}:1"' in line
@@ -361,14 +361,14 @@ def test_nobody_in_line_shows_no_line() -> None:
 # The Library
 
 
-def test_a_search_finds_by_every_word(shelf: Shelf, own: str) -> None:
+def test_a_search_finds_by_every_word(shelf: LibraryHandlers, own: str) -> None:
     assert [row["id"] for row in shelf.rows("rex zul")] == [own]
     assert shelf.rows("rex nonsense") == []
     assert "Nothing here matches" in shelf.browse("nonsense", "")["cards"]
     assert "3 runs" in shelf.browse("", "")["found"]
 
 
-def test_a_run_is_named_noted_and_deleted(shelf: Shelf, own: str, studio: FakeStudio) -> None:
+def test_a_run_is_named_noted_and_deleted(shelf: LibraryHandlers, own: str, studio: FakeStudio) -> None:
     values = shelf.save(own, HOSTILE, "for the talk", "")
     assert HOSTILE not in values["cards"] + values["facts"]
     assert values["notes"]["value"] == "for the talk"
@@ -382,7 +382,7 @@ def test_a_run_is_named_noted_and_deleted(shelf: Shelf, own: str, studio: FakeSt
         studio.training.status(own)
 
 
-def test_a_shipped_example_is_looked_at_only(shelf: Shelf, monitor: RunMonitor) -> None:
+def test_a_shipped_example_is_looked_at_only(shelf: LibraryHandlers, monitor: RunMonitor) -> None:
     values = shelf.detail(example(monitor))
     assert not values["name"]["interactive"]
     assert not values["delete"]["visible"]
@@ -391,7 +391,7 @@ def test_a_shipped_example_is_looked_at_only(shelf: Shelf, monitor: RunMonitor) 
         shelf.save(example(monitor), "x", "", "")
 
 
-def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: Shelf, studio: FakeStudio) -> None:
+def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: LibraryHandlers, studio: FakeStudio) -> None:
     run = studio.resources.store.create(
         "dreambooth", {"class_noun": "dog", "steps": 9}, {"spec": "embedded"}, name="Cut"
     )
@@ -401,7 +401,7 @@ def test_an_interrupted_run_can_be_resumed_from_its_card(shelf: Shelf, studio: F
     studio.library.delete(run.id)
 
 
-def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> None:
+def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: LibraryHandlers) -> None:
     values = shelf.inspect("/somewhere/rex.safetensors")
     assert all(word in values["lora_facts"] for word in ("kohya", "128", "16", "zul dog"))
     assert values["add_row"]["visible"]
@@ -410,14 +410,14 @@ def test_the_header_of_a_file_is_read_before_it_is_taken_in(shelf: Shelf) -> Non
     assert not shelf.inspect(None)["add_row"]["visible"]
 
 
-def test_an_export_is_read_back(shelf: Shelf, monitor: RunMonitor) -> None:
+def test_an_export_is_read_back(shelf: LibraryHandlers, monitor: RunMonitor) -> None:
     values = shelf.export(example(monitor), "kohya", 16)
     assert "128/128 keys, largest difference 0" in values["verified"]
     assert Path(values["lib_exported"]["value"]).is_file()
 
 
 def test_shifts_leave_as_a_lora_of_a_chosen_rank(
-    shelf: Shelf, studio: FakeStudio, monitor: RunMonitor
+    shelf: LibraryHandlers, studio: FakeStudio, monitor: RunMonitor
 ) -> None:
     run = studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name="Rex")
     run.append("state", state="done", message="")
@@ -437,7 +437,7 @@ def test_shifts_leave_as_a_lora_of_a_chosen_rank(
     studio.library.delete(run.id)
 
 
-def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
+def test_what_moved_is_drawn(shelf: LibraryHandlers, studio: FakeStudio, monitor: RunMonitor) -> None:
     runs = []
     for name in ("Rex", "Max"):
         runs.append(
@@ -462,7 +462,9 @@ def test_what_moved_is_drawn(shelf: Shelf, studio: FakeStudio, monitor: RunMonit
         studio.library.delete(run.id)
 
 
-def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, monitor: RunMonitor) -> None:
+def test_shifts_are_combined_into_a_new_run(
+    shelf: LibraryHandlers, studio: FakeStudio, monitor: RunMonitor
+) -> None:
     runs = [
         studio.resources.store.create("svdiff", {"class_noun": "dog"}, {"spec": "embedded"}, name=name)
         for name in ("Rex", "Max")
@@ -490,7 +492,7 @@ def test_shifts_are_combined_into_a_new_run(shelf: Shelf, studio: FakeStudio, mo
 
 
 def test_settings_of_another_method_bring_its_fields(
-    shelf: Shelf, monitor: RunMonitor, tmp_path: Path
+    shelf: LibraryHandlers, monitor: RunMonitor, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.json"
     told = {"atelier": 1, "method": "svdiff", "config": to_dict(SVDiffConfig(subset="UNet-CA"))}
@@ -518,7 +520,7 @@ def test_a_plan_shows_the_fields_of_its_method(monitor: RunMonitor, photographs:
     monitor.studio.library.delete(values["shown"])
 
 
-def test_settings_go_out_and_come_in(shelf: Shelf, monitor: RunMonitor, tmp_path: Path) -> None:
+def test_settings_go_out_and_come_in(shelf: LibraryHandlers, monitor: RunMonitor, tmp_path: Path) -> None:
     values = shelf.detail(example(monitor))
     assert "python -m pipelines.cli" in values["command"]
     saved = Path(values["settings_out"]["value"])
@@ -536,7 +538,7 @@ def test_settings_go_out_and_come_in(shelf: Shelf, monitor: RunMonitor, tmp_path
 
 
 def test_settings_that_were_read_in_outlive_the_photographs_added_next(
-    shelf: Shelf, monitor: RunMonitor, tmp_path: Path
+    shelf: LibraryHandlers, monitor: RunMonitor, tmp_path: Path
 ) -> None:
     train, own = TrainHandlers(monitor), example(monitor)
     photos = monitor.studio.library.examples()[0]["photos"]
@@ -566,11 +568,11 @@ def test_the_shelf_is_drawn_anew_when_a_run_changes_its_state(monitor: RunMonito
     assert "seen" not in monitor.watch(own, values["drawn"]), "nothing has changed"
 
 
-def test_the_shelf_is_drawn_before_anybody_has_searched(shelf: Shelf, own: str) -> None:
+def test_the_shelf_is_drawn_before_anybody_has_searched(shelf: LibraryHandlers, own: str) -> None:
     assert own in shelf.browse(None, "")["cards"], "a field on a page not opened yet holds nothing"
 
 
-def test_a_hub_id_is_asked_for_in_a_sentence(shelf: Shelf, studio: FakeStudio) -> None:
+def test_a_hub_id_is_asked_for_in_a_sentence(shelf: LibraryHandlers, studio: FakeStudio) -> None:
     with pytest.raises(ValueError, match="someone/something"):
         shelf.from_hub("  ", "")
     values = shelf.from_hub("someone/rex", "")
@@ -587,7 +589,7 @@ def test_sizes_are_said_as_a_person_would(count: float, text: str) -> None:
 
 
 def test_a_run_becomes_a_base_that_is_read_back(
-    shelf: Shelf, monitor: RunMonitor, studio: FakeStudio
+    shelf: LibraryHandlers, monitor: RunMonitor, studio: FakeStudio
 ) -> None:
     values = shelf.merge(example(monitor), "diffusers", 0.8)
     assert "1130/1130 tensors, largest difference 0" in values["merged"]
@@ -609,7 +611,7 @@ def test_columns_are_read_as_typed(across: str, values: str, found: list) -> Non
 
 
 def test_a_comparison_draws_every_cell_and_its_table(
-    shelf: Shelf, monitor: RunMonitor, studio: FakeStudio
+    shelf: LibraryHandlers, monitor: RunMonitor, studio: FakeStudio
 ) -> None:
     comparison, told = CompareHandlers(shelf), []
     values = comparison.compare(
@@ -629,7 +631,9 @@ def test_a_comparison_draws_every_cell_and_its_table(
     assert (runs, across, columns, config.seed) == ((None, example(monitor)), "strengths", (0.0, 1.0), 3)
 
 
-def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, monitor: RunMonitor, studio: FakeStudio) -> None:
+def test_two_runs_become_one_row_that_is_kept(
+    shelf: LibraryHandlers, monitor: RunMonitor, studio: FakeStudio
+) -> None:
     comparison = CompareHandlers(shelf)
     first, second = (each["run"] for each in studio.library.examples()[:2])
     parts = {
@@ -664,7 +668,7 @@ def test_two_runs_become_one_row_that_is_kept(shelf: Shelf, monitor: RunMonitor,
         comparison.add_stack([], **parts, stack_second=None)
 
 
-def test_what_cannot_be_compared_is_said(shelf: Shelf) -> None:
+def test_what_cannot_be_compared_is_said(shelf: LibraryHandlers) -> None:
     comparison = CompareHandlers(shelf)
     with pytest.raises(ValueError, match="Nothing is chosen"):
         comparison.compare([], "seeds", "0", "x", print)

@@ -147,6 +147,15 @@ def test_a_preflight_of_another_website_is_not_granted(served: gr.Blocks) -> Non
     assert "Access-Control-Allow-Origin" not in ask(served, "OPTIONS", "/gradio_api/upload", **headers)[2]
 
 
+def test_only_copies_are_served_as_files(served: gr.Blocks, handout: Handout, tmp_path: Path) -> None:
+    kept = tmp_path / "adapter.safetensors"
+    kept.write_bytes(b"private")
+    for path in ("app.py", app.__file__, "/etc/passwd", str(kept)):
+        assert ask(served, "GET", f"/gradio_api/file={path}")[0] == 403
+    status, text, _ = ask(served, "GET", f"/gradio_api/file={handout.copy(kept)}")
+    assert (status, text) == (200, "private")
+
+
 def test_own_hosts_come_from_the_command_line_and_the_environment() -> None:
     there = {"ATELIER_ALLOWED_HOSTS": "One.example, two.example,", "SPACE_HOST": "me-atelier.hf.space"}
     assert allowed_hosts({}) == frozenset()

@@ -1,13 +1,14 @@
 """What the page is made of, without a server."""
 
+import json
 from dataclasses import replace
 
 import gradio as gr
 import pytest
 from fake_studio import FakeStudio
 
-from pipelines.config import SampleConfig
-from pipelines.methods.specs import METHODS, preset, preset_names
+from pipelines.config import ASSETS, SampleConfig
+from pipelines.methods.specs import METHODS, preset
 from ui import forms as form
 from ui.app import build
 from ui.html import Handout
@@ -28,6 +29,12 @@ PUBLIC = {
     "experiment_stop",
     "experiment_files",
     "list_experiments",
+}
+
+SHIPPED = {  # (method, base family, preset) -> what the file says
+    (*path.stem.split("."), name): values
+    for path in sorted((ASSETS / "presets").glob("*.json"))
+    for name, values in json.loads(path.read_text(encoding="utf-8"))["presets"].items()
 }
 
 
@@ -121,9 +128,21 @@ def test_a_form_gives_back_the_config_it_was_made_from(cls: type) -> None:
     assert form.parse(cls, form.shown(config)) == config
 
 
-def test_every_preset_fits_its_form() -> None:
-    config = preset("dreambooth", "embedded", "Quick")
-    assert form.parse(type(config), form.shown(config)) == config
+@pytest.mark.parametrize(("method", "family", "name"), [key for key in SHIPPED])
+def test_every_preset_fits_its_form(method: str, family: str, name: str) -> None:
+    """Its widgets can hold each of its values, and the run that starts from them has what the file says."""
+    config, names = preset(method, family, name), form.field_names(METHODS[method].config)
+    with gr.Blocks():
+        made = form.widgets(config, names)
+    own = form.own_names(method)
+    parsed = form.parse_method(method, {own.get(field, field): made[field].value for field in names})
+    for field, value in SHIPPED[method, family, name].items():
+        assert getattr(parsed, field) == (tuple(value) if isinstance(value, list) else value), field
+        widget = made[field]
+        if isinstance(widget, gr.Slider):
+            assert widget.minimum <= value <= widget.maximum, field
+        if isinstance(widget, gr.Dropdown):
+            assert value in [choice for _, choice in widget.choices], field
 
 
 def test_a_form_names_what_is_wrong() -> None:
@@ -146,5 +165,10 @@ def test_every_preset_of_every_method_is_a_plan(blocks: gr.Blocks, studio: FakeS
         for component in blocks.get_config_file()["components"]
         if component["props"].get("label") == "Method and preset"
     )
-    offered = [value for _, value in plans]
-    assert offered == [f"{method}/{name}" for method in METHODS for name in preset_names(method, "embedded")]
+    shipped = [f"{method}/{name}" for method, family, name in SHIPPED if family == "embedded"]
+    assert sorted(value for _, value in plans) == sorted(shipped)
+    methods = [value.partition("/")[0] for _, value in plans]
+    assert list(dict.fromkeys(methods)) == list(METHODS), "in the registry's order"
+    for label, value in plans:
+        method, _, name = value.partition("/")
+        assert label == f"{METHODS[method].title} · {name}"

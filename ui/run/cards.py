@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.spectral_shifts import FORMAT as SHIFTS
-from pipelines.formats.spectral_shifts import MIXED
 from pipelines.methods.specs import METHODS
 from pipelines.runs.store import IMPORTED
 from pipelines.sampling.grid import STACK
+from pipelines.services.spectral_runs import MIXED
 from ui.html import Handout, Html, element
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
@@ -19,22 +18,15 @@ TITLES = {name: spec.title for name, spec in METHODS.items()} | {
     IMPORTED: "From a file",
     STACK: "Stack",
 }
-EXPORT_FORMATS = (
-    ("Atelier (.safetensors)", "safetensors"),
-    ("diffusers LoRA", "diffusers"),
-    ("PEFT folder", "peft"),
-    ("ComfyUI / kohya", "kohya"),
-)
 BASE_FORMATS = (
     ("A diffusers folder (zip)", "diffusers"),
     ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
 )
-SHIFT_FORMATS = (EXPORT_FORMATS[0], ("svdiff-pytorch (zip)", SHIFTS), *EXPORT_FORMATS[1:])
 MIXES = (
     ("Add", "add"),
-    ("Between the two", "interpolate"),
-    ("This one's geometry, the other's look", "style"),
-    ("This one, fewer singular values", "truncate"),
+    ("Interpolate", "interpolate"),
+    ("Geometry of this run, style of the other", "style"),
+    ("Keep fewer singular values", "truncate"),
 )
 METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV"}
 Row = Mapping[str, Any]
@@ -76,15 +68,17 @@ def method_of(row: Row) -> str:
     return TITLES.get(row["method"], str(row["method"]))
 
 
-def shelf(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
+def run_cards(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
     """Return the runs as cards, the ``chosen`` one marked."""
     if not rows:
         told = (
             f"Nothing here matches “{searched}”." if searched else "No run yet: personalize a subject first."
         )
-        return element("p", told, class_="shelf-empty", role="status")
+        return element("p", told, class_="library-empty", role="status")
     return element(
-        "div", *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows], class_="shelf"
+        "div",
+        *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows],
+        class_="library-cards",
     )
 
 
@@ -100,15 +94,15 @@ def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
                 "span",
                 element("span", class_=f"dot {row['state']}", aria_hidden="true"),
                 state,
-                class_="shelf-state",
+                class_="library-state",
             ),
             element("span", f"{method_of(row)} · {row.get('base_name') or row.get('base', '')}"),
-            element("span", f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
+            element("span", row.get("broken") or f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
             *([element("code", row["trigger"])] if row.get("trigger") else []),
-            class_="shelf-facts",
+            class_="library-facts",
         ),
         type="button",
-        class_="shelf-card chosen" if chosen else "shelf-card",
+        class_="library-card chosen" if chosen else "library-card",
         data_act="choose",
         data_value=row["id"],
         aria_pressed="true" if chosen else "false",
@@ -133,7 +127,8 @@ def facts(row: Row, *, handout: Handout) -> Html:
         ("Trained", f"{count_of(row.get('trainable'))} parameters" if row.get("trainable") else "–"),
         ("On disk", size_of(row.get("bytes"))),
         ("Took", duration(row["seconds"]) if row.get("seconds") else "–"),
-        ("Made", day_of(row["created"])),
+        ("Made", day_of(row["created"]) if row["created"] else "–"),
+        *([("Problem", row["broken"])] if row.get("broken") else []),
     ]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in told]
     return element(
@@ -148,9 +143,9 @@ def header_of(told: Row, *, name: str) -> Html:
         ("Format", told["format"]),
         ("Keys", told["keys"]),
         *([("Rank", told["rank"])] if told["rank"] else []),
-        ("Base", told.get("base") or "not told"),
+        ("Base", told.get("base") or "unknown"),
         ("Parameters", count_of(told.get("parameters"))),
-        ("Trigger", told.get("trigger") or "not told"),
+        ("Trigger", told.get("trigger") or "none"),
     ]
     terms = [element("div", element("dt", label), element("dd", str(value))) for label, value in rows]
     further = [

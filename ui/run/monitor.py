@@ -40,15 +40,15 @@ REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
 FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
 SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
-GONE = "This run is gone. Choose a subject, or another run to look at."
+GONE = "This run has been deleted. Choose a subject or another run."
 DRAWN_SOON = "Its first pictures are being drawn …"
 WITHOUT_PICTURES = {
-    "queued": "It waits for its turn.",
+    "queued": "It waits in the queue.",
     "running": DRAWN_SOON,
     "replaying": DRAWN_SOON,
     "stopping": "It stopped before its first pictures.",
     "failed": "It failed before its first pictures.",
-    "interrupted": "It was cut off before its first pictures.",
+    "interrupted": "It was interrupted before its first pictures.",
 }
 
 
@@ -113,16 +113,18 @@ class RunMonitor:
         return run_id in {row["run"] for row in self.studio.training.queue()}
 
     def tick(
-        self, shown: str, drawn: Values, news: int, replay: Replay | None = None, talk: bool = False
+        self, shown: str, drawn: Values, news: int, replay: Replay | None = None, presentation: bool = False
     ) -> Values:
         """Draw the figures that have grown; of anything more only say that there is ``news`` to be drawn.
 
         A browser pays for every widget that an event may set, every second, whether it is set or not.
         """
-        values = self.watch(shown, drawn, replay, talk)
+        values = self.watch(shown, drawn, replay, presentation)
         return values if values.keys() <= set(FIGURES) else {"news": news + 1}
 
-    def watch(self, shown: str, drawn: Values, replay: Replay | None = None, talk: bool = False) -> Values:
+    def watch(
+        self, shown: str, drawn: Values, replay: Replay | None = None, presentation: bool = False
+    ) -> Values:
         """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work.
 
         ``drawn`` holds for each of ``PARTS`` the run and what was drawn of it; the answer holds what it draws anew.
@@ -139,7 +141,7 @@ class RunMonitor:
             status, ended = replayed(status, replay, now=time.monotonic())
             over = unplayed() if ended else {}
         view = fold(status)
-        if talk and view.state == "failed" and (recording := self.recording(view.config)):
+        if presentation and view.state == "failed" and (recording := self.recording(view.config)):
             return self.play(recording, 4.0) | {"advice": panels.stand_in(view)}
         values = self._draw(view, drawn)
         if over:
@@ -307,7 +309,15 @@ def _signature(view: RunView) -> dict[str, Any]:
     every = max(1, view.total // 100)
     return {
         "state": view.state,
-        "progress": [view.state, view.step, view.stage, view.stage_done, view.message, view.queue_position],
+        "progress": [
+            view.state,
+            view.step,
+            view.stage,
+            view.stage_done,
+            view.message,
+            view.queue_position,
+            len(view.notes),
+        ],
         "curves": [view.state, view.step // every, len(view.similarity.get("identity", ()))],
         "samples": [view.state, len(view.samples)],
     }

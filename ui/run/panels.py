@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.spectral_shifts import MIXED
+from pipelines.services.spectral_runs import MIXED
 from ui.html import Handout, Html, element
 from ui.run.state import WORDS, RunView, Sample
 
@@ -37,12 +37,18 @@ STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
 
 
 def header(*, icon: Html, facts: list[str]) -> Html:
-    """Return the strip on top: who we are, what runs where, and the switches of talk mode and of light and dark."""
+    """Return the strip on top: who we are, what runs where, and the switches of presentation mode and of light and dark."""
     chips = [element("span", fact, class_="chip") for fact in facts]
     switch = element(
         "span",
-        element("a", "Talk", href="?talk=1", class_="to-talk", title="Large type, for a screen in a hall"),
-        element("a", "Leave talk mode", href="?", class_="from-talk"),
+        element(
+            "a",
+            "Present",
+            href="?presentation=1",
+            class_="to-presentation",
+            title="Presentation mode: large type, for a projector",
+        ),
+        element("a", "Leave presentation mode", href="?", class_="from-presentation"),
         element("a", "Light", href="?__theme=light", class_="to-light"),
         element("a", "Dark", href="?__theme=dark", class_="to-dark"),
         class_="theme-switch",
@@ -123,11 +129,20 @@ def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
     )
 
 
-def caption(*, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = ()) -> Html:
+def notes_of(notes: Sequence[str]) -> list[Html]:
+    """Return sentences for the user, each as a line of its own."""
+    return [element("p", note, class_="note", role="status") for note in notes]
+
+
+def caption(
+    *, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()
+) -> Html:
     """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
     rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
-    return element("div", element("blockquote", prompt), element("dl", *terms), class_="caption")
+    return element(
+        "div", element("blockquote", prompt), *notes_of(notes), element("dl", *terms), class_="caption"
+    )
 
 
 def progress(view: RunView) -> Html:
@@ -154,7 +169,7 @@ def progress(view: RunView) -> Html:
     if view.state == "replaying" and doing:
         words = f"{WORDS[view.state]} · {words}"
     if view.state == "queued" and view.queue_position:
-        words += f" · number {view.queue_position} in line"
+        words += f" · number {view.queue_position} in the queue"
     bar = element(
         "div",
         element("div", style=f"width:{100 * min(share, 1.0):.1f}%", class_="bar-fill"),
@@ -174,6 +189,7 @@ def progress(view: RunView) -> Html:
         bar,
         element("dl", *_figures(view), class_="figures"),
         *trouble,
+        *notes_of(view.notes),
         class_="run-progress",
     )
 
@@ -251,7 +267,7 @@ def stand_in(view: RunView) -> Html:
 
 
 def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
-    """Return the runs at work and in line, as ``Studio.training.queue`` tells them; nothing unless one waits."""
+    """Return the runs at work and in the queue, as ``Studio.training.queue`` tells them; nothing unless one waits."""
     if not any(row["state"] == "queued" for row in rows):
         return Html("")
     last = max(row["position"] for row in rows)
@@ -259,7 +275,7 @@ def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
     head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
     return element(
         "div",
-        element("h3", "In line"),
+        element("h3", "Queue"),
         element("table", element("thead", head), element("tbody", *lines)),
         class_="queue",
     )

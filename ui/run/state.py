@@ -10,7 +10,7 @@ from pipelines.runs.store import IMPORTED
 
 LIVE = ("queued", "running", "stopping")
 WORDS = {
-    "queued": "Waiting for its turn",
+    "queued": "Queued",
     "running": "Learning",
     "stopping": "Stopping",
     "done": "Finished",
@@ -18,6 +18,7 @@ WORDS = {
     "failed": "Failed",
     "interrupted": "Interrupted",
     "replaying": "Replay",
+    "broken": "Damaged",
 }
 
 
@@ -41,6 +42,7 @@ class RunView:
     imported: bool = False
     state: str = "queued"
     message: str = ""
+    notes: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     stage: str = ""
     stage_done: int = 0
@@ -130,6 +132,8 @@ def _apply(event: dict[str, Any], *, view: RunView, folder: Path) -> None:
             view.samples.append(_sample(event, name=name, row=row, view=view, folder=folder))
     elif kind == "similarity":
         _apply_similarity(event, view=view)
+    elif kind == "note":
+        view.notes += [event["text"]] if event["text"] not in view.notes else []
     elif kind == "metrics":
         view.metrics = {name: value for name, value in event.items() if name not in ("t", "kind")}
 

@@ -90,7 +90,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
     with gr.Column(elem_classes="card acts-together", visible=False, elem_id="first-play") as named[
         "first_playground"
     ]:
-        gr.HTML(panels.heading("4", "Play", "Put it anywhere; the same seed draws the same picture."))
+        gr.HTML(panels.heading("4", "Play", "Prompt it anywhere; the same seed gives the same picture."))
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 named["first_prompt"] = gr.Textbox(
@@ -148,7 +148,7 @@ def wire(page: Page) -> None:
     page.on(
         named["first_start"].click,
         start,
-        takes=[*with_noun, "talk"],
+        takes=[*with_noun, "presentation"],
         gives=["prompt", "seed", "class_noun", *WATCHED],
     )
     named["first_start"].click(None, js=TO_THE_RESULT, api_visibility="private")

@@ -15,7 +15,7 @@ from ui.run import panels
 from ui.run.monitor import Values
 from ui.run.panels import duration
 from ui.tabs.compare import experiment_results as results
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 
 SIDE = "side"
 MODES = (("Side by side", SIDE), ("Which method?", "methods"), ("Which blocks?", "blocks"))
@@ -43,10 +43,10 @@ def fields_of(kind: str) -> dict[str, str]:
 class ExperimentHandlers:
     """Starts and shows experiments."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.monitor = shelf.monitor
-        self.studio = shelf.studio
-        self.handout: Handout = shelf.handout
+    def __init__(self, library: LibraryHandlers) -> None:
+        self.monitor = library.monitor
+        self.studio = library.studio
+        self.handout: Handout = library.handout
 
     # Choosing
 
@@ -183,9 +183,7 @@ class ExperimentHandlers:
         if not experiment_id:
             return {
                 "experiment_id": "",
-                "experiment_results": panels.placeholder(
-                    "Its figures and pictures appear here, as they come."
-                ),
+                "experiment_results": panels.placeholder("Results appear here as they are measured."),
                 "experiment_files": gr.update(visible=False),
                 "experiment_acts": gr.update(visible=False),
                 "experiment_sure": gr.update(visible=False),

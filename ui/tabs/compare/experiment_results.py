@@ -12,11 +12,11 @@ from ui.run.panels import duration, size_of
 WIDE, NARROW = (880, 520), (400, 420)  # px of the scatter, on a screen and on a telephone
 WORDS = {"running": "At work", "done": "Finished", "interrupted": "Not finished"}
 ROW_WORDS = {
-    "queued": "waits",
-    "running": "learning",
+    "queued": "queued",
+    "running": "training",
     "stopping": "stopping",
-    "measuring": "being measured",
-    "interrupted": "cut off",
+    "measuring": "measuring",
+    "interrupted": "interrupted",
     "stopped": "stopped",
 }
 Status = Mapping[str, Any]
@@ -37,10 +37,10 @@ def shown(status: Status, *, handout: Handout) -> Html:
 def progress(status: Status) -> Html:
     """Return where it stands: state, bar, and what is being done."""
     share = 100 * status["done"] / max(status["total"], 1)
-    doing = status["doing"] or ("Waiting for its turn." if status["state"] == "running" else "")
+    doing = status["doing"] or ("Queued." if status["state"] == "running" else "")
     told = f"{status['done']} of {status['total']} measured" + (f" · {doing}" if doing else "")
     if status["state"] == "interrupted":
-        told += " · “Go on” takes it up where it was."
+        told += " · “Resume” continues where it stopped."
     bar = element(
         "div",
         element("div", style=f"width:{share:.1f}%", class_="bar-fill"),

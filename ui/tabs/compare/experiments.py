@@ -49,9 +49,7 @@ def lay_out(page: Page) -> None:
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="lab-card"),
         ):
-            named["experiment_results"] = gr.HTML(
-                placeholder("Its figures and pictures appear here, as they come.")
-            )
+            named["experiment_results"] = gr.HTML(placeholder("Results appear here as they are measured."))
             with gr.Row(visible=False) as named["experiment_files"]:
                 named["experiment_pictures"] = gr.DownloadButton("Download the pictures (PNG)", size="md")
                 named["experiment_chart"] = gr.DownloadButton("Download the chart (PNG)", size="md")
@@ -59,12 +57,15 @@ def lay_out(page: Page) -> None:
 
 
 def _form(page: Page) -> None:
-    named, experiments = page.named, ExperimentHandlers(page.shelf)
+    named, experiments = page.named, ExperimentHandlers(page.library)
     subjects = experiments.subjects()
     with gr.Column(elem_classes="card", elem_id="lab-form"):
         named["experiment_heading"] = gr.HTML("")
         named["experiment_subject"] = gr.Dropdown(
-            subjects, value=subjects[0][1], label="Photographs", info="And the words that go with them."
+            subjects,
+            value=subjects[0][1],
+            label="Photographs",
+            info="With their class word and trigger word.",
         )
         named["experiment_methods"] = gr.CheckboxGroup(
             METHODS, value=[key for _, key in METHODS], label="Methods"
@@ -98,7 +99,7 @@ def _kept(page: Page) -> None:
             named["experiment_stop"] = gr.Button(
                 "Stop and keep", size="md", min_width=90, elem_classes="stops"
             )
-            named["experiment_resume"] = gr.Button("Go on", size="md", min_width=90, visible=False)
+            named["experiment_resume"] = gr.Button("Resume", size="md", min_width=90, visible=False)
             named["experiment_delete"] = gr.Button("Delete …", size="md", min_width=90)
         with gr.Column(visible=False) as named["experiment_sure"]:
             named["experiment_question"] = gr.HTML("")
@@ -109,7 +110,7 @@ def _kept(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of the experiments, and the way to them from the page Train."""
-    experiments, named = ExperimentHandlers(page.shelf), page.named
+    experiments, named = ExperimentHandlers(page.library), page.named
     turned = page.on(
         named["experiment_mode"].change,
         experiments.choose_mode,

@@ -1,6 +1,5 @@
 """The fourth page: runs, stacks of two and the untouched base side by side, from the same noise."""
 
-import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from ui import forms as form
 from ui.run import cards, panels
 from ui.run.monitor import Values
 from ui.tabs.compare import rows
-from ui.tabs.library.handlers import Shelf
+from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train import stack as stacking
 from ui.wiring import Page
 
@@ -44,20 +43,20 @@ OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("p
 class CompareHandlers:
     """Compares; the handlers take widget values by name and return new ones by name."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self.studio = shelf.studio
-        self.handout = shelf.handout
+    def __init__(self, library: LibraryHandlers) -> None:
+        self.library = library
+        self.studio = library.studio
+        self.handout = library.handout
 
     def refresh(self, compared: list[str]) -> Values:
         """Offer the runs there are now, and the stacks that were made of them."""
-        names = self.shelf.names()
+        names = self.library.names()
         kept = rows.kept(names, compared)
         return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
 
     def offer(self) -> Values:
         """Offer the runs of which a stack can be made."""
-        runs = [(name, run) for run, name in self.shelf.names().items() if run]
+        runs = [(name, run) for run, name in self.library.names().items() if run]
         return {name: gr.update(choices=runs) for name in ("stack_first", "stack_second")}
 
     def add_stack(self, compared: list[str], **chosen: Any) -> Values:
@@ -90,10 +89,9 @@ class CompareHandlers:
         config = form.parse(
             SampleConfig, {**fields, "prompt": compare_prompt if columns != "prompts" else ""}
         )
-        context = contextvars.copy_context()  # the device's thread knows nothing of this request
 
         def tell(done: int, total: int) -> None:
-            context.run(progress, (done, total), desc="Drawing", unit="pictures")
+            progress((done, total), desc="Drawing", unit="pictures")
 
         made = self.studio.generation.compare(
             [rows.asked(row) for row in compared], across=columns, values=asked, config=config, progress=tell
@@ -145,7 +143,7 @@ def parsed(values: str, *, across: str) -> list[Any]:
 def lay_out(page: Page) -> None:
     """Create the widgets of this page, in the current Blocks context."""
     named = page.named
-    names = page.shelf.names()
+    names = page.library.names()
     opening = list(names)[:3]
     sampling = SampleConfig()
     with gr.Row(elem_classes="page", equal_height=False) as named["side_by_side"]:
@@ -182,7 +180,7 @@ def lay_out(page: Page) -> None:
                 named |= {f"compare_{name}": widget for name, widget in made.items()}
             with gr.Row():
                 named["draw_grid"] = gr.Button("Compare", variant="primary", scale=3)
-                named["end_grid"] = gr.Button("End", min_width=70, scale=1, elem_classes="stops")
+                named["end_grid"] = gr.Button("Stop", min_width=70, scale=1, elem_classes="stops")
         with (
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="grid-card"),
@@ -201,17 +199,17 @@ def _stack(page: Page) -> None:
     strength: dict[str, Any] = {"minimum": 0, "maximum": MAX_STRENGTH, "value": 1.0, "step": 0.05}
     parts = [choice for choice in stacking.CHOICES if choice[1] != stacking.OWN]
     with gr.Accordion("Two runs in one row", open=False, elem_id="stack-row") as named["stack_row"]:
-        named["stack_first"] = gr.Dropdown([], label="A run", info="Its words fill the prompt.")
-        named["stack_first_strength"] = gr.Slider(**strength, label="Its strength")
+        named["stack_first"] = gr.Dropdown([], label="A run", info="Its trigger word fills the prompt.")
+        named["stack_first_strength"] = gr.Slider(**strength, label="Strength of the first run")
         named["stack_second"] = gr.Dropdown([], label="With", info="A style for your character, for example.")
         named["stack_second_strength"] = gr.Slider(**strength, label="Strength of the second run")
-        named["stack_part"] = gr.Dropdown(parts, value="all", label="What of the second run is applied")
+        named["stack_part"] = gr.Dropdown(parts, value="all", label="Blocks of the second run to apply")
         named["add_stack"] = gr.Button("Add this row", size="md")
 
 
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
-    comparison, named = CompareHandlers(page.shelf), page.named
+    comparison, named = CompareHandlers(page.library), page.named
     page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"])
     page.on(
         named["add_stack"].click,

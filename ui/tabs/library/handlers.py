@@ -1,4 +1,4 @@
-"""What the Library does: each handler takes widget values by name and returns new ones by name."""
+"""Handlers of the Library: each takes widget values by name and returns new ones by name."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.formats.nearest import NEAR_KINDS
-from pipelines.formats.spectral_shifts import KIND
+from pipelines.formats.table import choices, has_rank
 from pipelines.methods.specs import method_config, preset_names
+from pipelines.services.spectral_runs import KIND
 from ui import forms as form
 from ui.html import Html, element
 from ui.run import cards
 from ui.run import method_views as views
-from ui.run.cards import EXPORT_FORMATS, SHIFT_FORMATS
 from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
 from ui.tabs.compare import rows
@@ -23,8 +22,8 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 RESUMABLE = ("interrupted", "failed", "stopped")
 
 
-class Shelf:
-    """Looks after the runs there are."""
+class LibraryHandlers:
+    """Handlers of the Library, bound to one Studio."""
 
     def __init__(self, monitor: RunMonitor, playground: PlaygroundHandlers) -> None:
         self.monitor = monitor
@@ -44,7 +43,7 @@ class Shelf:
     def browse(self, search: str | None, chosen: str) -> Values:
         """Show the runs that match a search."""
         rows = self.rows(search)
-        shown = cards.shelf(rows, chosen=chosen, handout=self.handout, searched=search or "")
+        shown = cards.run_cards(rows, chosen=chosen, handout=self.handout, searched=search or "")
         return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
 
     def choose(self, value: str, search: str) -> Values:
@@ -56,8 +55,8 @@ class Shelf:
         row = self._row(chosen)
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
-        formats = SHIFT_FORMATS if row.get("kind") == KIND else EXPORT_FORMATS
-        settings = self.studio.library.settings(chosen) if row["method"] != "import" else None
+        formats = choices(row.get("kind", "")) or choices("lora")
+        settings = self.studio.library.settings(chosen) if row["method"] not in ("", "import") else None
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
@@ -69,8 +68,8 @@ class Shelf:
             "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
             "lib_replay": gr.update(visible=idle and row["method"] != "import"),
             "confirm_row": gr.update(visible=False),
-            "lib_format": gr.update(choices=list(formats), value=formats[0][1]),
-            "lib_rank": gr.update(visible=row.get("kind") in NEAR_KINDS),
+            "lib_format": gr.update(choices=formats, value=formats[0][1]),
+            "lib_rank": gr.update(visible=has_rank(row.get("kind", ""))),
             "merge_row": gr.update(open=False),
             "merged_file": gr.update(value=None, visible=False),
             **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),
@@ -97,10 +96,10 @@ class Shelf:
         return str(self.handout.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
 
     def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
-        """Keep another name and notes."""
+        """Save the name and the notes."""
         self.studio.library.rename(chosen, name)
         self.studio.library.note(chosen, notes)
-        gr.Info("The name and the notes are kept.", title="Saved")
+        gr.Info("Name and notes are saved.", title="Saved")
         return self.choose(chosen, search) | {"runs": gr.update(choices=self.monitor.run_choices())}
 
     def ask_delete(self, chosen: str) -> Values:
@@ -124,16 +123,16 @@ class Shelf:
         return prompt | self.monitor.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
 
     def replay(self, chosen: str, speed: float) -> Values:
-        """Turn to the page Train and play this run again."""
+        """Switch to the tab Train and replay this run."""
         return self.monitor.play(chosen, speed) | {"tabs": gr.Tabs(selected="train")}
 
     def resume(self, chosen: str) -> Values:
-        """Go on with a run that was cut off."""
+        """Resume an interrupted run."""
         self.studio.training.resume(chosen)
         return self.open(chosen)
 
     def to_compare(self, chosen: str, compared: list[str]) -> Values:
-        """Turn to the page Compare, with this run among those compared."""
+        """Switch to the tab Compare and add this run."""
         kept = [run for run in compared if run != chosen]
         names = self.names()
         value = [*rows.kept(names, kept), chosen]
@@ -147,14 +146,14 @@ class Shelf:
         usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
         return {"": "Untouched base"} | cards.told_apart(usable)
 
-    # What moved
+    # What changed
 
     def moved(self, chosen: str) -> Values:
         """Show what the run's method knows about it, and offer its layers where singular values moved."""
         layers = self.studio.inspection.shifted_layers(chosen)
         shown = views.drawn(self.studio.inspection.views(chosen))
         return {
-            "views": shown or element("p", "Nothing is known about what moved in this run.", class_="hint"),
+            "views": shown or element("p", "There is nothing to show about this run.", class_="hint"),
             "shift_row": gr.update(visible=bool(layers)),
             "layer": gr.update(choices=layers, value=None),
             "alike": gr.update(choices=self._others(chosen), value=[]),
@@ -167,7 +166,7 @@ class Shelf:
         }
 
     def likeness(self, chosen: str, alike: list[str]) -> Values:
-        """Draw how alike the shifts of this run and of others are."""
+        """Plot the correlation of this run's shifts with others'."""
         return {
             "likeness": views.drawn([self.studio.inspection.correlation([chosen, *alike])])
             if alike
@@ -196,28 +195,31 @@ class Shelf:
         """Make a new run from the shifts of this one and another, and open it."""
         others = [mix_with] if mix_with and mix_how != "truncate" else []
         run_id = self.studio.library.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
-        gr.Info("The new run is in the Library; it draws and leaves like any other.", title="Combined")
+        gr.Info(
+            "The combined run is in the Library; it generates and exports like any other run.",
+            title="Combined",
+        )
         return self.choose(run_id, search)
 
-    # In and out
+    # Export, merge, import
 
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
-        """Write the adapter for another program, read it back, and say what came of that."""
+        """Export the adapter for another program and show the result of reading it back."""
         written, told = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
         path = self.playground.handed_out(chosen, written)
-        verified = cards.element("p", f"Read back: {told}", class_="verified", role="status")
+        verified = cards.element("p", f"Verified: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
     def merge(self, chosen: str, merge_format: str, merge_strength: float) -> Values:
-        """Write the base with this run merged into it, and say what came of reading it back."""
+        """Merge the run into its base model and show the result of reading that back."""
         path, told = self.studio.import_export.merge_into_base(chosen, merge_format, strength=merge_strength)
         return {
             "merged_file": gr.update(value=str(self.handout.copy(path)), visible=True),
-            "merged": cards.element("p", f"Read back: {told}", class_="verified", role="status"),
+            "merged": cards.element("p", f"Verified: {told}", class_="verified", role="status"),
         }
 
     def inspect(self, lora: str | None) -> Values:
-        """Read the header of a LoRA file before it is taken in."""
+        """Show the header of a LoRA file before it is imported."""
         if not lora:
             return {"lora_facts": Html(""), "add_row": gr.update(visible=False)}
         told = self.studio.import_export.inspect_lora(Path(lora))
@@ -227,7 +229,7 @@ class Shelf:
         }
 
     def add(self, lora: str, base: str) -> Values:
-        """Take a LoRA file in, and turn to the playground with it."""
+        """Import a LoRA file and open it in the playground."""
         values = self.playground.load_lora(lora, base)
         return values | {
             "lora_facts": Html(""),
@@ -254,7 +256,7 @@ class Shelf:
         config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
         family = next(facts["family"] for facts in self.studio.inspection.bases() if facts["spec"] == base)
         plan = f"{method}/{preset_names(method, family)[0]}"
-        gr.Info("The form holds these settings now; add the photographs and personalize.", title="Read")
+        gr.Info("The settings are in the form; add the photographs and press Personalize.", title="Imported")
         held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
         moved = {
             "settings_in": None,

@@ -1,15 +1,16 @@
-"""The third page: every run there is, to look at, keep tidy, take along, or bring in from elsewhere."""
+"""The tab Library: every run as a card, to rename, delete, export, merge, combine, and to import others."""
 
 from typing import Any
 
 import gradio as gr
 
+from pipelines.formats.exchange import LOW_RANK
 from pipelines.formats.lora_keys import MAX_RANK
-from pipelines.formats.nearest import LOW_RANK
-from pipelines.formats.spectral_shifts import RANKS
+from pipelines.formats.table import choices
 from pipelines.sampling.stack import MAX_STRENGTH
+from pipelines.services.spectral_runs import RANKS
 from ui.run import panels
-from ui.run.cards import BASE_FORMATS, EXPORT_FORMATS, MIXES
+from ui.run.cards import BASE_FORMATS, MIXES
 from ui.run.replay import SPEEDS
 from ui.wiring import WATCHED, Page
 
@@ -28,16 +29,16 @@ def lay_out(page: Page) -> None:
     """Create the widgets of this page, in the current Blocks context."""
     with gr.Row(elem_classes="page library", equal_height=False):
         with gr.Column(scale=8, min_width=330, elem_classes="stage"):
-            _shelf(page)
+            _cards(page)
         with gr.Column(scale=4, min_width=330, elem_classes="inputs"):
             _detail(page)
-            _bring_in(page)
+            _import(page)
 
 
-def _shelf(page: Page) -> None:
+def _cards(page: Page) -> None:
     named = page.named
-    with gr.Column(elem_classes="card", elem_id="shelf-card"):
-        with gr.Row(elem_id="shelf-head", equal_height=True):
+    with gr.Column(elem_classes="card", elem_id="library-list"):
+        with gr.Row(elem_id="library-head", equal_height=True):
             gr.HTML(panels.heading("", "Library", "Press a card to open it."))
             named["search"] = gr.Textbox(
                 label="Search",
@@ -68,61 +69,59 @@ def _detail(page: Page) -> None:
             with gr.Row():
                 named["really"] = gr.Button("Delete it", variant="stop", size="md", min_width=90)
                 named["keep"] = gr.Button("Keep it", size="md", min_width=90, elem_classes="stops")
-        with gr.Accordion("Take it with you", open=False):
-            named["lib_format"] = gr.Dropdown(
-                list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
-            )
+        with gr.Accordion("Export", open=False):
+            named["lib_format"] = gr.Dropdown(choices("lora"), value=choices("lora")[0][1], label="Format")
             named["lib_rank"] = gr.Slider(
                 1,
                 MAX_RANK,
                 value=LOW_RANK,
                 step=1,
-                label="Rank of the LoRA that stands for it",
+                label="Rank of the exported LoRA",
                 visible=False,
             )
-            named["lib_export"] = gr.Button("Write the file and read it back", size="md")
+            named["lib_export"] = gr.Button("Export and verify", size="md")
             named["verified"] = gr.HTML("")
-            named["lib_exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+            named["lib_exported"] = gr.File(label="Exported adapter", visible=False, interactive=False)
         _merge(page)
         _moved(page)
         _combine(page)
         with (
             gr.Column(visible=False) as named["settings_row"],
-            gr.Accordion("Do it again elsewhere", open=False),
+            gr.Accordion("Reproduce", open=False),
         ):
             named["command"] = gr.Textbox(
-                label="Command line that repeats the run", lines=2, buttons=["copy"], interactive=False
+                label="Command line that reproduces the run", lines=2, buttons=["copy"], interactive=False
             )
             named["settings_out"] = gr.DownloadButton("Download the settings (run.json)", size="md")
 
 
 def _moved(page: Page) -> None:
-    """What the run's method shows about it, computed when it is opened."""
+    """Views of what the run changed in the base, computed when this is opened."""
     named = page.named
-    with gr.Accordion("What moved", open=False) as named["moved"]:
+    with gr.Accordion("What changed", open=False) as named["moved"]:
         named["views"] = gr.HTML("")
         with gr.Column(visible=False) as named["shift_row"]:
             named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
             named["spectrum"] = gr.HTML("")
-            named["alike"] = gr.Dropdown([], multiselect=True, label="How alike it is to the shifts of")
+            named["alike"] = gr.Dropdown([], multiselect=True, label="Compare its shifts with those of")
             named["likeness"] = gr.HTML("")
 
 
 def _merge(page: Page) -> None:
-    """Write the base with this run merged into it."""
+    """Merge this run into its base model."""
     named = page.named
-    with gr.Accordion("Make a base of it", open=False) as named["merge_row"]:
-        named["merge_format"] = gr.Dropdown(list(BASE_FORMATS), value=BASE_FORMATS[0][1], label="Written as")
+    with gr.Accordion("Merge into a base model", open=False) as named["merge_row"]:
+        named["merge_format"] = gr.Dropdown(list(BASE_FORMATS), value=BASE_FORMATS[0][1], label="Format")
         named["merge_strength"] = gr.Slider(
-            0.05, MAX_STRENGTH, value=1.0, step=0.05, label="Strength it is merged at"
+            0.05, MAX_STRENGTH, value=1.0, step=0.05, label="Adapter strength"
         )
-        named["merge"] = gr.Button("Merge and read it back", size="md")
+        named["merge"] = gr.Button("Merge and verify", size="md")
         named["merged"] = gr.HTML("")
-        named["merged_file"] = gr.File(label="The base", visible=False, interactive=False)
+        named["merged_file"] = gr.File(label="Merged base model", visible=False, interactive=False)
 
 
 def _combine(page: Page) -> None:
-    """Make a new run from the shifts of this one and of another."""
+    """Combine the spectral shifts of this run and another into a new run."""
     named = page.named
     with gr.Accordion("Combine", open=False, visible=False) as named["combine_row"]:
         named["mix_how"] = gr.Radio(list(MIXES), value=MIXES[0][1], label="How")
@@ -131,15 +130,15 @@ def _combine(page: Page) -> None:
         named["mix_rank"] = gr.Dropdown(
             list(RANKS), value=RANKS[2], label="Singular values to keep", visible=False
         )
-        named["mix"] = gr.Button("Make a new run of them", size="md")
+        named["mix"] = gr.Button("Create the combined run", size="md")
 
 
-def _bring_in(page: Page) -> None:
-    """Take something from elsewhere. Any file may be dropped, so that a pickle is refused with its reason."""
+def _import(page: Page) -> None:
+    """Import an adapter or settings. Any file may be dropped, so that a pickle is refused with its reason."""
     named = page.named
-    with gr.Accordion("Bring one in", open=True, elem_id="load-lora", elem_classes="card"):
+    with gr.Accordion("Import", open=True, elem_id="load-lora", elem_classes="card"):
         named["lora"] = gr.File(
-            label="A LoRA of diffusers, kohya, ComfyUI or Atelier, shifts of svdiff-pytorch, a learned word (.safetensors), or a zipped folder",
+            label="LoRA (diffusers, PEFT, kohya, ComfyUI, LyCORIS), svdiff-pytorch shifts or textual inversion embedding: .safetensors or a zipped folder",
             type="filepath",
             height=58,
             elem_id="import",
@@ -147,7 +146,7 @@ def _bring_in(page: Page) -> None:
         )
         named["lora_facts"] = gr.HTML("")
         with gr.Row(visible=False) as named["add_row"]:
-            named["add"] = gr.Button("Add it and open the playground", variant="primary", size="md")
+            named["add"] = gr.Button("Import and open the playground", variant="primary", size="md")
         with gr.Row(elem_id="hub", equal_height=False):
             named["hub_id"] = gr.Textbox(
                 label="From the Hugging Face Hub",
@@ -158,7 +157,7 @@ def _bring_in(page: Page) -> None:
             )
             named["hub_load"] = gr.Button("Load", size="md", min_width=80, scale=0)
         named["settings_in"] = gr.File(
-            label="The settings of a run (run.json)",
+            label="Settings of a run (run.json)",
             type="filepath",
             file_types=[".json"],
             height=58,
@@ -169,81 +168,83 @@ def _bring_in(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Wire the widgets of this page."""
-    shelf, named = page.shelf, page.named
+    library, named = page.library, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
-    page.on(named["tab_library"].select, shelf.browse, **browsing)
-    page.on(named["seen"].change, shelf.browse, **browsing)
-    page.on(named["search"].change, shelf.browse, **browsing, trigger_mode="always_last")
-    page.on(named["cards"].choose, shelf.choose, takes=["search"], gives=DETAIL, event_data="value")
+    page.on(named["tab_library"].select, library.browse, **browsing)
+    page.on(named["seen"].change, library.browse, **browsing)
+    page.on(named["search"].change, library.browse, **browsing, trigger_mode="always_last")
+    page.on(named["cards"].choose, library.choose, takes=["search"], gives=DETAIL, event_data="value")
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
     saving = ["chosen", "name", "notes", "search"]
     for event in (named["save"].click, named["name"].submit):
-        page.on(event, shelf.save, takes=saving, gives=[*DETAIL, "runs"])
+        page.on(event, library.save, takes=saving, gives=[*DETAIL, "runs"])
     asking = ["confirm_row", "question"]
-    page.on(named["delete"].click, shelf.ask_delete, takes=["chosen"], gives=asking)
+    page.on(named["delete"].click, library.ask_delete, takes=["chosen"], gives=asking)
     page.on(named["keep"].click, lambda: {"confirm_row": gr.update(visible=False)}, gives=["confirm_row"])
     deleting = ["chosen", "search", "shown"]
-    page.on(named["really"].click, shelf.delete, takes=deleting, gives=[*DETAIL, *WATCHED])
-    for name, handler in (("open", shelf.open), ("lib_resume", shelf.resume)):
+    page.on(named["really"].click, library.delete, takes=deleting, gives=[*DETAIL, *WATCHED])
+    for name, handler in (("open", library.open), ("lib_resume", library.resume)):
         page.on(named[name].click, handler, takes=["chosen"], gives=["tabs", "prompt", *WATCHED])
 
     def replay(chosen: str) -> dict[str, Any]:
-        return shelf.replay(chosen, SPEEDS[1][1])
+        return library.replay(chosen, SPEEDS[1][1])
 
     page.on(named["lib_replay"].click, replay, takes=["chosen"], gives=["tabs", *WATCHED])
     comparing = ["chosen", "compared"]
-    page.on(named["to_compare"].click, shelf.to_compare, takes=comparing, gives=["tabs", "compared"])
+    page.on(named["to_compare"].click, library.to_compare, takes=comparing, gives=["tabs", "compared"])
     _wire_moved(page)
     _wire_combine(page)
     _wire_in_and_out(page)
 
 
 def _wire_moved(page: Page) -> None:
-    shelf, named = page.shelf, page.named
+    library, named = page.library, page.named
     opened = ["views", "shift_row", "layer", "alike"]
-    page.on(named["moved"].expand, shelf.moved, takes=["chosen"], gives=opened, busy="views")
+    page.on(named["moved"].expand, library.moved, takes=["chosen"], gives=opened, busy="views")
     page.on(
-        named["layer"].change, shelf.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
+        named["layer"].change, library.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
     )
-    page.on(named["alike"].input, shelf.likeness, takes=["chosen", "alike"], gives=["likeness"], busy="alike")
+    page.on(
+        named["alike"].input, library.likeness, takes=["chosen", "alike"], gives=["likeness"], busy="alike"
+    )
 
 
 def _wire_combine(page: Page) -> None:
-    shelf, named = page.shelf, page.named
+    library, named = page.library, page.named
     asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
-    page.on(named["mix_how"].input, shelf.mixing, takes=["mix_how"], gives=asked[1:])
+    page.on(named["mix_how"].input, library.mixing, takes=["mix_how"], gives=asked[1:])
     page.on(
-        named["mix"].click, shelf.combine, takes=["chosen", "search", *asked], gives=DETAIL, busy="mix_how"
+        named["mix"].click, library.combine, takes=["chosen", "search", *asked], gives=DETAIL, busy="mix_how"
     )
 
 
 def _wire_in_and_out(page: Page) -> None:
-    shelf, named = page.shelf, page.named
+    library, named = page.library, page.named
     exported = ["lib_exported", "verified"]
     page.on(
         named["lib_export"].click,
-        shelf.export,
+        library.export,
         takes=["chosen", "lib_format", "lib_rank"],
         gives=exported,
         busy="lib_format",
     )
     page.on(
         named["merge"].click,
-        shelf.merge,
+        library.merge,
         takes=["chosen", "merge_format", "merge_strength"],
         gives=["merged", "merged_file"],
         busy="merge_format",
     )
     inspected = ["lora_facts", "add_row"]
     for event in (named["lora"].upload, named["lora"].clear):
-        page.on(event, shelf.inspect, takes=["lora"], gives=inspected, busy="lora")
+        page.on(event, library.inspect, takes=["lora"], gives=inspected, busy="lora")
     added = ["lora", "prompt", "tabs", *inspected, *WATCHED]
-    page.on(named["add"].click, shelf.add, takes=["lora", "base"], gives=added, busy="lora")
+    page.on(named["add"].click, library.add, takes=["lora", "base"], gives=added, busy="lora")
     for event in (named["hub_load"].click, named["hub_id"].submit):
-        page.on(event, shelf.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL], busy="hub_id")
+        page.on(event, library.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL], busy="hub_id")
     page.on(
         named["settings_in"].upload,
-        shelf.read_settings,
+        library.read_settings,
         busy="settings_in",
         takes=["settings_in", "base", "source"],
         gives=[

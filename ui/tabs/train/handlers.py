@@ -236,12 +236,16 @@ class TrainHandlers:
 
     # A run
 
-    def start(self, source: Values | None, plan: str, base: str, talk: bool = False, **fields: Any) -> Values:
-        """Click 2: train on the chosen photographs, and watch. A talk goes on with a recording if that fails."""
+    def start(
+        self, source: Values | None, plan: str, base: str, presentation: bool = False, **fields: Any
+    ) -> Values:
+        """Click 2: train on the chosen photographs, and watch. A presentation shows a recording if that fails."""
         try:
             return self._start(source, plan, base, **fields)
         except (ValueError, OSError, RuntimeError) as error:
-            recording = self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if talk else ""
+            recording = (
+                self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if presentation else ""
+            )
             if not recording:
                 raise
             log.warning("A live run failed, its recording is played: %s", error)
@@ -255,7 +259,10 @@ class TrainHandlers:
             raise ValueError(source["problem"])
         method = plan.partition("/")[0]
         if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
-            gr.Info("The base is being loaded to find it a rare word; then it starts.", title="One moment")
+            gr.Info(
+                "The base model is loading, to find a free trigger word; then the run starts.",
+                title="One moment",
+            )
             fields["identifier"] = self._rare_words(base)[0]
         config = form.parse_method(method, fields)
         if source["captions"]:
@@ -280,13 +287,13 @@ class TrainHandlers:
 
     def stop_at_checkpoint(self, shown: str) -> Values:
         """Stop as soon as the next checkpoint is written."""
-        gr.Info("The run goes on to its next checkpoint and stops there.", title="Stopping")
+        gr.Info("The run stops when its next checkpoint is written.", title="Stopping")
         return self.stop(shown, when="checkpoint")
 
     def save_now(self, shown: str) -> Values:
         """Write a checkpoint and the adapter so far, between two steps."""
         self.studio.training.save_now(shown)
-        gr.Info("What was learned so far is in the Library; the run goes on.", title="Saved")
+        gr.Info("A checkpoint and the adapter so far are in the Library; the run continues.", title="Saved")
         return {}
 
     def discard(self, shown: str) -> Values:

@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig
+from pipelines.formats.table import choices
 from ui import forms as form
 from ui.run import panels
-from ui.run.cards import EXPORT_FORMATS
 from ui.run.monitor import EMPTY_RESULT, RESULTS
 from ui.tabs.train import stack as stacking
 from ui.tabs.train.playground_handlers import OWN_FIELDS
@@ -22,7 +22,9 @@ def lay_out(page: Page) -> None:
     with gr.Column(elem_classes="card acts-together", elem_id="playground", visible=False) as named[
         "playground"
     ]:
-        gr.HTML(panels.heading("", "Playground", "Every picture twice: without and with what was learned."))
+        gr.HTML(
+            panels.heading("", "Playground", "Each picture without and with the adapter, from the same seed.")
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280, elem_id="play-form"):
                 named["recall"] = gr.File(
@@ -41,8 +43,8 @@ def lay_out(page: Page) -> None:
                     2.0,
                     value=1.0,
                     step=0.05,
-                    label="Strength",
-                    info="How much of what was learned is applied.",
+                    label="Adapter strength",
+                    info="1 applies the adapter as trained, 0 not at all.",
                 )
                 named |= form.widgets(sampling, ["seed"])
                 with gr.Accordion("Advanced", open=False):
@@ -51,12 +53,12 @@ def lay_out(page: Page) -> None:
                     }
                 named |= stacking.lay_out()
                 named["generate"] = gr.Button("Make a picture", variant="primary")
-                with gr.Accordion("Take it with you", open=False):
+                with gr.Accordion("Export", open=False):
                     named["format"] = gr.Dropdown(
-                        list(EXPORT_FORMATS), value=EXPORT_FORMATS[0][1], label="Format"
+                        choices("lora"), value=choices("lora")[0][1], label="Format"
                     )
-                    named["export"] = gr.Button("Write the file", size="md")
-                    named["exported"] = gr.File(label="The adapter", visible=False, interactive=False)
+                    named["export"] = gr.Button("Export the file", size="md")
+                    named["exported"] = gr.File(label="Exported adapter", visible=False, interactive=False)
             with gr.Column(scale=6, min_width=300, elem_id="play-result"):
                 named["result"] = gr.HTML(panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT)
                 named["result_caption"] = gr.HTML("")

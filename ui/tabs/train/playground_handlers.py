@@ -51,7 +51,7 @@ class PlaygroundHandlers:
             found = getattr(error, "recalled", None)
             if found is None:
                 raise
-            gr.Warning(as_text(error), title="Its run is gone")
+            gr.Warning(as_text(error), title="Its run has been deleted")
             found = found | {"stack": []}
         fields = form.shown(from_dict(SampleConfig, found["sample"]))
         values = {name if name in OWN_FIELDS else f"play_{name}": value for name, value in fields.items()}
@@ -89,7 +89,8 @@ class PlaygroundHandlers:
             second_strength=second_strength,
             second_blocks=second_blocks,
         )
-        paths = self.studio.generation.generate(config, stack=layers, before_after=True)
+        notes: list[str] = []
+        paths = self.studio.generation.generate(config, stack=layers, before_after=True, on_note=notes.append)
         before, after = paths[: config.count], paths[config.count :]
         copies = [str(self.handout.copy(path)) for path in after]
         facts = [
@@ -111,7 +112,9 @@ class PlaygroundHandlers:
                 alt=config.prompt,
                 labels=("Without", "With it"),
             ),
-            "result_caption": panels.caption(prompt=config.prompt, seed=config.seed, facts=facts),
+            "result_caption": panels.caption(
+                prompt=config.prompt, seed=config.seed, facts=facts, notes=notes
+            ),
             "gallery": gr.update(
                 visible=len(copies) > 1,
                 value=[(copy, f"seed {config.seed + index}") for index, copy in enumerate(copies)],

@@ -25,8 +25,8 @@ CHOICES = [
 def lay_out() -> dict[str, Any]:
     """Create the widgets, in the current Blocks context, under their names."""
     named: dict[str, Any] = {}
-    with gr.Accordion("Blocks, and a second run", open=False, elem_id="stacking") as named["stacking"]:
-        named["part"] = gr.Dropdown(CHOICES, value="all", label="What of it is applied")
+    with gr.Accordion("Block weights and a second run", open=False, elem_id="stacking") as named["stacking"]:
+        named["part"] = gr.Dropdown(CHOICES, value="all", label="Blocks to apply")
         named["blocks"] = gr.Textbox(
             label="Block weights",
             info="9 values (In0 to In3, Mid, Out0 to Out3), 17 or 26 of A1111, 25 of kohya; empty is 1 for all.",
@@ -42,7 +42,7 @@ def lay_out() -> dict[str, Any]:
             value=1.0,
             step=0.05,
             label="Strength of the second run",
-            info="On top of its own weights.",
+            info="Multiplies its block weights.",
         )
         named["second_blocks"] = gr.Textbox(label="Block weights of the second run", max_lines=2)
         named["ask_blocks"] = gr.Button("Which blocks make the picture?", size="md")

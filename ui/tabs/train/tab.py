@@ -86,8 +86,8 @@ def _inputs(page: Page) -> None:
                 with gr.Row(elem_classes="asides"):
                     named["sample_now"] = gr.Button("Sample now", min_width=80, size="sm")
                     named["save_now"] = gr.Button("Save now", min_width=80, size="sm")
-                    named["stop_later"] = gr.Button("Stop at the checkpoint", min_width=100, size="sm")
-                    named["start_next"] = gr.Button("Queue this, too", min_width=100, size="sm")
+                    named["stop_later"] = gr.Button("Stop at the next checkpoint", min_width=100, size="sm")
+                    named["start_next"] = gr.Button("Add to the queue", min_width=100, size="sm")
 
 
 def _knobs(page: Page, *, config: Any, method: str) -> None:
@@ -167,7 +167,7 @@ def _words(page: Page, *, config: Any) -> dict[str, Component]:
             [config.identifier],
             value=config.identifier,
             allow_custom_value=True,
-            label="Its rare word",
+            label="Trigger word",
         )
     return words
 
@@ -346,7 +346,7 @@ def _wire_run(page: Page) -> None:
         page.on(
             named[name].click,
             train.start,
-            takes=[*priced_by(page), "talk"],
+            takes=[*priced_by(page), "presentation"],
             gives=["prompt", "seed", *WATCHED],
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
@@ -369,7 +369,7 @@ def _wire_run(page: Page) -> None:
         takes=["runs", "shown"],
         gives=turned,
     )
-    watched = ["shown", "drawn", "replay", "talk"]
+    watched = ["shown", "drawn", "replay", "presentation"]
     page.on(named["news"].change, monitor.watch, takes=watched, gives=WATCHED, **WATCHING)
 
 

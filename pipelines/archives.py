@@ -1,0 +1,59 @@
+"""Zip files from anywhere, opened without being trusted: bounded in total and in ratio, no member read twice."""
+
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+HARMLESS_BYTES = 64 * 2**20  # unpacked in a moment, whatever the ratio
+MAX_RATIO = 20  # weights and photographs hardly compress; an adapter of zeros does, and is small
+LOCAL_HEADER_BYTES = 30  # before a member's name, extra field and data
+DAMAGE = (
+    OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error,
+    lzma.LZMAError, struct.error, ValueError, OverflowError,
+)  # fmt: skip
+
+
+class RefusedError(ValueError):
+    """What is wrong with an archive that is otherwise readable, in a sentence."""
+
+
+@contextmanager
+def zip_members(
+    path: Path, *, wanted: Callable[[PurePosixPath], bool], max_bytes: int, damaged: str, name: str = ""
+) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """Open a zip for the length of the block, with its wanted files, whose sizes were checked.
+
+    Raises ValueError: ``damaged`` where anything in the block finds it so, else a sentence that begins with ``name``, if any.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [one for one in archive.infolist() if not one.is_dir() and wanted(place(one))]
+            _check(members, max_bytes=max_bytes, name=name)
+            yield archive, members
+    except RefusedError:
+        raise
+    except DAMAGE:
+        raise ValueError(damaged) from None
+
+
+def place(member: zipfile.ZipInfo) -> PurePosixPath:
+    """Return where a member says that it belongs; never to be followed."""
+    return PurePosixPath(member.filename)
+
+
+def _check(members: list[zipfile.ZipInfo], *, max_bytes: int, name: str) -> None:
+    unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
+    allowed = min(max_bytes, max(HARMLESS_BYTES, MAX_RATIO * packed))
+    if unpacked > allowed:
+        raise RefusedError(f"{name} unpacks to more than {allowed >> 20} MB; choose another.".lstrip())
+    end = 0
+    for member in sorted(members, key=lambda one: one.header_offset):
+        if member.header_offset < end:
+            raise RefusedError(
+                f"{name} holds files that overlap, as no program packs them; pack it again.".lstrip()
+            )
+        end = member.header_offset + LOCAL_HEADER_BYTES + member.compress_size

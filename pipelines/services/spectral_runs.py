@@ -1,0 +1,164 @@
+"""Finished runs of spectral shifts: looked up, compared with each other, and combined into new ones.
+
+What a header tells is told without torch; the rest imports it when it is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.config import SPECTRAL_RANKS, clean_text
+from pipelines.data.subject import stored_photos
+from pipelines.formats.core import Models
+from pipelines.formats.svdiff import ENDING
+from pipelines.models.inspection import read_header
+from pipelines.runs.library import kind_of
+from pipelines.runs.store import Run, RunStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.adapters.spectral import Spectral
+    from pipelines.methods.core import View
+    from pipelines.models.base import Base
+
+KIND = "spectral"
+MIXED = "mixed"
+MIXES = {
+    "add": (2, 8),
+    "interpolate": (2, 2),
+    "style": (2, 2),
+    "truncate": (1, 1),
+}  # how -> fewest, most runs
+RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # of a truncation
+
+
+def shifts_of(run: Run, models: Models) -> tuple[Spectral, Base]:
+    """Return a run's spectral shifts and its base. ValueError when it holds something else."""
+    from pipelines.adapters.spectral import Spectral
+
+    loaded = models.base(run.base["spec"])
+    adapter = models.adapter(run.file("adapter.safetensors"), loaded)
+    if not isinstance(adapter, Spectral):
+        raise ValueError(f"The run {run.name!r} holds no spectral shifts; export it as a LoRA.")
+    return adapter, loaded
+
+
+def shifted_layers(run: Run) -> list[str]:
+    """Return the layers whose singular values a run's adapter moves; [] when it holds no spectral shifts."""
+    if kind_of(run) != KIND:
+        return []
+    from pipelines.methods.spectral_views import matrices
+
+    return matrices([name for name in read_header(run.file("adapter.safetensors")) if name != "__metadata__"])
+
+
+def correlation_of(runs: Sequence[Run]) -> View:
+    """Return how alike the shifts of several runs are. ValueError unless they are two or more on one base."""
+    from pipelines.adapters.core import read_tensors
+    from pipelines.methods.spectral_views import likeness
+
+    for run in runs:
+        if kind_of(run) != KIND:
+            raise ValueError(f"The run {run.name!r} holds no spectral shifts; choose runs of SVDiff.")
+    if len(runs) < 2:
+        raise ValueError("One run alone has nothing to be like; choose at least two runs of SVDiff.")
+    told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
+    if len({header["base_hash"] for _, header in told}) > 1:
+        raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
+    return likeness([run.name for run in runs], [state for state, _ in told], _subjects(runs))
+
+
+def _subjects(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of each subject's runs, where one of several subjects was learned at more than one learning rate.
+
+    A subject is what the same photographs show; [] where there is nothing to put together.
+    """
+    found: dict[object, list[int]] = {}
+    for place, run in enumerate(runs):
+        photos = stored_photos(run.path)
+        seen = tuple(hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos)
+        found.setdefault(seen or place, []).append(place)
+    groups = list(found.values())
+    rates = [[runs[place].config.get("learning_rate") for place in group] for group in groups]
+    apart = all(len(set(group)) == len(group) for group in rates)
+    return groups if apart and 1 < len(groups) < len(runs) else []
+
+
+def combine(
+    runs: Sequence[Run], *, how: str, share: float, rank: int, name: str, models: Models, store: RunStore
+) -> str:
+    """Make a finished run from the shifts of others and return its id.
+
+    ``how``: "add" two or more; "interpolate" two, ``share`` of the first; "style", the geometry of the first with the
+    appearance of the second; "truncate" one to its first ``rank`` singular values. Raises ValueError for what cannot
+    be combined.
+    """
+    check_mix(runs, how=how, share=share, rank=rank)
+    found = [shifts_of(run, models) for run in runs]
+    if len({loaded.hash for _, loaded in found}) > 1:
+        raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")
+    base, adapters = found[0][1], [adapter for adapter, _ in found]
+    with models.aside(base):
+        mixed = _holding(_mixed(adapters, how=how, share=share, rank=rank), adapters, base)
+    words = [
+        str(run.config.get("identifier", "")) + " " + str(run.config.get("class_noun", "")) for run in runs
+    ]
+    config = {
+        "identifier": clean_text(" and ".join(word.strip() for word in words if word.strip())),
+        "class_noun": "",
+        "source": MIXED,
+        "file": clean_text(f"{how}: {', '.join(run.name for run in runs)}"),
+    }
+    title = clean_text(name) or f"{' + '.join(run.name for run in runs)} ({how})"
+    return store.keep_adapter(mixed, base, config=config, name=title)
+
+
+def check_mix(runs: Sequence[Run], *, how: str, share: float, rank: int) -> None:
+    """Raise ValueError unless so many runs can be combined in this way."""
+    if how not in MIXES:
+        raise ValueError(f"Shifts are combined by {', '.join(MIXES)}, not by {str(how)[:40]!r}; choose one.")
+    fewest, most = MIXES[how]
+    if not fewest <= len(runs) <= most:
+        raise ValueError(
+            f"To {how} takes {fewest if fewest == most else f'{fewest} to {most}'} runs, not {len(runs)}."
+        )
+    if how == "interpolate" and not 0.0 <= share <= 1.0:
+        raise ValueError(f"The share of the first run is {share:g}; it must lie between 0 and 1.")
+    if how == "truncate" and rank < 1:
+        raise ValueError(f"The rank to keep is {rank}; it must be at least 1.")
+
+
+def _mixed(adapters: Sequence[Spectral], *, how: str, share: float, rank: int) -> dict[str, Tensor]:
+    from pipelines.adapters import spectral_arithmetic as mixing
+
+    states = [adapter.state_dict() for adapter in adapters]
+    if how == "add":
+        return mixing.added([(state, 1.0) for state in states])
+    if how == "interpolate":
+        return mixing.interpolated(states[0], states[1], share)
+    if how == "style":
+        return mixing.style_mixed(states[0], states[1])
+    norms = [f"{key}{ENDING}" for key, shift in adapters[0].shifts.items() if shift.factors is None]
+    return mixing.truncated(states[0], rank, norms=norms)
+
+
+def _holding(state: Mapping[str, Tensor], adapters: Sequence[Spectral], base: Base) -> Spectral:
+    """Return shifts that hold a state: of the one subset all come from, or of the whole UNet."""
+    from torch.nn.functional import pad
+
+    from pipelines.adapters.core import injected
+    from pipelines.adapters.spectral import Spectral
+
+    subsets = {adapter.subset for adapter in adapters}
+    whole = Spectral(
+        subset=subsets.pop() if len(subsets) == 1 else "UNet",
+        text_encoder=any(adapter.text_encoder for adapter in adapters),
+    )
+    with injected(whole, base):
+        own = whole.state_dict()
+        given = {name: pad(delta, (0, len(own[name]) - len(delta))) for name, delta in state.items()}
+        whole.load_state_dict({**own, **given})
+    return whole
