@@ -187,7 +187,7 @@ def _subject_words(picture: Picture, rng: np.random.Generator, rare: str) -> str
     detail = longer[int(rng.integers(len(longer)))]
     if len(picture.placed) == 1:
         return _noun_phrase(picture.placed[0], rng, detail, rare)
-    left, right = (_noun_phrase(placed, rng, min(detail, 2), "") for placed in picture.placed)
+    left, right = (_noun_phrase(placed, rng, min(detail, 3), "") for placed in picture.placed)
     if rng.random() < 0.65:
         return f"{left} on the left and {right} on the right"
     return f"{left} beside {right}" if rng.random() < 0.5 else f"{right} beside {left}"

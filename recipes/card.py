@@ -1,7 +1,11 @@
 """The model card of the embedded base."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
 
 from recipes.picture import TOLD
 
@@ -16,6 +20,9 @@ _ROWS = (
     ("identity_1_of_100_mixed_percent", "Identity encoder, 1 of 100, all kinds, other scene and pose", "%"),
     ("identity_1_of_100_people_percent", "Identity encoder, 1 of 100 people, other scene and pose", "%"),
     ("reader_attributes_percent", "Parameter reader, nameable attributes", "%"),
+    ("distance", "Fréchet distance to held-out renders that went through the autoencoder", ""),
+    ("both_kinds_percent", "Two side by side: both kinds found where they should stand", "%"),
+    ("sharpness", "Differences between neighbouring pixels, as a share of the renders'", ""),
     ("picture_seconds", "One picture, 25 steps with guidance, on the machine that measured", "s"),
 )
 
@@ -25,7 +32,7 @@ _TEXT = """\
 Stable Diffusion 1.x in small: the same classes, the same folder layout and the same 686 UNet tensor names, 128 x 128
 pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with no download and no GPU.
 
-- **UNet** 4.4 M parameters, widths (32, 64, 80, 80), two layers per block, 2 heads; **text encoder** `CLIPTextModel`,
+- **UNet** {parameters} M parameters, widths {widths}, two layers per block, 2 heads; **text encoder** `CLIPTextModel`,
   3 layers of width 128, trained jointly; **autoencoder** `AutoencoderKL`, factor 8, 1.5 M parameters; a byte-pair
   vocabulary of its own, context of 40 tokens; the noise schedule of Stable Diffusion 1.x, epsilon prediction.
 - **Made of** pictures drawn by `recipes/world.py` alone: people, dogs, cats, plush toys, teapots, towers and bridges in
@@ -34,8 +41,7 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
   autoencoder also saw crops of photographs that ship inside scikit-image and scikit-learn. No picture of a real person
   was used.
 - **Made by** `python -m recipes.train_base` (resumable, seeded, two CPU cores are enough). The UNet of this release has
-  had {unet_steps} updates: 14,500 of 32 pictures by noise prediction alone, with captions that named more, and the rest
-  of 64 pictures as the recipe stands now, with a judge of noisy latents that asks for what the caption names.
+  had {unet_steps} updates of 64 pictures. It started from an earlier, narrower base of 17,200 updates.
 - Beside it, in `assets/instruments`: a small CLIP, an identity encoder and a parameter reader. They measure, and were
   never used to train the base.
 
@@ -44,10 +50,10 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
 `python -m recipes.train_base --stage evaluate --photos <folder>` on worlds no training picture comes from
 (guidance {guidance_scale}, DPM++ 2M Karras, 25 steps, {captions} captions):
 
-| what | measured |
-|---|---|
+| what | this base | the base before | the illustrator's own pictures |
+|---|---|---|---|
 {rows}
-
+{progress}
 ![Left: drawn by the illustrator. Right: drawn by the base after the same captions.](sheet.png)
 
 ## Limits
@@ -59,15 +65,58 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
 """
 
 
-def write_card(folder: Path, figures: dict[str, float]) -> None:
-    """Write ``README.md`` and ``figures.json`` into the base's folder."""
-    rows = "\n".join(f"| {label} | {figures[key]} {unit} |" for key, label, unit in _ROWS if key in figures)
+def write_card(folder: Path, figures: dict[str, Any]) -> None:
+    """Write ``README.md`` and ``figures.json`` into the base's folder.
+
+    ``figures["earlier"]`` and ``figures["renders"]`` hold what another base and the illustrator score,
+    ``figures["progress"]`` what the training had reached on its way.
+    """
+    unet = json.loads((folder / "unet" / "config.json").read_text())
     text = _TEXT.format(
-        rows=rows,
+        rows=_table(figures),
+        progress=_progress(figures.get("progress", [])),
         guidance_scale=figures["guidance_scale"],
         captions=figures["captions"],
         unet_steps=f"{figures['unet_steps']:,}",
+        parameters=_millions(folder / "unet"),
+        widths=tuple(unet["block_out_channels"]),
         told="; ".join(f"{kind}: {', '.join(names)}" for kind, names in TOLD.items()),
     )
     (folder / "README.md").write_text(text)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _table(figures: dict[str, Any]) -> str:
+    """One row for each figure; a column is empty where it was not measured."""
+    columns = (figures, figures.get("earlier", {}), figures.get("renders", {}))
+    return "\n".join(
+        f"| {label} | "
+        + " | ".join(f"{column[key]} {unit}".strip() if key in column else "" for column in columns)
+        + " |"
+        for key, label, unit in _ROWS
+        if key in figures
+    )
+
+
+def _progress(rows: list[dict[str, float]]) -> str:
+    """What fewer pictures gave, so that one sees whether more would still help."""
+    if not rows:
+        return ""
+    lines = [
+        f"| {row['pictures']:,} | {row['distance']} | {row['both_kinds_percent']} % | {row['sharpness']} | "
+        f"{row['named_attributes_percent']} % |"
+        for row in rows
+    ]
+    head = "| pictures seen | distance | two subjects | sharpness | named attributes |\n|---|---|---|---|---|"
+    return (
+        f"\nWhile it was trained, on {rows[-1]['captions']} captions:\n\n{head}\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _millions(folder: Path) -> float:
+    """Millions of numbers in the safetensors of ``folder``."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return round(count / 1e6, 1)

@@ -12,14 +12,23 @@ import numpy as np
 import torch
 
 from recipes.kit import PICTURE_PX
-from recipes.world import Choice, Picture, caption, draw, sample_picture, sample_subject
+from recipes.world import (
+    EMPTY_SHARE,
+    PAIR_SHARE,
+    Choice,
+    Picture,
+    caption,
+    draw,
+    sample_companion,
+    sample_picture,
+    sample_subject,
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 SHARD = 1_000
 CAPTIONS = 4  # per picture
 _INDIVIDUALS, _PICTURES, _WORDS = 11, 12, 13  # names of the random streams
-EMPTY_SHARE, PAIR_SHARE = 0.02, 0.12
 
 
 def picture_of(index: int) -> Picture:
@@ -30,7 +39,7 @@ def picture_of(index: int) -> Picture:
         picture = sample_picture(rng, Choice())
         return Picture((), picture.scene, picture.light, picture.style, picture.seed)
     subject = sample_subject(np.random.default_rng((_INDIVIDUALS, index // 2)))
-    companion = sample_subject(rng) if lot < EMPTY_SHARE + PAIR_SHARE else None
+    companion = sample_companion(rng) if lot < EMPTY_SHARE + PAIR_SHARE else None
     return sample_picture(rng, Choice(subject=subject, companion=companion))
 
 

@@ -4,7 +4,6 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -12,8 +11,16 @@ from pipelines.data.photographs import to_tensor
 from pipelines.evaluation.embedded_encoders import Field, Instruments
 from pipelines.models.base import Base
 from recipes.captions import SCENE_PHRASES, phrases_of
+from recipes.quality import (
+    OTHER_RENDERS,
+    REFERENCE_RENDERS,
+    Reference,
+    both_found,
+    pair_prompt,
+    pairs,
+    sharpness,
+)
 from recipes.world import (
-    HELD_OUT_FROM,
     KINDS,
     SCENES,
     Choice,
@@ -23,6 +30,7 @@ from recipes.world import (
     caption,
     contact_sheet,
     draw,
+    held_out,
     sample_picture,
     sample_subject,
 )  # fmt: skip
@@ -31,11 +39,6 @@ logger = logging.getLogger(__name__)
 
 STEPS = 25
 SCHEDULER = "DPM++ 2M Karras"
-
-
-def held_out(stream: int, index: int) -> np.random.Generator:
-    """Random streams no training picture comes from."""
-    return np.random.default_rng((HELD_OUT_FROM, stream, index))
 
 
 def singles(stream: int, count: int) -> list[Picture]:
@@ -204,11 +207,23 @@ def generate(
     return images
 
 
+def reference_renders(base: Base, instruments: Instruments, count: int = REFERENCE_RENDERS) -> Reference:
+    """Held-out renders of one subject each, through the autoencoder: what pictures are compared with."""
+    return Reference.of(instruments, round_trip(base, [draw(picture) for picture in singles(10, count)]))
+
+
 @torch.no_grad()
 def measure_generation(
-    base: Base, instruments: Instruments, *, guidance_scale: float, count: int = 300
+    base: Base,
+    instruments: Instruments,
+    *,
+    guidance_scale: float,
+    count: int = 500,
+    reference: Reference | None = None,
 ) -> dict[str, float]:
-    """Right kind, scene and named attributes of pictures drawn after held-out captions."""
+    """Right kind, scene and named attributes of pictures drawn after held-out captions; with a reference their distance
+    and sharpness, too.
+    """
     pictures = singles(6, count)
     texts = [caption(picture, held_out(7, i)) for i, picture in enumerate(pictures)]
     pixels = to_tensor(generate(base, texts, guidance_scale=guidance_scale))
@@ -219,7 +234,7 @@ def measure_generation(
     ]
     named = [named_attributes(picture, text) for picture, text in zip(pictures, texts, strict=True)]
     attributes_right = right_attributes(instruments, pixels, pictures, named)
-    return {
+    figures = {
         "captions": count,
         "guidance_scale": guidance_scale,
         "right_kind_percent": share(kinds),
@@ -227,6 +242,33 @@ def measure_generation(
         "scenes_named": sum(told),
         "named_attributes_percent": share(attributes_right),
         "attributes_named": len(attributes_right),
+    }
+    if reference:
+        figures["distance"] = round(reference.distance(instruments, pixels), 3)
+        figures["sharpness"] = round(sharpness(pixels) / reference.sharpness, 3)
+    return figures
+
+
+@torch.no_grad()
+def measure_pairs(
+    base: Base, instruments: Instruments, *, guidance_scale: float, count: int = 64
+) -> dict[str, float]:
+    """Share of drawn pictures of two in which both kinds are found where they should stand."""
+    pictures = pairs(count)
+    drawn = generate(base, [pair_prompt(picture) for picture in pictures], guidance_scale=guidance_scale)
+    return {"pairs": count, "both_kinds_percent": share(both_found(instruments, to_tensor(drawn), pictures))}
+
+
+@torch.no_grad()
+def measure_renders(base: Base, instruments: Instruments, reference: Reference) -> dict[str, float]:
+    """What the illustrator's own pictures score after the autoencoder: distance, sharpness and pairs."""
+    others = round_trip(base, [draw(picture) for picture in singles(11, OTHER_RENDERS)])
+    pictures = pairs(256)
+    seen = round_trip(base, [draw(picture) for picture in pictures])
+    return {
+        "distance": round(reference.distance(instruments, others), 3),
+        "sharpness": round(sharpness(others) / reference.sharpness, 3),
+        "both_kinds_percent": share(both_found(instruments, seen, pictures)),
     }
 
 

@@ -6,21 +6,26 @@ Work files (pictures, latents, checkpoints) stay in ``--work``, outside the repo
 import argparse
 import json
 import logging
+import shutil
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.evaluation.embedded_encoders import Instruments, Layout
 from pipelines.files import data_root
-from pipelines.models.base import load_base
+from pipelines.models.base import Base, load_base
 from recipes import evaluate, train_instruments
 from recipes.card import write_card
 from recipes.dataset import Pictures, render
 from recipes.judge import Lesson, cache_named, train_judge
 from recipes.models import assemble, save_base
 from recipes.parallel import launch
+from recipes.quality import Reference
 from recipes.train_unet import (
     cache_latents,
     cache_tokens,
@@ -29,11 +34,22 @@ from recipes.train_unet import (
     measure_scaling,
     train_unet,
 )
-from recipes.train_vae import load_vae, train_vae
+from recipes.train_vae import load_vae, train_decoder, train_vae
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("render", "vae", "latents", "judge", "unet", "instruments", "assemble", "evaluate")
+STAGES = (
+    "render",
+    "vae",
+    "latents",
+    "decoder",
+    "judge",
+    "unet",
+    "instruments",
+    "install",
+    "assemble",
+    "evaluate",
+)
 GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
 ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -47,8 +63,14 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=64_000)
     parser.add_argument("--vae-steps", type=int, default=18_000)
-    parser.add_argument("--judge-steps", type=int, default=3_000)
-    parser.add_argument("--unet-steps", type=int, default=17_200)
+    parser.add_argument(
+        "--decoder-steps", type=int, default=6_000, help="of the decoder alone, after the VAE"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="an earlier base: its autoencoder and vocabulary stay, its UNet goes on"
+    )
+    parser.add_argument("--judge-steps", type=int, default=0, help="0: no judge of noisy latents")
+    parser.add_argument("--unet-steps", type=int, default=62_500, help="of 64 pictures")
     parser.add_argument(
         "--instrument-steps",
         type=int,
@@ -59,14 +81,22 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, help="a folder of real photographs, only measured (autoencoder)"
     )
+    parser.add_argument(
+        "--base", type=Path, default=ASSETS / "base", help="the folder that is assembled or evaluated"
+    )
+    parser.add_argument("--beside", type=Path, help="an earlier base, evaluated by the same code")
+    parser.add_argument("--captions", type=int, default=500, help="pictures that are drawn and measured")
     parser.add_argument("--sweep", action="store_true", help="evaluate at several guidance scales")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.start:
+        adopt(options.start, options.work, vae_steps=options.vae_steps)
     for stage in options.stage or STAGES:
-        parallel = stage in ("vae", "latents", "judge", "unet", "instruments")
+        parallel = stage in ("vae", "latents", "decoder", "judge", "unet", "instruments")
         if stage in ("judge", "unet"):
             prepare_latents(options)
-            prepare_labels(options)
+            if options.judge_steps:
+                prepare_labels(options)
         if stage == "instruments":
             prepare_instruments(options)
         launch(run_stage, options.processes if parallel else 1, stage, options)
@@ -82,20 +112,41 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_vae(Pictures(work / "pictures"), work, steps=options.vae_steps)
     elif stage == "latents":
         cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
-    elif stage == "judge":
+    elif stage == "decoder":
+        pictures = Pictures(work / "pictures")
+        latents = cache_latents(pictures, work / "latents", options.pictures)
+        train_decoder(pictures, latents, work, steps=options.decoder_steps)
+    elif stage == "judge" and options.judge_steps:
         fit_judge(options)
     elif stage == "unet":
         tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
         latents, tokens, scaling = prepare_latents(options)
-        lesson = fit_judge(options)
-        train_unet(latents, tokens, tokenizer, work, lesson, steps=options.unet_steps, scaling=scaling)
+        lesson = fit_judge(options) if options.judge_steps else None
+        train_unet(
+            latents, tokens, tokenizer, work,
+            steps=options.unet_steps, scaling=scaling, start=options.start, lesson=lesson,
+            progress=Progress(work, tokenizer),
+        )  # fmt: skip
     elif stage == "instruments":
         fit_instruments(options)
+    elif stage == "install":
+        install_instruments(work / "instruments", ASSETS / "instruments")
     elif stage == "assemble":
         assemble_base(options)
     elif stage == "evaluate":
         torch.set_num_threads(options.processes)
         measure(options)
+
+
+def adopt(start: Path, work: Path, *, vae_steps: int) -> None:
+    """Take an earlier base's autoencoder (as finished), its scaling factor and its vocabulary into ``work``."""
+    if (work / "vae.pt").exists():
+        return
+    vae = AutoencoderKL.from_pretrained(start / "vae")
+    average = [p.detach() for p in vae.parameters()]
+    (work / "scaling.json").write_text(json.dumps({"scaling_factor": vae.config.scaling_factor}))
+    shutil.copytree(start / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    torch.save({"step": vae_steps, "modules": {"vae": vae.state_dict()}, "average": average}, work / "vae.pt")
 
 
 def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarray, float]:
@@ -158,10 +209,31 @@ def fit_instruments(options: argparse.Namespace) -> None:
 
 
 def assemble_base(options: argparse.Namespace) -> None:
-    """Write ``assets/base`` and ``assets/instruments`` from the checkpoints."""
+    """Write the base (``options.base``) from the checkpoints."""
     work: Path = options.work
     tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
     unet, text_encoder, step = load_unet(work, tokenizer)
+    write_base(work, tokenizer, unet, text_encoder, step=step, folder=options.base)
+    logger.info("assembled the base of step %d", step)
+
+
+def install_instruments(made: Path, target: Path) -> None:
+    """Copy the finished instruments to where the app looks for them."""
+    target.mkdir(exist_ok=True)
+    for path in made.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+
+
+def write_base(
+    work: Path,
+    tokenizer: CLIPTokenizer,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    *,
+    step: int,
+    folder: Path,
+) -> None:
+    """The parts as a diffusers folder in float16; the parts given are float16 values afterwards."""
     vae = load_vae(work)
     vae.register_to_config(scaling_factor=json.loads((work / "scaling.json").read_text())["scaling_factor"])
     facts = {
@@ -172,14 +244,33 @@ def assemble_base(options: argparse.Namespace) -> None:
         "unet_steps": step,
         "unseen_words": unseen_words(tokenizer, sorted(work.glob("tokens*.npy"))),
     }
-    save_base(assemble(tokenizer, text_encoder, vae, unet), ASSETS / "base", facts)
-    instruments = work / "instruments"
-    if instruments.exists():
-        target = ASSETS / "instruments"
-        target.mkdir(exist_ok=True)
-        for path in instruments.iterdir():
-            (target / path.name).write_bytes(path.read_bytes())
-    logger.info("assembled the base of step %d", step)
+    save_base(assemble(tokenizer, text_encoder, vae, unet), folder, facts)
+
+
+class Progress:
+    """The figures of the averaged weights while the UNet trains, one line of ``progress.jsonl`` each time."""
+
+    def __init__(self, work: Path, tokenizer: CLIPTokenizer, count: int = 256) -> None:
+        self.work, self.tokenizer, self.count = work, tokenizer, count
+        self.instruments, self.reference = Instruments(), None
+
+    def __call__(
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, *, step: int, pictures: int
+    ) -> None:
+        """Measure copies of the two; ``pictures`` is how many the training has seen."""
+        folder, parts = self.work / "now", (deepcopy(unet), deepcopy(text_encoder))
+        write_base(self.work, self.tokenizer, *parts, step=step, folder=folder)
+        base = load_base(str(folder))
+        self.reference = self.reference or evaluate.reference_renders(base, self.instruments)
+        figures: dict[str, float] = {"pictures": pictures} | evaluate.measure_generation(
+            base, self.instruments,
+            guidance_scale=GUIDANCE_SCALE, count=self.count, reference=self.reference,
+        )  # fmt: skip
+        figures |= evaluate.measure_pairs(base, self.instruments, guidance_scale=GUIDANCE_SCALE)
+        evaluate.sheet(base, self.work / f"sheet-{step:06d}.png", guidance_scale=GUIDANCE_SCALE)
+        with (self.work / "progress.jsonl").open("a") as file:
+            file.write(json.dumps(figures) + "\n")
+        logger.info("progress %s", figures)
 
 
 def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
@@ -200,18 +291,35 @@ def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
 
 def measure(options: argparse.Namespace) -> None:
     """All figures, the contact sheet and the model card."""
-    base, instruments = load_base("embedded"), Instruments()
-    figures = evaluate.measure_autoencoder(base, options.photos)
+    base, instruments = load_base(str(options.base)), Instruments()
+    reference = evaluate.reference_renders(base, instruments)
+    figures: dict[str, Any] = evaluate.measure_autoencoder(base, options.photos)
     figures |= evaluate.measure_instruments(base, instruments)
     for guidance_scale in (2.0, 3.0, 4.5, 6.0) if options.sweep else ():
-        swept = evaluate.measure_generation(base, instruments, guidance_scale=guidance_scale, count=100)
+        swept = evaluate.measure_generation(
+            base, instruments, guidance_scale=guidance_scale, count=100, reference=reference
+        )
         logger.info("sweep %s", swept)
-    figures |= evaluate.measure_generation(base, instruments, guidance_scale=GUIDANCE_SCALE)
-    figures["unet_steps"] = json.loads((ASSETS / "base" / "atelier.json").read_text())["unet_steps"]
+    figures |= measure_drawn(base, instruments, reference, options.captions)
+    figures["renders"] = evaluate.measure_renders(base, instruments, reference)
+    if options.beside:
+        earlier = load_base(str(options.beside))
+        figures["earlier"] = measure_drawn(earlier, instruments, reference, options.captions)
+    figures["unet_steps"] = json.loads((options.base / "atelier.json").read_text())["unet_steps"]
     figures["picture_seconds"] = evaluate.picture_seconds(base, guidance_scale=GUIDANCE_SCALE)
+    progress = options.work / "progress.jsonl"
+    figures["progress"] = [json.loads(line) for line in progress.open()] if progress.exists() else []
     logger.info("figures %s", json.dumps(figures, indent=1))
-    evaluate.sheet(base, ASSETS / "base" / "sheet.png", guidance_scale=GUIDANCE_SCALE)
-    write_card(ASSETS / "base", figures)
+    evaluate.sheet(base, options.base / "sheet.png", guidance_scale=GUIDANCE_SCALE)
+    write_card(options.base, figures)
+
+
+def measure_drawn(base: Base, instruments: Instruments, reference: Reference, count: int) -> dict[str, float]:
+    """The figures of what a base draws: one subject after held-out captions, and two side by side."""
+    figures = evaluate.measure_generation(
+        base, instruments, guidance_scale=GUIDANCE_SCALE, count=count, reference=reference
+    )
+    return figures | evaluate.measure_pairs(base, instruments, guidance_scale=GUIDANCE_SCALE)
 
 
 if __name__ == "__main__":

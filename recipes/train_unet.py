@@ -2,19 +2,23 @@
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipes.dataset import CAPTIONS, SHARD, Pictures, captions_of
+from recipes.half import HalfCopies
 from recipes.judge import Lesson
 from recipes.models import CONTEXT_TOKENS, build_scheduler, build_text_encoder, build_unet, train_tokenizer
 from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 from recipes.train_vae import load_vae
+from recipes.widen import widen
 from recipes.world import RARE_TOKENS
 
 logger = logging.getLogger(__name__)
@@ -96,54 +100,102 @@ def measure_scaling(latents: torch.Tensor, path: Path) -> float:
     return json.loads(path.read_text())["scaling_factor"]
 
 
+def start_from(base: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    """Fill both from the diffusers folder of an earlier base; a wider UNet starts as nearly the same function."""
+    earlier = UNet2DConditionModel.from_pretrained(base / "unet")
+    if earlier.config.block_out_channels == unet.config.block_out_channels:
+        unet.load_state_dict(earlier.state_dict())
+    else:
+        widen(earlier, unet)
+    text_encoder.load_state_dict(CLIPTextModel.from_pretrained(base / "text_encoder").state_dict())
+
+
 def train_unet(
-    latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, lesson: Lesson, *, steps: int,
-    scaling: float, batch: int = 64, peak: float = 1e-3, save_every: int = 250,
+    latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, scaling: float,
+    start: Path | None = None, lesson: Lesson | None = None, progress: Callable[..., None] | None = None, batch: int = 64, peak: float = 6e-4, save_every: int = 100,
+    measure_every: int = 1_600,
 ) -> None:  # fmt: skip
-    """Noise prediction (``noise_weights``) and what captions name (``Lesson``); captions dropped for guidance, an
-    average of the weights kept.
+    """Noise prediction (``noise_weights``) in bfloat16; captions dropped for guidance, an average of the weights kept.
+
+    ``start``: an earlier base whose weights are the first ones. ``lesson``: also ask for what captions name.
+    ``progress`` is called every ``measure_every`` steps with the averaged UNet and text encoder.
     """
     torch.manual_seed(0)
-    unet, text_encoder = build_unet().to(memory_format=torch.channels_last), build_text_encoder(tokenizer)
+    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    if start:
+        start_from(start, unet, text_encoder)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     average = MovingAverage(parameters, 0.999)
     modules = {"unet": unet, "text_encoder": text_encoder}
     checkpoint = Checkpoint(folder / "unet.pt", modules=modules, optimizer=optimizer, average=average)
+    first = checkpoint.load()
+    halves = HalfCopies(unet=unet.to(memory_format=torch.channels_last), text_encoder=text_encoder)
     batch //= members()
-    alphas = build_scheduler().alphas_cumprod
     empty = tokenize(tokenizer, [""])[0]
     log = Log("unet", total=steps)
-    for step in range(checkpoint.load(), steps):
+    for step in range(first, steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, peak=peak, total=steps, decay_from=0.9)
+            group["lr"] = learning_rate(step, peak=peak, total=steps, warmup=100, decay_from=0.8)
         generator = generator_of(2, step)
         rows, which, ids = _batch(tokens, empty, batch, generator)
-        noise = torch.randn(latents[rows].shape, generator=generator)
-        timesteps = torch.randint(0, 1000, (batch,), generator=generator)
-        signal = alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = signal.sqrt() * latents[rows].float() * scaling + (1.0 - signal).sqrt() * noise
-        noise_pred = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
-        errors = (noise_pred - noise).square().mean((1, 2, 3))
-        loss = (errors * noise_weights(signal.flatten())).mean()
-        clean_pred = (noisy - (1.0 - signal).sqrt() * noise_pred) / signal.sqrt()
-        said = lesson(clean_pred, rows, which, timesteps, generator)
+        guess = guess_noise(halves.copies, latents[rows].float() * scaling, ids, generator)
+        loss = (guess.errors * noise_weights(guess.signal)).mean()
+        said = (
+            lesson(guess.clean_pred, rows, which, guess.timesteps, generator)
+            if lesson
+            else loss.new_zeros(())
+        )
         (loss + LESSON_WEIGHT * said).backward()
+        halves.pull_gradients()
         share_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        halves.push_values()
         average.update(step)
         log(
             step,
             pictures=batch,
             loss=float(loss.detach()),
-            error=float(errors.detach().mean()),
+            error=float(guess.errors.detach().mean()),
             said=float(said.detach()),
             norm=float(norm),
         )
         if (step + 1) % save_every == 0 or step + 1 == steps:
             checkpoint.save(step + 1)
+        if progress and rank() == 0 and (step + 1) % measure_every == 0:
+            average.swap()
+            progress(unet, text_encoder, step=step + 1, pictures=(step + 1) * batch * members())
+            average.swap()
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the UNet made of a batch."""
+
+    errors: torch.Tensor  # (B,) mean squared errors of the predicted noise
+    clean_pred: torch.Tensor  # (B, C, h, w) the clean latents that the predicted noise leaves
+    timesteps: torch.Tensor  # (B,)
+    signal: torch.Tensor  # (B,) their ᾱ
+
+
+def guess_noise(
+    copies: dict[str, torch.nn.Module], clean: torch.Tensor, ids: torch.Tensor, generator: torch.Generator
+) -> Guess:
+    """Noise scaled latents ``clean`` (B, C, h, w) at random time steps and predict the noise after the captions' token
+    ``ids`` (B, T); ``copies`` compute in bfloat16.
+    """
+    noise = torch.randn(clean.shape, generator=generator)
+    timesteps = torch.randint(0, 1000, (len(clean),), generator=generator)
+    signal = build_scheduler().alphas_cumprod[timesteps]
+    kept = signal.view(-1, 1, 1, 1)
+    noisy = kept.sqrt() * clean + (1.0 - kept).sqrt() * noise
+    context = copies["text_encoder"](ids).last_hidden_state
+    half = noisy.to(torch.bfloat16, memory_format=torch.channels_last)
+    noise_pred = copies["unet"](half, timesteps, context).sample.float()
+    clean_pred = (noisy - (1.0 - kept).sqrt() * noise_pred) / kept.sqrt()
+    return Guess((noise_pred - noise).square().mean((1, 2, 3)), clean_pred, timesteps, signal)
 
 
 def noise_weights(signal: torch.Tensor) -> torch.Tensor:

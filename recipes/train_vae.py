@@ -1,6 +1,8 @@
 """Stage 1: the autoencoder. Crops of renders and of natural photographs, L1 + MSE + edges + a touch of KL."""
 
 import logging
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ logger = logging.getLogger(__name__)
 
 KL_WEIGHT = 3e-7
 NATURAL_SHARE = 0.2
+NOISE = 0.15  # of the latents' standard deviation, at most
 
 
+@cache
 def natural_photographs() -> list[Image.Image]:
     """Photographs that ship inside scikit-image and scikit-learn (no portrait among them)."""
     import skimage.data
@@ -126,16 +130,94 @@ def _batch(
         parts.append(pictures.random_crops(batch - natural, size_px, generator))
     if natural:
         parts.append(natural_crops(photographs, natural, size_px, generator))
-    pixels = torch.cat(parts)
+    return as_images(torch.cat(parts))
+
+
+def train_decoder(
+    pictures: Pictures,
+    latents: torch.Tensor,
+    folder: Path,
+    *,
+    steps: int,
+    batch: int = 4,
+    peak: float = 5e-4,
+    save_every: int = 200,
+) -> None:
+    """Train the decoder alone (or go on) for ``steps`` steps: the latents stay, and so does every UNet that draws them.
+
+    ``latents`` (N, C, h, w) are those of the first N pictures, unscaled. Noise is added to them (``NOISE``), since a
+    diffusion model never hits them exactly.
+    """
+    torch.manual_seed(0)
+    vae = load_vae(folder).train().to(memory_format=torch.channels_last)
+    parameters = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    average = MovingAverage(parameters, 0.998)
+    modules = {"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder}
+    checkpoint = Checkpoint(folder / "decoder.pt", modules=modules, optimizer=optimizer, average=average)
+    deviation = latents[:2000].float().std((0, 2, 3), keepdim=True)
+    log = Log("decoder", total=steps, every=100)
+    batch //= members()
+    for step in range(checkpoint.load(), steps):
+        generator = generator_of(7, step)
+        pixels, codes = _decoder_batch(vae, pictures, latents, batch, generator)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, peak=peak, total=steps, warmup=100, decay_from=0.3)
+        codes = codes + _noise_like(codes, deviation, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = vae.decode(codes.contiguous(memory_format=torch.channels_last)).sample.float()
+        loss = reconstruction_loss(decoded, pixels)
+        loss.backward()
+        share_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(step)
+        mse = F.mse_loss(decoded.detach(), pixels)
+        log(step, pictures=batch, loss=float(loss.detach()), psnr=float(10 * torch.log10(4.0 / mse)))
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            checkpoint.save(step + 1)
+
+
+@torch.no_grad()
+def _decoder_batch(
+    vae: AutoencoderKL, pictures: Pictures, latents: torch.Tensor, batch: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, 3, H, W) and their latents (B, C, h, w), unscaled: renders, and crops of natural photographs."""
+    rows = torch.randint(0, len(latents), (batch,), generator=generator).tolist()
+    pixels, codes = pictures.pixels(rows), latents[rows].float()
+    natural = int(torch.rand(batch, generator=generator).lt(NATURAL_SHARE).sum())
+    if natural:
+        pixels[:natural] = natural_crops(natural_photographs(), natural, pixels.shape[-1], generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            codes[:natural] = vae.encode(as_images(pixels[:natural])).latent_dist.mean.float()
+    return as_images(pixels), codes
+
+
+def _noise_like(codes: torch.Tensor, deviation: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Noise of at most ``NOISE`` of each channel's ``deviation``; as much in every cell of one picture."""
+    amount = NOISE * torch.rand(len(codes), 1, 1, 1, generator=generator)
+    return amount * deviation * torch.randn(codes.shape, generator=generator)
+
+
+def as_images(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, H, W) to float32 in [-1, 1]."""
     return (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
-    """The averaged weights of the last checkpoint."""
+    """The averaged weights of the last checkpoint; those of ``decoder.pt``, where it exists, for the decoder."""
     vae = build_vae()
     state = torch.load(folder / "vae.pt", weights_only=True)
     vae.load_state_dict(state["modules"]["vae"])
-    with torch.no_grad():
-        for parameter, shadow in zip(vae.parameters(), state["average"], strict=True):
-            parameter.copy_(shadow)
+    _copy_values(vae.parameters(), state["average"])
+    if (folder / "decoder.pt").exists():
+        average = torch.load(folder / "decoder.pt", weights_only=True)["average"]
+        _copy_values([*vae.post_quant_conv.parameters(), *vae.decoder.parameters()], average)
     return vae.eval()
+
+
+@torch.no_grad()
+def _copy_values(parameters: Iterable[torch.nn.Parameter], values: list[torch.Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)

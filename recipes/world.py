@@ -20,10 +20,12 @@ from recipes.styles import STYLES, TRAINING_STYLES, UNSEEN_STYLES, apply_style
 
 __all__ = [
     "COLOURS",
+    "EMPTY_SHARE",
     "HELD_OUT_FROM",
     "KINDS",
     "LIGHTS",
     "OUTDOOR",
+    "PAIR_SHARE",
     "PARAMS",
     "RARE_TOKENS",
     "SCENES",
@@ -42,9 +44,11 @@ __all__ = [
     "distractors",
     "draw",
     "example",
+    "held_out",
     "lights_of",
     "nearest",
     "plain_caption",
+    "sample_companion",
     "sample_picture",
     "sample_subject",
     "sample_view",
@@ -58,13 +62,13 @@ WEARABLES: tuple[str, ...] = ("hat", "scarf")
 WEARERS: frozenset[str] = frozenset({"person", "dog", "cat", "plush toy"})
 
 _KIND_SHARES: dict[str, float] = {
-    "person": 0.50,
-    "dog": 0.12,
-    "cat": 0.10,
-    "plush toy": 0.09,
-    "teapot": 0.07,
-    "tower": 0.06,
-    "bridge": 0.06,
+    "person": 0.44,
+    "dog": 0.15,
+    "cat": 0.13,
+    "plush toy": 0.11,
+    "teapot": 0.09,
+    "tower": 0.04,
+    "bridge": 0.04,
 }
 _STYLE_SHARES: dict[str, float] = {"photo": 0.86, "ink manga": 0.07, "watercolour": 0.07}
 _FIRST_VALUE_SHARES: dict[str, float] = {
@@ -76,14 +80,23 @@ _FIRST_VALUE_SHARES: dict[str, float] = {
 }
 _PLACES: dict[str, tuple[float, float, float, float]] = {
     "person": (228.0, 250.0, 258.0, 268.0),
-    "dog": (172.0, 205.0, 228.0, 246.0),
-    "cat": (168.0, 200.0, 228.0, 246.0),
-    "plush toy": (160.0, 196.0, 226.0, 244.0),
-    "teapot": (155.0, 188.0, 220.0, 238.0),
+    "dog": (188.0, 218.0, 232.0, 248.0),
+    "cat": (184.0, 214.0, 232.0, 248.0),
+    "plush toy": (180.0, 214.0, 232.0, 248.0),
+    "teapot": (160.0, 192.0, 222.0, 240.0),
     "tower": (196.0, 220.0, 226.0, 240.0),
     "bridge": (156.0, 178.0, 214.0, 230.0),
 }
-_PAIRED: dict[str, float] = {"person": 0.70, "bridge": 0.50}
+_PAIRED: dict[str, tuple[float, float]] = {  # least and greatest factor of the height of one of two
+    "person": (0.72, 0.84),
+    "dog": (0.70, 0.90),
+    "cat": (0.70, 0.90),
+    "plush toy": (0.70, 0.90),
+    "teapot": (0.64, 0.80),
+    "tower": (0.70, 0.90),
+    "bridge": (0.50, 0.62),
+}
+EMPTY_SHARE, PAIR_SHARE = 0.02, 0.25  # pictures of nobody, and of two subjects
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,11 @@ class Choice:
     expression: str | None = None
     wearable: str | None = None
     wearable_colour: str | None = None
+
+
+def held_out(stream: int, index: int) -> np.random.Generator:
+    """Random streams no training picture comes from."""
+    return np.random.default_rng((HELD_OUT_FROM, stream, index))
 
 
 def split(seed: int) -> str:
@@ -131,10 +149,15 @@ def sample_subject(rng: np.random.Generator, kind: str | None = None) -> Subject
     return Subject(kind, {param.name: _parameter(rng, param) for param in PARAMS[kind]})
 
 
+def sample_companion(rng: np.random.Generator) -> Subject:
+    """The second of two subjects: half of the time any kind with the same chance, so that every pair of kinds occurs."""
+    return sample_subject(rng, _one_of(rng, KINDS) if rng.random() < 0.5 else None)
+
+
 def sample_view(rng: np.random.Generator, kind: str, choice: Choice, *, side: int = 0) -> View:
     """A random view; ``side`` -1 or 1 makes it the left or right one of two, 0 the only one."""
     low, high, upper, lower = _PLACES[kind]
-    smaller = 1.0 if side == 0 else _PAIRED.get(kind, 0.64)
+    smaller = 1.0 if side == 0 else float(rng.uniform(*_PAIRED[kind]))
     wearable = (
         choice.wearable
         if choice.wearable is not None
@@ -168,12 +191,12 @@ def _sample_cast(rng: np.random.Generator, choice: Choice) -> list[Subject]:
     if choice.subject is not None:
         return [choice.subject] if choice.companion is None else [choice.subject, choice.companion]
     lot = rng.random()
-    if lot < 0.02 and choice.kind is None:
+    if lot < EMPTY_SHARE and choice.kind is None:
         return []
     first = sample_subject(rng, choice.kind)
     if choice.companion is not None:
         return [first, choice.companion]
-    return [first, sample_subject(rng)] if 0.02 <= lot < 0.145 else [first]
+    return [first, sample_companion(rng)] if EMPTY_SHARE <= lot < EMPTY_SHARE + PAIR_SHARE else [first]
 
 
 def sample_picture(rng: np.random.Generator, choice: Choice | None = None) -> Picture:

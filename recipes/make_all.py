@@ -1,0 +1,115 @@
+"""Make again everything that is derived from the embedded base: ``python -m recipes.make_all``.
+
+In the order in which the parts need each other: the instruments (only if the autoencoder changed), class images, tags,
+pictures of styles, examples, the sweeps of the presets, README's picture, the card. A part that was made from the same weights is not made
+twice, so the command goes on where it was cut off. What ``assets/presets`` say is chosen by a person who reads the sweeps,
+which are written to ``--work``/sweeps.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.config import ASSETS
+from pipelines.files import data_root
+
+log = logging.getLogger(__name__)
+
+SWEPT = (("dreambooth", "Quick"), ("block_lora", "Quick"), ("svdiff", "Quick"))
+BASE_PARTS, AUTOENCODER = ("unet", "text_encoder", "vae"), ("vae",)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to make: a command of this repository, and the parts of the base that it follows from."""
+
+    name: str
+    command: tuple[str, ...]
+    made_from: tuple[str, ...] = BASE_PARTS
+
+
+def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
+    """Everything derived from the base, in order."""
+    train = ("recipes.train_base", "--work", str(work))
+    measured = [
+        *(("--photos", str(photos)) if photos else ()),
+        *(("--beside", str(beside)) if beside else ()),
+    ]
+    sweeps = []
+    for method, preset in SWEPT:
+        rows = str(work / "sweeps" / f"{method}.json")
+        command = ("bench.sweep", "--method", method, "--preset", preset, "--json", rows)
+        sweeps.append(Part(f"sweep of {method}", command))
+    return [  # what follows from the illustrator alone is made once
+        Part("instruments", (*train, "--stage", "instruments", "--stage", "install"), AUTOENCODER),
+        Part("class images", ("recipes.make_class_images",)),
+        Part("tags", ("recipes.make_tags",), ()),
+        Part("pictures of styles", ("recipes.style_pictures",), ()),
+        Part("examples", ("recipes.make_examples",)),
+        *sweeps,
+        Part("README's picture", ("recipes.make_readme",)),
+        Part("card", (*train, "--stage", "evaluate", *measured)),
+    ]
+
+
+def fingerprint(base: Path, names: Iterable[str]) -> str:
+    """SHA-256 of the weights of some of the base's parts."""
+    digest = hashlib.sha256()
+    for name in names:
+        for path in sorted((base / name).glob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run_command(command: tuple[str, ...]) -> None:
+    """Run ``python -m command`` and raise where it fails."""
+    subprocess.run([sys.executable, "-m", *command], check=True)
+
+
+def make(
+    todo: list[Part], base: Path, marks: Path, *, run: Callable[[tuple[str, ...]], None] = run_command
+) -> list[str]:
+    """Make the parts whose weights are not those of their last making; return the names of what was made.
+
+    ``marks`` is a JSON file: part -> fingerprint of the weights that it was made from.
+    """
+    made: dict[str, str] = json.loads(marks.read_text()) if marks.exists() else {}
+    names = []
+    for part in todo:
+        weights = fingerprint(base, part.made_from)
+        if made.get(part.name) == weights:
+            log.info("%s: made from these weights already", part.name)
+            continue
+        log.info("%s: %s", part.name, " ".join(part.command))
+        run(part.command)
+        names.append(part.name)
+        made[part.name] = weights
+        marks.write_text(json.dumps(made, indent=1) + "\n")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=data_root() / "train_base", help="as of recipes.train_base"
+    )
+    parser.add_argument("--photos", type=Path, help="a folder of real photographs, measured for the card")
+    parser.add_argument("--beside", type=Path, help="an earlier base, measured for the card")
+    parser.add_argument(
+        "--same-autoencoder", action="store_true", help="the instruments that ship fit this autoencoder"
+    )
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    (options.work / "sweeps").mkdir(parents=True, exist_ok=True)
+    todo = parts(options.work, options.photos, options.beside)
+    make(todo[options.same_autoencoder :], ASSETS / "base", options.work / "made.json")
+
+
+if __name__ == "__main__":
+    main()
