@@ -138,7 +138,9 @@ def test_contributing_draws_the_imports() -> None:
     ],
 )
 def test_no_file_imports_over_the_wall(folder: str, banned: tuple[str, ...]) -> None:
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths, f"there is no {folder}/"
+    for path in paths:
         over = set(imported(path)) & set(banned)
         assert not over, f"{path.relative_to(ROOT)} imports {', '.join(sorted(over))}"
 
