@@ -50,21 +50,21 @@ def main() -> None:
     prepare_environment()
     from pipelines.studio import Studio
     from ui.app import build
-    from ui.html import Handout
+    from ui.html import BrowserCopies
     from ui.server import launch_options
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    handout = Handout()
+    copies = BrowserCopies()
     try:
-        options = launch_options(handout, listen=wanted.host, hosts=wanted.allow_host, share=wanted.share)
+        options = launch_options(copies, listen=wanted.host, hosts=wanted.allow_host, share=wanted.share)
     except ValueError as error:
         sys.exit(str(error))
     studio = Studio(base=wanted.base)
-    atexit.register(handout.close)
+    atexit.register(copies.close)
     atexit.register(studio.close)
     # As Ctrl+C does: without this, what is registered above is not done.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    build(studio, handout).queue(max_size=MAX_WAITING).launch(
+    build(studio, copies).queue(max_size=MAX_WAITING).launch(
         **options,
         server_name=wanted.host,
         server_port=wanted.port,

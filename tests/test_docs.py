@@ -132,12 +132,16 @@ def what_it_runs(words: list[str], *, monkeypatch: pytest.MonkeyPatch) -> list[s
 
 
 def test_every_module_that_is_called_exists() -> None:
-    for name in re.findall(r"python3? -m ([\w.]+)", README + (ROOT / "CONTRIBUTING.md").read_text()):
+    named = re.findall(r"python3? -m ([\w.]+)", README + (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    for name in named:
         assert importlib.util.find_spec(name), f"python -m {name} is written of, but there is no such module"
 
 
 def test_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    for target in targets:
         assert (ROOT / target).is_file(), f"README links to {target}, which is not there"
 
 

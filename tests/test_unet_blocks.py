@@ -2,8 +2,16 @@
 
 import pytest
 
-from pipelines.formats.lora_keys import unet_modules
-from pipelines.unet_blocks import BLOCKS, LISTS, POSITIONS, TEXT, BlockStrengths, block, position
+from pipelines.unet_blocks import (
+    BLOCKS,
+    LISTS,
+    POSITIONS,
+    TEXT,
+    BlockStrengths,
+    block,
+    position,
+    unet_modules,
+)
 
 ONES = ",".join(["1"] * 26)
 # What kohya's own count says of the numbers at each position (LoRA, rank 1: METHODS 5.4), by the layers it must hold.

@@ -14,6 +14,20 @@ from pipelines.methods.specs import METHODS
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "peft")
 CONFIG = ("config", "settings", "used")  # what the engine calls a config
+# A package imports from its own layer and those before it, never from a later one.
+LAYERS = (
+    ("config", "fields", "files", "archives", "unet_blocks", "methods.specs"),
+    ("data", "models"),
+    ("adapters",),
+    ("evaluation", "runs"),
+    ("formats", "sampling", "training"),
+    ("methods",),
+    ("jobs",),
+    ("experiments",),
+    ("services",),
+    ("studio",),
+    ("cli", "ui"),
+)
 EVERY_UI_MODULE = """
 import importlib, pkgutil, ui
 found = [module.name for module in pkgutil.walk_packages(ui.__path__, "ui.")]
@@ -32,6 +46,90 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+def module_graph() -> dict[str, set[str]]:
+    """Return what each of our modules imports of the others, inside functions as well, but not for its types alone."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for folder in ("pipelines", "ui")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for_types = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for statement in node.body
+            for inner in ast.walk(statement)
+        }
+        named: set[str] = set()
+        for node in ast.walk(tree):
+            if id(node) in for_types:
+                continue
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                named |= {each if each in paths else node.module for each in whole.values()}
+        graph[module] = (named & paths.keys()) - {module}
+    return graph
+
+
+def package_of(module: str) -> str:
+    """Return the node of a module in the picture of CONTRIBUTING.md."""
+    parts = module.split(".")
+    return "ui" if parts[0] == "ui" else "methods.specs" if parts[1:] == ["methods", "specs"] else parts[1]
+
+
+def package_graph() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {}
+    for module, others in module_graph().items():
+        if module not in ("pipelines", "ui"):
+            package = package_of(module)
+            graph.setdefault(package, set()).update({package_of(other) for other in others} - {package})
+    return graph
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found, pending = set(), [*graph[start]]
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending += graph[node]
+    return found
+
+
+@pytest.mark.parametrize("graph", [module_graph(), package_graph()], ids=["modules", "packages"])
+def test_imports_have_no_circle(graph: dict[str, set[str]]) -> None:
+    circles = {node for node in graph if node in reachable(graph, node)}
+    assert not circles, f"imports go round in a circle through {', '.join(sorted(circles))}"
+
+
+def test_imports_follow_the_layers() -> None:
+    rank = {package: place for place, layer in enumerate(LAYERS) for package in layer}
+    graph = package_graph()
+    assert graph.keys() == rank.keys()
+    against = [(a, b) for a in graph for b in graph[a] if rank[b] > rank[a]]
+    assert not against, f"imports of a later layer: {against}"
+
+
+def test_contributing_draws_the_imports() -> None:
+    """The picture holds every import between packages that does not follow from two others."""
+    graph = package_graph()
+    reach = {package: reachable(graph, package) for package in graph}
+    drawn = {
+        f"{package} --> {other}"
+        for package in graph
+        for other in graph[package]
+        if not any(other in reach[between] for between in graph[package] - {other})
+    }
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = text.partition("```mermaid\nflowchart TD\n")[2].partition("```")[0]
+    assert {line.strip() for line in picture.splitlines()} == drawn, "\n".join(sorted(drawn))
+
+
 @pytest.mark.parametrize(
     ("folder", "banned"),
     [
@@ -40,7 +138,9 @@ def imported(path: Path) -> Iterator[str]:
     ],
 )
 def test_no_file_imports_over_the_wall(folder: str, banned: tuple[str, ...]) -> None:
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths, f"there is no {folder}/"
+    for path in paths:
         over = set(imported(path)) & set(banned)
         assert not over, f"{path.relative_to(ROOT)} imports {', '.join(sorted(over))}"
 

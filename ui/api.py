@@ -9,7 +9,7 @@ from gradio.events import api
 from pipelines.config import SampleConfig, from_dict, to_dict
 from pipelines.methods.specs import method_config, preset
 from ui.errors import raise_gradio_errors
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 MOST_PHOTOS = 20
 
 
-def add(studio: "Studio", handout: Handout) -> None:
+def add(studio: "Studio", copies: BrowserCopies) -> None:
     """Add the endpoints to the Blocks: generate, generate_stack, train_start, train_status, train_stop, list_runs,
     export_run, export_base, compare, recall.
     """
-    _add_generate(studio, handout)
-    _add_generate_stack(studio, handout)
+    _add_generate(studio, copies)
+    _add_generate_stack(studio, copies)
     _add_train_start(studio)
     _add_watching(studio)
-    _add_export(studio, handout)
-    _add_compare(studio, handout)
+    _add_export(studio, copies)
+    _add_compare(studio, copies)
     _add_recall(studio)
 
 
-def _add_generate(studio: "Studio", handout: Handout) -> None:
+def _add_generate(studio: "Studio", copies: BrowserCopies) -> None:
     def generate(
         prompt: str, run_id: str, strength: float, settings: dict[str, Any] | None
     ) -> list[tuple[str, str]]:
         """Draw pictures. ``settings`` are further fields of SampleConfig, such as seed, steps or count."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
         paths = studio.generation.generate(config, run_id=run_id or None, strength=float(strength))
-        return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
+        return [(str(copies.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
         raise_gradio_errors(generate),
@@ -53,7 +53,7 @@ def _add_generate(studio: "Studio", handout: Handout) -> None:
     )
 
 
-def _add_generate_stack(studio: "Studio", handout: Handout) -> None:
+def _add_generate_stack(studio: "Studio", copies: BrowserCopies) -> None:
     def generate_stack(
         prompt: str, stack: list[dict[str, Any]] | None, settings: dict[str, Any] | None
     ) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def _add_generate_stack(studio: "Studio", handout: Handout) -> None:
         is a list of 9, 17, 25 or 26 block weights; ``settings`` are further fields of SampleConfig."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
         paths = studio.generation.generate(config, stack=stack or [])
-        return [(str(handout.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
+        return [(str(copies.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
 
     gr.Button(visible=False).click(
         raise_gradio_errors(generate_stack),
@@ -125,10 +125,10 @@ def _add_watching(studio: "Studio") -> None:
         api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
-def _add_export(studio: "Studio", handout: Handout) -> None:
+def _add_export(studio: "Studio", copies: BrowserCopies) -> None:
     def export_run(run_id: str, file_format: str) -> str:
         """Write the adapter of a run as "safetensors", "diffusers", "peft", "kohya" or "svdiff" and return the file."""
-        return str(handout.copy(studio.import_export.export(run_id, file_format)))
+        return str(copies.copy(studio.import_export.export(run_id, file_format)))
 
     gr.Button(visible=False).click(
         raise_gradio_errors(export_run),
@@ -143,7 +143,7 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
     def export_base(run_id: str, file_format: str, strength: float) -> str:
         """Merge a run into its base and return that as a file: "diffusers" (a zipped folder) or "checkpoint"."""
         return str(
-            handout.copy(studio.import_export.merge_into_base(run_id, file_format, strength=strength)[0])
+            copies.copy(studio.import_export.merge_into_base(run_id, file_format, strength=strength)[0])
         )
 
     gr.Button(visible=False).click(
@@ -158,7 +158,7 @@ def _add_export(studio: "Studio", handout: Handout) -> None:
     )
 
 
-def _add_compare(studio: "Studio", handout: Handout) -> None:
+def _add_compare(studio: "Studio", copies: BrowserCopies) -> None:
     def compare(
         runs: list[str | list[dict[str, Any]] | None],
         across: str,
@@ -174,7 +174,7 @@ def _add_compare(studio: "Studio", handout: Handout) -> None:
         found = studio.generation.compare(
             [run or None for run in runs], across=across, values=values, config=config
         )
-        return str(handout.copy(found["grid"])), str(handout.copy(found["json"]))
+        return str(copies.copy(found["grid"])), str(copies.copy(found["json"]))
 
     gr.Button(visible=False).click(
         raise_gradio_errors(compare),

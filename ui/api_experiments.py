@@ -7,17 +7,17 @@ import gradio as gr
 from gradio.events import api
 
 from ui.errors import raise_gradio_errors
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
 
 
-def add(studio: "Studio", handout: Handout) -> None:
+def add(studio: "Studio", copies: BrowserCopies) -> None:
     """Add experiment_start, experiment_status, experiment_stop, experiment_files and list_experiments."""
     _add_start(studio)
     _add_watching(studio)
-    _add_files(studio, handout)
+    _add_files(studio, copies)
 
 
 def _add_start(studio: "Studio") -> None:
@@ -76,13 +76,12 @@ def _add_watching(studio: "Studio") -> None:
         api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
-def _add_files(studio: "Studio", handout: Handout) -> None:
+def _add_files(studio: "Studio", copies: BrowserCopies) -> None:
     def experiment_files(experiment_id: str) -> tuple[str | None, ...]:
         """Return an experiment's figures as JSON, its pictures as a labelled PNG, and its chart as a PNG."""
         found = studio.experiments.files(experiment_id)
         return tuple(
-            str(handout.copy(found[name])) if name in found else None
-            for name in ("json", "pictures", "chart")
+            str(copies.copy(found[name])) if name in found else None for name in ("json", "pictures", "chart")
         )
 
     gr.Button(visible=False).click(

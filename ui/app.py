@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ui import api, api_experiments
-from ui.html import Handout, Html
+from ui.html import BrowserCopies, Html
 from ui.run import panels
 from ui.run.monitor import FIGURES, POLL_S, RunMonitor
 from ui.run.state import RunView, fold
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 PRESENTING = "() => document.documentElement.classList.contains('presentation')"
 
 
-def build(studio: "Studio", handout: Handout) -> gr.Blocks:
+def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
-    monitor = RunMonitor(studio, handout)
+    monitor = RunMonitor(studio, copies)
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     first = _first_view(monitor)
@@ -60,8 +60,8 @@ def build(studio: "Studio", handout: Handout) -> gr.Blocks:
         experiments.wire(page)
         _wire_load(page, blocks)
         _wire_tick(page)
-        api.add(studio, handout)
-        api_experiments.add(studio, handout)
+        api.add(studio, copies)
+        api_experiments.add(studio, copies)
     return blocks
 
 

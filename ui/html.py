@@ -42,7 +42,7 @@ def file_name(words: str) -> str:
     return re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:60] or "run"
 
 
-class Handout:
+class BrowserCopies:
     """Copies for the browser, in a folder of their own: nothing is ever served from a run folder.
 
     A copy that has not been asked for in two hours is removed, and so are those of a process that was killed.

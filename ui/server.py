@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.theme import look
 
 MAX_UPLOAD = "500mb"  # of one file, a LoRA of high rank; the checks on photographs are stricter
@@ -29,7 +29,7 @@ HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "same-origin"
 
 
 def launch_options(
-    handout: Handout, *, listen: str = "127.0.0.1", hosts: Iterable[str] = (), share: bool = False
+    copies: BrowserCopies, *, listen: str = "127.0.0.1", hosts: Iterable[str] = (), share: bool = False
 ) -> dict[str, Any]:
     """Return the arguments of ``Blocks.launch`` that do not depend on where the page is served, and its guard.
 
@@ -38,7 +38,7 @@ def launch_options(
     allowed = allowed_hosts(os.environ, listen=listen, hosts=hosts, share=share)
     return {
         **look(),
-        "allowed_paths": [str(handout.folder)],
+        "allowed_paths": [str(copies.folder)],
         "max_file_size": MAX_UPLOAD,
         "state_session_capacity": MAX_SESSIONS,
         "enable_monitoring": False,

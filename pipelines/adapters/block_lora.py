@@ -10,8 +10,7 @@ from torch import nn
 
 from pipelines.adapters.core import parent_of, unwrapped
 from pipelines.adapters.lora import TEXT_TARGETS, LoRA
-from pipelines.formats.lora_keys import unet_modules
-from pipelines.unet_blocks import BlockPlan
+from pipelines.unet_blocks import BlockPlan, unet_modules
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base

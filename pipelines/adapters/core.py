@@ -1,7 +1,6 @@
 """What every adapter promises, and the few things done to adapters whatever they are: merge, suspend, save, load."""
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ from pipelines.unet_blocks import Strength
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -220,39 +217,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(
             f"{path.name} cannot be read as safetensors ({error}); choose a complete .safetensors file."
         ) from error
-
-
-def load_adapter(path: Path, base: "Base") -> Adapter:
-    """Rebuild an adapter from :func:`save_adapter`'s file, checked against the base, not live.
-
-    An adapter of another base: a LoRA is let through with a warning that is also its ``note``; every other kind
-    raises ValueError, because it only makes sense on its own base.
-    """
-    from pipelines.adapters import KINDS  # the kinds import this module
-
-    state, header = read_tensors(path)
-    kind = header.get("kind", "")
-    if kind not in KINDS:
-        raise ValueError(
-            f"{path.name} is not an adapter of Atelier (kind {kind!r}); import other programs' LoRA files instead."
-        )
-    note = _foreign_note(path, header=header, base=base)
-    adapter = KINDS[kind].from_header(header)
-    with injected(adapter, base):
-        adapter.load_state_dict(state)
-    adapter.base_hash = header.get("base_hash", "")
-    adapter.note = note
-    return adapter
-
-
-def _foreign_note(path: Path, *, header: Mapping[str, str], base: "Base") -> str:
-    if header.get("base_hash") == base.hash:
-        return ""
-    if header["kind"] != "lora":
-        raise ValueError(
-            f"{path.name} was trained on another base and only makes sense on its own; "
-            f"choose the base whose hash starts with {header.get('base_hash', '')[:12]!r}."
-        )
-    note = f"{path.name} was trained on another base than {base.name}; the likeness may be weaker."
-    logger.warning(note)
-    return note

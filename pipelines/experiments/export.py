@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
 from pipelines.experiments.settings import filled
 from pipelines.files import write_atomic, write_json
+from pipelines.models.inspection import portable_spec
 from pipelines.sampling.grid import INK, PAPER, grid_picture
-from pipelines.sampling.image_metadata import portable_spec
 
 CHART_PX = (880, 620)
 FINER = 2  # drawn so many times as large and reduced, for smooth edges

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from pipelines.formats.core import PEFT_FILES, Examined, Shapes, Source, trigger_of
+from pipelines.unet_blocks import unet_modules
 
 MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; no change of a weight needs more
 
@@ -30,36 +31,6 @@ OTHER_KINDS = {
     "emb_params": "a textual inversion",
     "_custom_diffusion.": "a Custom Diffusion file",
 }
-
-
-def _attention_modules(at: str) -> list[str]:
-    """The twelve Linear and 1x1 convolution modules of one Transformer2DModel."""
-    block = f"{at}.transformer_blocks.0"
-    heads = [
-        f"{block}.{attn}.{to}" for attn in ("attn1", "attn2") for to in ("to_q", "to_k", "to_v", "to_out.0")
-    ]
-    return [f"{at}.proj_in", *heads, f"{block}.ff.net.0.proj", f"{block}.ff.net.2", f"{at}.proj_out"]
-
-
-@cache
-def unet_modules() -> tuple[str, ...]:
-    """Every module of the SD 1.x UNet that a LoRA may change, as diffusers names it (no prefix).
-
-    A shortcut convolution is listed for every resnet block; which of them exist depends on the widths."""
-    names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
-    resnets = ["mid_block.resnets.0", "mid_block.resnets.1"]
-    attentions = ["mid_block.attentions.0"]
-    for block in range(4):
-        resnets += [f"down_blocks.{block}.resnets.{i}" for i in range(2)]
-        resnets += [f"up_blocks.{block}.resnets.{i}" for i in range(3)]
-        attentions += [f"down_blocks.{block}.attentions.{i}" for i in range(2) if block < 3]
-        attentions += [f"up_blocks.{block}.attentions.{i}" for i in range(3) if block > 0]
-    names += [
-        f"{at}.{part}" for at in resnets for part in ("conv1", "conv2", "conv_shortcut", "time_emb_proj")
-    ]
-    names += [f"down_blocks.{block}.downsamplers.0.conv" for block in range(3)]
-    names += [f"up_blocks.{block}.upsamplers.0.conv" for block in range(3)]
-    return tuple(names + [name for at in attentions for name in _attention_modules(at)])
 
 
 KOHYA_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_")  # diffusers writes lora_te1_ for SD 1.x, too

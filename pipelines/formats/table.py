@@ -113,7 +113,7 @@ def _examine_own(source: Source, shapes: Shapes) -> Examined:
 
 
 def _read_own(source: Source, base: Base, taken: Collection[str]) -> Imported:
-    from pipelines.adapters.core import load_adapter
+    from pipelines.adapters.registry import load_adapter
 
     kind = source.metadata["kind"]
     if kind == "lora":

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from pipelines.adapters.core import Adapter, load_adapter, suspended
+from pipelines.adapters.core import Adapter, suspended
+from pipelines.adapters.registry import load_adapter
 from pipelines.config import SampleConfig
 from pipelines.evaluation.metrics import Encoders, load_encoders
 from pipelines.jobs.load_lock import LoadLock

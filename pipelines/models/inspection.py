@@ -67,6 +67,7 @@ ADAPTER_MARKS = (
     "hada_w1",
     "lokr_w1",
 )
+MAX_SPEC = 400  # characters of a base's name
 
 
 @dataclass(frozen=True)
@@ -342,3 +343,14 @@ def _needs(facts: Mapping[str, Any]) -> str:
     if facts["present"]:
         return gpu
     return f"A download of about {facts['disk_mb'] / 1000:.1f} GB from the Hugging Face Hub. {gpu}"
+
+
+def portable_spec(spec: str) -> str:
+    """Return a base's spec where it means the same on any machine (embedded, a Hub id), else ""."""
+    try:
+        place = locate(spec) if len(spec) <= MAX_SPEC else None
+    except (ValueError, OSError):
+        return ""
+    if place is None:
+        return ""
+    return spec if spec == EMBEDDED or place.kind == "hub" else ""

@@ -9,8 +9,8 @@ from pipelines.config import MAX_TEXT, clean_text, from_dict, to_dict
 from pipelines.data.captions import checked_repeats
 from pipelines.data.subject import stored_subjects
 from pipelines.methods.specs import method_config
+from pipelines.models.inspection import portable_spec
 from pipelines.runs.store import IMPORTED, Run
-from pipelines.sampling.image_metadata import portable_spec
 
 FORMAT = 1
 MAX_CHARACTERS = 200_000

@@ -15,14 +15,13 @@ from PIL import Image, PngImagePlugin
 
 from pipelines.config import SampleConfig, from_dict, real_number, to_dict, whole_number
 from pipelines.files import write_atomic
-from pipelines.models.inspection import EMBEDDED, locate
+from pipelines.models.inspection import locate, portable_spec
 from pipelines.runs.library import trained_steps
 from pipelines.runs.store import Run
 from pipelines.unet_blocks import BlockStrengths, Strength
 
 FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
 SETTINGS_KEY = "atelier"
-MAX_SPEC = 400  # characters of a base's name
 MAX_CHUNK = 20_000  # characters of settings; ours have under two thousand
 
 
@@ -77,17 +76,6 @@ def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], b
         "stack": [layer.told() for layer in stack],
         "base": {"spec": portable_spec(base.spec), "name": base.name, "hash": base.hash[:16]},
     }
-
-
-def portable_spec(spec: str) -> str:
-    """Return a base's spec where it means the same on any machine (embedded, a Hub id), else ""."""
-    try:
-        place = locate(spec) if len(spec) <= MAX_SPEC else None
-    except (ValueError, OSError):
-        return ""
-    if place is None:
-        return ""
-    return spec if spec == EMBEDDED or place.kind == "hub" else ""
 
 
 def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:

@@ -21,11 +21,10 @@ from pipelines.config import (
 from pipelines.data.subject import SubjectPhotos, read_subject
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
-from pipelines.models.inspection import describe_base, read_header
+from pipelines.models.inspection import describe_base, portable_spec, read_header
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.store import LIVE_STATES, Run
-from pipelines.sampling.image_metadata import portable_spec
 from pipelines.services.resources import Resources
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import torch
 
 from pipelines.adapters import LoRA
 from pipelines.adapters.block_lora import block_lora, planned_ranks
-from pipelines.adapters.core import injected, load_adapter, merged, save_adapter
+from pipelines.adapters.core import injected, merged, save_adapter
+from pipelines.adapters.registry import load_adapter
 from pipelines.unet_blocks import BLOCKS, PARTS, BlockPlan, block, parse_ranks
 from tests.adapters.test_contract import disturb, names, predict
 from tests.adapters.test_lora import MetaBase

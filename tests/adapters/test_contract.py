@@ -10,15 +10,8 @@ import pytest
 import torch
 
 from pipelines.adapters import Full, LoRA, Spectral, Words
-from pipelines.adapters.core import (
-    Adapter,
-    base_parameter,
-    injected,
-    load_adapter,
-    merged,
-    save_adapter,
-    suspended,
-)
+from pipelines.adapters.core import Adapter, base_parameter, injected, merged, save_adapter, suspended
+from pipelines.adapters.registry import load_adapter
 from pipelines.models.base import Base, load_base
 from tests.tolerances import assert_close
 

@@ -510,5 +510,6 @@ def test_shifts_are_written_the_same_while_another_adapter_learns(base, tmp_path
     alone = write_svdiff(adapter, base, tmp_path / "alone")
     with injected(LoRA(rank=1, targets="attention+conv", text_encoder_rank=1), base):
         beside = write_svdiff(adapter, base, tmp_path / "beside")
+    assert len(alone.files) == 2, "the UNet's and the text encoder's"
     for one, other in zip(alone.files, beside.files, strict=True):
         assert one.read_bytes() == other.read_bytes()

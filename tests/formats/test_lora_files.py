@@ -28,7 +28,7 @@ from pipelines.formats.lora import (
     write_kohya,
     write_peft,
 )
-from pipelines.formats.lora_keys import unet_modules
+from pipelines.unet_blocks import unet_modules
 from tests.tiny import visible_lora
 from tests.tolerances import assert_close
 

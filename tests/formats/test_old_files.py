@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines.adapters import Words
-from pipelines.adapters.core import load_adapter
+from pipelines.adapters.registry import load_adapter
 from pipelines.config import SampleConfig, from_dict
 from pipelines.methods.specs import method_config
 from pipelines.models.base import Base

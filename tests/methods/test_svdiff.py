@@ -10,7 +10,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.adapters.core import injected, load_adapter, save_adapter
+from pipelines.adapters.core import injected, save_adapter
+from pipelines.adapters.registry import load_adapter
 from pipelines.adapters.spectral import SUBSETS, Spectral
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
 from pipelines.data.photographs import Moments

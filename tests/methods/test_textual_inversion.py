@@ -88,7 +88,9 @@ def test_a_word_and_a_lora_and_shifts_meet_in_one_picture(base: Base) -> None:
 
 @pytest.mark.parametrize("family", ["embedded", "sd1"])
 def test_presets_cost_almost_nothing(family: str) -> None:
-    for name in preset_names("textual_inversion", family):
+    names = preset_names("textual_inversion", family)
+    assert names
+    for name in names:
         config = preset("textual_inversion", family, name)
         assert trained_values(config, size=SIZES[family]) * 1e6 == {"embedded": 128, "sd1": 768}[family]
 

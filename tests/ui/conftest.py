@@ -20,7 +20,7 @@ from pipelines.runs.store import Run
 from pipelines.studio import Studio
 from tests.fake_model import FakeModelCache
 from ui.app import build
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.theme import look
 
 PATIENCE_MS = 60_000
@@ -117,14 +117,14 @@ def lora_file(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def handout() -> Iterator[Handout]:
-    copies = Handout()
-    yield copies
-    copies.close()
+def copies() -> Iterator[BrowserCopies]:
+    made = BrowserCopies()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
-def served(studio: Studio, model: FakeModelCache, handout: Handout) -> Iterator[Served]:
+def served(studio: Studio, model: FakeModelCache, copies: BrowserCopies) -> Iterator[Served]:
     """Serve the page for the whole session, as app.py does."""
     strangers: list[str] = []
     ask = socket.getaddrinfo
@@ -138,9 +138,9 @@ def served(studio: Studio, model: FakeModelCache, handout: Handout) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", watched)
         patch.setenv("NO_PROXY", "localhost,127.0.0.1")
-        blocks = build(studio, handout)
+        blocks = build(studio, copies)
         _, url, _ = blocks.queue(max_size=64).launch(
-            **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],
+            **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(copies.folder)],
             enable_monitoring=False, run_history=False, footer_links=["api", "settings"],
         )  # fmt: skip
         yield Served(url.rstrip("/"), studio, model, blocks, strangers)

@@ -20,7 +20,7 @@ from conftest import CHROMIUM, CHROMIUM_ARGS
 
 from pipelines.studio import Studio
 from ui.app import build
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.theme import look
 
 log = logging.getLogger("screens")
@@ -67,18 +67,18 @@ def take(page: Any, name: str, *, out: Path) -> None:
 @contextmanager
 def served() -> Iterator[tuple[str, Studio]]:
     """Serve the page on a Studio with nothing but the shipped examples."""
-    handout = Handout()
+    copies = BrowserCopies()
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(Path(folder))
-        blocks = build(studio, handout)
+        blocks = build(studio, copies)
         _, url, _ = blocks.queue(max_size=64).launch(
-            **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(handout.folder)],
+            **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(copies.folder)],
             enable_monitoring=False, run_history=False, footer_links=["api", "settings"],
         )  # fmt: skip
         yield url.rstrip("/"), studio
         blocks.close(verbose=False)
         studio.close()
-        handout.close()
+        copies.close()
 
 
 @contextmanager

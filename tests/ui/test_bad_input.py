@@ -11,15 +11,15 @@ from gradio_client.exceptions import AppError
 from pipelines.studio import Studio
 from tests.bad_input import API, BAD, PAGE, Bad, Door, page
 from ui import api
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, Client]]:
     """A Studio that never needs its model, behind the named endpoints."""
-    studio, handout = Studio(tmp_path_factory.mktemp("served")), Handout()
+    studio, copies = Studio(tmp_path_factory.mktemp("served")), BrowserCopies()
     with gr.Blocks(analytics_enabled=False) as blocks:
-        api.add(studio, handout)
+        api.add(studio, copies)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "localhost,127.0.0.1")
         _, url, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, enable_monitoring=False)
@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, C
         yield studio, client
         client.close()
         blocks.close(verbose=False)
-    handout.close()
+    copies.close()
     studio.close()
 
 

@@ -6,15 +6,15 @@ import pytest
 
 from pipelines.data.subject import stored_subjects
 from pipelines.studio import Studio
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
 from ui.tabs.train.captions import Tagging, tag_list
 from ui.tabs.train.handlers import TrainHandlers
 
 
 @pytest.fixture
-def monitor(studio: Studio, handout: Handout) -> RunMonitor:
-    return RunMonitor(studio, handout)
+def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
+    return RunMonitor(studio, copies)
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from pipelines.files import LOCK, UNUSED_S, TemporaryFolder
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
 import os, sys
 from pathlib import Path
-from ui.html import Handout
-handout = Handout()
-handout.write("note.txt", "x" * 100)
-print(handout.folder, flush=True)
+from ui.html import BrowserCopies
+copies = BrowserCopies()
+copies.write("note.txt", "x" * 100)
+print(copies.folder, flush=True)
 if len(sys.argv) > 1:
     os._exit(9)
 sys.stdin.read()
@@ -47,14 +47,14 @@ def test_copies_of_a_killed_process_go_at_the_next_start_and_those_of_a_living_o
     ) as living:
         assert living.stdout is not None
         kept = Path(living.stdout.readline().strip())
-        handout = Handout()
+        copies = BrowserCopies()
         try:
             assert not left.exists()
             assert list(kept.glob("*/note.txt"))
         finally:
-            handout.close()
+            copies.close()
             living.communicate("")
-    assert not handout.folder.exists()
+    assert not copies.folder.exists()
 
 
 def test_folders_of_an_earlier_version_go_after_a_day(temporary: Path) -> None:
@@ -64,7 +64,7 @@ def test_folders_of_an_earlier_version_go_after_a_day(temporary: Path) -> None:
         (folder / "copy.png").write_bytes(b"x")
     two_days_ago = time.time() - 2 * 24 * 3600
     os.utime(old, (two_days_ago, two_days_ago))
-    Handout().close()
+    BrowserCopies().close()
     assert young.exists()
     assert not old.exists()
 
@@ -72,18 +72,18 @@ def test_folders_of_an_earlier_version_go_after_a_day(temporary: Path) -> None:
 def test_a_copy_that_is_not_asked_for_goes_and_is_made_again(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     Image.new("RGB", (64, 64), "red").save(picture)
-    handout = Handout()
-    copies = [handout.copy(picture), handout.write("a.json", "{}"), handout.copy(picture, name="b.png")]
-    assert "picture-x12" in handout.enlarged(picture)
+    copies = BrowserCopies()
+    made = [copies.copy(picture), copies.write("a.json", "{}"), copies.copy(picture, name="b.png")]
+    assert "picture-x12" in copies.enlarged(picture)
     long_ago = time.time() - UNUSED_S - 60
-    for path in handout.folder.rglob("*"):
+    for path in copies.folder.rglob("*"):
         os.utime(path, (long_ago, long_ago))
-    assert handout.copy(picture) == copies[0], "asked for again, so it is in use"
-    handout._temporary.sweep(every_s=0)
-    assert sorted(path.name for path in handout.folder.rglob("*") if path.is_file()) == [LOCK, "picture.png"]
-    assert handout.copy(picture, name="b.png").read_bytes() == picture.read_bytes()
-    assert handout.write("a.json", "{}").read_text() == "{}"
-    handout.close()
+    assert copies.copy(picture) == made[0], "asked for again, so it is in use"
+    copies._temporary.sweep(every_s=0)
+    assert sorted(path.name for path in copies.folder.rglob("*") if path.is_file()) == [LOCK, "picture.png"]
+    assert copies.copy(picture, name="b.png").read_bytes() == picture.read_bytes()
+    assert copies.write("a.json", "{}").read_text() == "{}"
+    copies.close()
 
 
 def test_a_folder_is_swept_now_and_then_only() -> None:

@@ -10,7 +10,7 @@ from conftest import Served
 from pipelines.studio import Studio
 from ui.app import build
 from ui.errors import raise_gradio_errors, show_notices
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -47,8 +47,8 @@ def test_a_mistake_is_one_notice_and_a_fault_an_apology(monkeypatch: pytest.Monk
     assert "secret" not in apology
 
 
-def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: Studio, handout: Handout) -> None:
-    events = [event for event in build(studio, handout).fns.values() if event.api_visibility == "private"]
+def test_no_event_of_the_page_can_cover_more_than_one_widget(studio: Studio, copies: BrowserCopies) -> None:
+    events = [event for event in build(studio, copies).fns.values() if event.api_visibility == "private"]
     marked = [event for event in events if event.fn is not None and len(event.outputs) > 1]
     assert marked
     for event in marked:

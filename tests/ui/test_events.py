@@ -9,7 +9,7 @@ import pytest
 from pipelines.services.spectral_runs import MIXED
 from pipelines.studio import Studio
 from ui.app import build
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run import method_views as views
 from ui.run import panels
 from ui.run.monitor import RESULTS, RunMonitor, no_result
@@ -22,13 +22,13 @@ from ui.theme import ASSETS
 
 
 @pytest.fixture(scope="module")
-def blocks(studio: Studio, handout: Handout) -> gr.Blocks:
-    return build(studio, handout)
+def blocks(studio: Studio, copies: BrowserCopies) -> gr.Blocks:
+    return build(studio, copies)
 
 
 @pytest.fixture
-def monitor(studio: Studio, handout: Handout) -> RunMonitor:
-    return RunMonitor(studio, handout)
+def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
+    return RunMonitor(studio, copies)
 
 
 def events(blocks: gr.Blocks, trigger: str, *, label: str) -> list[Any]:

@@ -19,7 +19,7 @@ from pipelines.experiments.store import LAST, Experiment
 from pipelines.studio import Studio
 from tests.fake_model import FakeModelCache
 from ui import forms as form
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
 from ui.tabs.compare import experiment_results as results
 from ui.tabs.compare.experiment_handlers import FROM_TRAIN, METHODS, OWN_STYLE, ExperimentHandlers, fields_of
@@ -43,8 +43,8 @@ FIELDS |= {
 
 
 @pytest.fixture
-def experiments(studio: Studio, handout: Handout) -> ExperimentHandlers:
-    monitor = RunMonitor(studio, handout)
+def experiments(studio: Studio, copies: BrowserCopies) -> ExperimentHandlers:
+    monitor = RunMonitor(studio, copies)
     return ExperimentHandlers(LibraryHandlers(monitor, PlaygroundHandlers(monitor)))
 
 
@@ -222,7 +222,7 @@ def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentH
     experiment = experiments.studio.experiments.store.get(made)
     experiment.name = "<img src=x onerror=alert(1)>"
     experiment.save()
-    shown = results.shown(experiments.studio.experiments.status(made), handout=experiments.handout)
+    shown = results.shown(experiments.studio.experiments.status(made), copies=experiments.copies)
     assert "<img src=x" not in shown
     best = experiment.scores(
         max(methods, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST

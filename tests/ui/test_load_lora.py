@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from pipelines.studio import Studio
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run import panels
 from ui.run.monitor import RunMonitor
 from ui.run.state import RunView, fold
@@ -17,8 +17,8 @@ from ui.wiring import WATCHED
 
 
 @pytest.fixture
-def playground(studio: Studio, handout: Handout) -> PlaygroundHandlers:
-    return PlaygroundHandlers(RunMonitor(studio, handout))
+def playground(studio: Studio, copies: BrowserCopies) -> PlaygroundHandlers:
+    return PlaygroundHandlers(RunMonitor(studio, copies))
 
 
 def shown(values: dict[str, Any], name: str) -> bool:
@@ -54,7 +54,7 @@ def test_a_pickle_is_refused_in_a_sentence(playground: PlaygroundHandlers, tmp_p
 def test_any_file_may_be_dropped_so_that_its_refusal_is_read(playground: PlaygroundHandlers) -> None:
     from ui.app import build
 
-    blocks = build(playground.studio, playground.handout)
+    blocks = build(playground.studio, playground.copies)
     (field,) = [
         block for block in blocks.blocks.values() if isinstance(block, gr.File) and block.elem_id == "import"
     ]
@@ -93,9 +93,9 @@ def test_likeness_measured_again_after_a_resume_replaces_the_old() -> None:
     assert [step for step, *_ in view.band] == [0, 5]
 
 
-def test_without_a_sample_the_strip_promises_nothing(handout: Handout) -> None:
-    assert panels.strip(RunView(id="x", state="stopped"), handout=handout) == ""
-    assert "before the first step" in panels.strip(RunView(id="x", state="running"), handout=handout)
+def test_without_a_sample_the_strip_promises_nothing(copies: BrowserCopies) -> None:
+    assert panels.strip(RunView(id="x", state="stopped"), copies=copies) == ""
+    assert "before the first step" in panels.strip(RunView(id="x", state="running"), copies=copies)
 
 
 @pytest.mark.browser

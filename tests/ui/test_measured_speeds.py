@@ -9,13 +9,13 @@ import pytest
 from pipelines.runs.costs import Costs, Speed, likely_device
 from pipelines.studio import Studio
 from ui.app import build
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 
 @pytest.fixture
-def page(tmp_path: Path, handout: Handout) -> Iterator[gr.Blocks]:
+def page(tmp_path: Path, copies: BrowserCopies) -> Iterator[gr.Blocks]:
     studio = Studio(tmp_path)
-    yield build(studio, handout)
+    yield build(studio, copies)
     studio.close()
 
 

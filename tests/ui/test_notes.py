@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import SampleConfig
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
 from ui.run.panels import caption, progress
 from ui.run.state import fold
@@ -13,7 +13,7 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 LONG = "The prompt is longer than the 75 tokens this base can read; it does not see: <b>hat</b>."
 
 
-def test_a_note_on_a_picture_stands_under_it(studio: Any, handout: Handout, monkeypatch: Any) -> None:
+def test_a_note_on_a_picture_stands_under_it(studio: Any, copies: BrowserCopies, monkeypatch: Any) -> None:
     draw = studio.generation.generate
 
     def noted(config: SampleConfig, *, on_note: Any, **options: Any) -> list[Path]:
@@ -21,7 +21,7 @@ def test_a_note_on_a_picture_stands_under_it(studio: Any, handout: Handout, monk
         return draw(config, **options)
 
     monkeypatch.setattr(studio.generation, "generate", noted)
-    monitor = RunMonitor(studio, handout)
+    monitor = RunMonitor(studio, copies)
     run = next(iter(monitor.examples.values()))["run"]
     values = PlaygroundHandlers(monitor).generate(run, 1.0, prompt="a dog", seed=0)
     assert LONG.replace("<", "&lt;").replace(">", "&gt;") in values["result_caption"]

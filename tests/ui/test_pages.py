@@ -161,7 +161,9 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(
         lambda run, layer, **options: heard.append(layer) or spectrum(run, layer, **options),
     )  # fmt: skip
     _pick(page, "Spectrum of a layer", "unet.conv_in")
-    drawn = visitor.see("#detail [role=img][aria-label^='unet.conv_in, over the singular values']")
+    drawn = visitor.see(
+        "#detail [role=img][aria-label^='Spectrum of unet.conv_in, over the singular values']"
+    )
     assert len(drawn.query_selector_all("polyline")) == 2
     visitor.page.wait_for_timeout(300)
     assert heard == ["unet.conv_in"], "Gradio's list says it twice"

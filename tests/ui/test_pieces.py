@@ -7,7 +7,7 @@ from conftest import finished_run
 from PIL import Image
 
 from pipelines.studio import Studio
-from ui.html import Handout, Html, element, file_name
+from ui.html import BrowserCopies, Html, element, file_name
 from ui.run import charts as plots
 from ui.run import panels
 from ui.run.state import RunView, Sample, fold
@@ -25,16 +25,16 @@ def test_a_hostile_prompt_stays_a_text() -> None:
     assert "<img src=x" not in shown
 
 
-def test_the_browser_gets_a_copy(tmp_path: Path, handout: Handout) -> None:
+def test_the_browser_gets_a_copy(tmp_path: Path, copies: BrowserCopies) -> None:
     original = tmp_path / "run" / "picture.png"
     original.parent.mkdir()
     Image.new("RGB", (8, 8), "red").save(original)
-    copy = handout.copy(original)
-    assert copy.is_relative_to(handout.folder)
+    copy = copies.copy(original)
+    assert copy.is_relative_to(copies.folder)
     assert copy.read_bytes() == original.read_bytes()
-    assert handout.copy(original) == copy
+    assert copies.copy(original) == copy
     Image.new("RGB", (8, 8), "blue").save(original)
-    assert handout.copy(original) != copy
+    assert copies.copy(original) != copy
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_file_is_called_after_its_run(words: str, name: str) -> None:
     assert file_name(words) == name
 
 
-def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, handout: Handout) -> None:
+def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, copies: BrowserCopies) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     Image.new("RGB", (128, 128)).save(small)
     Image.new("RGB", (512, 512)).save(large)
-    assert handout.enlarged(small).endswith("small-x6.png")
-    assert handout.enlarged(large) == handout.url(large)
+    assert copies.enlarged(small).endswith("small-x6.png")
+    assert copies.enlarged(large) == copies.url(large)
 
 
 def test_a_shipped_run_folds_into_a_view(studio: Studio) -> None:

@@ -19,7 +19,7 @@ from pipelines.methods.specs import preset
 from pipelines.studio import Studio
 from pipelines.unet_blocks import BlockStrengths
 from tests.fake_model import FakeModelCache
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run import cards, panels
 from ui.run.cards import MIXES
 from ui.run.monitor import RunMonitor
@@ -36,8 +36,8 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def monitor(studio: Studio, handout: Handout) -> RunMonitor:
-    return RunMonitor(studio, handout)
+def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
+    return RunMonitor(studio, copies)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from gradio.events import api
 
 import app
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.server import CACHE_SWEEP, MAX_SESSIONS, allowed_hosts, launch_options
 
 OWN_NAME = "atelier.example.org"
@@ -21,14 +21,14 @@ REFUSED_WEBSITE = "Atelier does not take requests from the website"
 
 
 @pytest.fixture(scope="module")
-def handout() -> Iterator[Handout]:
-    copies = Handout()
-    yield copies
-    copies.close()
+def copies() -> Iterator[BrowserCopies]:
+    made = BrowserCopies()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
-def served(handout: Handout) -> Iterator[gr.Blocks]:
+def served(copies: BrowserCopies) -> Iterator[gr.Blocks]:
     """A page of one endpoint, served with Atelier's options."""
 
     def double(number: int) -> int:
@@ -40,7 +40,7 @@ def served(handout: Handout) -> Iterator[gr.Blocks]:
         with gr.Blocks(analytics_enabled=False) as blocks:
             gr.State({"seen": []})
             api(double, api_name="double")
-        options = launch_options(handout, hosts=[OWN_NAME])
+        options = launch_options(copies, hosts=[OWN_NAME])
         blocks.queue().launch(**options, prevent_thread_lock=True, quiet=True)
         yield blocks
         blocks.close(verbose=False)
@@ -147,12 +147,12 @@ def test_a_preflight_of_another_website_is_not_granted(served: gr.Blocks) -> Non
     assert "Access-Control-Allow-Origin" not in ask(served, "OPTIONS", "/gradio_api/upload", **headers)[2]
 
 
-def test_only_copies_are_served_as_files(served: gr.Blocks, handout: Handout, tmp_path: Path) -> None:
+def test_only_copies_are_served_as_files(served: gr.Blocks, copies: BrowserCopies, tmp_path: Path) -> None:
     kept = tmp_path / "adapter.safetensors"
     kept.write_bytes(b"private")
     for path in ("app.py", app.__file__, "/etc/passwd", str(kept)):
         assert ask(served, "GET", f"/gradio_api/file={path}")[0] == 403
-    status, text, _ = ask(served, "GET", f"/gradio_api/file={handout.copy(kept)}")
+    status, text, _ = ask(served, "GET", f"/gradio_api/file={copies.copy(kept)}")
     assert (status, text) == (200, "private")
 
 

@@ -14,7 +14,7 @@ from pipelines.sampling.image_metadata import Layer
 from pipelines.studio import Studio
 from pipelines.unet_blocks import BLOCKS, BlockStrengths
 from ui import forms as form
-from ui.html import Handout
+from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
 from ui.run.unet_diagram import unet_map
 from ui.tabs.train import stack as stacking
@@ -25,8 +25,8 @@ NINE = "0,1,1,1,1,1,1,1,0.5"
 
 
 @pytest.fixture
-def monitor(studio: Studio, handout: Handout) -> RunMonitor:
-    return RunMonitor(studio, handout)
+def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
+    return RunMonitor(studio, copies)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipelines.methods.specs import METHODS, preset
 from pipelines.studio import Studio
 from ui import forms as form
 from ui.app import build
-from ui.html import Handout
+from ui.html import BrowserCopies
 
 PUBLIC = {
     "generate",
@@ -39,8 +39,8 @@ SHIPPED = {  # (method, base family, preset) -> what the file says
 
 
 @pytest.fixture(scope="module")
-def blocks(studio: Studio, handout: Handout) -> gr.Blocks:
-    return build(studio, handout)
+def blocks(studio: Studio, copies: BrowserCopies) -> gr.Blocks:
+    return build(studio, copies)
 
 
 def test_named_endpoints_are_public_and_nothing_else_is(blocks: gr.Blocks) -> None:

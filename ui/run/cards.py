@@ -10,7 +10,7 @@ from pipelines.methods.specs import METHODS
 from pipelines.runs.store import IMPORTED
 from pipelines.sampling.grid import STACK
 from pipelines.services.spectral_runs import MIXED
-from ui.html import Handout, Html, element
+from ui.html import BrowserCopies, Html, element
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
 
@@ -68,7 +68,7 @@ def method_of(row: Row) -> str:
     return TITLES.get(row["method"], str(row["method"]))
 
 
-def run_cards(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: str = "") -> Html:
+def run_cards(rows: Sequence[Row], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:
     """Return the runs as cards, the ``chosen`` one marked."""
     if not rows:
         told = (
@@ -77,16 +77,16 @@ def run_cards(rows: Sequence[Row], *, chosen: str, handout: Handout, searched: s
         return element("p", told, class_="library-empty", role="status")
     return element(
         "div",
-        *[_card(row, chosen=row["id"] == chosen, handout=handout) for row in rows],
+        *[_card(row, chosen=row["id"] == chosen, copies=copies) for row in rows],
         class_="library-cards",
     )
 
 
-def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
+def _card(row: Row, *, chosen: bool, copies: BrowserCopies) -> Html:
     state = "example" if row.get("shipped") else str(WORDS.get(row["state"], row["state"]))
     return element(
         "button",
-        picture(row, handout=handout, side_px=256),
+        picture(row, copies=copies, side_px=256),
         element(
             "span",
             element("strong", row["name"]),
@@ -109,15 +109,15 @@ def _card(row: Row, *, chosen: bool, handout: Handout) -> Html:
     )
 
 
-def picture(row: Row, *, handout: Handout, side_px: int) -> Html:
+def picture(row: Row, *, copies: BrowserCopies, side_px: int) -> Html:
     """Return the best sample of a run, or the first letter of its name."""
     if row.get("thumbnail") and Path(row["thumbnail"]).is_file():
-        address = handout.enlarged(Path(row["thumbnail"]), side_px=side_px)
+        address = copies.enlarged(Path(row["thumbnail"]), side_px=side_px)
         return element("img", src=address, alt=f"A picture made with {row['name']}", loading="lazy")
     return element("span", row["name"][:1].upper() or "?", class_="letter", aria_hidden="true")
 
 
-def facts(row: Row, *, handout: Handout) -> Html:
+def facts(row: Row, *, copies: BrowserCopies) -> Html:
     """Return what is known about one run: its picture and a list."""
     told = [
         ("State", "Shipped example" if row.get("shipped") else WORDS.get(row["state"], row["state"])),
@@ -132,7 +132,7 @@ def facts(row: Row, *, handout: Handout) -> Html:
     ]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in told]
     return element(
-        "div", element("div", picture(row, handout=handout, side_px=512), class_="facts-picture"),
+        "div", element("div", picture(row, copies=copies, side_px=512), class_="facts-picture"),
         element("dl", *terms), class_="facts",
     )  # fmt: skip
 
@@ -179,7 +179,7 @@ def grid(
     names: Sequence[str],
     heads: Sequence[str],
     alts: Sequence[Sequence[str]],
-    handout: Handout,
+    copies: BrowserCopies,
 ) -> Html:
     """Return pictures as a table: a row per run, a column per prompt, seed or strength."""
     top = element("tr", element("td"), *[element("th", head, scope="col") for head in heads])
@@ -187,7 +187,7 @@ def grid(
         element(
             "tr",
             element("th", name, scope="row"),
-            *[_pictured(path, alt=alt, handout=handout) for path, alt in zip(line, told, strict=True)],
+            *[_pictured(path, alt=alt, copies=copies) for path, alt in zip(line, told, strict=True)],
         )
         for name, line, told in zip(names, cells, alts, strict=True)
     ]
@@ -195,9 +195,9 @@ def grid(
     return element("div", table, class_="grid-scroll", tabindex=0, role="region", aria_label="Comparison")
 
 
-def _pictured(path: Path, *, alt: str, handout: Handout) -> Html:
-    image = element("img", src=handout.enlarged(path, side_px=384), alt=alt, title=alt)
-    return element("td", element("a", image, href=handout.url(path), target="_blank"))
+def _pictured(path: Path, *, alt: str, copies: BrowserCopies) -> Html:
+    image = element("img", src=copies.enlarged(path, side_px=384), alt=alt, title=alt)
+    return element("td", element("a", image, href=copies.url(path), target="_blank"))
 
 
 def metrics(rows: Sequence[Row]) -> Html:

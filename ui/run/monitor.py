@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.fields import fill_words
-from ui.html import Handout, Html
+from ui.html import BrowserCopies, Html
 from ui.run import cards, panels
 from ui.run import charts as plots
 from ui.run.replay import OVER, Replay, playable, replayed
@@ -55,9 +55,9 @@ WITHOUT_PICTURES = {
 class RunMonitor:
     """Shows one run at a time, bound to one Studio and to the folder of copies that browsers may read."""
 
-    def __init__(self, studio: "Studio", handout: Handout) -> None:
+    def __init__(self, studio: "Studio", copies: BrowserCopies) -> None:
         self.studio = studio
-        self.handout = handout
+        self.copies = copies
         self.examples = {example["name"]: example for example in studio.library.examples()}
         self._warmed = False
 
@@ -192,8 +192,8 @@ class RunMonitor:
 
     def _pictures(self, view: RunView) -> Values:
         values: Values = {
-            "strip": panels.strip(view, handout=self.handout),
-            "photos": panels.photo_wall(view.photos, handout=self.handout, title="Learned from"),
+            "strip": panels.strip(view, copies=self.copies),
+            "photos": panels.photo_wall(view.photos, copies=self.copies, title="Learned from"),
         }
         if not view.samples:
             told = WITHOUT_PICTURES.get(view.state, "Make a picture with it in the playground.")
@@ -209,11 +209,11 @@ class RunMonitor:
         before, after = LABELS
         facts = [("Subject", view.name), ("Steps", f"{latest.step} of {view.total}")]
         if latest.step == 0:
-            drawn = panels.single(self.handout.enlarged(first.file), alt=first.prompt, label=before)
+            drawn = panels.single(self.copies.enlarged(first.file), alt=first.prompt, label=before)
         else:
             drawn = panels.compare(
-                self.handout.enlarged(first.file),
-                self.handout.enlarged(latest.file),
+                self.copies.enlarged(first.file),
+                self.copies.enlarged(latest.file),
                 alt=latest.prompt,
                 labels=(before, after if latest.step >= view.total else f"After {latest.step} steps"),
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.services.spectral_runs import MIXED
-from ui.html import Handout, Html, element
+from ui.html import BrowserCopies, Html, element
 from ui.run.state import WORDS, RunView, Sample
 
 # The slider of a comparison is a range input, so that the keyboard moves it too.
@@ -115,12 +115,12 @@ def hint(text: str) -> Html:
     return element("p", text, class_="hint")
 
 
-def photo_wall(photos: list[Path], *, handout: Handout, title: str) -> Html:
+def photo_wall(photos: list[Path], *, copies: BrowserCopies, title: str) -> Html:
     """Return the photographs a subject is learned from; nothing when there are none."""
     if not photos:
         return Html("")
     pictures = [
-        element("img", src=handout.url(photo), alt=f"Photograph {index} of the subject")
+        element("img", src=copies.url(photo), alt=f"Photograph {index} of the subject")
         for index, photo in enumerate(photos, start=1)
     ]
     shown = "few" if len(photos) <= 4 else "many"
@@ -370,7 +370,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
+def strip(view: RunView, *, copies: BrowserCopies, columns: int = 8) -> Html:
     """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
     if not view.samples and not view.moving:
         return Html("")
@@ -385,8 +385,8 @@ def strip(view: RunView, *, handout: Handout, columns: int = 8) -> Html:
     head = element("tr", *[element("th", word, scope="col") for word in words])
     rows = []
     for first in view.row_firsts:
-        pictures = [_cell(cells.get((first.row, step)), handout=handout) for step in steps]
-        pictures += [_cell(None, handout=handout)] * ahead
+        pictures = [_cell(cells.get((first.row, step)), copies=copies) for step in steps]
+        pictures += [_cell(None, copies=copies)] * ahead
         told = element(
             "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(words), class_="strip-prompt"
         )
@@ -412,10 +412,10 @@ def _step_word(step: int, *, view: RunView) -> str:
     return "before" if step == 0 else f"step {step}" if step < view.total else f"step {step} · end"
 
 
-def _cell(sample: Sample | None, *, handout: Handout) -> Html:
+def _cell(sample: Sample | None, *, copies: BrowserCopies) -> Html:
     if sample is None or not sample.file.exists():
         return element("td", element("span", class_="gap"))
-    address = handout.url(sample.file)
+    address = copies.url(sample.file)
     alt = f"{sample.prompt}, after step {sample.step}, seed {sample.seed}"
     return element(
         "td", element("a", element("img", src=address, alt=alt), href=address, target="_blank", title=alt)

@@ -81,7 +81,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 photos = first.photos if first else []
                 named["first_photos"] = gr.HTML(
-                    panels.photo_wall(photos, handout=page.monitor.handout, title="Learned from")
+                    panels.photo_wall(photos, copies=page.monitor.copies, title="Learned from")
                 )
                 named["first_caption"] = gr.HTML(opening.get("caption", ""))
     with gr.Column(elem_classes="card", visible=False, elem_id="first-run") as named["first_run_card"]:

@@ -10,7 +10,7 @@ from pipelines.experiments.method_comparison import candidates
 from pipelines.experiments.settings import CONFIGS, ExperimentConfig
 from pipelines.experiments.styles import shipped_style
 from ui import forms as form
-from ui.html import Handout, Html, element
+from ui.html import BrowserCopies, Html, element
 from ui.run import panels
 from ui.run.monitor import Values
 from ui.run.panels import duration
@@ -46,7 +46,7 @@ class ExperimentHandlers:
     def __init__(self, library: LibraryHandlers) -> None:
         self.monitor = library.monitor
         self.studio = library.studio
-        self.handout: Handout = library.handout
+        self.copies: BrowserCopies = library.copies
 
     # Choosing
 
@@ -203,7 +203,7 @@ class ExperimentHandlers:
         if now == experiment_drawn:
             return {}
         values: Values = {
-            "experiment_results": results.shown(status, handout=self.handout),
+            "experiment_results": results.shown(status, copies=self.copies),
             "experiment_acts": gr.update(visible=True),
             "experiment_stop": gr.update(visible=status["state"] == LIVE),
             "experiment_resume": gr.update(visible=self._can_go_on(status)),
@@ -239,7 +239,7 @@ class ExperimentHandlers:
         found = self.studio.experiments.files(status["id"])
         values: Values = {"experiment_files": gr.update(visible=True)}
         for name in ("json", "pictures", "chart"):
-            path = str(self.handout.copy(found[name])) if name in found else None
+            path = str(self.copies.copy(found[name])) if name in found else None
             values[f"experiment_{name}"] = gr.update(value=path, visible=path is not None)
         return values
 

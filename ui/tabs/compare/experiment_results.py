@@ -5,7 +5,7 @@ from typing import Any
 
 from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
 from pipelines.experiments.settings import filled
-from ui.html import Handout, Html, element
+from ui.html import BrowserCopies, Html, element
 from ui.run import cards
 from ui.run.panels import duration, size_of
 
@@ -22,14 +22,14 @@ ROW_WORDS = {
 Status = Mapping[str, Any]
 
 
-def shown(status: Status, *, handout: Handout) -> Html:
+def shown(status: Status, *, copies: BrowserCopies) -> Html:
     """Return everything there is to see of an experiment so far."""
     parts = [
         progress(status),
         sentences(status),
         *[scatter(chart) for chart in status["charts"]],
         *[table(each) for each in status["tables"]],
-        pictures(status, handout=handout),
+        pictures(status, copies=copies),
     ]
     return element("div", *[part for part in parts if part], class_="experiment")
 
@@ -250,7 +250,7 @@ def _shape(mark: Mark, look: int) -> str:
 # ---- the pictures ---------------------------------------------------------------------------------------------------
 
 
-def pictures(status: Status, *, handout: Handout) -> Html:
+def pictures(status: Status, *, copies: BrowserCopies) -> Html:
     """Return the first seed of every prompt, a row for each; nothing before one has been measured."""
     found = status["pictures"]
     if not found["rows"]:
@@ -259,7 +259,7 @@ def pictures(status: Status, *, handout: Handout) -> Html:
     names = [row["label"] for row in found["rows"]]
     alts = [[f"{name}, {head}" for head in heads] for name in names]
     drawn = cards.grid(
-        [row["files"] for row in found["rows"]], names=names, heads=heads, alts=alts, handout=handout
+        [row["files"] for row in found["rows"]], names=names, heads=heads, alts=alts, copies=copies
     )
     return element(
         "div", element("h3", "Pictures, from the same noise in a column"), drawn, class_="pictures"

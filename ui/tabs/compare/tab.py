@@ -46,7 +46,7 @@ class CompareHandlers:
     def __init__(self, library: LibraryHandlers) -> None:
         self.library = library
         self.studio = library.studio
-        self.handout = library.handout
+        self.copies = library.copies
 
     def refresh(self, compared: list[str]) -> Values:
         """Offer the runs there are now, and the stacks that were made of them."""
@@ -99,7 +99,7 @@ class CompareHandlers:
         names = [row["name"] for row in made["rows"]]
         heads = [column_head(value, across=columns).replace(SUBJECT, "⟨subject⟩") for value in asked]
         alts = [[f"{name}, {head}" for head in heads] for name in names]
-        pictures = cards.grid(made["cells"], names=names, heads=heads, alts=alts, handout=self.handout)
+        pictures = cards.grid(made["cells"], names=names, heads=heads, alts=alts, copies=self.copies)
         told = "" if columns == "prompts" else compare_prompt.replace(SUBJECT, "⟨subject⟩")
         under = ["strength 1"] if columns in ("prompts", "seeds") else []
         under += [] if columns == "seeds" else [f"seed {config.seed}"]
@@ -112,8 +112,8 @@ class CompareHandlers:
             ),
             "metrics": cards.metrics(made["rows"]),
             "grid_files": gr.update(visible=True),
-            "grid_png": str(self.handout.copy(made["grid"])),
-            "grid_json": str(self.handout.copy(made["json"])),
+            "grid_png": str(self.copies.copy(made["grid"])),
+            "grid_json": str(self.copies.copy(made["json"])),
         }
 
     def interrupt(self) -> Values:

@@ -29,7 +29,7 @@ class LibraryHandlers:
         self.monitor = monitor
         self.playground = playground
         self.studio = monitor.studio
-        self.handout = monitor.handout
+        self.copies = monitor.copies
 
     def rows(self, search: str | None = "") -> list[dict[str, Any]]:
         """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
@@ -43,7 +43,7 @@ class LibraryHandlers:
     def browse(self, search: str | None, chosen: str) -> Values:
         """Show the runs that match a search."""
         rows = self.rows(search)
-        shown = cards.run_cards(rows, chosen=chosen, handout=self.handout, searched=search or "")
+        shown = cards.run_cards(rows, chosen=chosen, copies=self.copies, searched=search or "")
         return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
 
     def choose(self, value: str, search: str) -> Values:
@@ -60,7 +60,7 @@ class LibraryHandlers:
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
-            "facts": cards.facts(row, handout=self.handout),
+            "facts": cards.facts(row, copies=self.copies),
             "name": gr.update(value=row["name"], interactive=own),
             "notes": gr.update(value=row.get("notes") or "", interactive=own),
             "save": gr.update(visible=own),
@@ -93,7 +93,7 @@ class LibraryHandlers:
         return found
 
     def _run_json(self, settings: dict[str, Any]) -> str:
-        return str(self.handout.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
+        return str(self.copies.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
 
     def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
         """Save the name and the notes."""
@@ -206,7 +206,7 @@ class LibraryHandlers:
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Export the adapter for another program and show the result of reading it back."""
         written, told = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
-        path = self.playground.handed_out(chosen, written)
+        path = self.playground.exported_copy(chosen, written)
         verified = cards.element("p", f"Verified: {told}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
@@ -214,7 +214,7 @@ class LibraryHandlers:
         """Merge the run into its base model and show the result of reading that back."""
         path, told = self.studio.import_export.merge_into_base(chosen, merge_format, strength=merge_strength)
         return {
-            "merged_file": gr.update(value=str(self.handout.copy(path)), visible=True),
+            "merged_file": gr.update(value=str(self.copies.copy(path)), visible=True),
             "merged": cards.element("p", f"Verified: {told}", class_="verified", role="status"),
         }
 

@@ -31,7 +31,7 @@ class TrainHandlers:
     def __init__(self, monitor: RunMonitor) -> None:
         self.monitor = monitor
         self.studio = monitor.studio
-        self.handout = monitor.handout
+        self.copies = monitor.copies
         self.examples = monitor.examples
         self.bases = {base["spec"]: base for base in self.studio.inspection.bases()}
 
@@ -176,8 +176,8 @@ class TrainHandlers:
         squares = self.studio.inspection.photos_preview(files, source["crops"], base=base)
         zipped = any(file.suffix.lower() == ".zip" for file in files)
         names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
-        shown = [(str(self.handout.copy(square)), name) for square, name in zip(squares, names, strict=True)]
-        wall = panels.photo_wall(squares, handout=self.handout, title="Your photographs")
+        shown = [(str(self.copies.copy(square)), name) for square, name in zip(squares, names, strict=True)]
+        wall = panels.photo_wall(squares, copies=self.copies, title="Your photographs")
         return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
     def identifiers(self, base: str, identifier: str | None) -> Values:

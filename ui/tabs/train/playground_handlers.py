@@ -22,17 +22,17 @@ class PlaygroundHandlers:
     def __init__(self, monitor: RunMonitor) -> None:
         self.monitor = monitor
         self.studio = monitor.studio
-        self.handout = monitor.handout
+        self.copies = monitor.copies
 
     def export(self, shown: str, file_format: str) -> Values:
         """Write the adapter in a format other programs read, and hand out a copy."""
-        path = self.handed_out(shown, self.studio.import_export.export(shown, file_format))
+        path = self.exported_copy(shown, self.studio.import_export.export(shown, file_format))
         return {"exported": gr.update(value=str(path), visible=True)}
 
-    def handed_out(self, run_id: str, path: Path) -> Path:
+    def exported_copy(self, run_id: str, path: Path) -> Path:
         """Return a copy of an exported file that is called after its run, not by the run's id."""
         called = file_name(self.studio.training.status(run_id)["name"])
-        return self.handout.copy(path, name=path.name.replace(run_id, called))
+        return self.copies.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
 
@@ -92,7 +92,7 @@ class PlaygroundHandlers:
         notes: list[str] = []
         paths = self.studio.generation.generate(config, stack=layers, before_after=True, on_note=notes.append)
         before, after = paths[: config.count], paths[config.count :]
-        copies = [str(self.handout.copy(path)) for path in after]
+        files = [str(self.copies.copy(path)) for path in after]
         facts = [
             ("Strength", f"{strength:g}"),
             ("Steps", str(config.steps)),
@@ -107,8 +107,8 @@ class PlaygroundHandlers:
         return {
             "drawn": {"result": [shown]},
             "result": panels.compare(
-                self.handout.enlarged(before[0]),
-                self.handout.enlarged(after[0]),
+                self.copies.enlarged(before[0]),
+                self.copies.enlarged(after[0]),
                 alt=config.prompt,
                 labels=("Without", "With it"),
             ),
@@ -116,8 +116,8 @@ class PlaygroundHandlers:
                 prompt=config.prompt, seed=config.seed, facts=facts, notes=notes
             ),
             "gallery": gr.update(
-                visible=len(copies) > 1,
-                value=[(copy, f"seed {config.seed + index}") for index, copy in enumerate(copies)],
+                visible=len(files) > 1,
+                value=[(copy, f"seed {config.seed + index}") for index, copy in enumerate(files)],
             ),
-            "download": gr.update(value=copies[0], interactive=True),
+            "download": gr.update(value=files[0], interactive=True),
         }

@@ -119,7 +119,7 @@ def opening_config(train: TrainHandlers) -> Any:
 
 def example_button(train: TrainHandlers, example: dict[str, Any], *, chosen: bool) -> gr.Button:
     """Create the button that takes one of the shipped subjects."""
-    icon = train.handout.copy(example["photos"][0])
+    icon = train.copies.copy(example["photos"][0])
     return gr.Button(example["title"], icon=icon, elem_classes=card(chosen))
 
 
@@ -225,7 +225,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 )
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 wall = (
-                    panels.photo_wall(first.photos, handout=train.handout, title="Learned from")
+                    panels.photo_wall(first.photos, copies=train.copies, title="Learned from")
                     if first
                     else ""
                 )

@@ -1,0 +1,55 @@
+"""Every kind of adapter by the name that its file bears, and reading such a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.adapters.core import Adapter, injected, read_tensors
+from pipelines.adapters.full import Full
+from pipelines.adapters.lora import LoRA
+from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.textual_inversion import Words
+
+if TYPE_CHECKING:
+    from pipelines.models.base import Base
+
+logger = logging.getLogger(__name__)
+
+KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spectral, "words": Words}
+
+
+def load_adapter(path: Path, base: Base) -> Adapter:
+    """Rebuild an adapter from :func:`save_adapter`'s file, checked against the base, not live.
+
+    An adapter of another base: a LoRA is let through with a warning that is also its ``note``; every other kind
+    raises ValueError, because it only makes sense on its own base.
+    """
+    state, header = read_tensors(path)
+    kind = header.get("kind", "")
+    if kind not in KINDS:
+        raise ValueError(
+            f"{path.name} is not an adapter of Atelier (kind {kind!r}); import other programs' LoRA files instead."
+        )
+    note = _foreign_note(path, header=header, base=base)
+    adapter = KINDS[kind].from_header(header)
+    with injected(adapter, base):
+        adapter.load_state_dict(state)
+    adapter.base_hash = header.get("base_hash", "")
+    adapter.note = note
+    return adapter
+
+
+def _foreign_note(path: Path, *, header: Mapping[str, str], base: Base) -> str:
+    if header.get("base_hash") == base.hash:
+        return ""
+    if header["kind"] != "lora":
+        raise ValueError(
+            f"{path.name} was trained on another base and only makes sense on its own; "
+            f"choose the base whose hash starts with {header.get('base_hash', '')[:12]!r}."
+        )
+    note = f"{path.name} was trained on another base than {base.name}; the likeness may be weaker."
+    logger.warning(note)
+    return note
