@@ -28,5 +28,5 @@ def composite(
     picture = background.convert("RGB").resize(photo.size, Image.Resampling.LANCZOS)
     picture.paste(subject, place, shape.filter(ImageFilter.GaussianBlur(side / FEATHER)))
     where = Image.new("L", photo.size)
-    where.paste(shape.point(lambda value: 255 if value >= 128 else 0), place)
+    where.paste(shape.point([0] * 128 + [255] * 128), place)
     return picture, where
