@@ -243,6 +243,11 @@ class PhotosConfig(TrainConfig):
         high=12,
     )
 
+    @property
+    def uses_masks(self) -> bool:
+        """Whether every photograph needs a mask."""
+        return self.mask_background or self.scenes > 0
+
 
 @dataclass(frozen=True)
 class SubjectConfig(PhotosConfig):

@@ -253,6 +253,11 @@ BAD = (
         "The mask of photo.png has another size than the photograph; draw it again."),
     Bad(PHOTOS, "a mask for no photograph", lambda d: d.start(masks={"other.png": d.photo("mask.png")}),
         "There is a mask for 'other.png', but no such photograph; take it out."),
+    Bad(PHOTOS, "a mask that has gone", lambda d: d.start(masks={"photo.png": d.folder / "gone.png"}),
+        "The mask of photo.png is no longer there; draw it again."),
+    Bad(PHOTOS, "a mask with nothing left of it",
+        lambda d: d.studio.inspection.mask_painted(d.studio.inspection.masks([d.photo()])[0], []),
+        "Nothing is left of the mask of photo.png; brush over the subject, or take the whole photo."),
 
     Bad(SETTINGS, "a setting that does not exist", lambda d: d.start(stepz=1), "Unknown setting 'stepz'; known ones are ..."),
     Bad(SETTINGS, "more steps than allowed", lambda d: d.start(steps=10**6), "Steps is 1000000; the largest allowed is 20000."),

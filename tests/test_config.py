@@ -16,7 +16,7 @@ from pipelines.config import (
     from_dict,
     to_dict,
 )
-from pipelines.methods.specs import METHODS, preset, preset_names
+from pipelines.methods.specs import METHODS, MethodSpec, methods_of, photograph_settings, preset, preset_names
 
 ALL_CONFIGS = [SampleConfig, LoopConfig, *(spec.config for spec in METHODS.values())]
 
@@ -91,6 +91,12 @@ def test_shipped_presets(family: str) -> None:
     steps = [preset("dreambooth", family, name).steps for name in names[:3]]
     assert steps == sorted(steps)
     assert preset("dreambooth", family, "Full").weights == "full"
+
+
+@pytest.mark.parametrize("spec", methods_of("train"), ids=lambda spec: spec.name)
+def test_own_photographs_are_masked_on_the_embedded_base_alone(spec: MethodSpec) -> None:
+    assert from_dict(spec.config, photograph_settings(spec.name, "embedded")).uses_masks
+    assert photograph_settings(spec.name, "sd1") == {}
 
 
 def test_unknown_preset_method_and_family_are_named() -> None:

@@ -6,6 +6,7 @@ A mask is an "L" picture of the photograph's size, 255 on the subject and 0 else
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ SEED = 0  # of OpenCV's k-means, so that the same photograph has the same mask
 FLAT = 4.0  # of 255; a picture without any contrast has no outline
 GRAIN = 3.0  # of 255, added: areas of exactly one colour make the cut take minutes
 OUTLINE = (255, 64, 32)
+TINT = 115  # of 255, the opacity of the mask over its photograph
+PAINTED = 64  # of 255; what is painted at least so opaque belongs to the mask
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,22 @@ def outlined(photo: Image.Image, mask: Image.Image) -> Image.Image:
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = cv2.drawContours(pixels, contours, -1, OUTLINE, thickness=max(1, photo.width // 160))
     return Image.fromarray(np.asarray(drawn, dtype=np.uint8))
+
+
+def tinted(mask: Image.Image) -> Image.Image:
+    """Return the mask as a translucent RGBA layer, to be painted on over its photograph."""
+    layer = Image.new("RGBA", mask.size, (*OUTLINE, 0))
+    layer.putalpha(mask.point(lambda value: TINT if value >= 128 else 0))
+    return layer
+
+
+def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
+    """Return the mask of what is painted on RGBA layers, the lowest first: everything opaque enough and not dark."""
+    seen = Image.new("RGBA", size)
+    for layer in layers:
+        seen.alpha_composite(layer.convert("RGBA").resize(size, Image.Resampling.BILINEAR))
+    pixels = np.asarray(seen)
+    return _as_picture((pixels[..., 3] >= PAINTED) & (pixels[..., :3].max(axis=-1) >= 128), size)
 
 
 def _as_picture(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:

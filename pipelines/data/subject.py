@@ -1,7 +1,7 @@
 """A subject: what photographs teach, as a client hands it over, as it lies in a run's folder, as training sees it.
 
 A run keeps each of its subjects in ``photos/<subject>/``: the photographs as PNG, ``masks/`` with a mask of the same name
-for each of them where there are any, and ``subject.json`` (:class:`StoredSubject`'s words, captions and repeats). Runs
+for each of them where there are any, ``scenes/`` with one picture of each where it was set into scenes, and ``subject.json`` (:class:`StoredSubject`'s words, captions and repeats). Runs
 made before that hold one subject: ``photos/*.png``, its words in the config, ``captions.json`` and ``repeats.json``.
 Nothing here imports torch before it is needed.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WORDS = "subject.json"
 MASKS = "masks"
+SCENES = "scenes"
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,11 @@ def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | No
     if path is None:
         return None
     shift = subject.crops.get(photo.name, (0.0, 0.0))
-    return read_mask(photo, Path(path).read_bytes(), size_px=size_px, shift=shift, of_square=True)
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        raise ValueError(f"The mask of {photo.name} is no longer there; draw it again.") from None
+    return read_mask(photo, content, size_px=size_px, shift=shift, of_square=True)
 
 
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
@@ -191,6 +196,17 @@ def trigger_words(run_folder: Path, config: Mapping[str, Any]) -> str:
 def stored_photos(run_folder: Path) -> list[Path]:
     """Return the photographs in a run's folder, of all its subjects."""
     return [photo for subject in stored_subjects(run_folder, {}) for photo in subject.photos]
+
+
+def stored_masks(run_folder: Path) -> dict[Path, Path]:
+    """Return the masks in a run's folder, by their photographs."""
+    subjects = stored_subjects(run_folder, {})
+    return {photo: mask for each in subjects for photo, mask in zip(each.photos, each.masks, strict=False)}
+
+
+def stored_scenes(run_folder: Path) -> list[Path]:
+    """Return the pictures in a run's folder that show its subjects in the scenes they were set into."""
+    return sorted((run_folder / "photos").glob(f"*/{SCENES}/*.png"))
 
 
 def _stored(folder: Path, told: Mapping[str, Any]) -> StoredSubject:

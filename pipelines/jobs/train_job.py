@@ -21,7 +21,7 @@ from torch import Tensor
 from pipelines.adapters.core import Adapter, injected, save_adapter, save_tensors
 from pipelines.config import PhotosConfig, SampleConfig, TrainConfig, from_dict
 from pipelines.data.photographs import Moments, encode, to_tensor
-from pipelines.data.subject import StoredSubject, Subject, stored_subjects
+from pipelines.data.subject import SCENES, StoredSubject, Subject, stored_subjects
 from pipelines.evaluation.metrics import Similarity, measure
 from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
@@ -192,6 +192,10 @@ class TrainJob:
         )
         masks = [open_picture(path).convert("L") for path in stored.masks]
         made = composites(list(pictures.values()), masks, scenes, config)
+        shown = stored.folder / SCENES
+        shown.mkdir(exist_ok=True)
+        for name, (picture, _, _) in zip(subject.names, made[:: config.scenes], strict=True):
+            picture.save(shown / name)
         names = tuple(f"{name}#{index}" for name in subject.names for index in range(config.scenes))
         images = {name: picture for name, (picture, _, _) in zip(names, made, strict=True)}
         return replace(

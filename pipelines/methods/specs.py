@@ -135,9 +135,18 @@ def preset(method: str, family: str, name: str = "Quick") -> Any:
     return from_dict(method_config(method), presets[name])
 
 
+def photograph_settings(method: str, family: str) -> dict[str, Any]:
+    """Return the settings that suit photographs of the user's own on a base family, instead of a preset's; {}: none."""
+    return _preset_file(method, family).get("photographs", {})
+
+
 def _presets(method: str, family: str) -> dict[str, dict[str, Any]]:
+    return _preset_file(method, family)["presets"]
+
+
+def _preset_file(method: str, family: str) -> dict[str, Any]:
     method_spec(method)
     path = ASSETS / "presets" / f"{method}.{family}.json"
     if not path.is_file():
         raise ValueError(f"No presets are shipped for {method} on the base family {family!r}.")
-    return json.loads(path.read_text(encoding="utf-8"))["presets"]
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.data.photographs import Photo, read_photos
 from pipelines.jobs.worker import Job
@@ -18,17 +18,24 @@ from pipelines.runs.store import IMPORTED
 from pipelines.services.resources import KNOWN_BASES, Resources
 from pipelines.services.spectral_runs import correlation_of, shifted_layers, shifts_of
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.data.masks import FoundMask
+
 MASK_SIDE_PX = 384  # large enough to be corrected with a brush
 
 
 @dataclass(frozen=True)
 class PhotoMask:
-    """A photograph's square, its mask (L, of the same size) and the square with the mask's outline, as PNG files."""
+    """A photograph's square, its mask (L, of the same size), the square with the mask's outline, and the mask as a
+    translucent layer to be painted on, as PNG files."""
 
     name: str
     square: Path
     mask: Path
     outlined: Path
+    layer: Path
     found: bool  # else the mask is an ellipse in the middle, to be corrected
 
 
@@ -97,15 +104,66 @@ class InspectionService:
         return sorted(folder.iterdir())
 
     def masks(
-        self, paths: Sequence[Path], crops: dict[str, tuple[float, float]] | None = None
+        self,
+        paths: Sequence[Path],
+        crops: dict[str, tuple[float, float]] | None = None,
+        *,
+        known: Mapping[str, PhotoMask] | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[PhotoMask]:
-        """Return each photograph's square with its mask: the one beside it, else one that is found."""
-        folder = self.resources.outbox / secrets.token_hex(6)
-        folder.mkdir()
-        return [
-            _write_mask(photo, folder / f"{index:02d}")
-            for index, photo in enumerate(read_photos(paths, size_px=MASK_SIDE_PX, crops=crops))
-        ]
+        """Return each photograph's square with its mask: a ``known`` one by name, the one beside it, else one that is
+        found. ``on_progress(done, total)`` is called before each."""
+        photos = read_photos(paths, size_px=MASK_SIDE_PX, crops=crops)
+        made = []
+        for done, photo in enumerate(photos):
+            on_progress(done, len(photos))
+            made.append((known or {}).get(photo.name) or self._first_mask(photo))
+        return made
+
+    def _first_mask(self, photo: Photo) -> PhotoMask:
+        from pipelines.data.masks import FoundMask, find_mask
+
+        mask = FoundMask(photo.mask, found=True) if photo.mask is not None else find_mask(photo.image)
+        return self._write_mask(photo.name, photo.image, mask)
+
+    def mask_again(self, photo: PhotoMask) -> PhotoMask:
+        """Find the mask of a photograph's square again, whatever it was corrected to."""
+        from pipelines.data.masks import find_mask
+
+        square = _opened(photo.square)
+        return self._write_mask(photo.name, square, find_mask(square))
+
+    def mask_whole(self, photo: PhotoMask) -> PhotoMask:
+        """Return the photograph with a mask that covers all of it."""
+        from PIL import Image
+
+        from pipelines.data.masks import FoundMask
+
+        square = _opened(photo.square)
+        return self._write_mask(photo.name, square, FoundMask(Image.new("L", square.size, 255), found=True))
+
+    def mask_painted(self, photo: PhotoMask, layers: Sequence[Image.Image]) -> PhotoMask:
+        """Return the photograph with the mask that was painted on RGBA layers. ValueError when nothing is left of it."""
+        from pipelines.data.masks import FoundMask, painted
+
+        square = _opened(photo.square)
+        mask = painted(layers, square.size)
+        if mask.getbbox() is None:
+            raise ValueError(
+                f"Nothing is left of the mask of {photo.name}; brush over the subject, or take the whole photo."
+            )
+        return self._write_mask(photo.name, square, FoundMask(mask, found=True))
+
+    def _write_mask(self, name: str, square: Image.Image, mask: FoundMask) -> PhotoMask:
+        from pipelines.data.masks import outlined, tinted
+
+        stem = self.resources.outbox / secrets.token_hex(8)
+        files = {what: stem.with_suffix(f".{what}.png") for what in ("square", "mask", "outlined", "layer")}
+        square.save(files["square"])
+        mask.image.save(files["mask"])
+        outlined(square, mask.image).save(files["outlined"])
+        tinted(mask.image).save(files["layer"])
+        return PhotoMask(name=name, found=mask.found, **files)
 
     def tags(
         self,
@@ -141,18 +199,8 @@ class InspectionService:
         return self.resources.run_short("tags", work)
 
 
-def _write_mask(photo: Photo, stem: Path) -> PhotoMask:
-    from pipelines.data.masks import FoundMask, find_mask, outlined
+def _opened(path: Path) -> Image.Image:
+    from PIL import Image
 
-    mask = FoundMask(photo.mask, found=True) if photo.mask is not None else find_mask(photo.image)
-    files = PhotoMask(
-        name=photo.name,
-        square=stem.with_suffix(".png"),
-        mask=stem.with_suffix(".mask.png"),
-        outlined=stem.with_suffix(".outlined.png"),
-        found=mask.found,
-    )
-    photo.image.save(files.square)
-    mask.image.save(files.mask)
-    outlined(photo.image, mask.image).save(files.outlined)
-    return files
+    with Image.open(path) as picture:
+        return picture.convert("RGB")

@@ -330,4 +330,4 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
 
 def masks_background(config: TrainConfig) -> bool:
     """Whether a run finds the masks that its photographs lack."""
-    return isinstance(config, PhotosConfig) and (config.mask_background or config.scenes > 0)
+    return isinstance(config, PhotosConfig) and config.uses_masks

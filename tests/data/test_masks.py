@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.data.masks import find_mask, outlined
+from pipelines.data.masks import find_mask, outlined, painted, tinted
 from pipelines.data.photographs import read_photos
 from pipelines.data.subject import SubjectPhotos, read_subject
 
@@ -130,3 +130,22 @@ def test_a_square_mask_is_that_of_the_photographs_square(tmp_path: Path) -> None
     cells = np.asarray(read_subject(handed, size_px=64).masks[0])
     assert (cells[:31] == 255).all()
     assert (cells[33:] == 0).all()
+
+
+def test_what_is_painted_on_the_tinted_layer_belongs_to_the_mask() -> None:
+    _, truth = photograph()
+    mask = Image.fromarray(np.where(truth, 255, 0).astype(np.uint8))
+    layer = tinted(mask)
+    assert (np.asarray(painted([layer], mask.size)) > 0).tolist() == truth.tolist()
+    brush = ImageDraw.Draw(layer)
+    brush.rectangle([0, 0, 40, 40], fill=(255, 255, 255, 150))  # a white stroke adds
+    brush.rectangle([80, 80, 110, 110], fill=(0, 0, 0, 0))  # the eraser removes
+    upper = Image.new("RGBA", mask.size)
+    ImageDraw.Draw(upper).rectangle(
+        [60, 95, 70, 99], fill=(0, 0, 0, 200)
+    )  # and so does black, also on another layer
+    ours = painted([layer, upper.resize((384, 384))], mask.size)
+    assert [ours.getpixel(place) for place in ((20, 20), (95, 95), (65, 97), (75, 96), (10, 100))] == [
+        255, 0, 0, 255, 0,
+    ]  # fmt: skip
+    assert painted([], mask.size).getbbox() is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.subject import stored_subjects
+from pipelines.data.subject import stored_masks, stored_scenes, stored_subjects
 from pipelines.methods.scenes import PER_PROMPT, composites, scene_pictures
 from pipelines.studio import Studio
 from tests.tiny import PATIENCE_S, TINY, draw_photos, shop_with
@@ -43,8 +43,11 @@ def test_a_run_learns_from_its_photographs_in_scenes(
     try:
         run_id = studio.training.start("dreambooth", IN_SCENES, photo_paths)
         assert studio.training.wait(run_id, PATIENCE_S) == "done"
-        (subject,) = stored_subjects(studio.resources.store.get(run_id).path, {})
+        folder = studio.resources.store.get(run_id).path
+        (subject,) = stored_subjects(folder, {})
         assert len(subject.masks) == len(subject.photos) == len(photo_paths)
+        assert stored_masks(folder) == dict(zip(subject.photos, subject.masks, strict=True))
+        assert [path.name for path in stored_scenes(folder)] == [path.name for path in subject.photos]
         stages = [
             event["name"] for event in studio.training.status(run_id)["events"] if event["kind"] == "stage"
         ]

@@ -556,3 +556,21 @@ def test_masks_of_photographs_are_found_and_outlined(studio: Studio, photo_paths
             assert mask.mode == "L"
             assert mask.getpixel((mask.width // 2, mask.height // 2)) == 255
             assert mask.getpixel((2, 2)) == 0
+
+
+def test_masks_are_corrected_and_known_ones_stay(studio: Studio, photo_paths: list[Path]) -> None:
+    told: list[tuple[int, int]] = []
+    found = studio.inspection.masks(photo_paths, on_progress=lambda *counts: told.append(counts))
+    assert told == [(place, len(photo_paths)) for place in range(len(photo_paths))]
+    with Image.open(found[0].layer) as layer:
+        layer.paste((255, 255, 255, 160), (0, 0, 30, 30))
+        painted = studio.inspection.mask_painted(found[0], [layer])
+    again = studio.inspection.masks(photo_paths, known={painted.name: painted})
+    assert again[0] == painted
+    whole = studio.inspection.mask_whole(painted)
+    fresh = studio.inspection.mask_again(whole)
+    corners = []
+    for each in (found[0], painted, whole, fresh):
+        with Image.open(each.mask) as mask:
+            corners.append((mask.getpixel((2, 2)), mask.getpixel((mask.width - 2, 2))))
+    assert corners == [(0, 0), (255, 0), (255, 255), (0, 0)]
