@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
 
 from filelock import BaseFileLock
 
@@ -16,6 +16,7 @@ from pipelines.config import whole_number
 from pipelines.jobs.devices import Devices, finish_times
 from pipelines.jobs.worker import Job
 from pipelines.runs.costs import Costs
+from pipelines.runs.status import QueueRow
 from pipelines.runs.store import LIVE_STATES, Run, RunStore
 
 log = logging.getLogger(__name__)
@@ -98,14 +99,8 @@ class TrainingQueue:
             held.release()
             raise
 
-    def rows(self, *, owner: str = "") -> list[dict[str, Any]]:
-        """Return an owner's runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
-
-        Positions and times count everybody's runs.
-
-        ``seconds_left`` is the time until a run will be done, with what stands before it; ``waits_for`` are the names of
-        the unfinished runs that it comes after.
-        """
+    def rows(self, *, owner: str = "") -> list[QueueRow]:
+        """Return an owner's runs at work and those that wait, in order; positions and times count everybody's runs."""
         ids = {job: run_id for run_id, job in self.jobs.items()}
         current = [device.worker.current for device in self.devices.all]
         waiting = [job for job in self.devices.queue.waiting() if job in ids]
@@ -115,16 +110,16 @@ class TrainingQueue:
         for job, place in placed:
             with suppress(ValueError):  # a run that is being thrown away
                 rows.append(self._queue_row(ids[job], position=place))
-        working = {row["run"]: row["seconds_left"] for row in rows if row["position"] == 0}
-        alone = {row["run"]: row["seconds_left"] for row in rows if row["position"]}
+        working = {row.run: row.seconds_left for row in rows if row.position == 0}
+        alone = {row.run: row.seconds_left for row in rows if row.position}
         after = {
             run_id: [ids[job] for job in self.jobs[run_id].waits_for() if job in ids] for run_id in alone
         }
         done = finish_times(working, alone, devices=len(self.devices.all), after=after)
         return [
-            row | {"seconds_left": done.get(row["run"], row["seconds_left"])}
+            replace(row, seconds_left=done.get(row.run, row.seconds_left))
             for row in rows
-            if row["owner"] == owner
+            if row.owner == owner
         ]
 
     def move(self, run: Run, position: int) -> None:
@@ -156,21 +151,22 @@ class TrainingQueue:
             except Exception:  # the others, and the worker, go on
                 log.exception("A listener failed at the end of run %s", run_id)
 
-    def _queue_row(self, run_id: str, *, position: int) -> dict[str, Any]:
+    def _queue_row(self, run_id: str, *, position: int) -> QueueRow:
+        """``seconds_left`` is of this run alone."""
         run = self.store.get(run_id)
         job = self.jobs[run_id]
         device = self.devices.device_of(job)
         state = "stopping" if self.ends(run_id) else run.state
-        return {
-            "run": run_id,
-            "owner": run.owner,
-            "name": run.name,
-            "state": state if position == 0 else "queued",
-            "position": position,
-            "waits_for": [before.name for before in job.waits_for()],
-            "device": device.name if device is not None and position == 0 else "",
-            "seconds_left": self.costs.seconds_left(run, run.events()),
-        }
+        return QueueRow(
+            run=run_id,
+            owner=run.owner,
+            name=run.name,
+            state=state if position == 0 else "queued",
+            position=position,
+            waits_for=tuple(before.name for before in job.waits_for()),
+            device=device.name if device is not None and position == 0 else "",
+            seconds_left=self.costs.seconds_left(run, run.events()),
+        )
 
     def ends(self, run_id: str) -> bool:
         """Whether somebody has asked a run at work to end."""

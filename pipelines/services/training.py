@@ -24,6 +24,7 @@ from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import describe_base, portable_spec, read_header
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
+from pipelines.runs.status import QueueRow
 from pipelines.runs.store import LIVE_STATES, Run
 from pipelines.services.resources import Resources
 
@@ -260,11 +261,8 @@ class TrainingService:
 
         return self.resources.run_short(name, short, beside=run_id)
 
-    def queue(self) -> list[dict[str, Any]]:
-        """Return the runs at work (position 0, each on its ``device``) and those that wait (1 is next), in order.
-
-        ``seconds_left`` is the time until a run will be done, with what stands before it.
-        """
+    def queue(self) -> list[QueueRow]:
+        """Return the runs at work and those that wait, in order."""
         return self.resources.queue.rows(owner=self.resources.owner)
 
     def move(self, run_id: str, position: int) -> None:

@@ -58,20 +58,20 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def places(studio: Studio) -> list[tuple[str, int]]:
-    return [(row["name"], row["position"]) for row in studio.training.queue()]
+    return [(row.name, row.position) for row in studio.training.queue()]
 
 
 def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_paths: list[Path]) -> None:
     with busy(studio):
         runs = {name: studio.training.start("dreambooth", TINY, photo_paths, name=name) for name in "abc"}
         assert places(studio) == [("a", 1), ("b", 2), ("c", 3)]
-        left = [row["seconds_left"] for row in studio.training.queue()]
+        left = [row.seconds_left for row in studio.training.queue()]
         assert 0 < left[0] < left[1] < left[2]
         studio.training.move(runs["c"], 1)
         studio.training.move(runs["a"], 99)
         assert places(studio) == [("c", 1), ("b", 2), ("a", 3)]
         assert [studio.training.status(runs[name])["queue_position"] for name in "cba"] == [1, 2, 3]
-        assert {row["state"] for row in studio.training.queue()} == {"queued"}
+        assert {row.state for row in studio.training.queue()} == {"queued"}
         studio.training.stop(runs["b"], when="checkpoint")
         assert places(studio) == [("c", 1), ("a", 2)]
         with pytest.raises(ValueError, match="waits for its turn"):
@@ -106,11 +106,11 @@ def test_a_run_waits_for_those_it_comes_after_and_fails_when_one_is_stopped(
         stopped = start("stopped")
         second = start("second", after=[first])
         blocked = start("blocked", after=[second, stopped])
-        assert [row["waits_for"] for row in studio.training.queue()] == [
-            [], [], ["first"], ["second", "stopped"]
+        assert [row.waits_for for row in studio.training.queue()] == [
+            (), (), ("first",), ("second", "stopped")
         ]  # fmt: skip
         studio.training.stop(stopped)
-        assert studio.training.queue()[2]["waits_for"] == ["second"]
+        assert studio.training.queue()[2].waits_for == ("second",)
     assert finish(studio, second) == "done"
     assert studio.training.wait(blocked, PATIENCE_S) == "failed"
     assert "“stopped” was stopped, and “blocked” was to start" in studio.training.status(blocked)["error"]
@@ -148,8 +148,8 @@ def test_save_now_writes_what_another_program_can_use_and_disturbs_nothing(
     finish(studio, alone)
     run_id = studio.training.start("dreambooth", config, photo_paths)
     until(lambda: studio.training.status(run_id)["step"] >= 2)
-    assert [row["position"] for row in studio.training.queue()] == [0]
-    assert studio.training.queue()[0]["device"] == studio.resources.devices.all[0].name
+    assert [row.position for row in studio.training.queue()] == [0]
+    assert studio.training.queue()[0].device == studio.resources.devices.all[0].name
     step = studio.training.save_now(run_id)
     run = studio.resources.store.get(run_id)
     assert 2 <= step < 24
@@ -190,7 +190,7 @@ studio = Studio(Path(sys.argv[1]))
 studio.resources.worker.submit("before", lambda job: threading.Event().wait())
 for name in "ab":
     studio.training.start("dreambooth", json.loads(sys.argv[2]), [Path(path) for path in sys.argv[3:]], name=name)
-assert [row["position"] for row in studio.training.queue()] == [1, 2]
+assert [row.position for row in studio.training.queue()] == [1, 2]
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -225,10 +225,10 @@ def test_two_devices_share_the_queue_and_learn_the_same(
     try:
         config = replace(TINY, steps=12, sample_every=12, learning_rate=1e-4)
         runs = [studio.training.start("dreambooth", config, photo_paths, name=name) for name in "abc"]
-        until(lambda: sum(row["position"] == 0 for row in studio.training.queue()) == 2)
+        until(lambda: sum(row.position == 0 for row in studio.training.queue()) == 2)
         rows = studio.training.queue()
-        assert {row["device"] for row in rows if row["position"] == 0} == {"cpu:0", "cpu:1"}
-        assert [(row["name"], row["device"]) for row in rows if row["position"]] == [("c", "")]
+        assert {row.device for row in rows if row.position == 0} == {"cpu:0", "cpu:1"}
+        assert [(row.name, row.device) for row in rows if row.position] == [("c", "")]
         until(lambda: studio.training.status(runs[1])["step"] >= 1)
         assert studio.training.save_now(runs[1]) >= 1
         assert [finish(studio, run_id) for run_id in runs] == ["done"] * 3

@@ -68,8 +68,8 @@ def test_listings_and_the_queue_show_an_owners_own(studio: Studio, tmp_path: Pat
     studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
     ada, ben = studio.for_owner("ada"), studio.for_owner("ben")
     first, second = (each.training.start("dreambooth", TINY, photos) for each in (ada, ben))
-    assert [row["run"] for row in ada.training.queue()] == [first]
-    assert [(row["run"], row["position"]) for row in ben.training.queue()] == [(second, 2)]
+    assert [row.run for row in ada.training.queue()] == [first]
+    assert [(row.run, row.position) for row in ben.training.queue()] == [(second, 2)]
     assert studio.training.queue() == studio.library.list_runs() == []
     with pytest.raises(ValueError, match="There is no run"):
         ben.training.start("dreambooth", TINY, photos, after=[first])

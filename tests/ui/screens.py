@@ -152,7 +152,7 @@ def train_at_work(page: Any, url: str, studio: Studio) -> None:
 def call_off(studio: Studio) -> None:
     """End what the last picture left at work."""
     for row in reversed(studio.training.queue()):
-        studio.training.stop(row["run"], keep=False)
+        studio.training.stop(row.run, keep=False)
 
 
 def talk(page: Any, url: str, studio: Studio) -> None:

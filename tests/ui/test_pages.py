@@ -249,10 +249,10 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
         visitor.page.wait_for_timeout(
             500
         )  # a button at work hears no second press, and a tick may tell sooner
-    last = served.studio.training.queue()[2]["run"]
+    last = served.studio.training.queue()[2].run
     visitor.page.locator("#queue button[data-act=move]:not([disabled])").last.click()
     visitor.see(".queue tr:nth-child(2).shown")
-    assert [row["run"] for row in served.studio.training.queue()].index(last) == 1
+    assert [row.run for row in served.studio.training.queue()].index(last) == 1
     visitor.page.locator("#queue button[data-act=leave]").first.click()
     visitor.page.wait_for_function("document.querySelectorAll('#queue tbody tr').length < 3")
     assert len(served.studio.training.queue()) == 2

@@ -6,6 +6,7 @@ import random
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, to_dict
 from pipelines.data.subject import stored_subjects
 from pipelines.methods.specs import preset
+from pipelines.runs.status import QueueRow
 from pipelines.studio import Studio
 from pipelines.unet_blocks import BlockStrengths
 from tests.fake_model import FakeModelCache
@@ -145,8 +147,8 @@ def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run
     monitor: RunMonitor, own: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, page, under_way = random.Random(seed), {"drawn": {}}, []
-    line: list[dict[str, Any]] = []
-    row = {"run": own, "name": "Rex", "state": "running", "position": 0, "device": "", "seconds_left": None}
+    line: list[QueueRow] = []
+    row = QueueRow(run=own, owner="", name="Rex", state="running", position=0)
     monkeypatch.setattr(monitor.studio.training, "queue", lambda: line)
 
     def arrive(answer: dict[str, Any]) -> None:
@@ -359,16 +361,11 @@ def test_the_line_is_shown_and_can_be_changed(
 
 def test_nobody_in_line_shows_no_line() -> None:
     assert panels.queue([], shown="") == ""
-    working = {
-        "run": "a",
-        "name": HOSTILE,
-        "state": "running",
-        "position": 0,
-        "device": "cpu",
-        "seconds_left": 3,
-    }
+    working = QueueRow(
+        run="a", owner="", name=HOSTILE, state="running", position=0, device="cpu", seconds_left=3
+    )
     assert panels.queue([working], shown="a") == ""
-    waiting = working | {"run": "b", "state": "queued", "position": 1}
+    waiting = replace(working, run="b", state="queued", position=1)
     assert HOSTILE not in panels.queue([working, waiting], shown="a")
 
 

@@ -110,7 +110,7 @@ class RunMonitor:
 
     def at_work(self, run_id: str) -> bool:
         """Whether a run waits or works."""
-        return run_id in {row["run"] for row in self.studio.training.queue()}
+        return run_id in {row.run for row in self.studio.training.queue()}
 
     def tick(
         self, shown: str, drawn: Values, news: int, replay: Replay | None = None, presentation: bool = False
@@ -150,7 +150,7 @@ class RunMonitor:
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
         waiting = self.studio.training.queue()
-        line = [[row["run"], row["state"], round((row["seconds_left"] or 0) / 15)] for row in waiting]
+        line = [[row.run, row.state, round(row.seconds_left / 15)] for row in waiting]
         now: Values = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
         now["result"] = drawn.get("result") if drawn.get("result") == [view.id] else None
         changed = {part for part in PARTS if (drawn.get(part) or None) != now[part]}

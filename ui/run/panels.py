@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.runs.status import QueueRow
 from pipelines.services.spectral_runs import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.state import WORDS, RunView, Sample
@@ -266,11 +267,11 @@ def stand_in(view: RunView) -> Html:
     )
 
 
-def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
-    """Return the runs at work and in the queue, as ``Studio.training.queue`` tells them; nothing unless one waits."""
-    if not any(row["state"] == "queued" for row in rows):
+def queue(rows: Sequence[QueueRow], *, shown: str) -> Html:
+    """Return the runs at work and in the queue; nothing unless one waits."""
+    if not any(row.state == "queued" for row in rows):
         return Html("")
-    last = max(row["position"] for row in rows)
+    last = max(row.position for row in rows)
     lines = [_queue_row(row, last=last, shown=shown) for row in rows]
     head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
     return element(
@@ -281,28 +282,22 @@ def queue(rows: Sequence[dict[str, Any]], *, shown: str) -> Html:
     )
 
 
-def _queue_row(row: dict[str, Any], *, last: int, shown: str) -> Html:
-    place, run_id, waits = row["position"], row["run"], row["state"] == "queued"
-    left = duration(row["seconds_left"]) if row.get("seconds_left") is not None else "–"
+def _queue_row(row: QueueRow, *, last: int, shown: str) -> Html:
+    place, run_id, waits = row.position, row.run, row.state == "queued"
     buttons = []
     if waits:
         for word, sign, to in (("earlier", "↑", place - 1), ("later", "↓", place + 1)):
             buttons.append(
-                _act(
-                    "move", f"{run_id}:{to}", sign, f"Move {row['name']} {word}", disabled=not 1 <= to <= last
-                )
+                _act("move", f"{run_id}:{to}", sign, f"Move {row.name} {word}", disabled=not 1 <= to <= last)
             )
-        buttons.append(_act("leave", run_id, "✕", f"Take {row['name']} out of the queue"))
-    name = _act("choose", run_id, row["name"], f"Show {row['name']}")
-    before = row.get("waits_for")
-    waits_for = [element("small", f" after {', '.join(before)}")] if before else []
+        buttons.append(_act("leave", run_id, "✕", f"Take {row.name} out of the queue"))
+    name = _act("choose", run_id, row.name, f"Show {row.name}")
+    waits_for = [element("small", f" after {', '.join(row.waits_for)}")] if row.waits_for else []
     return element(
         "tr",
-        element(
-            "td", str(place) if waits else f"at work · {row['device']}" if row.get("device") else "at work"
-        ),
+        element("td", str(place) if waits else f"at work · {row.device}" if row.device else "at work"),
         element("td", name, *waits_for),
-        element("td", left),
+        element("td", duration(row.seconds_left)),
         element("td", *buttons, class_="queue-acts"),
         class_="shown" if run_id == shown else "",
     )
