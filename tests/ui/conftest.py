@@ -232,7 +232,12 @@ class Visitor:
 
     def told(self) -> str:
         """Return what the page shows, for a test that failed."""
-        words = self.page.locator("body").inner_text(timeout=5000).splitlines()
+        from playwright.sync_api import Error as PlaywrightError
+
+        try:
+            words = self.page.locator("body").inner_text(timeout=5000).splitlines()
+        except PlaywrightError as error:  # a report must not end the whole run
+            return f"the page does not answer: {error}"
         return "\n".join([self.page.url, *self.errors, *(line for line in words if line.strip())])
 
     def step(self) -> int:
