@@ -48,18 +48,20 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     wanted = arguments()
     prepare_environment()
+    from pipelines.files import data_root, prepare_data_root
     from pipelines.studio import Studio
     from ui.app import build
     from ui.html import BrowserCopies
     from ui.server import launch_options
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    copies = BrowserCopies()
     try:
+        prepare_data_root(data_root())
+        copies = BrowserCopies()
         options = launch_options(copies, listen=wanted.host, hosts=wanted.allow_host, share=wanted.share)
+        studio = Studio(base=wanted.base)
     except ValueError as error:
         sys.exit(str(error))
-    studio = Studio(base=wanted.base)
     atexit.register(copies.close)
     atexit.register(studio.close)
     # As Ctrl+C does: without this, what is registered above is not done.

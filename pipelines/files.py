@@ -1,13 +1,17 @@
 """Where the data lies, writing it whole or not at all, and temporary copies of it. Needs no torch."""
 
+import errno
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,44 @@ LOCK = ".lock"
 UNUSED_S = 2 * 3600.0  # for so long a browser may come back for a copy
 SWEEP_S = 600.0
 DAY_S = 24 * 3600.0
+
+log = logging.getLogger(__name__)
+
+REFUSED = "set ATELIER_HOME to a folder where your user may write, then start Atelier again."
+DISK_TROUBLE = {
+    errno.ENOSPC: "The disk is full, so this could not be saved; free some space (delete runs, for example), then try "
+    "again.",
+    errno.EDQUOT: "Your quota on this disk is used up, so this could not be saved; free some space (delete runs, for "
+    "example), then try again.",
+    errno.EROFS: f"The disk is read-only, so this could not be saved; make it writable, or {REFUSED}",
+    errno.EACCES: f"The system refused access to a file or folder; allow it for your user, or {REFUSED}",
+}
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells of an OSError
+
+
+class DiskError(OSError, ValueError):
+    """What the disk refused, as a sentence for the user."""
+
+
+def disk_error(error: BaseException) -> DiskError | None:
+    """Return the sentence for a full or a read-only disk and for missing rights; None for any other error."""
+    if isinstance(error, DiskError):
+        return error
+    told = OS_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    number = errno.EACCES if number == errno.EPERM else number
+    return DiskError(DISK_TROUBLE[number]) if number in DISK_TROUBLE else None
+
+
+@contextmanager
+def disk_sentences() -> Iterator[None]:
+    """Raise DiskError in place of an error that :func:`disk_error` knows."""
+    try:
+        yield
+    except Exception as error:
+        if (known := disk_error(error)) is not None and known is not error:
+            raise known from error
+        raise
 
 
 def data_root() -> Path:
@@ -38,8 +80,33 @@ def data_root() -> Path:
     return platformdirs.user_data_path(name, appauthor=False)
 
 
+def prepare_data_root(root: Path) -> None:
+    """Make the data folder. DiskError, a ValueError, when it cannot be written; a full disk is only logged, so that runs
+    can still be deleted."""
+    try:
+        with disk_sentences():
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root) as stream:
+                stream.write(b"1")
+    except DiskError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+            log.warning("%s", error)
+            return
+        raise DiskError(
+            f"The data folder {root} cannot be used: {str(error)[0].lower()}{str(error)[1:]}"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DiskError(
+            f"The data folder {root} cannot be used, because a file has that name; {REFUSED}"
+        ) from error
+
+
+@disk_sentences()
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary name beside it, to the disk, then into place."""
+    """Write a whole file or nothing: to a temporary name beside it, to the disk, then into place.
+
+    Raises DiskError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -74,12 +141,19 @@ class TemporaryFolder:
     """
 
     def __init__(self, prefix: str) -> None:
-        parent = Path(tempfile.gettempdir())
+        try:
+            parent = Path(tempfile.gettempdir())
+        except FileNotFoundError as error:  # also when the disk is full: Python tries to write in each
+            raise DiskError(
+                "There is no folder for temporary files that can be written; free some space, or set TMPDIR to such a "
+                "folder, then start Atelier again."
+            ) from error
         for other in parent.glob(f"{prefix}*"):
             _remove_left_over(other)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
-        self._lock = FileLock(self.path / LOCK)
-        self._lock.acquire()
+        with disk_sentences():
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+            self._lock = FileLock(self.path / LOCK)
+            self._lock.acquire()
         self._swept = time.monotonic()
 
     def sweep(self, *, unused_s: float = UNUSED_S, every_s: float = SWEEP_S) -> None:

@@ -3,6 +3,7 @@
 docs/errors.md is made from this list: ``python -m tests.bad_input``; a test tries every entry and compares the page.
 """
 
+import errno
 import json
 import sys
 import zipfile
@@ -11,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from PIL import Image
 
 from pipelines.config import DreamBoothConfig, SampleConfig, TextualInversionConfig, from_dict, to_dict
 from pipelines.data.subject import SubjectPhotos
+from pipelines.files import prepare_data_root
 from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
@@ -187,6 +190,17 @@ def torn_zip(door: Door) -> Path:
     return door.file("photos.zip", bytes(content))
 
 
+def saved_at(door: Door, number: int) -> None:
+    """Save a picture where the system answers with an error number."""
+    with patch("os.replace", side_effect=OSError(number, "refused")):
+        door.picture("picture.png")
+
+
+def unwritable_home(door: Door) -> None:
+    with patch.object(Path, "mkdir", side_effect=OSError(errno.EROFS, "refused")):
+        prepare_data_root(Path("/home/me/atelier"))
+
+
 @contextmanager
 def held(run: Run) -> Iterator[str]:
     with run.hold():
@@ -214,6 +228,7 @@ TABLE = "Comparisons"
 EXPERIMENTS = "Experiments"
 API = "Over the API"
 SERVER = "The server"
+DISK = "The disk"
 EXAMPLE = "example-ada"
 
 BAD = (
@@ -518,6 +533,21 @@ BAD = (
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
     Bad(SERVER, "an allowed host that is an address of a page", lambda d: allowed_hosts({}, hosts=["https://me.example"]),
         "The allowed host 'https://me.example' is no host name; write it like atelier.example.org, without https:// and without a port."),
+
+    Bad(DISK, "a full disk", lambda d: saved_at(d, errno.ENOSPC),
+        "The disk is full, so this could not be saved; free some space (delete runs, for example), then try again."),
+    Bad(DISK, "a quota of the system that is used up", lambda d: saved_at(d, errno.EDQUOT),
+        "Your quota on this disk is used up, so this could not be saved; free some space (delete runs, for example), then "
+        "try again."),
+    Bad(DISK, "a read-only disk", lambda d: saved_at(d, errno.EROFS),
+        "The disk is read-only, so this could not be saved; make it writable, or set ATELIER_HOME to a folder where your "
+        "user may write, then start Atelier again."),
+    Bad(DISK, "missing rights", lambda d: saved_at(d, errno.EACCES),
+        "The system refused access to a file or folder; allow it for your user, or set ATELIER_HOME to a folder where your "
+        "user may write, then start Atelier again."),
+    Bad(DISK, "a data folder that cannot be written, at the start", unwritable_home,
+        "The data folder /home/me/atelier cannot be used: the disk is read-only, so this could not be saved; make it "
+        "writable, or set ATELIER_HOME to a folder where your user may write, then start Atelier again."),
 )  # fmt: skip
 
 

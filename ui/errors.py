@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.files import disk_error
+
 log = logging.getLogger(__name__)
 
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError)
@@ -54,5 +56,8 @@ def show_notices(handler: Callable[..., dict[str, Any]]) -> Callable[..., dict[s
 
 
 def _apology(error: Exception, handler: Callable[..., Any]) -> str:
+    if known := disk_error(error):
+        log.warning("%s: %s", handler.__name__, error)
+        return str(known)
     log.exception("%s failed", handler.__name__)
     return f"That did not work ({type(error).__name__}); the log of the server says more. Nothing was lost."

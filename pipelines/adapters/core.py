@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipelines.files import disk_sentences
 from pipelines.unet_blocks import Strength
 
 if TYPE_CHECKING:
@@ -197,12 +198,16 @@ def save_adapter(path: Path, adapter: Adapter, *, extra: Mapping[str, Any]) -> N
     save_tensors(path, adapter.state_dict(), metadata={**further, **own})
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write safetensors atomically: to a neighbour first, then into place."""
+@disk_sentences()
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None) -> None:
+    """Write safetensors atomically: to a neighbour first, then into place. Raises DiskError.
+
+    ``metadata`` None writes none at all, as some programs expect.
+    """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, neighbour, metadata={"format": "pt", **metadata})
+        save_file(whole, neighbour, metadata=None if metadata is None else {"format": "pt", **metadata})
         os.replace(neighbour, path)
     finally:
         neighbour.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipelines.config import clean_text
-from pipelines.files import write_json
+from pipelines.files import disk_sentences, write_json
 from pipelines.runs.store import DRAFT, RUN_ID
 
 FORMAT = 1  # of experiment.json and of the score files
@@ -181,21 +181,22 @@ class ExperimentStore:
         rows: Sequence[PlannedRow],
     ) -> Iterator[Experiment]:
         """Fill a new experiment inside the block: it appears whole when the block ends, and not at all on an error."""
-        now = time.time()
-        new_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
-        path = self.folder / f"{DRAFT}{new_id}"
-        path.mkdir(parents=True, mode=0o700)
-        made = Experiment(
-            path=path, kind=kind, name=clean_text(name) or kind, config=config, base=base, words=words,
-            runs=list(runs), rows=list(rows), created=now, owner=self.owner,
-        )  # fmt: skip
-        try:
-            yield made
-            made.save()
-            os.replace(path, self.folder / new_id)
-            made.path = self.folder / new_id
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with disk_sentences():
+            now = time.time()
+            new_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
+            path = self.folder / f"{DRAFT}{new_id}"
+            path.mkdir(parents=True, mode=0o700)
+            made = Experiment(
+                path=path, kind=kind, name=clean_text(name) or kind, config=config, base=base, words=words,
+                runs=list(runs), rows=list(rows), created=now, owner=self.owner,
+            )  # fmt: skip
+            try:
+                yield made
+                made.save()
+                os.replace(path, self.folder / new_id)
+                made.path = self.folder / new_id
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
 
     def get(self, experiment_id: str) -> Experiment:
         """Return an experiment. Raises ValueError when this owner has none of that id."""

@@ -89,8 +89,8 @@ def _sizes(shape: tuple[int, ...]) -> list[list[int]]:
 def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
     """Write the UNet's file, and the text encoder's when the adapter moves it; weights not moved get zeros."""
     import torch
-    from safetensors.torch import save_file
 
+    from pipelines.adapters.core import save_tensors
     from pipelines.adapters.spectral import shift_size, shifted_weights
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,9 +114,7 @@ def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
                 delta = torch.nn.functional.pad(delta, (0, shift_size(weight) - len(delta)))
             tensors[f"{THEIR_PREFIX[prefix]}{path}{ENDING}"] = delta.contiguous()
         target = folder / name
-        part_file = target.with_name(f".{name}.part")
-        save_file(tensors, part_file)  # no metadata, as svdiff-pytorch
-        part_file.replace(target)
+        save_tensors(target, tensors, metadata=None)  # as svdiff-pytorch
         files.append(target)
     return Written(files, (lost / whole) ** 0.5 if whole else 0.0)
 

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipelines.files import disk_error
+
 log = logging.getLogger(__name__)
 
 FINISHED = ("done", "stopped", "failed")
@@ -113,11 +115,12 @@ class Job:
         """Do ``work`` and keep its result, or its error; return whether it went well."""
         try:
             result = work(self)
-        except Exception as error:
+        except Exception as raised:
+            error = disk_error(raised) or raised
             self.error = str(error) or type(error).__name__
             if not isinstance(error, ValueError):
                 log.exception("Job %s failed", self.id)
-            _let_go(error)
+            _let_go(raised)
             self.exception = error
             return False
         if work is self._work:

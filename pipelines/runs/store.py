@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from pipelines.config import clean_text
-from pipelines.files import folder_bytes, write_json
+from pipelines.files import disk_sentences, folder_bytes, write_json
 
 if TYPE_CHECKING:
     from pipelines.adapters.core import Adapter
@@ -116,6 +116,7 @@ class Run:
                     return event
         return {}
 
+    @disk_sentences()
     def append(self, kind: str, **fields: Any) -> None:
         """Add one event line: ``{"t": unix seconds, "kind": kind, ...}``, in one write.
 
@@ -123,7 +124,7 @@ class Run:
         "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
         "similarity", "metrics", and "note" (text: a sentence for the user, told once in a run).
 
-        Raises OSError when the disk is full; a line that was cut short is no event.
+        Raises DiskError when the disk is full; a line that was cut short is no event.
         """
         line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False) + "\n"
         descriptor = os.open(self.path / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -298,29 +299,30 @@ class RunStore:
 
         Raises ValueError when the disk or the quota has no room.
         """
-        self.check_space()
-        self._sweep()
-        now = time.time()
-        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
-        path = self.folder / f"{DRAFT}{run_id}"
-        path.mkdir(parents=True, mode=0o700)
-        run = Run(
-            path=path,
-            name=clean_text(name) or f"{method} {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))}",
-            method=method,
-            config=config,
-            base=base,
-            created=now,
-            versions=library_versions(),
-            owner=self.owner or "",
-        )
-        try:
-            run.save()
-            yield run
-            os.replace(path, self.folder / run_id)
-            run.path = self.folder / run_id
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with disk_sentences():
+            self.check_space()
+            self._sweep()
+            now = time.time()
+            run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
+            path = self.folder / f"{DRAFT}{run_id}"
+            path.mkdir(parents=True, mode=0o700)
+            run = Run(
+                path=path,
+                name=clean_text(name) or f"{method} {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))}",
+                method=method,
+                config=config,
+                base=base,
+                created=now,
+                versions=library_versions(),
+                owner=self.owner or "",
+            )
+            try:
+                run.save()
+                yield run
+                os.replace(path, self.folder / run_id)
+                run.path = self.folder / run_id
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
 
     def keep_adapter(self, adapter: "Adapter", base: "Base", *, config: dict[str, Any], name: str) -> str:
         """Make a finished run of an adapter that no training here has made, and return its id."""
@@ -402,6 +404,7 @@ class RunStore:
         """Return the bytes of everything below the root."""
         return folder_bytes(self.root) if self.root.is_dir() else 0
 
+    @disk_sentences()
     def check_space(self, needed_mb: float = 50.0) -> None:
         """Raise ValueError when the quota (ATELIER_QUOTA_MB) or the disk has no room for ``needed_mb``."""
         quota_mb = float(os.environ.get("ATELIER_QUOTA_MB") or DEFAULT_QUOTA_MB)
