@@ -198,7 +198,7 @@ def saved_at(door: Door, number: int) -> None:
 
 def unwritable_home(door: Door) -> None:
     with patch.object(Path, "mkdir", side_effect=OSError(errno.EROFS, "refused")):
-        prepare_data_root(Path("/home/me/atelier"))
+        prepare_data_root(Path("/srv/atelier"))
 
 
 @contextmanager
@@ -546,7 +546,7 @@ BAD = (
         "The system refused access to a file or folder; allow it for your user, or set ATELIER_HOME to a folder where your "
         "user may write, then start Atelier again."),
     Bad(DISK, "a data folder that cannot be written, at the start", unwritable_home,
-        "The data folder /home/me/atelier cannot be used: the disk is read-only, so this could not be saved; make it "
+        "The data folder /srv/atelier cannot be used: the disk is read-only, so this could not be saved; make it "
         "writable, or set ATELIER_HOME to a folder where your user may write, then start Atelier again."),
 )  # fmt: skip
 
