@@ -33,6 +33,19 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a run will take: ``seconds``, of which ``class_seconds`` for class images; megabytes of memory at work; megabytes
+    on the disk, of which ``file_mb`` (10^6 bytes) are the adapter's float32 values.
+    """
+
+    seconds: float
+    class_seconds: float
+    memory_mb: float
+    disk_mb: float
+    file_mb: float
+
+
+@dataclass(frozen=True)
 class Size:
     """One base family: side of its pictures, megabytes at work and per picture, millions of trained values."""
 
@@ -173,10 +186,8 @@ class Costs:
         }
         write_json(self.path, known | {f"{spec} on {device}": blended})
 
-    def estimate(self, config: TrainConfig, *, spec: str, family: str) -> dict[str, float]:
-        """Return ``seconds`` (of which ``class_seconds`` for class images), ``memory_mb`` and ``disk_mb``, of which
-        ``file_mb`` are the adapter's float32 values.
-        """
+    def estimate(self, config: TrainConfig, *, spec: str, family: str) -> Cost:
+        """Return what a run of this config will take on a base."""
         speed = self.speed(spec, family=family, device=likely_device())
         pictures = config.pictures_per_forward * config.accumulation
         rows = 1 + -(-config.steps // sample_every(config))
@@ -190,13 +201,13 @@ class Costs:
             + config.steps * pictures * speed.train_s
             + pictures_drawn * config.sample_steps * speed.sample_s
         )
-        return {
-            "seconds": round(seconds, 1),
-            "class_seconds": round(class_seconds, 1),
-            "memory_mb": round(_memory_mb(config, size=SIZES[family])),
-            "disk_mb": round(_disk_mb(config, size=SIZES[family]), 1),
-            "file_mb": round(4 * trained_values(config, size=SIZES[family]), 4),
-        }
+        return Cost(
+            seconds=round(seconds, 1),
+            class_seconds=round(class_seconds, 1),
+            memory_mb=round(_memory_mb(config, size=SIZES[family])),
+            disk_mb=round(_disk_mb(config, size=SIZES[family]), 1),
+            file_mb=round(4 * trained_values(config, size=SIZES[family]), 4),
+        )
 
     def seconds_per_picture(self, spec: str, family: str, *, steps: int) -> float:
         """Return how long a picture of so many denoising steps takes."""
@@ -207,7 +218,7 @@ class Costs:
         config = from_dict(method_config(run.method), run.config)
         steps = [event for event in events if event["kind"] == "step"]
         if not steps:
-            return self.estimate(config, spec=run.base["spec"], family=run.base["family"])["seconds"]
+            return self.estimate(config, spec=run.base["spec"], family=run.base["family"]).seconds
         pictures = [event["seconds"] for event in events if event["kind"] == "sample"]
         every, done = sample_every(config), steps[-1]["step"]
         rows_left = max(0, -(-config.steps // every) - done // every)

@@ -126,8 +126,8 @@ class ExperimentService:
         return {
             "runs": len(runs),
             "pictures": pictures,
-            "seconds": round(sum(told["seconds"] for told in estimates) + pictures * picture_s, 1),
-            "disk_mb": round(sum(told["disk_mb"] for told in estimates) + 0.05 * pictures, 1),
+            "seconds": round(sum(told.seconds for told in estimates) + pictures * picture_s, 1),
+            "disk_mb": round(sum(told.disk_mb for told in estimates) + 0.05 * pictures, 1),
         }
 
     def list(self) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ class ExperimentService:
 
     def _check_space(self, runs: Sequence[PlannedRun], *, base: str) -> None:
         needed = sum(
-            self.training.cost(run.method, run.config, 1, base=base)["disk_mb"] for run in runs if not run.run
+            self.training.cost(run.method, run.config, 1, base=base).disk_mb for run in runs if not run.run
         )
         self.resources.store.check_space(needed + 50)
 

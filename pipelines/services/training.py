@@ -22,7 +22,7 @@ from pipelines.data.subject import SubjectPhotos, read_subject
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import describe_base, portable_spec, read_header
-from pipelines.runs.costs import SIZES
+from pipelines.runs.costs import SIZES, Cost
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.status import QueueRow
 from pipelines.runs.store import LIVE_STATES, Run
@@ -88,7 +88,7 @@ class TrainingService:
         _check_inputs(spec, checked, taught)
         self._check_parents(spec, parents, base=facts)
         photos = sum(len(subject.photo_paths) for subject in taught)
-        self.resources.store.check_space(self.cost(method, checked, photos, base=base)["disk_mb"] + 50)
+        self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
         size_px = checked.size_px or SIZES[facts["family"]].side_px
         find_masks = masks_background(checked)
         found = [read_subject(subject, size_px=size_px, mask_background=find_masks) for subject in taught]
@@ -135,14 +135,13 @@ class TrainingService:
         n_photos: int,
         *,
         base: str | None = None,
-    ) -> dict[str, Any]:
-        """Return what a run will take: seconds, of which class_seconds for class images; memory_mb; disk_mb; file_mb."""
+    ) -> Cost:
+        """Return what a run will take."""
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.resources.base)
         told = self.resources.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
-        told["disk_mb"] += 0.1 * n_photos
-        return told
+        return replace(told, disk_mb=told.disk_mb + 0.1 * n_photos)
 
     def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
         """Stop a run after its current step, or ``when`` it has written its next "checkpoint".

@@ -63,8 +63,8 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
         costs.estimate(dataclasses.replace(CONFIG, subset=subset), spec="embedded", family=family)
         for subset in ("UNet-CA-KV", "UNet")
     )
-    assert whole["file_mb"] == pytest.approx(4e-6 * float_count(unet), abs=1e-4)
-    assert small["file_mb"] < whole["file_mb"]
+    assert whole.file_mb == pytest.approx(4e-6 * float_count(unet), abs=1e-4)
+    assert small.file_mb < whole.file_mb
 
 
 def test_the_adapter_is_the_chosen_subset_with_its_own_norm_rate(base) -> None:

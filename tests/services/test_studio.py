@@ -490,9 +490,9 @@ def test_preview_cost_bases_and_identifiers(studio: Studio, photo_paths: list[Pa
             assert square.size == (128, 128)
     cheap = studio.training.cost("dreambooth", TINY, 3)
     dear = studio.training.cost("dreambooth", replace(TINY, steps=400, weights="full"), 3)
-    assert dear["seconds"] > cheap["seconds"] > 0
-    assert dear["memory_mb"] > cheap["memory_mb"] > 0
-    assert dear["disk_mb"] > cheap["disk_mb"] > 0
+    assert dear.seconds > cheap.seconds > 0
+    assert dear.memory_mb > cheap.memory_mb > 0
+    assert dear.disk_mb > cheap.disk_mb > 0
     assert studio.inspection.bases()[0]["present"]
     words = [found["text"] for found in studio.inspection.identifiers()]
     assert len(words) > 3

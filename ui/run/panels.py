@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.runs.costs import Cost
 from pipelines.runs.status import QueueRow
 from pipelines.services.spectral_runs import MIXED
 from ui.html import BrowserCopies, Html, element
@@ -417,16 +418,16 @@ def _cell(sample: Sample | None, *, copies: BrowserCopies) -> Html:
     )
 
 
-def cost(facts: dict[str, Any], *, photos: int) -> Html:
-    """Return what the click will take; the keys are ``seconds``, ``memory_mb``, ``disk_mb`` and ``file_mb``."""
-    if not photos:
+def cost(told: Cost | None) -> Html:
+    """Return what the click will take; None where there are no photographs yet."""
+    if told is None:
         return element("p", "Choose an example or add your own photographs first.", class_="cost")
-    memory = facts["memory_mb"]
+    memory = told.memory_mb
     parts = [
-        f"about {duration(facts['seconds'])}",
+        f"about {duration(told.seconds)}",
         f"{memory / 1024:.1f} GB memory" if memory >= 1000 else f"{memory:.0f} MB memory",
-        f"{facts['disk_mb']:.0f} MB disk" if facts["disk_mb"] >= 1 else "under 1 MB disk",
-        f"a file of {size_of(1e6 * facts['file_mb'])}",
+        f"{told.disk_mb:.0f} MB disk" if told.disk_mb >= 1 else "under 1 MB disk",
+        f"a file of {size_of(1e6 * told.file_mb)}",
     ]
     return element("p", *[element("span", part) for part in parts], class_="cost")
 

@@ -231,8 +231,8 @@ class TrainHandlers:
             config = form.parse_method(method, fields)
         except ValueError as error:
             return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
-        facts = self.studio.training.cost(method, config, photos, base=base) if photos else {}
-        return {"cost": panels.cost(facts, photos=photos)}
+        told = self.studio.training.cost(method, config, photos, base=base) if photos else None
+        return {"cost": panels.cost(told)}
 
     # A run
 
