@@ -179,6 +179,11 @@ class TrainConfig(LoopConfig):
         """The prompt that shows the finished adapter, its words filled in."""
         return self.words(self.sample_prompts[0])
 
+    @property
+    def sample_negative_prompt(self) -> str:
+        """What no sample shows, as far as the method knows; "" is nothing."""
+        return ""
+
     def words(self, template: str) -> str:
         """Return a prompt with this run's words filled in, where the method has any."""
         return template
@@ -464,6 +469,84 @@ class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     def decomposition_mb(self, size: "Size") -> float:
         """Return what the singular vectors of all weights take."""
         return size.factors_mb
+
+
+UNMIX_LAYERS = ("In0+In1+Out2+Out3", "In1+Out2", "In2+Out1")
+
+
+@dataclass(frozen=True)
+class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
+    """Cut-Mix-Unmix (SVDiff, section 3.3): two or three subjects learn to stand in one picture, each itself."""
+
+    weights: str = setting(
+        "spectral",
+        label="What is trained",
+        help="Spectral shifts (SVDiff), a small LoRA, or every weight of the UNet.",
+        choices=("spectral", "lora", "full"),
+    )
+    mix_probability: float = setting(
+        0.6,
+        label="Cut-Mix probability",
+        help="Share of the steps that see two subjects side by side; 0 learns each subject alone.",
+        low=0,
+        high=1,
+        step=0.05,
+    )
+    unmix_weight: float = setting(
+        0.1,
+        label="Unmix weight",
+        help="How strongly the words of one subject are kept off the other's half; 0 is off.",
+        low=0,
+        high=100,
+    )
+    unmix_layers: str = setting(
+        UNMIX_LAYERS[0],
+        label="Unmix layers",
+        help="The blocks whose cross-attention is held to the halves.",
+        choices=UNMIX_LAYERS,
+    )
+    negative_prompt: str = setting(
+        "collage, split screen, a seam in the middle",
+        label="Negative prompt of the samples",
+        help="Against seams, in every picture that is drawn while it learns; empty is none.",
+    )
+    rank: int = setting(8, label="Rank", help="Width of the LoRA.", low=1, high=128, step=1)
+    norm_learning_rate: float = setting(
+        1e-6,
+        label="Norm learning rate",
+        help="Of the norms' gains, with spectral shifts.",
+        low=1e-9,
+        high=1e-1,
+    )
+    sample_prompts: tuple[str, ...] = setting(
+        ("a photo of {each}", "{beside} on the beach", "a photo of {beside}"),
+        label="Sample prompts",
+        help="Drawn again and again while it learns. {all} and {beside} name the subjects together, {each} one by one.",
+        low=1,
+        high=6,
+    )
+
+    @property
+    def sample_negative_prompt(self) -> str:
+        """The negative prompt against seams."""
+        return self.negative_prompt
+
+    @property
+    def usage_prompt(self) -> str:
+        """The last sample prompt, which shows the subjects together."""
+        return self.sample_prompts[-1]
+
+    def trained_values(self, size: "Size") -> float:
+        """Return the millions of values that a run trains."""
+        if self.weights == "full":
+            return size.unet_values
+        if self.weights == "lora":
+            return self.rank * size.rank_values["attention"]
+        return (size.shifts["UNet"][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
+
+    def decomposition_mb(self, size: "Size") -> float:
+        """Return what the singular vectors of all weights take, where they are needed."""
+        return size.factors_mb if self.weights == "spectral" else 0.0
 
 
 @dataclass(frozen=True)

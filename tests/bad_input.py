@@ -65,6 +65,11 @@ class Door:
             method, to_dict(GOOD) | settings, list(paths or [self.photo()]), **more
         )
 
+    def together(self, *words: tuple[str, str]) -> str:
+        """Start a run of several subjects, each with one good photograph."""
+        subjects = [SubjectPhotos(*each, [self.photo()]) for each in words]
+        return self.studio.training.start("cut_mix_unmix", {"steps": 2}, subjects=subjects)
+
     def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
         """A run that has ended without an adapter."""
         run = self.studio.resources.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
@@ -303,6 +308,16 @@ BAD = (
         "Unknown setting 'text_encoder'; known ones are ..."),
     Bad(SETTINGS, "two subjects for a method of one", lambda d: d.start(subjects=[SubjectPhotos("zwx", "dog", [d.photo()])] * 2),
         "DreamBooth learns from one subject; 2 subjects were given, take some out."),
+    Bad(SETTINGS, "one subject for a method of several", lambda d: d.together(("zwx", "dog")),
+        "Cut-Mix-Unmix learns from at least 2 subjects; add them."),
+    Bad(SETTINGS, "four subjects for one picture", lambda d: d.together(*((word, "dog") for word in ("zwx", "qev", "pll", "ktn"))),
+        "Cut-Mix-Unmix learns from at most 3 subjects; 4 subjects were given, take some out."),
+    Bad(SETTINGS, "the same trigger word for two subjects", lambda d: d.together(("zwx", "dog"), ("Zwx", "cat")),
+        "Two subjects have the trigger word 'zwx'; give each its own."),
+    Bad(SETTINGS, "a subject among several without a class word", lambda d: d.together(("zwx", "dog"), ("qev", " ")),
+        "Subject 2 has no class word; in one picture each subject needs its own."),
+    Bad(SETTINGS, "a subject among several without a trigger word", lambda d: d.together(("", "dog"), ("qev", "cat")),
+        "Subject 1 has no trigger word; in one picture each subject needs its own."),
     Bad(SETTINGS, "a run to build on, for a method that builds on none", lambda d: d.start(parents=[d.finished().id]),
         "DreamBooth does not build on other runs; leave the parents out."),
     Bad(SETTINGS, "settings of something else", lambda d: d.studio.training.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]

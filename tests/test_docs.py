@@ -95,7 +95,11 @@ def test_the_tree_lists_the_modules_of_the_engine_beside_its_packages() -> None:
 
 
 def test_every_method_has_a_row() -> None:
-    rows = [line.split("|")[1].strip().lower() for line in section("Methods").splitlines() if "|" in line]
+    rows = [
+        line.split("|")[1].strip().lower().replace("-", " ")
+        for line in section("Methods").splitlines()
+        if "|" in line
+    ]
     for name in METHODS:
         word = name.replace("_", " ")
         assert any(row.startswith(word) for row in rows), f"README's method table has no row for {name}"

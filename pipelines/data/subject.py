@@ -166,6 +166,22 @@ def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | No
     return read_mask(photo, content, size_px=size_px, shift=shift, of_square=True)
 
 
+def named_together(prompts: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    """Return prompts about several subjects, each subject's words "zwx dog".
+
+    {all} names them in one prompt ("a zwx dog and a qev cat"), so does {beside} ("a zwx dog beside a qev cat"); a prompt
+    with {each} becomes one for each of them ("a photo of a zwx dog", ...).
+    """
+    articled = [f"a {each}" for each in words]
+    together, beside = (word.join([", ".join(articled[:-1]), articled[-1]]) for word in (" and ", " beside "))
+    filled = [
+        prompt.replace("{all}", together).replace("{beside}", beside).replace("{each}", each)
+        for prompt in prompts
+        for each in (articled if "{each}" in prompt else articled[:1])
+    ]
+    return tuple(filled)
+
+
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
     """Return the subjects in a run's folder, in their order; [] for a run that learned from no photographs."""
     folder = run_folder / "photos"

@@ -27,7 +27,7 @@ from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
-from pipelines.methods.core import Method, Prepares, RecordsAttention
+from pipelines.methods.core import Method, Observes, Prepares, RecordsAttention
 from pipelines.methods.scenes import composites, scene_pictures
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
@@ -73,6 +73,7 @@ class TrainJob:
     photos: list[Image.Image] = field(default_factory=list)  # of all subjects
     similarity: Similarity | None = None
     last_row: "Row | None" = None
+    observe: Callable[[int, Adapter], None] | None = None
     sample_seconds: list[float] = field(default_factory=list)  # per picture and denoising step
     step_seconds: list[float] = field(default_factory=list)
 
@@ -102,6 +103,8 @@ class TrainJob:
         start_s = class_started - started
         log.info("run %s prepared in %.1f s, class images %.1f s", self.run.id, start_s, now - class_started)
         batches = method.batches(self.base, self.subjects, self.config)
+        if isinstance(method, Observes):
+            self.observe = method.observer(self.base, self.subjects, self.config, self.run)
         session = TrainingSession(run_id=self.run.id, base=self.base, adapter=adapter)
         with injected(adapter, self.base), self.model_cache.training(session):
             note(self.run, adapter.note)
@@ -308,6 +311,8 @@ class TrainJob:
         self.last_row = drawn
         if self.similarity is None:
             self.similarity = self._similarity(drawn.pictures if step == 0 else self._first_pictures())
+        if self.observe is not None:
+            self.observe(step, session.adapter)
         if self.similarity is not None:
             self.run.append("similarity", step=step, **self.similarity.event(drawn.pictures, drawn.prompts))
 
@@ -458,6 +463,7 @@ def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, ste
     for index, prompt in enumerate(row.prompts):
         asked = SampleConfig(
             prompt=prompt,
+            negative_prompt=config.sample_negative_prompt,
             steps=config.sample_steps,
             seed=config.sample_seed,
             guidance_scale=session.base.guidance_scale,

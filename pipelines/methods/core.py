@@ -71,3 +71,14 @@ class RecordsAttention(Protocol):
     def attention_layers(self, config: Any, update: int) -> Sequence[str]:
         """Return the layers whose maps the loss needs at an update (from 0); () for none."""
         ...
+
+
+@runtime_checkable
+class Observes(Protocol):
+    """A method that tells more about a run at work than its terms and samples."""
+
+    def observer(
+        self, base: "Base", subjects: Sequence["Subject"], config: Any, run: Run
+    ) -> Callable[[int, Adapter], None]:
+        """Return what is called with the step and the live adapter after each row of samples; it adds to the run."""
+        ...

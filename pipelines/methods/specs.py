@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pipelines.config import (
     ASSETS,
     BlockLoRAConfig,
+    CutMixUnmixConfig,
     DreamBoothConfig,
     SVDiffConfig,
     TextualInversionConfig,
@@ -94,6 +95,17 @@ METHODS: dict[str, MethodSpec] = {
         adapter_kinds=("words",),
         implementation="pipelines.methods.textual_inversion",
         compared=(Compared("textual_inversion", "Textual inversion"),),
+    ),
+    "cut_mix_unmix": MethodSpec(
+        name="cut_mix_unmix",
+        title="Cut-Mix-Unmix",
+        config=CutMixUnmixConfig,
+        adapter_kinds=("spectral", "lora", "full"),
+        implementation="pipelines.methods.cut_mix_unmix",
+        inputs="several subjects",
+        tab="multi_subject",
+        keeps_pixels=True,
+        preparing="Preparing the weights",
     ),
 }
 

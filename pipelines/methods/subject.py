@@ -56,16 +56,16 @@ def batches(base: "Base", subjects: Sequence[Subject], config: PhotosConfig) -> 
     count = config.batch_size * config.accumulation
     scaling = base.scaling_factor
     deck = subject.deck
-    cells = _cells(subject, config)
+    cells = cells_of(subject.masks, subject.moments, config)
 
     def draw(index: int, generator: torch.Generator) -> Batch:
-        dealt = _deal(len(deck), start=index * count, count=count, seed=config.seed)
+        dealt = deal(len(deck), start=index * count, count=count, seed=config.seed)
         chosen = [deck[place] for place in dealt]
         latents = subject.moments.sample(generator, chosen)
         groups = {"instance": slice(0, count)}
         extra = {"cells": cells[chosen]} if cells is not None else {}
         if class_moments is not None:
-            pictures = _deal(len(class_moments), start=index * count, count=count, seed=config.seed + 1)
+            pictures = deal(len(class_moments), start=index * count, count=count, seed=config.seed + 1)
             latents = torch.cat([latents, class_moments.sample(generator, pictures)])
             chosen = [*chosen, *[len(prompts) - 1] * count]
             groups["prior"] = slice(count, 2 * count)
@@ -75,12 +75,12 @@ def batches(base: "Base", subjects: Sequence[Subject], config: PhotosConfig) -> 
     return draw
 
 
-def _cells(subject: Subject, config: PhotosConfig) -> Tensor | None:
-    """Return the loss's weight of every latent cell of each photo, (N, 1, h, w); None without masks."""
-    if subject.masks is None:
+def cells_of(masks: Tensor | None, moments: Moments, config: PhotosConfig) -> Tensor | None:
+    """Return the loss's weight of every latent cell of N pictures, (N, 1, h, w); None without masks (N, 1, H, W)."""
+    if masks is None:
         return None
-    height, width = subject.moments.mean.shape[-2:]
-    shares = torch.nn.functional.adaptive_avg_pool2d(subject.masks, (height, width))
+    height, width = moments.mean.shape[-2:]
+    shares = torch.nn.functional.adaptive_avg_pool2d(masks, (height, width))
     return cell_weights(shares, config.background_weight)
 
 
@@ -102,7 +102,7 @@ def loss(denoising: Denoising, adapter: Adapter, config: PhotosConfig) -> dict[s
     )
 
 
-def _deal(size: int, *, start: int, count: int, seed: int) -> list[int]:
+def deal(size: int, *, start: int, count: int, seed: int) -> list[int]:
     """Return ``count`` of ``size`` items, from position ``start`` of an endless row of shuffled decks.
 
     Every item comes once per deck, and the row needs no state: a resumed run deals on where it stopped.

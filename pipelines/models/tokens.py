@@ -76,6 +76,19 @@ def comes_back(tokenizer: Any, text: str, *, token_id: int) -> bool:
     return alone == [token_id] and token_id in inside and tokenizer.decode([token_id]).strip() == text
 
 
+def positions(tokenizer: Any, prompt: str, words: str, *, context: int) -> list[int]:
+    """Return where the tokens of ``words`` stand in a prompt, from 0, the start mark, on: all of them, once.
+
+    Raises ValueError when they are not in it, or beyond the ``context`` tokens that the base reads.
+    """
+    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids[: context - 1]
+    wanted = tokenizer(words, add_special_tokens=False).input_ids
+    for start in range(len(ids) - len(wanted) + 1):
+        if ids[start : start + len(wanted)] == wanted:
+            return list(range(start, start + len(wanted)))
+    raise ValueError(f"The base cannot find {words!r} in {prompt!r}; give the subjects shorter words.")
+
+
 def _whole_words(tokenizer: Any) -> Iterator[Candidate]:
     """Yield every token that ends a word, from the largest id down; special tokens have no such ending."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: -entry[1])

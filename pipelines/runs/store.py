@@ -122,7 +122,8 @@ class Run:
 
         Kinds: "created" (method, base, config, photos), "state" (state, message), "stage" (name, done, total), "step",
         "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
-        "similarity", "metrics", and "note" (text: a sentence for the user, told once in a run).
+        "similarity", "metrics", "leakage" (step, subjects, matrix, own: of methods with several subjects), and "note"
+        (text: a sentence for the user, told once in a run).
 
         Raises DiskError when the disk is full; a line that was cut short is no event.
         """

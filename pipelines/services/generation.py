@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SampleConfig, fill_words
+from pipelines.data.subject import stored_subjects
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished, trained_steps
 from pipelines.runs.store import Run
@@ -157,6 +158,36 @@ class GenerationService:
         if not run_id.startswith(EXAMPLE_PREFIX):
             run.write_json(CONTRIBUTIONS, told)
         return told | {"pictures": found.pictures}
+
+    def word_attention(self, run_id: str, picture: Path) -> dict[str, Path]:
+        """Return, by the words of each of a run's subjects, where they look in a picture that the run drew (PNG copies).
+
+        Subjects that the picture's prompt does not name are left out. Raises ValueError for a picture without settings.
+        """
+        run = self.resources.library.find(run_id)
+        prompt = str(self.recall(picture)["sample"]["prompt"])
+        named = [
+            f"{one.identifier} {one.class_noun}".strip() for one in stored_subjects(run.path, run.config)
+        ]
+        words = [each for each in named if each.lower() in prompt.lower()]
+
+        def work(job: Job) -> dict[str, Path]:
+            from PIL import Image
+
+            from pipelines.methods.word_attention import overlays
+
+            model_cache = self.resources.model_cache(job)
+            base = model_cache.base(run.base["spec"])
+            adapter = self._adapter(run, run_id, model_cache=model_cache)
+            with Image.open(picture) as opened, model_cache.aside(base):
+                drawn = overlays(base, [(adapter, 1.0)], opened.convert("RGB"), prompt=prompt, words=words)
+            found = {}
+            for each, image in zip(words, drawn, strict=True):
+                found[each] = self.resources.outbox / f"attention-{secrets.token_hex(4)}.png"
+                image.save(found[each])
+            return found
+
+        return self.resources.run_short("attention", work, beside=run_id) if words else {}
 
     def interrupt(self) -> None:
         """End the pictures that are being drawn or wait to be."""

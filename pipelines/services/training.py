@@ -18,7 +18,7 @@ from pipelines.config import (
     to_dict,
     whole_number,
 )
-from pipelines.data.subject import SubjectPhotos, read_subject
+from pipelines.data.subject import SubjectPhotos, named_together, read_subject
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import describe_base, portable_spec, read_header
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STOPS = ("now", "checkpoint")
 SUBJECTS = {  # how many of them a method learns, by its inputs
     "one subject": (1, 1),
-    "several subjects": (2, 8),
+    "several subjects": (2, 3),
     "a sequence": (1, 1),
     "one image": (1, 1),
     "none": (0, 0),
@@ -86,6 +86,9 @@ class TrainingService:
         )
         taught = [*subjects] or ([one] if photo_paths or SUBJECTS[spec.inputs][0] == 1 else [])
         _check_inputs(spec, checked, taught)
+        if spec.inputs == "several subjects":
+            words = [clean_text(f"{one.identifier} {one.class_noun}") for one in taught]
+            checked = replace(checked, sample_prompts=named_together(checked.sample_prompts, words))
         self._check_parents(spec, parents, base=facts)
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
@@ -311,7 +314,7 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
     """Raise ValueError unless there are as many subjects as a method learns, each named by words that can be."""
     least, most = SUBJECTS[spec.inputs]
     if len(subjects) > most:
-        what = "no photographs" if not most else f"{spec.inputs}"
+        what = "no photographs" if not most else f"at most {most} subjects" if most > 1 else spec.inputs
         raise ValueError(
             f"{spec.title} learns from {what}; {len(subjects)} subjects were given, take some out."
         )
@@ -321,8 +324,24 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
     for subject in subjects:
         words = clean_text(subject.identifier), clean_text(subject.class_noun)
         check_words(*words, class_images=bool(config.class_images_needed))
+    if len(subjects) > 1:
+        _check_told_apart(subjects)
     if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
         raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")
+
+
+def _check_told_apart(subjects: Sequence[SubjectPhotos]) -> None:
+    """Raise ValueError unless each of several subjects has a class word and a trigger word of its own."""
+    for place, subject in enumerate(subjects, start=1):
+        for word, label in ((subject.class_noun, "class word"), (subject.identifier, "trigger word")):
+            if not clean_text(word):
+                raise ValueError(
+                    f"Subject {place} has no {label}; in one picture each subject needs its own."
+                )
+    words = [clean_text(subject.identifier).lower() for subject in subjects]
+    for word in words:
+        if words.count(word) > 1:
+            raise ValueError(f"Two subjects have the trigger word {word!r}; give each its own.")
 
 
 def masks_background(config: TrainConfig) -> bool:

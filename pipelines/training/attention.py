@@ -1,11 +1,12 @@
 """Cross-attention maps of chosen layers, recorded during the forward pass and differentiable (for attention losses)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def cross_attention_layers(unet: nn.Module) -> list[str]:
@@ -61,3 +62,34 @@ class _RecordingProcessor:
         self.maps.setdefault(self.name, weights)
         answer = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](answer))
+
+
+def attention_in_regions(attention: Mapping[str, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (inside, whole): each token's attention within each region (B, R, T), and everywhere (B, T).
+
+    The maps (B, heads, places, T) of square layers are averaged over heads, places and layers, whatever the layers'
+    sizes; ``regions`` (B, R, h, w) are 1 inside. inside / whole is the share of a token's mass in a region, which
+    attending less everywhere does not change.
+    """
+    inside = whole = regions.new_zeros(())
+    for looks in attention.values():
+        mean = looks.mean(dim=1)  # (B, places, T)
+        side = round(mean.shape[1] ** 0.5)
+        cells = F.adaptive_avg_pool2d(regions, (side, side)).flatten(2)  # (B, R, places)
+        inside = inside + cells @ mean / (side**2 * len(attention))
+        whole = whole + mean.mean(dim=1) / len(attention)
+    return inside, whole
+
+
+def unmix_loss(attention: Mapping[str, Tensor], *, regions: Tensor, tokens: Tensor) -> Tensor:
+    """mean over rows, subjects i and their tokens t of m², m = token t's share of mass in the other's region.
+
+    The Unmix term of SVDiff (Han et al. 2023, section 3.3) as a share, so that no token can lower it by attending
+    nowhere. ``regions`` (B, 2, h, w) are 1 where each subject stands, ``tokens`` (B, 2, T) 1 at the words of each; a row
+    without tokens does not count.
+    """
+    inside, whole = attention_in_regions(attention, regions)
+    astray = (inside / whole.unsqueeze(1)).flip(1)  # (B, 2, T): in the other's region
+    counted = tokens.sum(dim=(1, 2))
+    penalties = (astray.square() * tokens).sum(dim=(1, 2)) / counted.clamp(min=1)
+    return penalties.sum() / (counted > 0).sum().clamp(min=1)

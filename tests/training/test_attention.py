@@ -12,7 +12,12 @@ from pipelines.adapters import LoRA, Spectral
 from pipelines.adapters.core import Adapter, injected
 from pipelines.config import LoopConfig
 from pipelines.models.base import Base
-from pipelines.training.attention import cross_attention_layers, recorded_attention
+from pipelines.training.attention import (
+    attention_in_regions,
+    cross_attention_layers,
+    recorded_attention,
+    unmix_loss,
+)
 from pipelines.training.loop import Batch, Denoising, Step, train
 
 MIDDLE = "mid_block.attentions.0.transformer_blocks.0.attn2"
@@ -251,3 +256,50 @@ def test_a_failing_loss_gives_the_processors_back(base: Base) -> None:
 
     with pytest.raises(RuntimeError, match="the loss failed"):
         steps(base, CONFIG, failing, ADAPTERS["lora"](), attention_layers=lambda config, index: LAYERS)
+
+
+def halves(count: int) -> Tensor:
+    regions = torch.zeros(count, 2, 8, 8)
+    regions[:, 0, :, :4] = regions[:, 1, :, 4:] = 1
+    return regions
+
+
+def looking(left: list[float], right: list[float]) -> dict[str, Tensor]:
+    """Maps of two layers, (1, 2, places, 3): token t attends with left[t] in the left half, right[t] in the right."""
+    maps = {}
+    for side in (2, 8):
+        across = torch.tensor([left, right]).repeat_interleave(side // 2, dim=0)  # (side, T)
+        maps[f"layer-{side}"] = across.repeat(side, 1).expand(1, 2, -1, -1)
+    return maps
+
+
+def test_the_share_of_a_region_is_the_same_for_layers_of_every_size() -> None:
+    inside, whole = attention_in_regions(looking([0.3, 0.1, 0.0], [0.1, 0.1, 0.2]), halves(1))
+    assert whole[0].tolist() == pytest.approx([0.2, 0.1, 0.1])
+    assert (inside / whole.unsqueeze(1))[0].T.flatten().tolist() == pytest.approx(
+        [0.75, 0.25, 0.5, 0.5, 0, 1]
+    )
+
+
+def test_the_unmix_term_asks_for_the_own_half_and_not_for_attending_nowhere() -> None:
+    tokens = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
+
+    def penalty(left: list[float], right: list[float]) -> float:
+        return float(unmix_loss(looking(left, right), regions=halves(1), tokens=tokens))
+
+    assert penalty([0.4, 0.9, 0.1], [0.4, 0.0, 0.1]) == pytest.approx(0.25), "undecided: half is astray"
+    assert penalty([0.04, 0.9, 0.01], [0.04, 0.0, 0.01]) == pytest.approx(0.25), (
+        "attending less gains nothing"
+    )
+    assert penalty([0.3, 0.9, 0.05], [0.1, 0.0, 0.15]) == pytest.approx(0.0625)
+    assert penalty([0.4, 0.0, 0.0], [0.0, 0.9, 0.1]) == 0
+    assert penalty([0.0, 0.0, 0.1], [0.4, 0.9, 0.0]) == pytest.approx(1)
+
+
+def test_pictures_without_tokens_do_not_count_in_the_unmix_term() -> None:
+    maps = looking([0.3, 0.1, 0.1], [0.1, 0.1, 0.1])
+    maps = {name: looks.repeat(2, 1, 1, 1) for name, looks in maps.items()}
+    tokens = torch.zeros(2, 2, 3)
+    tokens[0, 0, 0] = 1
+    assert float(unmix_loss(maps, regions=halves(2), tokens=tokens)) == pytest.approx(0.0625)
+    assert float(unmix_loss(maps, regions=halves(2), tokens=torch.zeros(2, 2, 3))) == 0

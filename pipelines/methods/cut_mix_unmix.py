@@ -1,0 +1,401 @@
+"""Cut-Mix-Unmix (SVDiff, Han et al. 2023, 2303.11305, section 3.3): several subjects in one picture, each itself.
+
+With probability 0.6 an update sees two subjects side by side, named with or without their places; else each alone. The
+Unmix term keeps the words of one subject off the other's half.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pipelines.adapters.core import Adapter
+from pipelines.adapters.full import Full
+from pipelines.adapters.lora import LoRA
+from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.svd_cache import Spectra, cache_folder
+from pipelines.config import CutMixUnmixConfig
+from pipelines.data.cut_mix import Mix, middles, plan_mixes, regions
+from pipelines.data.photographs import Moments, to_images
+from pipelines.data.subject import Subject
+from pipelines.methods import dreambooth, svdiff
+from pipelines.methods.core import View
+from pipelines.methods.subject import cells_of, deal, photo_prompts
+from pipelines.methods.subject import loss as denoising_terms
+from pipelines.models.tokens import positions
+from pipelines.runs.store import Run
+from pipelines.training.attention import attention_in_regions, recorded_attention, unmix_loss
+from pipelines.training.loop import Batch, Batches, Denoising
+from pipelines.training.losses import add_noise
+
+if TYPE_CHECKING:
+    from pipelines.models.base import Base
+
+__all__ = ["adapter", "attention_layers", "batches", "loss", "observer", "prepare", "views"]
+
+SHOWN = 6  # mixed pictures that are written into the run
+EXAMPLES = "mixed"
+PROBED_TIMESTEPS = (200, 500, 800)  # of the schedule's 1000, where the held-out mixes are looked at
+CROSS_ATTENTION = {
+    "In0": ("down_blocks.0", 2), "In1": ("down_blocks.1", 2), "In2": ("down_blocks.2", 2),
+    "Out1": ("up_blocks.1", 3), "Out2": ("up_blocks.2", 3), "Out3": ("up_blocks.3", 3),
+}  # fmt: skip
+
+
+def adapter(base: "Base", config: CutMixUnmixConfig, parents: Sequence[Run]) -> Adapter:
+    """Return what is trained: spectral shifts, a LoRA, or every weight of the UNet; not live."""
+    if config.weights == "full":
+        return Full(text_encoder=config.text_encoder)
+    if config.weights == "lora":
+        text_rank = config.rank if config.text_encoder else 0
+        return LoRA(rank=config.rank, text_encoder_rank=text_rank, seed=config.seed)
+    return Spectral(
+        subset="UNet",
+        text_encoder=config.text_encoder,
+        batch=config.pictures_per_forward,
+        norm_rate=config.norm_learning_rate / config.learning_rate,
+    )
+
+
+def prepare(adapter: Adapter, base: "Base", on_progress: Callable[[int, int], None]) -> None:
+    """Decompose the base's weights for spectral shifts, once for each base; the other adapters need nothing."""
+    if isinstance(adapter, Spectral):
+        Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
+
+
+def is_mixed(config: CutMixUnmixConfig, update: int) -> bool:
+    """Return whether an update (from 0) sees mixes; it follows from the seed, so that a resumed run agrees."""
+    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + update) % 2**63)
+    return bool(torch.rand((), generator=generator) < config.mix_probability)
+
+
+def attention_layers(config: CutMixUnmixConfig, update: int) -> Collection[str]:
+    """Return the cross-attention layers of the chosen blocks, for updates that see mixes."""
+    return unmix_layers(config) if config.unmix_weight and is_mixed(config, update) else ()
+
+
+def unmix_layers(config: CutMixUnmixConfig) -> list[str]:
+    """Return the cross-attention layers that the Unmix term looks at."""
+    chosen = [CROSS_ATTENTION[label] for label in config.unmix_layers.split("+")]
+    return [
+        f"{place}.attentions.{index}.transformer_blocks.0.attn2"
+        for place, count in chosen
+        for index in range(count)
+    ]
+
+
+def batches(base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> Batches:
+    """Return what each update sees: mixes of two subjects, or each alone; class images, mixed alike, after them.
+
+    Mixes are composed in pixels and encoded once, so a step costs what DreamBooth's does.
+    """
+    alone, mixed = _Alone(base, subjects, config), _Mixed(base, subjects, config)
+    return lambda index, generator: (mixed if is_mixed(config, index) else alone).draw(index, generator)
+
+
+def loss(denoising: Denoising, adapter: Adapter, config: CutMixUnmixConfig) -> dict[str, Tensor]:
+    """DreamBooth's terms and, where the update sees mixes, the Unmix term."""
+    terms = denoising_terms(denoising, adapter, config)
+    if denoising.attention:
+        penalty = unmix_loss(
+            denoising.attention, regions=denoising.extra["regions"], tokens=denoising.extra["tokens"]
+        )
+        terms["unmix"] = config.unmix_weight * penalty
+    return terms
+
+
+class _Alone:
+    """Batches of one subject a picture, the subjects in turn."""
+
+    def __init__(self, base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> None:
+        self.config, self.scaling = config, base.scaling_factor
+        self.subjects = list(subjects)
+        self.offsets = [sum(len(one.names) for one in subjects[:place]) for place in range(len(subjects))]
+        self.moments = _joined([one.moments for one in subjects])
+        self.priors = [one.class_moments for one in subjects]
+        photos = [prompt for one in subjects for prompt in photo_prompts(one, config)]
+        self.prompts = _table(base, [*photos, *(one.words(config.class_prompt) for one in subjects)], config)
+        self.cells = _cells(subjects, config)
+
+    def draw(self, index: int, generator: torch.Generator) -> Batch:
+        count, seed = self.config.batch_size * self.config.accumulation, self.config.seed
+        turns = deal(len(self.subjects), start=index * count, count=count, seed=seed)
+        rows, prior_rows = [], []
+        for place, turn in enumerate(turns):
+            deck = self.subjects[turn].deck
+            (card,) = deal(len(deck), start=index * count + place, count=1, seed=seed + 1)
+            rows.append(self.offsets[turn] + deck[card])
+            prior_rows.append(len(self.moments) + turn)
+        latents = self.moments.sample(generator, rows)
+        extra = {"cells": self.cells[rows]} if self.cells is not None else {}
+        if not self.config.class_images_needed:
+            return _batch(latents * self.scaling, self.prompts[rows], extra)
+        drawn = []
+        for place, turn in enumerate(turns):
+            prior = self.priors[turn]
+            assert prior is not None, "class images go with prior preservation"
+            chosen = deal(len(prior), start=index * count + place, count=1, seed=seed + 2)
+            drawn.append(prior.sample(generator, chosen))
+        prior_latents = torch.cat(drawn)
+        return _batch(
+            latents * self.scaling,
+            self.prompts[rows],
+            extra,
+            prior=(prior_latents * self.scaling, self.prompts[prior_rows]),
+        )
+
+
+class _Mixed:
+    """Batches of two subjects a picture, explicit and vague prompts in turn, the order of the words at random."""
+
+    def __init__(self, base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> None:
+        self.config, self.scaling = config, base.scaling_factor
+        self.mixes, _ = plan(subjects, config)
+        self.moments = _encoded(base, self.mixes, [_pixels(one) for one in subjects])
+        named = [one.words("{identifier} {class_noun}") for one in subjects]
+        self.wordings = [_wordings(mix, named) for mix in self.mixes]
+        texts = sorted({text for wordings in self.wordings for text in wordings})
+        classes = [one.class_noun for one in subjects]
+        self.prior_mixes, self.prior_moments = _mixed_class_images(base, subjects, config)
+        self.prior_wordings = [_wordings(mix, classes) for mix in self.prior_mixes]
+        texts += sorted({text for wordings in self.prior_wordings for text in wordings})
+        self.places = {text: place for place, text in enumerate(texts)}
+        self.prompts = _table(base, texts, config)
+        self.tokens = {
+            (mix.subjects, text): word_masks(base, text, [named[one] for one in mix.subjects])
+            for mix, wordings in zip(self.mixes, self.wordings, strict=True)
+            for text in wordings
+        }
+        self.regions = regions(*self.moments.mean.shape[-2:])
+        masks = _masks(subjects)
+        mixed = torch.stack([mix.picture(masks) for mix in self.mixes]) if masks else None
+        self.cells = cells_of(mixed, self.moments, config)
+
+    def draw(self, index: int, generator: torch.Generator) -> Batch:
+        count, seed = self.config.batch_size * self.config.accumulation, self.config.seed
+        rows = deal(len(self.mixes), start=index * count, count=count, seed=seed)
+        turned = torch.randint(2, (count,), generator=generator).tolist()
+        styles = [2 * ((index + place) % 2) + turn for place, turn in enumerate(turned)]
+        texts = [self.wordings[row][style] for row, style in zip(rows, styles, strict=True)]
+        tokens = [self.tokens[self.mixes[row].subjects, text] for row, text in zip(rows, texts, strict=True)]
+        extra = {"regions": self.regions.expand(count, -1, -1, -1), "tokens": torch.stack(tokens)}
+        extra |= {"cells": self.cells[rows]} if self.cells is not None else {}
+        latents, prompts = self.moments.sample(generator, rows), self._embedded(texts)
+        if self.prior_moments is None:
+            return _batch(latents * self.scaling, prompts, extra)
+        chosen = deal(len(self.prior_mixes), start=index * count, count=count, seed=seed + 2)
+        of_class = [self.prior_wordings[row][style] for row, style in zip(chosen, styles, strict=True)]
+        prior = self.prior_moments.sample(generator, chosen) * self.scaling
+        return _batch(latents * self.scaling, prompts, extra, prior=(prior, self._embedded(of_class)))
+
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        return self.prompts[[self.places[text] for text in texts]]
+
+
+def plan(subjects: Sequence[Subject], config: CutMixUnmixConfig) -> tuple[list[Mix], list[Mix]]:
+    """Return the mixes of a run's photographs to learn from, and those held out; they follow from its seed."""
+    return plan_mixes(
+        [one.deck for one in subjects],
+        [middles(one.masks, len(one.names)) for one in subjects],
+        side_px=_pixels(subjects[0]).shape[-1],
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+
+
+def word_masks(base: "Base", prompt: str, words: Sequence[str]) -> Tensor:
+    """Return (S, T): for each of S subjects 1 at the tokens of its words in the prompt."""
+    masks = torch.zeros(len(words), base.context)
+    for row, text in zip(masks, words, strict=True):
+        row[positions(base.tokenizer, prompt, text, context=base.context)] = 1
+    return masks
+
+
+def _wordings(mix: Mix, words: Sequence[str]) -> list[str]:
+    """The four prompts of a mix: explicit, explicit turned, vague, vague turned."""
+    return [
+        mix.prompt(words, explicit=explicit, turned=turned)
+        for explicit in (True, False)
+        for turned in (False, True)
+    ]
+
+
+def _mixed_class_images(
+    base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig
+) -> tuple[list[Mix], Moments | None]:
+    """Return mixes of the class images, and their moments; the first images of each class are decoded for it."""
+    if not config.class_images_needed:
+        return [], None
+    pixels = []
+    for one in subjects:
+        assert one.class_moments is not None, "class images go with prior preservation"
+        used = one.class_moments.mean[: config.class_images_needed].split(1)[:24]
+        pixels.append(torch.cat([base.decode(mean * base.scaling_factor) for mean in used]).clamp(-1, 1))
+    learned, _ = plan_mixes(
+        [range(len(pictures)) for pictures in pixels],
+        [[0.5] * len(pictures) for pictures in pixels],
+        side_px=pixels[0].shape[-1],
+        generator=torch.Generator().manual_seed(config.seed + 1),
+    )
+    return learned, _encoded(base, learned, pixels)
+
+
+def _encoded(base: "Base", mixes: Sequence[Mix], pixels: Sequence[Tensor]) -> Moments:
+    return _joined([base.encode_images(mix.picture(pixels).unsqueeze(0)) for mix in mixes])
+
+
+def _joined(parts: Sequence[Moments]) -> Moments:
+    return Moments(
+        mean=torch.cat([one.mean for one in parts]), logvar=torch.cat([one.logvar for one in parts])
+    )
+
+
+def _pixels(subject: Subject) -> Tensor:
+    assert subject.pixels is not None, "the method's spec asks for pixels"
+    return subject.pixels
+
+
+def _masks(subjects: Sequence[Subject]) -> list[Tensor]:
+    """Each subject's masks, (N, 1, H, W), whole photographs where it has none; [] when none has any."""
+    if all(one.masks is None for one in subjects):
+        return []
+    return [one.masks if one.masks is not None else torch.ones_like(_pixels(one)[:, :1]) for one in subjects]
+
+
+def _cells(subjects: Sequence[Subject], config: CutMixUnmixConfig) -> Tensor | None:
+    masks = _masks(subjects)
+    return cells_of(torch.cat(masks) if masks else None, subjects[0].moments, config)
+
+
+def _table(base: "Base", prompts: list[str], config: CutMixUnmixConfig) -> Tensor:
+    """Embeddings of the prompts, or their token ids when the text encoder trains."""
+    return base.token_ids(prompts) if config.text_encoder_is_live else base.encode_prompts(prompts)
+
+
+def _batch(
+    latents: Tensor,
+    prompts: Tensor,
+    extra: dict[str, Tensor],
+    *,
+    prior: tuple[Tensor, Tensor] | None = None,
+) -> Batch:
+    """A batch with its class images after it; what the loss needs of them is nothing, but all of their cells."""
+    count = len(latents)
+    if prior is None:
+        return Batch(latents, prompts, {"instance": slice(0, count)}, extra=extra)
+    fill = {name: torch.ones_like if name == "cells" else torch.zeros_like for name in extra}
+    return Batch(
+        torch.cat([latents, prior[0]]),
+        torch.cat([prompts, prior[1]]),
+        {"instance": slice(0, count), "prior": slice(count, 2 * count)},
+        extra={name: torch.cat([rows, fill[name](rows)]) for name, rows in extra.items()},
+    )
+
+
+# What a run shows of itself
+
+
+def observer(
+    base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig, run: Run
+) -> Callable[[int, Adapter], None]:
+    """Write a few of the mixed pictures into the run; return what tells the leakage after a step.
+
+    Each row of samples is followed by an event "leakage", of mixes that no update sees where there are enough
+    photographs: ``matrix``, the share of the attention of subject i's words inside subject j's half, and ``own``, their
+    mean attention in their own half.
+    """
+    pixels = [_pixels(one) for one in subjects]
+    learned, held_out = plan(subjects, config)
+    named = [one.words("{identifier} {class_noun}") for one in subjects]
+    _write_examples(run, learned, pixels, named)
+    moments, layers = _encoded(base, held_out, pixels), unmix_layers(config)
+
+    def observe(step: int, adapter: Adapter) -> None:
+        adapter.materialise()
+        matrix, own = leakage(base, held_out, moments, named, layers=layers)
+        run.append("leakage", step=step, subjects=named, matrix=matrix, own=own)
+
+    return observe
+
+
+def _write_examples(run: Run, mixes: Sequence[Mix], pixels: Sequence[Tensor], words: Sequence[str]) -> None:
+    if run.file(f"{EXAMPLES}.json").is_file():
+        return
+    (run.path / EXAMPLES).mkdir(exist_ok=True)
+    told: list[dict[str, Any]] = []
+    step = max(1, len(mixes) // SHOWN)
+    for place, mix in enumerate(mixes[::step][:SHOWN]):
+        name = f"{EXAMPLES}/{place:02d}.png"
+        to_images(mix.picture(pixels).unsqueeze(0))[0].save(run.file(name))
+        prompt = mix.prompt(words, explicit=place % 2 == 0, turned=place % 4 > 1)
+        left, right = (words[one] for one in mix.subjects)
+        told.append({"file": name, "prompt": prompt, "left": left, "right": right})
+    run.write_json(f"{EXAMPLES}.json", told)
+
+
+@torch.no_grad()
+def leakage(
+    base: "Base", mixes: Sequence[Mix], moments: Moments, words: Sequence[str], *, layers: Sequence[str]
+) -> tuple[list[list[float]], list[float]]:
+    """Return (matrix, own) of what is live: see :func:`observer`. The noise is the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    times = torch.tensor(PROBED_TIMESTEPS)
+    halves = regions(*moments.mean.shape[-2:]).expand(len(times), -1, -1, -1).to(base.device)
+    shares, counts = torch.zeros(len(words), len(words)), torch.zeros(len(words), len(words))
+    own = torch.zeros(len(words))
+    for mix, mean in zip(mixes, moments.mean, strict=True):
+        prompt = mix.prompt(words, explicit=False, turned=False)
+        contexts = base.encode_prompts([prompt]).expand(len(times), -1, -1)
+        tokens = word_masks(base, prompt, [words[one] for one in mix.subjects])
+        noise = torch.randn(len(times), *mean.shape, generator=generator)
+        noisy = add_noise(mean * base.scaling_factor, noise, base.alphas_cumprod[times])
+        with recorded_attention(base.unet, layers) as attention:
+            base.unet(noisy.to(base.device, base.dtype), times.to(base.device), contexts, return_dict=False)
+        inside, whole = (each.mean(dim=0).cpu() for each in attention_in_regions(attention, halves))
+        mass = tokens / tokens.sum(dim=1, keepdim=True)
+        for i, row in zip(mix.subjects, mass, strict=True):
+            for j, within in zip(mix.subjects, inside, strict=True):
+                shares[i, j] += (within / whole * row).sum()
+                counts[i, j] += 1
+                own[i] += 2 * (within * row).sum() if i == j else 0  # its half is half of the places
+    matrix = (shares / counts.clamp(min=1)).tolist()
+    return _rounded(matrix), _rounded([(own / counts.diagonal().clamp(min=1)).tolist()])[0]
+
+
+def _rounded(rows: list[list[float]]) -> list[list[float]]:
+    return [[round(value, 5) for value in row] for row in rows]
+
+
+def views(run: Run) -> list[View]:
+    """Return the leakage over the rows of samples and its newest matrix, then what the adapter itself shows."""
+    told = [event for event in run.events() if event["kind"] == "leakage"]
+    adapter_views = svdiff.views(run) or dreambooth.views(run)
+    if not told:
+        return adapter_views
+    names = told[-1]["subjects"]
+    lines = {
+        f"{one} in the half of {other}": [event["matrix"][i][j] for event in told]
+        for i, one in enumerate(names)
+        for j, other in enumerate(names)
+        if i != j
+    }
+    steps = ", ".join(str(event["step"]) for event in told)
+    return [
+        View(
+            title="Where each subject's words look",
+            kind="heat",
+            help="Share of the attention of a subject's words (rows) inside each subject's half (columns) of mixed "
+            "pictures that it has not learned from; 0.5 is no difference.",
+            rows=list(names),
+            columns=list(names),
+            cells=told[-1]["matrix"],
+        ),
+        View(
+            title="Leakage while it learned",
+            kind="curves",
+            help=f"The shares in the other subject's half, at the rows of samples (steps {steps}).",
+            lines=lines,
+            axis="row of samples",
+        ),
+        *adapter_views,
+    ]
