@@ -1,4 +1,4 @@
-"""Atelier's entry: ``python app.py`` serves the page on this machine, on the embedded base, without a network."""
+"""Atelier's entry point: ``python app.py`` serves the page on this machine with the embedded base, offline."""
 
 import argparse
 import atexit
@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="name under which the page is also reached, behind a reverse proxy for example; may be repeated",
+        help="additional host name of the page, for example behind a reverse proxy; may be repeated",
     )
     parser.add_argument(
         "--share", action="store_true", help="also offer a public link, which needs the network"
@@ -33,14 +33,14 @@ def arguments() -> argparse.Namespace:
 
 
 def prepare_environment() -> None:
-    """Silence whatever would call out or chatter, and share the processor. Libraries read this once, when imported."""
+    """Disable telemetry and verbose logging, and share the processor. Libraries read these variables at import."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Idle threads that spin make training many times slower as soon as the page's own browser wants a core.
+    # Spinning idle threads make training many times slower as soon as the browser needs a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is up, and must not ask a proxy
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio checks its own address, which must not go through a proxy
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "localhost,127.0.0.1")))
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         sys.exit(str(error))
     atexit.register(copies.close)
     atexit.register(studio.close)
-    # As Ctrl+C does: without this, what is registered above is not done.
+    # As for Ctrl+C: without this, the functions registered above would not be called.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     build(studio, copies).queue(max_size=MAX_WAITING).launch(
         **options,

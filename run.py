@@ -1,7 +1,7 @@
-"""Set everything up and go: ``python3 run.py`` starts the app, ``python3 run.py test`` passes the tests.
+"""Install everything, then run: ``python3 run.py`` starts the app, ``python3 run.py test`` runs the tests.
 
-Needs Python 3.11 or newer and nothing else. Packages go into ``.venv`` beside this file; the set-up is done again only
-when a requirements file changes. Further arguments are handed on (``python3 run.py --port 7870``, ``run.py test -k loop``).
+Needs only Python 3.11 or newer. Packages are installed into ``.venv`` next to this file, and again only when a
+requirements file changes. Further arguments are passed on (``python3 run.py --port 7870``, ``run.py test -k loop``).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 
 
 def set_up(requirements: Path) -> None:
-    """Make ``.venv`` hold what ``requirements`` asks for."""
+    """Install ``requirements`` into ``.venv`` unless it is up to date."""
     wanted = hashlib.sha256()
     for path in sorted(HERE.glob("requirements*.txt")):
         wanted.update(path.read_bytes())
@@ -33,12 +33,17 @@ def set_up(requirements: Path) -> None:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):  # noqa: UP036 - the newcomer's Python may well be older
+    if sys.version_info < (3, 11):  # noqa: UP036 - the user's Python may be older
         print("Atelier needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
         return 1
     testing = sys.argv[1:2] == ["test"]
     set_up(HERE / ("requirements-dev.txt" if testing else "requirements.txt"))
-    apart = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]  # a test file stays in one process
+    apart = [
+        "-n",
+        str(min(os.cpu_count() or 1, 4)),
+        "--dist",
+        "loadfile",
+    ]  # all tests of a file run in one process
     what = ["-m", "pytest", *apart, *sys.argv[2:]] if testing else [HERE / "app.py", *sys.argv[1:]]
     try:
         return subprocess.run([PYTHON, *what], cwd=HERE, check=False).returncode

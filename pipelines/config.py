@@ -1,7 +1,7 @@
-"""Every setting of the program: frozen dataclasses with default, bounds, label and one line of help.
+"""All settings: frozen dataclasses with a default, bounds, a label and one line of help for each field.
 
-Forms are generated from these fields and every value is checked here, so that a client of the API meets
-the same bounds as the sliders show. Nothing in this file needs torch.
+Forms are generated from these fields and every value is checked here, so that the API has the same bounds as the
+sliders. Nothing in this file needs torch.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipelines.fields import (  # noqa: F401  # whoever needs a setting finds all about it in this module
+from pipelines.fields import (  # noqa: F401  # re-exported, so that settings are imported from one module
     MAX_TEXT,
     Checked,
     Setting,
@@ -29,124 +29,143 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
 MAX_SEED = 2**32 - 1
-MOST_VECTORS = 16  # and tokens, of a word that is learned
+MOST_VECTORS = 16  # and tokens of a learned embedding
 
 
 @dataclass(frozen=True)
 class SampleConfig(Checked):
-    """How a picture is made."""
+    """How a picture is generated."""
 
-    prompt: str = setting("", label="Prompt", help="What the picture shows.", advanced=False)
+    prompt: str = setting("", label="Prompt", help="Describes the picture.", advanced=False)
     negative_prompt: str = setting("", label="Negative prompt", help="What the picture should not show.")
     steps: int = setting(
-        25, label="Steps", help="Denoising steps; more is slower and finer.", low=1, high=150, step=1
+        25, label="Steps", help="Denoising steps; more steps are slower and finer.", low=1, high=150, step=1
     )
     guidance_scale: float = setting(
         5.0,
         label="Guidance",
-        help="How strictly the prompt is followed; 1 is not at all.",
+        help="How closely the prompt is followed; 1 disables guidance.",
         low=1,
         high=30,
         step=0.5,
     )
     seed: int = setting(
-        0, label="Seed", help="The same seed draws the same picture.", low=0, high=MAX_SEED, step=1
+        0, label="Seed", help="The same seed gives the same picture.", low=0, high=MAX_SEED, step=1
     )
     count: int = setting(
-        1, label="Pictures", help="How many; picture i uses seed + i.", low=1, high=16, step=1
+        1, label="Pictures", help="Number of pictures; picture i uses seed + i.", low=1, high=16, step=1
     )
     scheduler: str = setting(
-        SCHEDULERS[0], label="Sampler", help="The solver of the denoising.", choices=SCHEDULERS
+        SCHEDULERS[0], label="Sampler", help="The scheduler that solves the denoising.", choices=SCHEDULERS
     )
     size_px: int = setting(
-        0, label="Size", help="Pixels of a side; 0 is the base's own.", low=0, high=1024, step=64
+        0,
+        label="Size",
+        help="Width and height in pixels; 0: the base model's own.",
+        low=0,
+        high=1024,
+        step=64,
     )
 
 
 @dataclass(frozen=True)
 class LoopConfig(Checked):
-    """What the training loop itself reads, whatever the method."""
+    """The settings that the training loop reads, for every method."""
 
-    steps: int = setting(400, label="Steps", help="Updates of the adapter.", low=1, high=20_000, step=1)
+    steps: int = setting(
+        400, label="Steps", help="Number of training steps (adapter updates).", low=1, high=20_000, step=1
+    )
     batch_size: int = setting(
-        1, label="Photos per step", help="More is steadier and slower.", low=1, high=16, step=1
+        1,
+        label="Photos per step",
+        help="Batch size; larger is more stable and slower.",
+        low=1,
+        high=16,
+        step=1,
     )
     accumulation: int = setting(
         1,
         label="Accumulation",
-        help="Batches added up before one update; saves memory.",
+        help="Gradient accumulation: batches per update; saves memory.",
         low=1,
         high=64,
         step=1,
     )
     learning_rate: float = setting(
-        1e-4, label="Learning rate", help="Size of an update.", low=1e-7, high=1e-1
+        1e-4, label="Learning rate", help="Step size of the optimizer.", low=1e-7, high=1e-1
     )
     schedule: str = setting(
-        "constant", label="Schedule", help="How the learning rate moves.", choices=("constant", "cosine")
+        "constant", label="Schedule", help="Learning rate schedule.", choices=("constant", "cosine")
     )
     warmup_steps: int = setting(
-        0, label="Warm-up", help="Steps until the full learning rate is reached.", low=0, high=5_000, step=1
+        0, label="Warm-up", help="Warm-up steps until the full learning rate.", low=0, high=5_000, step=1
     )
     max_grad_norm: float = setting(
-        1.0, label="Gradient clip", help="Largest gradient norm; 0 is no clipping.", low=0, high=100
+        1.0, label="Gradient clip", help="Maximum gradient norm; 0 disables clipping.", low=0, high=100
     )
-    weight_decay: float = setting(
-        1e-2, label="Weight decay", help="AdamW's pull towards zero.", low=0, high=1
-    )
+    weight_decay: float = setting(1e-2, label="Weight decay", help="Weight decay of AdamW.", low=0, high=1)
     seed: int = setting(
         0, label="Seed", help="The same seed gives the same run.", low=0, high=MAX_SEED, step=1
     )
     snr_gamma: float = setting(
         0.0,
         label="Min-SNR gamma",
-        help="Weights noise levels by capped signal-to-noise; 0 is off.",
+        help="Min-SNR loss weighting; 0 disables it.",
         low=0,
         high=100,
     )
     gradient_checkpointing: bool = setting(
-        False, label="Gradient checkpointing", help="Less memory for about a third more time."
+        False, label="Gradient checkpointing", help="Uses less memory and about a third more time."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.warmup_steps > self.steps:
             raise ValueError(
-                f"Warm-up takes {self.warmup_steps} steps but the run has only {self.steps}; shorten it."
+                f"Warm-up takes {self.warmup_steps} steps but the run has only {self.steps}; use fewer warm-up steps."
             )
 
 
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
-    """What every method has beside the loop: samples on the way, the size of its pictures, and what is kept."""
+    """The settings of every method in addition to the loop's: samples, resolution, and what is saved."""
 
     size_px: int = setting(
-        0, label="Training size", help="Pixels of a side; 0 is the base's own.", low=0, high=768, step=64
+        0,
+        label="Training size",
+        help="Width and height in pixels; 0: the base model's own.",
+        low=0,
+        high=768,
+        step=64,
     )
     sample_prompts: tuple[str, ...] = setting(
-        ("a photo",), label="Sample prompts", help="Drawn again and again while it learns.", low=1, high=6
+        ("a photo",),
+        label="Sample prompts",
+        help="Prompts of the samples generated during training, one per line.",
+        low=1,
+        high=6,
     )
     sample_every: int = setting(
         0,
         label="Sample every",
-        help="Steps between two rows of samples; 0 chooses.",
+        help="Steps between two rows of samples; 0: automatic.",
         low=0,
         high=5_000,
         step=1,
     )
     sample_seed: int = setting(
-        0, label="Sample seed", help="The seed of every sample row.", low=0, high=MAX_SEED, step=1
+        0, label="Sample seed", help="Seed of all samples.", low=0, high=MAX_SEED, step=1
     )
     sample_steps: int = setting(
-        20, label="Sample steps", help="Denoising steps of a sample.", low=1, high=100, step=1
+        20, label="Sample steps", help="Denoising steps per sample.", low=1, high=100, step=1
     )
     measure: bool = setting(
-        True, label="Measure the result", help="Scores likeness, wording and variety at the end."
+        True, label="Measure the result", help="Computes DINO, CLIP-I, CLIP-T, PRES and DIV at the end."
     )
     snapshots: int = setting(
         0,
         label="Earlier states kept",
-        help="How many states of the adapter on the way are kept beside the last, evenly; 0 is none.",
+        help="Number of evenly spaced earlier adapters to keep in addition to the final one; 0: none.",
         low=0,
         high=20,
         step=1,
@@ -154,29 +173,29 @@ class TrainConfig(LoopConfig):
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """The steps after which the adapter is kept as it is then, evenly before the last one."""
+        """The steps after which a copy of the adapter is kept, evenly spaced before the last step."""
         parts = self.snapshots + 1
         between = {round(self.steps * part / parts) for part in range(1, parts)}
         return tuple(sorted(between - {0, self.steps}))
 
     @property
     def class_images_needed(self) -> int:
-        """How many pictures of its class each subject needs; 0 without prior preservation."""
+        """Number of class images per subject; 0 without prior preservation."""
         return 0
 
     @property
     def pictures_per_forward(self) -> int:
-        """Pictures of one forward pass: class images come in equal number beside the photographs."""
+        """Pictures per forward pass: with prior preservation, as many class images as photographs."""
         return self.batch_size * (2 if self.class_images_needed else 1)
 
     @property
     def text_encoder_is_live(self) -> bool:
-        """Whether prompts go through the text encoder at every step, because the adapter changes it."""
+        """Whether prompts are encoded at every step, because the adapter changes the text encoder."""
         return False
 
     @property
     def usage_prompt(self) -> str:
-        """The prompt that shows the finished adapter, its words filled in."""
+        """The prompt to use the finished adapter with, placeholders filled in."""
         return self.words(self.sample_prompts[0])
 
     @property
@@ -185,48 +204,48 @@ class TrainConfig(LoopConfig):
         return ""
 
     def words(self, template: str) -> str:
-        """Return a prompt with this run's words filled in, where the method has any."""
+        """Return a prompt with this run's words filled in, if the method has any."""
         return template
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of values that a run trains on a base of this size."""
+        """Return the number of trained values, in millions, on a base of this size."""
         raise NotImplementedError
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return the megabytes of the base's singular vectors that a run holds, and caches once for each base."""
+        """Return the size in MB of the base's singular vectors, which a run holds and which are cached once per base."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class PhotosConfig(TrainConfig):
-    """What every method that learns from photographs has, of one subject or of several: their prompts."""
+    """The settings of every method that learns from photographs, of one or several subjects."""
 
     instance_prompt: str = setting(
         "a photo of a {identifier} {class_noun}",
         label="Photo prompt",
-        help="What every photo is captioned with.",
+        help="Caption of photographs without their own caption.",
     )
     class_prompt: str = setting(
-        "a photo of a {class_noun}", label="Class prompt", help="What the class images are made with."
+        "a photo of a {class_noun}", label="Class prompt", help="Prompt that generates the class images."
     )
     use_captions: bool = setting(
-        False, label="Use captions", help="Each photo's own caption instead of the prompt."
+        False, label="Use captions", help="Use each photograph's own caption instead of the photo prompt."
     )
     auto_captions: bool = setting(
         False,
         label="Describe the photos",
-        help="A photo without a caption gets the photo prompt and what CLIP sees around the subject, "
-        "so that only the subject goes into the rare word.",
+        help="A photograph without a caption gets the photo prompt and CLIP's tags of the surroundings, "
+        "so that the trigger word learns only the subject.",
     )
     mask_background: bool = setting(
         False,
         label="Mask the background",
-        help="Only the subject is learned. A photo without a mask gets one that is found automatically.",
+        help="Train only on the subject. Photographs without a mask get an automatic one.",
     )
     background_weight: float = setting(
         0.0,
         label="Background weight",
-        help="How much the background counts where a photo has a mask; 1 is as much as the subject.",
+        help="Loss weight of the background in photographs with a mask; 1: the same as the subject.",
         low=0,
         high=1,
         step=0.05,
@@ -234,8 +253,8 @@ class PhotosConfig(TrainConfig):
     scenes: int = setting(
         0,
         label="Scenes per photo",
-        help="The masked subject is cut out and set into so many scenes that the base draws, instead of the photo's "
-        "own background; 0 is off.",
+        help="The masked subject is cut out and placed in this many scenes generated by the base model, instead of the "
+        "photograph's own background; 0: off.",
         low=0,
         high=16,
         step=1,
@@ -243,7 +262,7 @@ class PhotosConfig(TrainConfig):
     scene_prompts: tuple[str, ...] = setting(
         ("in the forest", "on a city street", "in the kitchen", "in a flower garden", "in the library"),
         label="Scenes",
-        help="Where the subject is set, in words that follow the photo prompt.",
+        help="Text appended to the photo prompt for each scene, one per line.",
         low=1,
         high=12,
     )
@@ -256,18 +275,18 @@ class PhotosConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class SubjectConfig(PhotosConfig):
-    """What every method that learns one subject has: its two words."""
+    """The settings of every method that learns one subject: identifier and class noun."""
 
     identifier: str = setting(
-        "sks", label="Rare word", help="The word that will mean your subject.", advanced=False
+        "sks", label="Trigger word", help="A rare word that will mean your subject.", advanced=False
     )
     class_noun: str = setting(
-        "person", label="What is it?", help="The plain word for its class.", advanced=False
+        "person", label="What is it?", help="The common word for its class.", advanced=False
     )
     sample_prompts: tuple[str, ...] = setting(
         ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach"),
         label="Sample prompts",
-        help="Drawn again and again while it learns.",
+        help="Prompts of the samples generated during training, one per line.",
         low=1,
         high=6,
     )
@@ -278,53 +297,55 @@ class SubjectConfig(PhotosConfig):
 
     @property
     def usage_prompt(self) -> str:
-        """The photo prompt, its words filled in."""
+        """The photo prompt with identifier and class noun filled in."""
         return self.words(self.instance_prompt)
 
     def words(self, template: str) -> str:
-        """Return a prompt with this run's rare word and class word filled in, e.g. "a photo of a sks dog"."""
+        """Return a prompt with the identifier and the class noun filled in, e.g. "a photo of a sks dog"."""
         return fill_words(template, identifier=self.identifier, class_noun=self.class_noun)
 
 
 def check_words(identifier: str, class_noun: str, *, class_images: bool) -> None:
-    """Raise ValueError unless the two words can name a subject, and its class where class images are drawn."""
+    """Raise ValueError unless the two words can name a subject, and its class if class images are needed."""
     if not identifier and not class_noun:
-        raise ValueError("Say what it is: without a rare word and a class word nothing can be learned.")
-    for word, label in ((identifier, "The rare word"), (class_noun, "The class word")):
+        raise ValueError("Trigger word and class word are both empty; enter at least one of them.")
+    for word, label in ((identifier, "The trigger word"), (class_noun, "The class word")):
         if not all(letter.isalnum() or letter in " -_<>'" for letter in word) or len(word) > 40:
-            raise ValueError(f"{label} may hold up to 40 letters, digits, spaces and hyphens, not {word!r}.")
+            raise ValueError(f"{label} may have up to 40 letters, digits, spaces and hyphens, not {word!r}.")
     if class_images and not class_noun:
-        raise ValueError("Prior preservation needs a class word; type one, or switch prior preservation off.")
+        raise ValueError(
+            "Prior preservation needs a class word; enter one, or switch prior preservation off."
+        )
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig(Checked):
-    """For methods that train the text encoder on request."""
+    """For methods that can also train the text encoder."""
 
     text_encoder: bool = setting(
-        False, label="Train the text encoder", help="Lets the words change their meaning, too."
+        False, label="Train the text encoder", help="Also adapts the meaning of words."
     )
 
     @property
     def text_encoder_is_live(self) -> bool:
-        """As asked."""
+        """Return the setting."""
         return self.text_encoder
 
 
 @dataclass(frozen=True)
 class PriorConfig(Checked):
-    """For methods that can hold the class by pictures of it (prior preservation, DreamBooth's second term)."""
+    """For methods with prior preservation (class images, DreamBooth's second loss term)."""
 
     prior_preservation: bool = setting(
-        False, label="Prior preservation", help="Keeps the class from turning into your subject."
+        False, label="Prior preservation", help="Prevents the whole class from turning into your subject."
     )
     prior_weight: float = setting(
-        1.0, label="Prior weight", help="How much the class images count.", low=0, high=10, step=0.1
+        1.0, label="Prior weight", help="Loss weight of the class images.", low=0, high=10, step=0.1
     )
     class_images: int = setting(
         64,
         label="Class images",
-        help="How many pictures of the class the base draws first.",
+        help="Number of class images, generated by the base model before training.",
         low=1,
         high=1000,
         step=1,
@@ -332,38 +353,42 @@ class PriorConfig(Checked):
 
     @property
     def class_images_needed(self) -> int:
-        """``class_images`` where prior preservation is on."""
+        """``class_images`` if prior preservation is on, else 0."""
         return self.class_images if self.prior_preservation else 0
 
 
 @dataclass(frozen=True)
 class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
-    """DreamBooth: a rare word learns to mean one subject, while the class keeps its meaning."""
+    """DreamBooth: a rare identifier is bound to one subject, while the class keeps its meaning."""
 
     weights: str = setting(
         "lora",
         label="What is trained",
-        help="A small LoRA, or every weight of the UNet.",
+        help="A LoRA, or every weight of the UNet.",
         choices=("lora", "full"),
     )
     rank: int = setting(
-        8, label="Rank", help="Width of the LoRA; more remembers more.", low=1, high=128, step=1
+        8, label="Rank", help="Rank of the LoRA; higher ranks store more detail.", low=1, high=128, step=1
     )
     alpha: float = setting(
-        0.0, label="Alpha", help="LoRA scale times rank; 0 is the rank itself.", low=0, high=512
+        0.0,
+        label="Alpha",
+        help="LoRA alpha; the update is scaled by alpha / rank. 0: alpha = rank.",
+        low=0,
+        high=512,
     )
     targets: str = setting(
         "attention",
         label="LoRA targets",
-        help="Which layers get a LoRA.",
+        help="Layers that get a LoRA.",
         choices=("attention", "attention+conv"),
     )
     text_encoder_rank: int = setting(
-        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+        4, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
     )
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of values that a run trains: all of the UNet's, or those of the LoRA."""
+        """Return the number of trained values in millions: all of the UNet's, or those of the LoRA."""
         if self.weights == "full":
             return size.unet_values
         text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
@@ -372,7 +397,7 @@ class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
 
 @dataclass(frozen=True)
 class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
-    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or is left as it is."""
+    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or none."""
 
     part: str = setting(
         "all",
@@ -383,7 +408,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     rank: int = setting(
         8,
         label="Rank in these blocks",
-        help="Of linear layers and 1x1 convolutions; 0 is none.",
+        help="For linear layers and 1x1 convolutions; 0: none.",
         low=0,
         high=MAX_BLOCK_RANK,
         step=1,
@@ -391,7 +416,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     conv_rank: int = setting(
         4,
         label="Convolution rank in these blocks",
-        help="Of 3x3 convolutions (LoCon); 0 is a LoRA of the attention alone.",
+        help="For 3x3 convolutions (LoCon); 0: a LoRA of the attention layers only.",
         low=0,
         high=MAX_BLOCK_RANK,
         step=1,
@@ -399,20 +424,22 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     ranks: str = setting(
         "",
         label="Rank of each block",
-        help="Nine numbers, In0 to In3, Mid, Out0 to Out3, instead of the two above; empty leaves those.",
+        help="Nine numbers for In0 to In3, Mid, Out0 to Out3, instead of the two fields above; empty: not used.",
     )
     conv_ranks: str = setting(
-        "", label="Convolution rank of each block", help="Nine numbers in the same order; empty leaves those."
+        "", label="Convolution rank of each block", help="Nine numbers in the same order; empty: not used."
     )
     text_encoder_rank: int = setting(
-        4, label="Text encoder rank", help="Width of the text encoder's LoRA.", low=1, high=64, step=1
+        4, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         plan = self.plan
         if not any(plan.ranks) and not any(plan.conv_ranks) and not self.text_encoder:
-            raise ValueError("Every block has rank 0, so nothing would be learned; give one of them a rank.")
+            raise ValueError(
+                "Every block has rank 0, so nothing would be trained; set the rank of at least one block."
+            )
 
     @property
     def plan(self) -> BlockPlan:
@@ -420,7 +447,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         return BlockPlan.of(self)
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of values that a run trains, each block at its own rank."""
+        """Return the number of trained values in millions, with each block at its own rank."""
         text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
         return self.plan.values(size.block_values) + text
 
@@ -434,40 +461,40 @@ SPECTRAL_RANKS = ("all", "1", "4", "16", "64", "256")
 
 @dataclass(frozen=True)
 class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
-    """SVDiff: only the singular values of the base's weights move."""
+    """SVDiff: only the singular values of the base's weights are trained."""
 
     subset: str = setting(
         "UNet",
-        label="Which weights",
+        label="Trained weights",
         help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
         choices=SPECTRAL_SUBSETS,
     )
     singular_values: str = setting(
         SPECTRAL_RANKS[0],
         label="Singular values",
-        help="How many of each weight move, the largest first; fewer is a smaller file.",
+        help="Number of trained singular values per weight, the largest first; fewer make a smaller file.",
         choices=SPECTRAL_RANKS,
     )
     norm_learning_rate: float = setting(
         1e-6,
         label="Norm learning rate",
-        help="Of the norms' gains; follows the same schedule.",
+        help="Learning rate of the norm layers' gains, with the same schedule.",
         low=1e-9,
         high=1e-1,
     )
 
     @property
     def rank(self) -> int:
-        """How many singular values of each weight move; 0 is all of them."""
+        """Number of trained singular values per weight; 0: all."""
         return 0 if self.singular_values == SPECTRAL_RANKS[0] else int(self.singular_values)
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of shifts that a run trains."""
+        """Return the number of trained shifts in millions."""
         rank = SPECTRAL_RANKS.index(self.singular_values)
         return (size.shifts[self.subset][rank] + (size.text_shifts[rank] if self.text_encoder else 0)) / 1e6
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return what the singular vectors of all weights take."""
+        """Return the size of the singular vectors of all weights in MB."""
         return size.factors_mb
 
 
@@ -551,9 +578,9 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
 
 @dataclass(frozen=True)
 class TextualInversionConfig(SubjectConfig):
-    """Textual inversion: the embedding of the rare word is all that learns."""
+    """Textual inversion: only the embedding of the identifier is trained."""
 
-    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {  # written until 0.1, when they could not be chosen
+    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {  # written by 0.1, where they could not be changed
         "text_encoder": (True,),
         "prior_preservation": (False,),
         "prior_weight": (),
@@ -562,20 +589,20 @@ class TextualInversionConfig(SubjectConfig):
 
     initializer: str = setting(
         "",
-        label="Begins as",
-        help="The word whose meaning the rare word has at first; empty is the class word.",
+        label="Initial word",
+        help="Word whose embedding the trigger word starts from; empty: the class word.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.identifier:
-            raise ValueError("Textual inversion needs a rare word that can learn; type one.")
+            raise ValueError("Textual inversion needs a trigger word; enter one.")
 
     @property
     def text_encoder_is_live(self) -> bool:
-        """Always: the word's vectors enter the text encoder at its first layer."""
+        """Always true: the trained embedding is the input of the text encoder."""
         return True
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of values that a run trains: one vector for each word."""
+        """Return the number of trained values in millions: one vector for each token."""
         return len(self.identifier.split()) * size.word_values

@@ -1,1 +1,1 @@
-"""The pages. They know Gradio and :class:`pipelines.studio.Studio`; they never import torch or diffusers."""
+"""The page. It imports Gradio and uses :class:`pipelines.studio.Studio`; it never imports torch or diffusers."""

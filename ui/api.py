@@ -1,4 +1,4 @@
-"""The named endpoints: what a program may ask of Atelier over the network, with the same checks as the page."""
+"""The API endpoints: the page's actions for ``gradio_client`` and other programs, with the same checks as the page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ def add(studio: "Studio", copies: BrowserCopies) -> None:
     _add_generate(studio, copies)
     _add_generate_stack(studio, copies)
     _add_train_start(studio)
-    _add_watching(studio)
+    _add_status(studio)
     _add_export(studio, copies)
     _add_compare(studio, copies)
     _add_recall(studio)
@@ -34,7 +34,7 @@ def _add_generate(studio: "Studio", copies: BrowserCopies) -> None:
     def generate(
         prompt: str, run_id: str, strength: float, settings: dict[str, Any] | None
     ) -> list[tuple[str, str]]:
-        """Draw pictures. ``settings`` are further fields of SampleConfig, such as seed, steps or count."""
+        """Generate pictures. ``settings`` are further fields of SampleConfig, such as seed, steps or count."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
         paths = studio.generation.generate(config, run_id=run_id or None, strength=float(strength))
         return [(str(copies.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
@@ -57,8 +57,8 @@ def _add_generate_stack(studio: "Studio", copies: BrowserCopies) -> None:
     def generate_stack(
         prompt: str, stack: list[dict[str, Any]] | None, settings: dict[str, Any] | None
     ) -> list[tuple[str, str]]:
-        """Draw with several runs at once. An entry of ``stack`` is {"run": id, "strength": 1, "blocks": ""}, where blocks
-        is a list of 9, 17, 25 or 26 block weights; ``settings`` are further fields of SampleConfig."""
+        """Generate with several runs at once. An entry of ``stack`` is {"run": id, "strength": 1, "blocks": ""}, where
+        blocks is a list of 9, 17, 25 or 26 block weights; ``settings`` are further fields of SampleConfig."""
         config = from_dict(SampleConfig, {**(settings or {}), "prompt": prompt})
         paths = studio.generation.generate(config, stack=stack or [])
         return [(str(copies.copy(path)), f"seed {config.seed + index}") for index, path in enumerate(paths)]
@@ -85,7 +85,7 @@ def _add_train_start(studio: "Studio") -> None:
         preset_name: str,
         settings: dict[str, Any] | None,
     ) -> str:
-        """Start a run and return its id at once. ``settings`` are further fields of the method's config."""
+        """Start a run and return its id immediately. ``settings`` are further fields of the method's config."""
         chosen = preset(method, studio.inspection.bases()[0]["family"], preset_name)
         words = {"class_noun": class_noun, "identifier": identifier}
         config = from_dict(method_config(method), {**to_dict(chosen), **words, **(settings or {})})
@@ -106,19 +106,19 @@ def _add_train_start(studio: "Studio") -> None:
     )
 
 
-def _add_watching(studio: "Studio") -> None:
+def _add_status(studio: "Studio") -> None:
     def train_status(run_id: str, since: int = 0) -> dict:
-        """Return the state of a run and its events from number ``since`` on."""
+        """Return the state of a run and its events, starting with number ``since``."""
         status = studio.training.status(run_id, since=since)
         return {name: value for name, value in status.items() if name != "path"}
 
     def train_stop(run_id: str, keep: bool = True) -> dict:
-        """Stop a run after its current step; ``keep`` says whether what it learned is kept."""
+        """Stop a run after its current step. With ``keep``, the adapter trained so far is kept."""
         studio.training.stop(run_id, keep=keep)
         return {"id": run_id, "state": "stopping"}
 
     def list_runs() -> list[dict]:
-        """Return every run, the newest first."""
+        """Return all runs, newest first."""
         return studio.library.list_runs()
 
     for endpoint in (train_status, train_stop, list_runs):
@@ -141,7 +141,7 @@ def _add_export(studio: "Studio", copies: BrowserCopies) -> None:
     )
 
     def export_base(run_id: str, file_format: str, strength: float) -> str:
-        """Merge a run into its base and return that as a file: "diffusers" (a zipped folder) or "checkpoint"."""
+        """Merge a run into its base model and return it as a file: "diffusers" (a zipped folder) or "checkpoint"."""
         return str(
             copies.copy(studio.import_export.merge_into_base(run_id, file_format, strength=strength)[0])
         )
@@ -165,9 +165,10 @@ def _add_compare(studio: "Studio", copies: BrowserCopies) -> None:
         values: list[Any],
         settings: dict[str, Any] | None,
     ) -> tuple[str, str]:
-        """Draw runs (null: the untouched base) across "prompts", "seeds" or "strengths"; a labelled PNG and its JSON.
+        """Compare runs (null: the untouched base) across "prompts", "seeds" or "strengths". Returns a labelled PNG and
+        its JSON.
 
-        A row may be a stack as ``generate_stack`` takes it; "second" are strengths of the second run of each.
+        A row may be a stack as in ``generate_stack``; "second" varies the strength of the second run of each stack.
         ``settings`` are fields of SampleConfig, such as prompt, seed or steps.
         """
         config = from_dict(SampleConfig, settings or {})
@@ -192,9 +193,9 @@ def _add_compare(studio: "Studio", copies: BrowserCopies) -> None:
 
 def _add_recall(studio: "Studio") -> None:
     def recall(picture: str | None) -> dict:
-        """Return what a PNG drawn by Atelier was made with: sample settings, runs and strengths, base."""
+        """Return the settings of a PNG generated by Atelier: sample settings, runs with their strengths, base."""
         if not picture:
-            raise ValueError("There is no picture; send a PNG that Atelier drew.")
+            raise ValueError("There is no picture; send a PNG generated by Atelier.")
         return studio.generation.recall(Path(picture))
 
     gr.Button(visible=False).click(

@@ -1,4 +1,4 @@
-"""The named endpoints of experiments, beside those in :mod:`ui.api`."""
+"""The API endpoints of experiments, in addition to those in :mod:`ui.api`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add(studio: "Studio", copies: BrowserCopies) -> None:
     """Add experiment_start, experiment_status, experiment_stop, experiment_files and list_experiments."""
     _add_start(studio)
-    _add_watching(studio)
+    _add_status(studio)
     _add_files(studio, copies)
 
 
@@ -29,7 +29,7 @@ def _add_start(studio: "Studio") -> None:
         style_photos: list[str] | None,
         settings: dict[str, Any] | None,
     ) -> str:
-        """Start an experiment, "methods" or "blocks" (then with pictures in a style), and return its id at once.
+        """Start an experiment ("methods", or "blocks" with pictures of a style) and return its id immediately.
 
         ``settings`` are fields of MethodsConfig or BlocksConfig, such as prompts, seeds, steps or methods.
         """
@@ -57,19 +57,19 @@ def _add_start(studio: "Studio") -> None:
     )
 
 
-def _add_watching(studio: "Studio") -> None:
+def _add_status(studio: "Studio") -> None:
     def experiment_status(experiment_id: str) -> dict:
-        """Return the state of an experiment, its tables, its chart and what they say."""
+        """Return the state of an experiment, its tables, its charts and their summary in sentences."""
         status = studio.experiments.status(experiment_id)
         return {name: value for name, value in status.items() if name != "pictures"}
 
     def experiment_stop(experiment_id: str) -> dict:
-        """Stop what an experiment has at work; what was learned and measured is kept."""
+        """Stop an experiment's running jobs; finished training and measurements are kept."""
         studio.experiments.stop(experiment_id)
         return {"id": experiment_id, "state": studio.experiments.status(experiment_id)["state"]}
 
     def list_experiments() -> list[dict]:
-        """Return every experiment, the newest first."""
+        """Return all experiments, newest first."""
         return studio.experiments.list()
 
     for endpoint in (experiment_status, experiment_stop, list_experiments):

@@ -1,4 +1,4 @@
-"""The page: the header, the tabs of one Blocks, presentation mode and the keyboard."""
+"""The page: header, tabs, presentation mode and keyboard shortcuts in one Blocks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ PRESENTING = "() => document.documentElement.classList.contains('presentation')"
 
 
 def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
-    """Return the pages as Blocks, ready to launch; nothing heavy is imported or computed."""
+    """Return the page as Blocks, ready to launch. No heavy library is imported and nothing is computed."""
     monitor = RunMonitor(studio, copies)
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
@@ -66,7 +66,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
 
 
 def _first_view(monitor: RunMonitor) -> RunView | None:
-    """Return the shipped run that the pages open with, or None when no example is installed."""
+    """Return the shipped run that the page shows first, or None when no example is installed."""
     example = next(iter(monitor.examples.values()), None)
     return fold(monitor.studio.training.status(example["run"])) if example else None
 
@@ -88,7 +88,7 @@ def _states(page: Page) -> None:
         "replay": gr.State(None),
         "presentation": gr.State(False),
         "chosen": gr.State(""),
-        "news": gr.State(0),  # counts up when more has changed than a tick draws
+        "news": gr.State(0),  # counts up when something changed that a tick does not draw itself
         "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
         "experiment_id": gr.State(""),
         "timer": gr.Timer(POLL_S),
@@ -96,9 +96,7 @@ def _states(page: Page) -> None:
 
 
 def _wire_load(page: Page, blocks: gr.Blocks) -> None:
-    asked = gr.Checkbox(
-        False, label="Presentation mode", visible=False
-    )  # its value is what the page says, see PRESENTING
+    asked = gr.Checkbox(False, label="Presentation mode", visible=False)  # set by JavaScript, see PRESENTING
     blocks.load(
         lambda presentation: bool(presentation),
         asked,
@@ -115,7 +113,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
 
 
 def _wire_tick(page: Page) -> None:
-    """One event a second for everything that is watched; what is new and large is drawn by events of its own."""
+    """One event per second for everything that is watched. Large changes are drawn by separate events."""
     monitor, handlers = page.monitor, ExperimentHandlers(page.library)
 
     def tick(

@@ -1,4 +1,4 @@
-"""How a mistake reaches the person in front of the page, or a program: one sentence, never a traceback."""
+"""How errors reach the user of the page or of the API: one sentence, never a traceback."""
 
 import html
 import logging
@@ -16,12 +16,12 @@ FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError,
 
 
 def as_text(error: Exception) -> str:
-    """Return a sentence for a notice on the page, which would draw the markup in it."""
+    """Return an error as text for a notice, escaped because Gradio renders notices as HTML."""
     return html.escape(str(error), quote=False)
 
 
 def raise_gradio_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an endpoint: a ValueError becomes its own sentence, trouble of the machine a short apology."""
+    """Wrap an endpoint: a ValueError is passed on as its sentence, any other error as a short apology."""
 
     @wraps(handler)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -36,10 +36,10 @@ def raise_gradio_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show_notices(handler: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Wrap an event handler: it ends in one notice and changes nothing.
+    """Wrap an event handler: an error shows one notice and changes nothing.
 
-    An error that is raised to Gradio would cover every output of the event with a notice of its own, which takes the
-    clicks until the page is loaded again.
+    If an error were raised to Gradio, it would cover every output of the event with an error label that blocks clicks
+    until the page is reloaded.
     """
 
     @wraps(handler)
@@ -60,4 +60,4 @@ def _apology(error: Exception, handler: Callable[..., Any]) -> str:
         log.warning("%s: %s", handler.__name__, error)
         return str(known)
     log.exception("%s failed", handler.__name__)
-    return f"That did not work ({type(error).__name__}); the log of the server says more. Nothing was lost."
+    return f"That did not work ({type(error).__name__}); see the server log. Nothing was lost."

@@ -1,4 +1,4 @@
-"""Widgets from config dataclasses and configs from widgets: no number of a setting is written down twice."""
+"""Widgets from config dataclasses and configs from widgets, so that bounds and defaults are written only once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -15,22 +15,24 @@ ConfigT = TypeVar("ConfigT", bound=Checked)
 
 
 def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str]:
-    """Return the names of a config's fields; ``advanced`` picks those behind, or before, "Advanced"."""
-    return [item.name for item in fields(cls) if advanced is None or _knob(item).advanced == advanced]
+    """Return the names of a config's fields; ``advanced`` selects those inside or outside the "Advanced" section."""
+    return [
+        item.name for item in fields(cls) if advanced is None or _setting_widget(item).advanced == advanced
+    ]
 
 
 @dataclass
 class OwnRow:
-    """Fields that some methods of a page have beside the shared ones; ``widgets`` maps them to their widgets' names."""
+    """Fields that only some methods of a tab have; ``widgets`` maps them to the names of their widgets."""
 
     methods: list[str] = field(default_factory=list)
     widgets: dict[str, str] = field(default_factory=dict)
 
 
 def own_rows(tab: str) -> dict[str, OwnRow]:
-    """Return, by the name of the row, the fields that a page shows for some of its methods only.
+    """Return, by the name of the row, the fields that a tab shows for some of its methods only.
 
-    A method's own fields are a row, and so is each class of settings that several methods inherit.
+    A method's own fields form a row, and so does each class of settings that several methods inherit.
     """
     rows: dict[str, OwnRow] = {}
     for spec in methods_of(tab):
@@ -43,7 +45,7 @@ def own_rows(tab: str) -> dict[str, OwnRow]:
 
 
 def own_names(method: str) -> dict[str, str]:
-    """Return the fields that a method has beside those of every method, and the names of their widgets."""
+    """Return the fields that a method has in addition to the common ones, and the names of their widgets."""
     cls, shared = method_config(method), set(field_names(SubjectConfig))
     own = [name for name in field_names(cls) if name not in shared]
     return {name: f"{method}_{name}" if _owner(cls, name) is cls else name for name in own}
@@ -55,39 +57,41 @@ def _owner(cls: type[Checked], name: str) -> type:
 
 
 def filled(method: str, config: Checked) -> dict[str, Any]:
-    """Return the values of a method's config under the names of their widgets."""
+    """Return the values of a method's config by the names of their widgets."""
     own = own_names(method)
     return {own.get(name, name): value for name, value in shown(config).items()}
 
 
 def parse_method(method: str, values: Mapping[str, Any]) -> Any:
-    """Build a method's config from the widgets of all methods; :func:`parse` says what is refused."""
+    """Build a method's config from the widgets of all methods. Raises ValueError like :func:`parse`."""
     cls, own = method_config(method), own_names(method)
     by_field = {name: own.get(name, name) for name in field_names(cls)}
     return parse(cls, {name: values[widget] for name, widget in by_field.items() if widget in values})
 
 
 def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:
-    """Create one labelled widget per named field, in the current Blocks context, holding the config's values."""
+    """Create one labelled widget per field in the current Blocks context, with the config's values."""
     kinds = get_type_hints(type(config))
     by_name = {item.name: item for item in fields(config)}
     values = shown(config)
-    return {name: _widget(_knob(by_name[name]), kind=kinds[name], value=values[name]) for name in names}
+    return {
+        name: _widget(_setting_widget(by_name[name]), kind=kinds[name], value=values[name]) for name in names
+    }
 
 
 def shown(config: Checked) -> dict[str, Any]:
-    """Return the values as widgets hold them: a tuple of texts is one text of several lines."""
+    """Return the values as widgets hold them: a tuple of strings becomes one text with a line for each."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     return {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def parse(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-    """Build a config from what widgets hold; fields that are left out keep their default.
+    """Build a config from widget values; missing fields keep their default.
 
-    Raises ValueError naming an empty number or a value out of bounds.
+    Raises ValueError naming an empty number field or a value out of bounds.
     """
     kinds = get_type_hints(cls)
-    labels = {item.name: _knob(item).label for item in fields(cls)}
+    labels = {item.name: _setting_widget(item).label for item in fields(cls)}
     typed: dict[str, Any] = {}
     for name, value in values.items():
         if value is None and kinds[name] is not str:
@@ -104,7 +108,7 @@ def default(cls: type[Checked], name: str) -> Any:
     return None if item.default is MISSING else item.default
 
 
-def _knob(item: Field) -> Setting:
+def _setting_widget(item: Field) -> Setting:
     return item.metadata["setting"]
 
 
@@ -125,4 +129,6 @@ def _widget(described: Setting, *, kind: Any, value: Any) -> Component:
             return gr.Slider(
                 **words, minimum=described.low, maximum=described.high, step=described.step, precision=whole
             )
-    return gr.Number(**words, precision=whole)  # without bounds: Gradio's sentence about them names no field
+    return gr.Number(
+        **words, precision=whole
+    )  # without bounds: Gradio's error message about bounds does not name the field

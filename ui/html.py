@@ -1,4 +1,4 @@
-"""HTML from Python, with every text escaped, and the copies of files that a browser may fetch.
+"""HTML generation with every text escaped, and the copies of files that a browser may fetch.
 
 Gradio's own HTML templates are not used: they run ``${...}`` as JavaScript even inside an escaped value.
 """
@@ -21,11 +21,11 @@ VOID_TAGS = frozenset({"img", "input", "br"})
 
 
 class Html(str):
-    """Text that is HTML already; any other text is escaped when it becomes a child."""
+    """A string that is already HTML; any other string is escaped when it becomes a child."""
 
 
 def element(tag: str, *children: str, **attributes: str | int | float | bool) -> Html:
-    """Return one element. ``class_`` and ``data_x`` are written class and data-x; False leaves an attribute out."""
+    """Return one element. ``class_`` and ``data_x`` become class and data-x; an attribute that is False is omitted."""
     written = "".join(
         f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
         for name, value in attributes.items()
@@ -38,14 +38,14 @@ def element(tag: str, *children: str, **attributes: str | int | float | bool) ->
 
 
 def file_name(words: str) -> str:
-    """Return words as the beginning of a file name: small letters, digits and hyphens."""
+    """Return text as the beginning of a file name: lower-case letters, digits and hyphens."""
     return re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:60] or "run"
 
 
 class BrowserCopies:
-    """Copies for the browser, in a folder of their own: nothing is ever served from a run folder.
+    """Copies of files for the browser, in a separate folder: nothing is served from a run folder.
 
-    A copy that has not been asked for in two hours is removed, and so are those of a process that was killed.
+    Copies that were not requested for two hours are removed, and so are those of a killed process.
     """
 
     def __init__(self) -> None:
@@ -53,15 +53,15 @@ class BrowserCopies:
         self.folder = self._temporary.path
 
     def copy(self, path: Path, *, name: str = "") -> Path:
-        """Return the copy of a file, under another ``name`` if given; a file that has not changed is copied once."""
+        """Return the copy of a file, under another ``name`` if given. An unchanged file is copied only once."""
         return self._made(_key(path), name or path.name, lambda unfinished: shutil.copyfile(path, unfinished))
 
     def write(self, name: str, text: str) -> Path:
-        """Return a file of this name and text; the same text is written once."""
+        """Return a file with this name and text. The same text is written only once."""
         return self._made(text, name, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
     def _made(self, key: str, name: str, make: Callable[[Path], object]) -> Path:
-        """Return the file of a key and name, made unless it is there; then it counts as used again."""
+        """Return the file for a key and name, created if necessary, and mark it as used."""
         self._temporary.sweep()
         target = self.folder / hashlib.sha256(key.encode()).hexdigest()[:20] / name
         try:
@@ -75,9 +75,9 @@ class BrowserCopies:
         return target
 
     def enlarged(self, path: Path, *, side_px: int = 768) -> str:
-        """Return the address of a copy that is at least about ``side_px`` wide.
+        """Return the URL of a copy that is at least about ``side_px`` wide.
 
-        A browser enlarges a small picture in steps that one sees; a smoother filter is worth a copy.
+        Browsers enlarge small pictures with visible pixel steps; Lanczos filtering looks smoother.
         """
         with Image.open(path) as picture:
             factor = side_px // picture.width
@@ -92,7 +92,7 @@ class BrowserCopies:
         return self._address(target)
 
     def url(self, path: Path) -> str:
-        """Return an address, relative to the page, under which the browser finds a copy of this file."""
+        """Return the URL, relative to the page, of a copy of this file."""
         return self._address(self.copy(path))
 
     def _address(self, copy: Path) -> str:
@@ -104,7 +104,7 @@ class BrowserCopies:
 
 
 def _key(path: Path) -> str:
-    """Return what a file is known by until it changes."""
+    """Return a key that identifies a file until it changes."""
     facts = path.stat()
     return f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}"
 

@@ -1,4 +1,4 @@
-"""How the page is served: which hosts and websites may talk to it, and how much of a visit is kept in memory."""
+"""How the page is served: which hosts and websites may send requests, and how many sessions stay in memory."""
 
 import ipaddress
 import os
@@ -15,13 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.html import BrowserCopies
 from ui.theme import look
 
-MAX_UPLOAD = "500mb"  # of one file, a LoRA of high rank; the checks on photographs are stricter
-# Gradio keeps about 0.8 MB for each session, and every API call without one starts its own.
+MAX_UPLOAD = "500mb"  # per file, enough for a LoRA of high rank; photographs have stricter limits
+# Gradio keeps about 0.8 MB per session, and every API call without a session creates one.
 MAX_SESSIONS = 100
 CACHE_SWEEP = (
     3600,
     24 * 3600,
-)  # Gradio's copies, uploads among them: every hour those older than a day, in seconds
+)  # Gradio's copies, including uploads: every hour, those older than a day are deleted (seconds)
 HOSTS_VARIABLE = "ATELIER_ALLOWED_HOSTS"
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(?::\d+)?")
 SHARE_HOSTS = ".gradio.live"
@@ -31,9 +31,9 @@ HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "same-origin"
 def launch_options(
     copies: BrowserCopies, *, listen: str = "127.0.0.1", hosts: Iterable[str] = (), share: bool = False
 ) -> dict[str, Any]:
-    """Return the arguments of ``Blocks.launch`` that do not depend on where the page is served, and its guard.
+    """Return the arguments of ``Blocks.launch`` for appearance, limits and the guard against foreign requests.
 
-    ``hosts`` are further names under which the page is reached, beside those of :func:`allowed_hosts`.
+    ``hosts`` are additional host names of the page, see :func:`allowed_hosts`.
     """
     allowed = allowed_hosts(os.environ, listen=listen, hosts=hosts, share=share)
     return {
@@ -55,11 +55,11 @@ def allowed_hosts(
     hosts: Iterable[str] = (),
     share: bool = False,
 ) -> frozenset[str]:
-    """Return the host names that are answered, beside IP addresses and localhost, in small letters.
+    """Return the allowed host names in lower case; IP addresses and localhost are always allowed.
 
-    They come from the command line, from ATELIER_ALLOWED_HOSTS (separated by commas), from a Hugging Face Space and,
-    where the server listens to more than this machine, from the machine's own name. One with a leading dot stands for
-    all names below it, as host but not as the website that sends. Raises ValueError for one that is no host name.
+    They come from the command line, from ATELIER_ALLOWED_HOSTS (separated by commas), from a Hugging Face Space and, if
+    the server listens on more than the loopback address, from the machine's own name. A name with a leading dot allows
+    all its subdomains as Host, but not as Origin. Raises ValueError for an invalid host name.
     """
     own = [*hosts, *environment.get(HOSTS_VARIABLE, "").split(",")]
     if listen not in ("127.0.0.1", "localhost", "::1"):
@@ -68,23 +68,23 @@ def allowed_hosts(
     if share:
         own.append(SHARE_HOSTS)
     if "SPACE_HOST" in environment:
-        own += [*environment["SPACE_HOST"].split(","), "huggingface.co"]  # where a Space is embedded
+        own += [*environment["SPACE_HOST"].split(","), "huggingface.co"]  # embeds Spaces
     names = [name.strip().lower().rstrip(".") for name in own if name.strip()]
     for name in names:
         if not HOST.fullmatch(name) or re.search(r":\d+$", name):
             raise ValueError(
-                f"The allowed host {name[:80]!r} is no host name; write it like atelier.example.org, without "
+                f"The allowed host {name[:80]!r} is not a host name; write it like atelier.example.org, without "
                 "https:// and without a port."
             )
     return frozenset(names)
 
 
 class HostGuard:
-    """ASGI middleware: answers only requests for a known host that no other website has sent.
+    """ASGI middleware: refuses requests for an unknown host and requests sent by another website.
 
-    A website that a visitor has open can send requests to a server on the visitor's machine: under the server's address,
-    when it carries its own ``Origin``, or under its own name, made to point here (DNS rebinding), when ``Host`` is that
-    name. An IP address as host cannot be rebound. Programs send no ``Origin``.
+    A website that is open in the user's browser can send requests to a server on the user's machine: to the server's
+    address, with the website's ``Origin``, or to its own name that resolves to this machine (DNS rebinding), with that
+    name as ``Host``. An IP address as host cannot be rebound. Programs send no ``Origin``.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
@@ -92,7 +92,7 @@ class HostGuard:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 with one sentence, or hand the request on."""
+        """Answer 403 with one sentence, or pass the request on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -105,7 +105,7 @@ class HostGuard:
             await send({"type": "websocket.close", "code": 1008, "reason": "host or origin not allowed"})
 
     def refusal(self, headers: Headers) -> str:
-        """Return why a request with these headers is not answered; "" when it is."""
+        """Return why a request with these headers is refused; "" if it is allowed."""
         forwarded = [each.strip() for each in headers.get("x-forwarded-host", "").split(",") if each.strip()]
         asked = [host.lower() for host in (*(headers.getlist("host") or [""]), *forwarded)]
         mend = f"start with --allow-host NAME or set {HOSTS_VARIABLE}."
@@ -135,7 +135,7 @@ class HostGuard:
 
 
 def _name(host: str) -> str:
-    """Return the name in a Host header, without its port; "" for none that can be read."""
+    """Return the name in a Host header without its port; "" if it cannot be parsed."""
     found = HOST.fullmatch(host.strip().lower())
     return found[1].rstrip(".") if found else ""
 
@@ -149,7 +149,7 @@ def _is_address(name: str) -> bool:
 
 
 def _with_headers(send: Send) -> Send:
-    """Return ``send`` with what every answer says beside its own headers."""
+    """Return ``send`` with the headers that every response gets."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

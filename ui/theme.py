@@ -1,4 +1,4 @@
-"""Atelier's look: warm paper, ink and one terracotta accent, with fonts that Gradio itself ships."""
+"""The Gradio theme: warm paper, ink and one terracotta accent, with fonts that Gradio ships."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -42,7 +42,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 class ShippedFont(fonts.Font):
-    """A font of ours, written into the stylesheet itself: Gradio ships no whole serif."""
+    """A font embedded in the stylesheet, because Gradio ships no complete serif font."""
 
     def __init__(self, name: str, files: dict[int, str]) -> None:
         super().__init__(name)
@@ -59,7 +59,7 @@ class ShippedFont(fonts.Font):
 
 
 def look() -> dict[str, Any]:
-    """Return what ``launch`` needs to dress the page."""
+    """Return the arguments of ``launch`` for theme, CSS and fonts."""
     script, presentation = (
         (ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "presentation.css")
     )
@@ -67,16 +67,16 @@ def look() -> dict[str, Any]:
         "theme": theme(),
         "css_paths": [ASSETS / "app.css"],
         "favicon_path": ASSETS / "icon.svg",
-        "i18n": I18n(en={"common.upload": "Add files"}),  # Gradio has no words of its own for this button
+        "i18n": I18n(en={"common.upload": "Add files"}),  # Gradio has no option for the text of this button
         "head": f"<script>{script}</script><style>{presentation}</style>",
     }
 
 
 def theme() -> Base:
-    """Return the theme. Every font comes from this machine.
+    """Return the theme. All fonts are local.
 
-    Some of the fonts that Gradio bundles hold only a few letters; these two and their weights are whole. Lora is
-    named here so that its faces are written; app.css uses it for headings and prompts.
+    Some fonts bundled with Gradio contain only a few letters; these two are complete in the weights used. Lora is listed
+    here so that its font faces are written; app.css uses it for headings and prompts.
     """
     base = Base(
         primary_hue=TERRACOTTA,
@@ -93,11 +93,11 @@ def theme() -> Base:
         ),
         font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     )
-    return base.set(**_surfaces(), **_controls())  # in one call: each resets what it is not given
+    return base.set(**_surfaces(), **_controls())  # in one call, because each call resets all other values
 
 
 def _surfaces() -> dict[str, Any]:
-    """Colours of the page, its cards and its words."""
+    """Colours of the page, cards and text."""
     return dict(
         body_background_fill="*neutral_100",
         body_background_fill_dark="*neutral_950",

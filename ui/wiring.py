@@ -1,4 +1,4 @@
-"""One page of named widgets: events are wired by those names, and handlers never see a component."""
+"""The page's widgets by name. Events are connected by these names, and handlers never see a component."""
 
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -15,10 +15,10 @@ from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
-# One at a time, in the order in which they were asked for: what is trained on is what was chosen last.
+# One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
-# What drawing a run may change, whoever asked for it.
+# The widgets that may change when a run is drawn.
 WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
@@ -29,9 +29,10 @@ WATCHED = [
 
 @dataclass
 class Page:
-    """Every widget under the name that handlers use for it.
+    """All widgets by the names that handlers use.
 
-    ``training`` are the fields of all methods, ``advanced`` what a preset fills and shows of them. ``mirrors`` tells which widgets repeat another one: what a handler gives to that one, they get too.
+    ``training`` are the fields of all methods, ``advanced`` those that a preset fills or shows. ``mirrors`` maps a widget
+    to the one that it repeats: it gets the same value from every handler.
     """
 
     monitor: RunMonitor
@@ -56,11 +57,11 @@ class Page:
         reports_progress: bool = False,
         **options: Any,
     ) -> Any:
-        """Wire an event: the handler gets the ``takes`` widgets' values by name and may set the ``gives`` ones.
+        """Connect an event: the handler gets the values of the widgets ``takes`` by name and may set those in ``gives``.
 
-        ``event_data`` names what an event of one of our own HTML pieces says; the handler gets that, too. ``busy`` names
-        the one widget that shows that the event is at work, none by default: Gradio would cover every output, for good
-        where the event fails. With ``reports_progress`` the handler also gets ``progress``, to show how far it is.
+        ``event_data`` names a value of an event from our own HTML components; the handler gets it as an argument. ``busy``
+        names the one widget that shows the loading state. By default there is none, because Gradio would cover every
+        output, permanently if the event fails. With ``reports_progress`` the handler also gets ``progress``.
         """
         guarded = show_notices(handler)
         taken, given = _spread(takes), self.with_mirrors(_spread(gives))
@@ -79,8 +80,8 @@ class Page:
         def handle_event(event: gr.EventData, *values: Any) -> Any:
             return answer(values, **{event_data: event._data.get(event_data, "")})
 
-        def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's way
-            # the device's thread, which counts, knows nothing of this request
+        def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's convention
+            # progress is reported from the device's thread, which does not have this request's context
             return answer(values, progress=partial(copy_context().run, progress))
 
         return event(
@@ -94,25 +95,25 @@ class Page:
         )
 
     def with_mirrors(self, names: Sequence[str]) -> list[str]:
-        """Return the names and those of the widgets that repeat them."""
+        """Return the names and those of the widgets that mirror them."""
         return [*names, *(mirror for mirror, origin in self.mirrors.items() if origin in names)]
 
     def in_order(self, updates: dict[str, Any], names: Sequence[str]) -> list[Any]:
-        """Return what each of the named widgets gets: its own, else that of what it repeats, else nothing new."""
+        """Return the update of each named widget: its own, else that of the widget it mirrors, else none."""
         return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
 
 
 def drawn_memory() -> gr.JSON:
-    """Create what remembers in the browser what it shows, set in the same answer as what it is about.
+    """Create a hidden component that stores, in the browser, what is currently shown.
 
-    Two answers on their way at once may write a ``gr.State``, which the server keeps, in one order and arrive in the
-    other: the server would believe for good that something is shown which is not.
+    A ``gr.State`` is kept on the server. Two concurrent events could set it in one order and reach the browser in the
+    other, and the server would then record something that is not shown.
     """
     return gr.JSON({}, visible=False)
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Return the names with "drawn" as its parts: each is set with what it is about, and with that alone."""
+    """Return the names with "drawn" replaced by its parts, each of which is set together with what it describes."""
     return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
 
 
@@ -128,10 +129,10 @@ def _split_drawn(updates: dict[str, Any]) -> dict[str, Any]:
 
 
 def bound(handler: Callable[..., dict[str, Any]], *values: Any) -> Callable[..., dict[str, Any]]:
-    """Return a handler whose first arguments are settled, under the handler's own name."""
+    """Return a handler with its first arguments bound, under the same name."""
 
-    def settled(**given: Any) -> dict[str, Any]:
+    def call(**given: Any) -> dict[str, Any]:
         return handler(*values, **given)
 
-    settled.__name__ = handler.__name__
-    return settled
+    call.__name__ = handler.__name__
+    return call

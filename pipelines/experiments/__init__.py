@@ -1,6 +1,6 @@
-"""Experiments: several runs on the same photographs and one evaluation of all of them, from one click.
+"""Experiments: several runs on the same photographs and one evaluation of all of them, started with one click.
 
-``core`` keeps an experiment's folder, ``plan`` says what all kinds share, ``methods`` and ``blocks`` are the kinds,
-``measure`` draws and scores (the only part that needs torch), ``figures`` makes pictures of the results.
-:mod:`pipelines.services.experiments` starts and follows them.
+``store`` is the experiment's folder, ``settings`` the settings, ``method_comparison`` and ``block_comparison`` the two
+kinds, ``measure`` generates and scores (the only module that needs torch), ``report``, ``scatter`` and ``export`` present
+the results. :mod:`pipelines.services.experiments` runs them.
 """

@@ -1,10 +1,10 @@
-"""The experiments of Block-wise LoRA (Li et al. 2024, 2403.07500): a character and a style, in all blocks or in some.
+"""The experiments of Block-wise LoRA (Li et al. 2024, 2403.07500): a character and a style, in all or some blocks.
 
-(a) which adapter is block-wise: character in all blocks and style in the upper ones, the other way round, both; (b)
-which blocks for the style: upper (In0, Out3), middle (In1, Out2), bottom (In2, Out1), all; (c) blocks at training
-against the same blocks chosen at inference from an adapter of all blocks. Scores are
-(score - base) / (reference - base): 0 is the untouched base, 1 the character's photographs, or the style's pictures,
-among themselves.
+(a) Which adapter is block-wise: the character in all blocks and the style in the upper ones, the reverse, or both.
+(b) Which blocks for the style: upper (In0, Out3), middle (In1, Out2), bottom (In2, Out1), all.
+(c) Blocks selected for training compared with the same blocks selected at inference from an adapter of all blocks.
+Scores are (score - base) / (reference - base): 0 is the untouched base, 1 the mean score of the character's photographs,
+or of the style's pictures, against each other.
 """
 
 from collections.abc import Sequence
@@ -24,30 +24,30 @@ WHOLE, BLOCK = "all", "upper"
 STYLE_PARTS = ("upper", "middle", "bottom")
 STYLE_NOUN = "style"
 
-IDENTITY = Column("identity", "Identity", "score", "high", "0 the untouched base, 1 the photographs.")
-STYLE_SCORE = Column("style", "Style", "score", "high", "0 the untouched base, 1 the style's own pictures.")
+IDENTITY = Column("identity", "Identity", "score", "high", "0: untouched base, 1: the photographs.")
+STYLE_SCORE = Column("style", "Style", "score", "high", "0: untouched base, 1: the pictures of the style.")
 COLUMNS = (
     IDENTITY,
     STYLE_SCORE,
-    Column("clip_t", "CLIP-T", "score", "high", "Likeness to the words of the prompt."),
-    Column("trainable", "Trained", "count", "", "Numbers learned by both adapters."),
-    Column("character_seconds", "Character", "seconds", "", "Time of the character's training steps."),
-    Column("style_seconds", "Style", "seconds", "", "Time of the style's training steps."),
+    Column("clip_t", "CLIP-T", "score", "high", "Similarity to the prompt, by CLIP."),
+    Column("trainable", "Trained", "count", "", "Trained values of both adapters."),
+    Column("character_seconds", "Character", "seconds", "", "Time of the training steps of the character."),
+    Column("style_seconds", "Style", "seconds", "", "Time of the training steps of the style."),
 )
 TABLES = (
     (
         "Which adapter is block-wise",
-        "Blocks are the upper ones, In0 and Out3.",
+        "The blocks are the upper ones, In0 and Out3.",
         ("character", "style", "all-all", "all-upper", "upper-all", "upper-upper"),
     ),
     (
         "Which blocks for the style",
-        "The character is in all blocks.",
+        "The character is trained in all blocks.",
         ("all-all", "all-upper", "all-middle", "all-bottom"),
     ),
     (
-        "Blocks at training, or chosen when drawing",
-        "Chosen when drawing: the style was trained in all blocks, and the others are set to 0.",
+        "Blocks selected for training or for inference",
+        "For inference: the style was trained in all blocks, and the block weights of the others are set to 0.",
         (
             "all-upper",
             "all-chosen-upper",
@@ -63,7 +63,7 @@ TABLES = (
 def run_config(
     config: BlocksConfig, *, part: str, family: str, class_noun: str, identifier: str
 ) -> BlockLoRAConfig:
-    """Return the settings of one run: the preset's, with the ranks in one part of the UNet."""
+    """Return the settings of one run: those of the preset, with the ranks in one part of the UNet."""
     names = preset_names("block_lora", family)
     start = preset("block_lora", family, config.preset if config.preset in names else names[0])
     assert isinstance(start, BlockLoRAConfig)
@@ -86,13 +86,13 @@ def plan(
     captioned: bool,
     style_captioned: bool,
 ) -> tuple[list[PlannedRun], list[PlannedRow]]:
-    """Return six runs (the character in all and in the upper blocks, the style in all and in each part) and twelve rows.
+    """Return six runs (character: all and upper blocks; style: all blocks and each part) and twelve rows.
 
-    Raises ValueError where both have the same rare word.
+    Raises ValueError when both have the same identifier.
     """
     if style_word == identifier:
         raise ValueError(
-            f"Character and style have the same rare word, {identifier!r}; give the style another one."
+            f"Character and style have the same trigger word, {identifier!r}; choose another one for the style."
         )
     runs = []
     for part in (WHOLE, BLOCK):
@@ -106,7 +106,7 @@ def plan(
             instance_prompt=f"a picture, {style_word} {STYLE_NOUN}",
             prior_preservation=False,
             use_captions=style_captioned,
-            auto_captions=False,  # they would not say the style's words
+            auto_captions=False,  # the photographs' own captions would not contain the style's words
             sample_prompts=(f"a picture of a {class_noun}, {style_word} {STYLE_NOUN}",),
         )
         runs.append(_run(f"{STYLE}-{part}", f"Style, {part} blocks", own, photos=STYLE))
@@ -140,7 +140,7 @@ def _rows(config: BlocksConfig, *, class_noun: str, subject: str, style: str) ->
         *(
             row(
                 f"all-chosen-{part}",
-                f"Character all, style {part} when drawing",
+                f"Character all, style {part} at inference",
                 parts(WHOLE, WHOLE, _weights(part)),
             )
             for part in STYLE_PARTS
@@ -160,11 +160,11 @@ def _weights(part: str) -> str:
 
 
 def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
-    """Return the three tables, the scatter of identity against style, and what they say."""
+    """Return the three tables, the scatter plot of identity against style, and the summary."""
     by_key = {row["key"]: row for row in rows}
     tables = [
-        table(title, COLUMNS, [by_key[key] for key in keys if key in by_key], told=told)
-        for title, told, keys in TABLES
+        table(title, COLUMNS, [by_key[key] for key in keys if key in by_key], told=help_text)
+        for title, help_text, keys in TABLES
     ]
     return {
         "tables": tables,
@@ -178,12 +178,12 @@ def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def _both(row: Row) -> float | None:
-    """The smaller of identity and style: what a combination keeps of both."""
+    """The smaller of identity and style: how much of both a combination keeps."""
     values = [number(row, name) for name in (IDENTITY.key, STYLE_SCORE.key)]
     return None if None in values else min(value for value in values if value is not None)
 
 
-def _told(row: Row) -> str:
+def _scores(row: Row) -> str:
     return " and ".join(
         f"{column.label.lower()} {number(row, column.key):.2f}{_within(row, column.key)}"
         for column in (IDENTITY, STYLE_SCORE)
@@ -204,8 +204,8 @@ def _which_adapter(rows: dict[str, Row]) -> list[str]:
     if len(known) < 4 or found is None:
         return []
     plain = rows["all-all"]
-    compared = "" if found is plain else f" With both in all blocks: {_told(plain)}."
-    return [f"Most of both is kept with “{found['label']}”: {_told(found)}.{compared}"]
+    compared = "" if found is plain else f" With both in all blocks: {_scores(plain)}."
+    return [f"“{found['label']}” keeps most of both: {_scores(found)}.{compared}"]
 
 
 def _which_blocks(rows: dict[str, Row]) -> list[str]:
@@ -217,20 +217,20 @@ def _which_blocks(rows: dict[str, Row]) -> list[str]:
     if len(known) < 4 or styled is None or alike is None:
         return []
     return [
-        f"Of the style's blocks, “{styled['label']}” shows the style best ({_told(styled)}), “{alike['label']}” keeps "
-        f"the character best ({_told(alike)})."
+        f"Of the style's blocks, “{styled['label']}” has the highest style score ({_scores(styled)}) and “{alike['label']}” the "
+        f"highest identity score ({_scores(alike)})."
     ]
 
 
 def _when(rows: dict[str, Row]) -> list[str]:
-    told = []
+    sentences = []
     for part in STYLE_PARTS:
         trained, picked = rows.get(f"all-{part}"), rows.get(f"all-chosen-{part}")
         if trained and picked and len(measured([trained, picked])) == 2:
-            told.append(
-                f"Style in the {part} blocks: trained there alone {_told(trained)}; chosen when drawing {_told(picked)}."
+            sentences.append(
+                f"Style in the {part} blocks: only these trained {_scores(trained)}; selected at inference {_scores(picked)}."
             )
-    return told
+    return sentences
 
 
 def _time(rows: dict[str, Row]) -> list[str]:
@@ -242,4 +242,4 @@ def _time(rows: dict[str, Row]) -> list[str]:
     if len(times) < 4 or not all(times.values()):
         return []
     words = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in times.items())
-    return [f"Training the style's blocks took: {words}."]
+    return [f"Training time of the style: {words}."]

@@ -1,4 +1,4 @@
-"""An experiment's results as files: everything as JSON, the pictures as one labelled PNG, the scatter as another."""
+"""An experiment's results as files: all data as JSON, the pictures as one labelled PNG, the scatter plot as another."""
 
 import io
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from pipelines.models.inspection import portable_spec
 from pipelines.sampling.grid import INK, PAPER, grid_picture
 
 CHART_PX = (880, 620)
-FINER = 2  # drawn so many times as large and reduced, for smooth edges
-TOLD = (
+FINER = 2  # supersampling factor for smooth edges
+EXPORTED = (
     "id", "name", "kind", "created", "state", "words", "config", "encoders", "tables", "charts", "sentences", "rows",
 )  # fmt: skip
 GREY, PALE = "#8a8178", "#e4ded6"
@@ -24,11 +24,11 @@ SHAPES = ("circle", "square", "diamond", "triangle", "circle", "square")
 
 
 def write_files(status: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """Write the files of an experiment, as ``Experiments.status`` tells it; pictures and chart once there are any."""
-    told = {name: status[name] for name in TOLD}
-    base = status["base"] | {"spec": portable_spec(status["base"]["spec"])}  # no folder of this machine
+    """Write the files of an experiment from its status; pictures and chart only if there are any."""
+    exported = {name: status[name] for name in EXPORTED}
+    base = status["base"] | {"spec": portable_spec(status["base"]["spec"])}  # local paths are not exported
     found = {"json": folder / "experiment.json"}
-    write_json(found["json"], {"atelier": 1, **told, "base": base})
+    write_json(found["json"], {"atelier": 1, **exported, "base": base})
     drawn = status["pictures"]
     if drawn["rows"]:
         heads = [filled(head, subject=status["words"]["class_noun"]) for head in drawn["heads"]]
@@ -42,7 +42,7 @@ def write_files(status: Mapping[str, Any], folder: Path) -> dict[str, Path]:
 
 
 def chart_picture(layout: Layout) -> Image.Image:
-    """Return a scatter as a picture."""
+    """Return a scatter plot as a picture."""
     large = Image.new("RGB", (layout.width * FINER, layout.height * FINER), PAPER)
     pen = ImageDraw.Draw(large)
     small = ImageFont.load_default(14 * FINER)

@@ -1,7 +1,7 @@
-"""Draws what a row of an experiment is asked for, and scores it; the one part of an experiment that needs torch.
+"""Generates and scores the pictures of an experiment's rows; the only part of an experiment that needs torch.
 
-Every row is asked for the same prompts from the same noise. Pictures lie in the experiment's folder and tell, like any
-other, how they were made.
+All rows use the same prompts and the same noise. The pictures are stored in the experiment's folder and contain their
+settings like any other.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from pipelines.runs.library import seconds_at_work, trained_parameters
 from pipelines.runs.store import Run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 
-CLASS_PICTURES = 4  # of the plain class, to see whether it has moved
+CLASS_PICTURES = 4  # pictures of the class without the identifier, to measure drift
 
 
 class CalledOffError(Exception):
-    """Somebody stopped the experiment while a row was measured."""
+    """The experiment was stopped while a row was being measured."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What measuring takes: the model_cache of this device, the runs, and ``pause``, called between two pictures."""
+    """What measuring needs: this device's model cache, the runs, and ``pause``, which is called between two pictures."""
 
     experiment: Experiment
     model_cache: ModelCache
@@ -52,45 +52,45 @@ class Bench:
 
     @property
     def config(self) -> ExperimentConfig:
-        """What was asked of the experiment."""
+        """The settings of the experiment."""
         return from_dict(config_class(self.experiment.kind), self.experiment.config)
 
     @property
     def encoders(self) -> Encoders:
-        """The measuring instruments. ValueError where they are not here."""
+        """The encoders for the scores. ValueError when they are not available."""
         found = self.model_cache.encoders(self.experiment.base["family"])
         if found is None:
             raise ValueError(
-                "There are no measuring instruments for this base on this machine; connect once so that they can be stored."
+                "The encoders that measure this base are not on this machine; connect to the internet once so that they can be downloaded."
             )
         return found
 
     def photos(self, kind: str) -> list[Image.Image]:
-        """The squares of a set of photographs."""
+        """The square crops of a set of photographs."""
         return [_opened(path) for path in self.experiment.photos(kind)]
 
 
 def measure_row(bench: Bench, row: PlannedRow, step: int) -> None:
-    """Draw and score one row at one step, and write its scores. Raises ValueError for what stands in the way."""
+    """Generate and score one row at one step, and write its scores. Raises ValueError if that is impossible."""
     drawn = _draw(bench, row, step)
     measured = method_scores if bench.experiment.kind == "methods" else block_scores
     found = measured(bench, row, step, drawn)
-    bench.pause(len(drawn), len(drawn))  # nothing is written for an experiment that was deleted meanwhile
-    told = {
+    bench.pause(len(drawn), len(drawn))  # the experiment may have been deleted meanwhile
+    found = {
         "step": step,
         "pictures": [[path.relative_to(bench.experiment.path).as_posix() for path in line] for line in drawn],
         "facts": _facts(bench, row) if step == LAST else {},
         "encoders": bench.encoders.names,
         **found,
     }
-    bench.experiment.keep_scores(row.key, step, told)
+    bench.experiment.keep_scores(row.key, step, found)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
 def _draw(bench: Bench, row: PlannedRow, step: int) -> list[list[Path]]:
-    """Draw every prompt with every seed; return the files, a list for each prompt."""
+    """Generate every prompt with every seed; return a list of files for each prompt."""
     config, drawn = bench.config, []
     for index, prompt in enumerate(config.prompts):
         bench.pause(index, len(config.prompts))
@@ -100,7 +100,7 @@ def _draw(bench: Bench, row: PlannedRow, step: int) -> list[list[Path]]:
 
 
 def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: int, name: str) -> list[Path]:
-    """Draw one prompt ``count`` times with consecutive seeds and save the pictures."""
+    """Generate one prompt with ``count`` consecutive seeds and save the pictures."""
     experiment, config = bench.experiment, bench.config
     base = bench.model_cache.base(experiment.base["spec"])
     asked = SampleConfig(
@@ -128,17 +128,17 @@ def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: i
 
 
 def adapter_file(run: Run, step: int) -> Path:
-    """Return the file of a run's adapter as it was after a step. ValueError where it is not there."""
+    """Return the file of a run's adapter after a step. ValueError when it does not exist."""
     path = run.file("adapter.safetensors" if step == LAST else snapshot_name(step))
     if not path.is_file():
-        when = "finished" if step == LAST else f"kept after step {step}"
-        raise ValueError(f"The run {run.name!r} has no adapter that was {when}; train it again.")
+        when = "finished" if step == LAST else f"saved after step {step}"
+        raise ValueError(f"The run {run.name!r} has no adapter {when}; train it again.")
     return path
 
 
 def _facts(bench: Bench, row: PlannedRow) -> dict[str, Any]:
-    """What the runs of a row cost: of all together, and the training steps of each set of photographs alone."""
-    told: dict[str, Any] = {}
+    """The cost of a row's runs: in total, and the time of the training steps for each set of photographs."""
+    facts: dict[str, Any] = {}
     for part in row.parts:
         planned = bench.experiment.run_of(part.run)
         run = bench.find(planned.run)
@@ -151,35 +151,35 @@ def _facts(bench: Bench, row: PlannedRow) -> dict[str, Any]:
             ("train_seconds", steps),
             (f"{planned.photos}_seconds", steps),
         ):
-            told[name] = round(told.get(name, 0) + value, 3)
-    return told
+            facts[name] = round(facts.get(name, 0) + value, 3)
+    return facts
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
 
-def _told(found: Interval | None) -> dict[str, float] | None:
+def _rounded(found: Interval | None) -> dict[str, float] | None:
     return None if found is None else {name: round(value, 6) for name, value in asdict(found).items()}
 
 
-def _said(bench: Bench, row: PlannedRow) -> list[str]:
-    """The prompt of each picture in plain words."""
+def _plain_prompts(bench: Bench, row: PlannedRow) -> list[str]:
+    """The prompt of each picture without identifiers."""
     prompts = [filled(prompt, subject=row.said) for prompt in bench.config.prompts]
     return [prompt for prompt in prompts for _ in range(bench.config.seeds)]
 
 
 def method_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
-    """Score a row of "which method"; PRES and DIV of its finished state alone."""
+    """Score a row of "Which method?"; PRES and DIV only for the finished adapter."""
     encoders, photos = bench.encoders, bench.photos(methods.PHOTOS)
     groups = [[_opened(path) for path in line] for line in drawn]
     flat = [picture for group in groups for picture in group]
     scores = {
         "dino": interval(_likeness(encoders.identity, flat, photos)),
         "clip_i": interval(_likeness(encoders.clip, flat, photos)),
-        "clip_t": interval(prompt_scores(encoders, flat, _said(bench, row))),
+        "clip_t": interval(prompt_scores(encoders, flat, _plain_prompts(bench, row))),
     }
     if step != LAST:
-        return {"scores": {name: _told(found) for name, found in scores.items()}}
+        return {"scores": {name: _rounded(found) for name, found in scores.items()}}
     if bench.config.seeds > 1:
         scores["div"] = interval(torch.tensor([div(encoders, group) for group in groups]))
     class_files = _pictures(bench, row, step, f"a photo of a {row.said}", count=CLASS_PICTURES, name="class")
@@ -188,24 +188,24 @@ def method_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Pat
     zero = torch.tensor(base["class_likeness"]) if base and "class_likeness" in base else pres
     scores |= {"pres": interval(pres), "drift": interval(pres - zero)}
     return {
-        "scores": {name: _told(found) for name, found in scores.items()},
+        "scores": {name: _rounded(found) for name, found in scores.items()},
         "class_likeness": pres.tolist(),
         "reference": _reference(encoders, photos),
     }
 
 
 def _reference(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, Any]:
-    """What the photographs score against each other; nothing for one photograph."""
+    """The scores of the photographs against each other; {} for a single photograph."""
     if len(photos) < 2:
         return {}
     return {
-        "dino": _told(interval(among(encoders.identity.image_features(photos)))),
-        "clip_i": _told(interval(among(encoders.clip.image_features(photos)))),
+        "dino": _rounded(interval(among(encoders.identity.image_features(photos)))),
+        "clip_i": _rounded(interval(among(encoders.clip.image_features(photos)))),
     }
 
 
 def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
-    """Score a combination of character and style on the scales from the untouched base to the real pictures."""
+    """Score a combination of character and style on the scales from the untouched base (0) to the real pictures (1)."""
     encoders = bench.encoders
     photos, style = bench.photos("character"), bench.photos("style")
     flat = [_opened(path) for line in drawn for path in line]
@@ -220,20 +220,18 @@ def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path
         "style": scale.style,
     }
     scores: dict[str, Any] = {
-        name: _told(normalised_score(ours, base=zero, reference=references[name]))
+        name: _rounded(normalised_score(ours, base=zero, reference=references[name]))
         for name, (ours, zero) in raw.items()
     }
-    scores |= {f"{name}_raw": _told(interval(ours)) for name, (ours, _) in raw.items()}
-    scores["clip_t"] = _told(interval(prompt_scores(encoders, flat, _said(bench, row))))
+    scores |= {f"{name}_raw": _rounded(interval(ours)) for name, (ours, _) in raw.items()}
+    scores["clip_t"] = _rounded(interval(prompt_scores(encoders, flat, _plain_prompts(bench, row))))
     return {"scores": {name: found for name, found in scores.items() if found is not None}}
 
 
 def _base_pictures(bench: Bench) -> list[Image.Image]:
     found = bench.experiment.scores(methods.BASE)
     if found is None or "pictures" not in found:
-        raise ValueError(
-            "The untouched base has not been measured, so there is no zero to count from; try again."
-        )
+        raise ValueError("The untouched base has not been measured, so the scale has no zero; try again.")
     return [_opened(bench.experiment.path / name) for line in found["pictures"] for name in line]
 
 

@@ -1,9 +1,9 @@
-"""Which method: the same photographs, prompts and seeds through every way there is to learn one subject.
+""" "Which method?": every method of one subject on the same photographs, prompts and seeds.
 
-Image alignment is DINO's (Ruiz et al. 2022, METHODS 3.5), text alignment CLIP's with the rare word taken out and the
-class word put in, so that textual inversion, whose prompts have no class word, is asked the same. PRES is told as drift:
-how much nearer pictures of the plain class have come to the photographs than the untouched base draws them, picture by
-picture from the same noise.
+Image alignment is measured by DINO (Ruiz et al. 2022), text alignment by CLIP with the identifier removed and the class
+noun inserted, so that textual inversion, whose prompts have no class noun, is measured alike. PRES is reported as drift:
+how much more similar to the photographs the pictures of the plain class are than those of the untouched base from the
+same noise.
 """
 
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ from pipelines.runs.costs import SIZES, trained_values
 
 BASE = "base"
 BASE_LABEL = "Untouched base"
-SNAPSHOT_MB = 200.0  # the largest adapter of which earlier states are kept
-PHOTOS = "character"  # the set of photographs that the runs learn from
+SNAPSHOT_MB = 200.0  # the largest adapter whose earlier states are kept
+PHOTOS = "character"  # the set of photographs that the runs are trained on
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to learn: a method, and the preset it takes whatever the experiment's is ("" for that one)."""
+    """A method, and the preset that it always uses ("": the preset of the experiment)."""
 
     label: str
     method: str
@@ -44,7 +44,7 @@ class Candidate:
 
 
 def candidates() -> dict[str, Candidate]:
-    """Return by key what can take part: what the methods' specs name."""
+    """Return the candidates by key, as listed in the methods' specs."""
     return {
         row.key: Candidate(row.label, spec.name, preset=row.preset)
         for spec in METHODS.values()
@@ -52,24 +52,28 @@ def candidates() -> dict[str, Candidate]:
     }
 
 
-DINO = Column("dino", "DINO", "score", "high", "Likeness to the photographs.")
-CLIP_T = Column("clip_t", "CLIP-T", "score", "high", "Likeness to the words of the prompt.")
+DINO = Column("dino", "DINO", "score", "high", "Similarity to the photographs, by DINO.")
+CLIP_T = Column("clip_t", "CLIP-T", "score", "high", "Similarity to the prompt, by CLIP.")
 COLUMNS = (
-    Column("trainable", "Trained", "count", "low", "Numbers that are learned."),
-    Column("bytes", "File", "bytes", "low", "The adapter's file."),
-    Column("seconds", "Time", "seconds", "low", "From the run's beginning to its finished file."),
+    Column("trainable", "Trained", "count", "low", "Number of trained values."),
+    Column("bytes", "File", "bytes", "low", "Size of the adapter's file."),
+    Column("seconds", "Time", "seconds", "low", "From the start of the run to the finished file."),
     DINO,
-    Column("clip_i", "CLIP-I", "score", "high", "Likeness to the photographs, by CLIP."),
+    Column("clip_i", "CLIP-I", "score", "high", "Similarity to the photographs, by CLIP."),
     CLIP_T,
-    Column("div", "DIV", "score", "high", "Variety of the pictures of one prompt."),
+    Column("div", "DIV", "score", "high", "Diversity of the pictures of one prompt."),
     Column(
-        "drift", "PRES drift", "score", "low", "How far the plain class has moved towards the photographs."
+        "drift",
+        "PRES drift",
+        "score",
+        "low",
+        "How much more similar to the photographs the plain class has become.",
     ),
 )
 
 
 def chosen(config: MethodsConfig) -> list[str]:
-    """Return the keys of the methods that take part. ValueError for an unknown one."""
+    """Return the keys of the chosen methods. ValueError for an unknown one."""
     known = candidates()
     unknown = [key for key in config.methods if key not in known]
     if unknown:
@@ -80,7 +84,7 @@ def chosen(config: MethodsConfig) -> list[str]:
 def run_config(
     candidate: Candidate, config: MethodsConfig, *, family: str, class_noun: str, identifier: str
 ) -> SubjectConfig:
-    """Return the settings of one run: the preset's, with the words, seed and length of the experiment."""
+    """Return the settings of one run: those of the preset, with the experiment's words, seed and steps."""
     names = preset_names(candidate.method, family)
     wanted = candidate.preset or config.preset
     start = preset(candidate.method, family, wanted if wanted in names else names[0])
@@ -102,14 +106,14 @@ def run_config(
 
 
 def affordable(config: SubjectConfig, *, family: str) -> int:
-    """Return how many earlier states a run keeps: none where each is as large as a whole model."""
+    """Return how many earlier states a run keeps: none if each is as large as a whole model."""
     return config.snapshots if 4 * trained_values(config, size=SIZES[family]) <= SNAPSHOT_MB else 0
 
 
 def plan(
     config: MethodsConfig, *, family: str, class_noun: str, identifier: str, captioned: bool
 ) -> tuple[list[PlannedRun], list[PlannedRow]]:
-    """Return the runs and the rows, the untouched base first."""
+    """Return the runs and the rows, with the untouched base first."""
     runs = []
     rows = [PlannedRow(key=BASE, label=BASE_LABEL, parts=(), subject=class_noun, said=class_noun)]
     for key in chosen(config):
@@ -136,7 +140,7 @@ def plan(
 
 
 def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
-    """Return the table, the scatter and what they say. ``reference`` has the photographs' scores among themselves."""
+    """Return the table, the scatter plot and the summary. ``reference``: the photographs' scores against each other."""
     photographs = {
         "key": "photographs", "label": "The photographs", "state": "done", "message": "",
         "scores": reference, "facts": {}, "points": [],
@@ -144,37 +148,37 @@ def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
     base, others = [row for row in rows if row["key"] == BASE], [row for row in rows if row["key"] != BASE]
     return {
         "tables": [table("", COLUMNS, [*([photographs] if reference else []), *base, *others])],
-        "charts": [chart(CLIP_T, DINO, rows, title="Likeness to the photographs and to the words")],
+        "charts": [chart(CLIP_T, DINO, rows, title="Similarity to the photographs and to the prompt")],
         "sentences": sentences(others, base=base[0] if base else None, reference=reference),
     }
 
 
 def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
-    """Return what the numbers of the finished rows say, in plain words; nothing before there are two of them."""
+    """Return a summary of the finished rows in sentences; [] if there are fewer than two."""
     known = measured(rows)
     if len(known) < 2:
         return []
-    nearest, obedient = (
+    most_similar, most_faithful = (
         best(known, lambda row: number(row, "dino")),
         best(known, lambda row: number(row, "clip_t")),
     )
     smallest = best(known, lambda row: number(row, "bytes"), lowest=True)
     fastest = best(known, lambda row: number(row, "seconds"), lowest=True)
-    told = []
-    if nearest is not None:
-        among = f", of {reference['dino']['value']:.2f} among the photographs themselves" if reference else ""
-        told.append(
-            f"{nearest['label']} comes nearest to the photographs (DINO {number(nearest, 'dino'):.2f}{among})."
-            + _unsure(nearest, known, "dino")
+    lines = []
+    if most_similar is not None:
+        among = f"; the photographs among themselves: {reference['dino']['value']:.2f}" if reference else ""
+        lines.append(
+            f"{most_similar['label']} is most similar to the photographs (DINO {number(most_similar, 'dino'):.2f}{among})."
+            + _unsure(most_similar, known, "dino")
         )
-    if obedient is not None:
-        told.append(
-            f"{obedient['label']} follows the words best (CLIP-T {number(obedient, 'clip_t'):.2f})."
-            + _unsure(obedient, known, "clip_t")
+    if most_faithful is not None:
+        lines.append(
+            f"{most_faithful['label']} follows the prompt best (CLIP-T {number(most_faithful, 'clip_t'):.2f})."
+            + _unsure(most_faithful, known, "clip_t")
         )
     if smallest is not None and fastest is not None:
-        told.append(_cheapest(smallest, fastest))
-    told += _drifted(known, base=base, reference=reference)
+        lines.append(_cheapest(smallest, fastest))
+    lines += _drifted(known, base=base, reference=reference)
     idle = [
         row["label"]
         for row in known
@@ -182,15 +186,15 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
     ]
     if idle:
         verb = "is" if len(idle) == 1 else "are"
-        told.append(
-            f"{listed(idle)} {verb} not clearly nearer to the photographs than the untouched base: what follows the "
-            "words without having learned the subject is the base itself."
+        lines.append(
+            f"{listed(idle)} {verb} not clearly more similar to the photographs than the untouched base: a method that "
+            "has not learned the subject follows the prompt as well as the base does."
         )
-    return told
+    return lines
 
 
 def _drifted(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
-    """Say with which methods the plain class has come more than half of the way to the photographs."""
+    """Name the methods whose plain class has drifted more than half of the way to the photographs."""
     zero = number(base, "pres") if base is not None else None
     if zero is None or "dino" not in reference:
         return []
@@ -200,22 +204,22 @@ def _drifted(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]
         return []
     most = max(drift for _, drift in far)
     return [
-        f"With {listed([label for label, _ in far])} the plain class has turned into the subject, too (PRES drift up to "
-        f"{most:.2f}, the whole way is {way:.2f}): class images hold it back."
+        f"With {listed([label for label, _ in far])} the plain class has also turned into the subject (PRES drift up to "
+        f"{most:.2f}; {way:.2f} is the photographs' level): prior preservation reduces this."
     ]
 
 
 def _cheapest(smallest: Row, fastest: Row) -> str:
     size, seconds = size_words(number(smallest, "bytes") or 0), f"{number(fastest, 'seconds') or 0:.0f} s"
     if smallest is fastest:
-        return f"{smallest['label']} has the smallest file ({size}) and was the fastest ({seconds})."
-    return (
-        f"{smallest['label']} has the smallest file ({size}), {fastest['label']} was the fastest ({seconds})."
-    )
+        return (
+            f"{smallest['label']} has the smallest file ({size}) and the shortest training time ({seconds})."
+        )
+    return f"{smallest['label']} has the smallest file ({size}), {fastest['label']} the shortest training time ({seconds})."
 
 
 def _unsure(row: Row, rows: Sequence[Row], key: str) -> str:
     others = rivals(row, rows, key)
     if not others:
         return ""
-    return f" Its interval overlaps that of {listed(others)}, so this order is not certain."
+    return f" Its confidence interval overlaps that of {listed(others)}, so this order is not certain."

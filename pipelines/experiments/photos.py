@@ -1,4 +1,4 @@
-"""The photographs of an experiment, and the pictures in a style: cut square, each with its caption."""
+"""The photographs of an experiment and the pictures of a style: square crops, each with its caption."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def squares(
     crops: dict[str, tuple[float, float]] | None = None,
     captions: Mapping[str, str] | None,
 ) -> Captioned:
-    """Return each photograph as training sees it, with its caption, "" for none; ``facts`` are those of the base.
+    """Return each photograph as used for training, with its caption or ""; ``facts`` describes the base.
 
-    Raises ValueError naming a file that is no photograph.
+    Raises ValueError naming a file that is not a photograph.
     """
     photos = read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
     return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
@@ -38,20 +38,18 @@ def squares(
 def style_squares(
     paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None, tags: Tags
 ) -> Captioned:
-    """Return pictures in a style with captions that say what they show and carry the style's own words.
+    """Return the pictures of a style with captions that describe them and contain the style's trigger words.
 
-    Where no caption was given, ``tags`` (``InspectionService.tags``) says what CLIP sees; where there is no CLIP the photo prompt serves for all of them.
-    Raises ValueError where there is no picture.
+    Without a caption, ``tags`` (``InspectionService.tags``) supplies CLIP's tags; without CLIP, the photo prompt is the
+    caption of all pictures. Raises ValueError when there is no picture.
     """
     if not paths:
-        raise ValueError(
-            "There is no picture in the style yet; choose a style, or add between 1 and 20 pictures."
-        )
+        raise ValueError("There are no pictures of the style yet; choose a style, or add 1 to 20 pictures.")
     found = squares(paths, facts, captions=captions)
     if not any(text for _, text in found):
         seen = _seen(paths, tags=tags, spec=facts["spec"])
         texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
-        if len(texts) == len(found):  # not where a zip was unpacked
+        if len(texts) == len(found):  # not for pictures from a zip
             found = [(image, text) for (image, _), text in zip(found, texts, strict=True)]
     return [
         (image, f"{text}, {TRIGGER}" if text and "{identifier}" not in text else text)
@@ -63,5 +61,5 @@ def _seen(paths: Sequence[Path], *, tags: Tags, spec: str) -> Mapping[str, Seque
     try:
         return tags(paths, with_subject=True, base=spec)
     except ValueError as error:
-        log.info("Style pictures go without captions: %s", error)
+        log.info("Style pictures get no captions: %s", error)
         return {}

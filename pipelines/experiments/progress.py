@@ -1,4 +1,4 @@
-"""How far an experiment is: the state of every row, from its scores, from its runs and from what is being measured."""
+"""The progress of an experiment: each row's state, from its scores, its runs and the current measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from pipelines.runs.store import Run
 
 AT_WORK = ("running", "stopping", "queued", "measuring")
 ENDED = ("done", "failed")
-# Of several runs of one row the first of these that occurs is the row's state.
+# If a row has several runs, its state is the first of these that occurs.
 ORDER = ("failed", "stopping", "running", "queued", "interrupted", "stopped", "done")
 Measuring = Mapping[tuple[str, int], tuple[int, int] | None]
 
@@ -17,14 +17,14 @@ def rows_of(
     experiment: Experiment, *, find: Callable[[str], Run], measuring: Measuring
 ) -> list[dict[str, Any]]:
     """Return every row: key, label, ``state`` (queued, running, measuring, done, failed, interrupted or stopped),
-    ``message``, ``doing`` (in words), ``scores``, ``facts``, ``points`` by step, and ``runs`` by their ids.
+    ``message``, ``doing`` (a text), ``scores``, ``facts``, ``points`` by step, and ``runs`` by their ids.
     """
     states = {planned.key: _state_of_run(planned, find=find) for planned in experiment.runs}
     return [_row(experiment, row, states=states, measuring=measuring) for row in experiment.rows]
 
 
 def state_of(rows: Sequence[Mapping[str, Any]], *, pending: bool) -> str:
-    """Return "running", "done" (every row measured, or failed) or "interrupted": :meth:`Experiments.resume` goes on."""
+    """Return "running", "done" (every row measured or failed) or "interrupted" (it can be resumed)."""
     states = {row["state"] for row in rows}
     if pending or states & set(AT_WORK):
         return "running"
@@ -32,7 +32,7 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, pending: bool) -> str:
 
 
 def _state_of_run(planned: PlannedRun, *, find: Callable[[str], Run]) -> tuple[str, str, str]:
-    """Return the state of a run, why it failed, and how far it is in words."""
+    """Return the state of a run, why it failed, and its progress as text."""
     if planned.problem:
         return "failed", planned.problem, ""
     if not planned.run:
@@ -40,7 +40,7 @@ def _state_of_run(planned: PlannedRun, *, find: Callable[[str], Run]) -> tuple[s
     try:
         run = find(planned.run)
     except ValueError:
-        return "failed", "Its run was deleted; go on to train it again.", ""
+        return "failed", "Its run was deleted; resume the experiment to train it again.", ""
     state = run.state
     if state == "failed":
         return state, str(run.last_state().get("message", "")), ""
@@ -48,9 +48,9 @@ def _state_of_run(planned: PlannedRun, *, find: Callable[[str], Run]) -> tuple[s
         return state, "", ""
     last = next((event for event in reversed(run.events()) if event["kind"] in ("step", "stage")), None)
     if last is None:
-        return state, "", f"{planned.label}: beginning"
-    told = f"step {last['step']} of {last['total']}" if last["kind"] == "step" else str(last["name"])
-    return state, "", f"{planned.label}: {told}"
+        return state, "", f"{planned.label}: starting"
+    at = f"step {last['step']} of {last['total']}" if last["kind"] == "step" else str(last["name"])
+    return state, "", f"{planned.label}: {at}"
 
 
 def _row(
@@ -82,23 +82,23 @@ def _state_of_row(
     states: Mapping[str, tuple[str, str, str]],
     measuring: Measuring,
 ) -> tuple[str, str, str]:
-    told = {step: progress for (key, step), progress in measuring.items() if key == row.key}
-    drawing = next((progress for progress in told.values() if progress is not None), None)
-    doing = f"Measuring {row.label}: {drawing[0]} of {drawing[1]} prompts drawn" if drawing else ""
+    by_step = {step: progress for (key, step), progress in measuring.items() if key == row.key}
+    drawing = next((progress for progress in by_step.values() if progress is not None), None)
+    doing = f"Measuring {row.label}: {drawing[0]} of {drawing[1]} prompts generated" if drawing else ""
     if found is not None:
         return ("failed", str(found["error"]), doing) if "error" in found else ("done", "", doing)
-    if told:
+    if by_step:
         return ("measuring" if drawing else "queued"), "", doing
     mine = [states[part.run] for part in row.parts]
     first = min(mine, key=lambda each: ORDER.index(each[0]), default=("interrupted", "", ""))
-    return first if first[0] != "done" else ("interrupted", "", "")  # trained, but nobody measures it
+    return first if first[0] != "done" else ("interrupted", "", "")  # trained, but not being measured
 
 
 def _points(experiment: Experiment, row: PlannedRow) -> list[dict[str, Any]]:
     total = max((experiment.run_of(part.run).config["steps"] for part in row.parts), default=0)
-    told = []
+    points = []
     for step in (*row.steps, LAST):
         found = experiment.scores(row.key, step)
         if found is not None and "error" not in found:
-            told.append({"step": step or total, "last": step == LAST, "scores": found["scores"]})
-    return told
+            points.append({"step": step or total, "last": step == LAST, "scores": found["scores"]})
+    return points

@@ -1,4 +1,4 @@
-"""What the results of every kind of experiment are made of: columns, cells, a chart, and words about numbers."""
+"""The building blocks of an experiment's results: columns, cells, a chart, and formatted numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Column:
     better: str = ""
     help: str = ""
 
-    def told(self) -> dict[str, str]:
-        """Return it ready for JSON."""
+    def as_json(self) -> dict[str, str]:
+        """Return the column as JSON-ready values."""
         return {
             "key": self.key,
             "label": self.label,
@@ -32,11 +32,11 @@ class Column:
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, told: str = "") -> dict[str, Any]:
-    """Return one table, ready for JSON: a cell is {"value", "low", "high"}, bounds None where there are none."""
+    """Return one table as JSON-ready values: a cell is {"value", "low", "high"}, with None for missing bounds."""
     return {
         "title": title,
         "told": told,
-        "columns": [column.told() for column in columns],
+        "columns": [column.as_json() for column in columns],
         "rows": [
             {name: row[name] for name in ("key", "label", "state", "message")}
             | {"cells": {column.key: cell(row, column.key) for column in columns}}
@@ -46,7 +46,7 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, told: s
 
 
 def cell(row: Row, key: str) -> dict[str, float | None] | None:
-    """Return the cell of a row under a score's or a fact's name; None where it has none."""
+    """Return the cell of a row for a score or fact; None if it has none."""
     found = row["scores"].get(key, row["facts"].get(key))
     if found is None:
         return None
@@ -54,13 +54,13 @@ def cell(row: Row, key: str) -> dict[str, float | None] | None:
 
 
 def number(row: Row, key: str) -> float | None:
-    """Return the value alone."""
+    """Return the value of a cell."""
     found = cell(row, key)
     return None if found is None else found["value"]
 
 
 def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str, Any]:
-    """Return a scatter, ready for JSON: a series for each row, its points by step, the last one its finished state."""
+    """Return a scatter plot as JSON-ready values: one series per row, with points by step, the last for the final adapter."""
     series = []
     for row in rows:
         points = [point for point in row["points"] if x.key in point["scores"] and y.key in point["scores"]]
@@ -83,12 +83,12 @@ def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str,
 
 
 def measured(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that have been measured."""
+    """Return the measured rows."""
     return [row for row in rows if row["state"] == DONE]
 
 
 def best(rows: Sequence[Row], of: Callable[[Row], float | None], *, lowest: bool = False) -> Row | None:
-    """Return the row whose number is largest (or lowest); None where none has that number."""
+    """Return the row with the largest (or lowest) number; None if no row has that number."""
     known = [(value, row) for row in rows if (value := of(row)) is not None]
     if not known:
         return None
@@ -96,7 +96,7 @@ def best(rows: Sequence[Row], of: Callable[[Row], float | None], *, lowest: bool
 
 
 def rivals(row: Row, rows: Sequence[Row], key: str) -> list[str]:
-    """Return the labels of other rows whose interval of a score overlaps this row's: their order is not certain."""
+    """Return the labels of other rows whose confidence interval overlaps this row's."""
     mine = cell(row, key)
     found = []
     for other in rows:
@@ -114,7 +114,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def size_words(count: float) -> str:
-    """Return bytes as a person reads them: "3.2 MB"."""
+    """Return a number of bytes in readable form: "3.2 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"

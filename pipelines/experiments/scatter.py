@@ -1,6 +1,6 @@
-"""Where everything of a scatter lies, in pixels: axes, points, the path of each series, labels that do not collide.
+"""The layout of a scatter plot in pixels: axes, points, the path of each series, labels without overlaps.
 
-The page draws it as SVG and the file as PNG, both from here.
+It is used for the SVG on the page and for the PNG file.
 """
 
 import math
@@ -9,41 +9,41 @@ from dataclasses import dataclass
 from typing import Any
 
 MARGIN = (64, 22, 26, 56)  # left, top, right, bottom
-LETTER_PX, LINE_PX = 7.6, 18  # what a label takes
+LETTER_PX, LINE_PX = 7.6, 18  # size of a label
 TICKS = 5
-APART_PX = 11  # of a label from its point
+APART_PX = 11  # distance of a label from its point
 ABOVE_PX, BELOW_PX = 7, 9
-LOOKS = 6  # series that look different
+LOOKS = 6  # number of different styles
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One point. ``whiskers`` are its intervals, (x low, x high, y low, y high), where they are known."""
+    """One point. ``whiskers`` are its confidence intervals (x low, x high, y low, y high), if known."""
 
     x: float
     y: float
     last: bool
-    told: str
+    text: str
     whiskers: tuple[float, float, float, float] | None
 
 
 @dataclass(frozen=True)
 class Series:
-    """The points of one row, from its first step on, with its label; ``look`` numbers its colour and shape."""
+    """The points of one row in order of steps, with its label; ``look`` is the index of its colour and shape."""
 
     label: str
     look: int
     marks: tuple[Mark, ...]
     text_x: float
     text_y: float
-    anchor: str  # of the text: start, middle or end
+    anchor: str  # text anchor: start, middle or end
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole chart: ticks are (pixel, text)."""
+    """The layout of a chart; ticks are (pixel, text)."""
 
     title: str
     width: int
@@ -57,7 +57,7 @@ class Layout:
 
 
 def laid_out(chart: Mapping[str, Any], *, width: int, height: int) -> Layout | None:
-    """Place a chart of :func:`pipelines.experiments.report.chart`; None while it has no point."""
+    """Lay out a chart of :func:`pipelines.experiments.report.chart`; None while it has no points."""
     points = [point for series in chart["series"] for point in series["points"]]
     if not points:
         return None
@@ -83,7 +83,7 @@ def laid_out(chart: Mapping[str, Any], *, width: int, height: int) -> Layout | N
 
 
 class _Axis:
-    """Numbers to pixels, over a range that holds every interval, with a little air."""
+    """Maps numbers to pixels, over a range that contains every interval plus a margin."""
 
     def __init__(self, edges: Sequence[tuple[float, float]], *, low_px: float, high_px: float) -> None:
         low, high = min(edge[0] for edge in edges), max(edge[1] for edge in edges)
@@ -96,7 +96,7 @@ class _Axis:
         return round(self.low_px + share * (self.high_px - self.low_px), 1)
 
     def ticks(self) -> Iterator[tuple[float, str]]:
-        """Yield (pixel, text) of round numbers within the range."""
+        """Yield (pixel, text) for round numbers within the range."""
         rough = (self.high - self.low) / TICKS
         size = 10.0 ** math.floor(math.log10(rough))
         step = next(size * times for times in (1, 2, 5, 10) if size * times >= rough)
@@ -122,18 +122,18 @@ def _mark(point: Mapping[str, Any], *, across: _Axis, upwards: _Axis, chart: Map
     )
     when = f"step {point['step']}, " if point["step"] else ""
     names = [str(chart[axis]).partition(":")[0] for axis in ("x", "y")]
-    told = f"{when}{names[0]} {x['value']:.3f}, {names[1]} {y['value']:.3f}"
+    text = f"{when}{names[0]} {x['value']:.3f}, {names[1]} {y['value']:.3f}"
     return Mark(
-        across.at(x["value"]), upwards.at(y["value"]), last=bool(point["last"]), told=told, whiskers=whiskers
+        across.at(x["value"]), upwards.at(y["value"]), last=bool(point["last"]), text=text, whiskers=whiskers
     )
 
 
 def _placed(label: str, mark: Mark, *, taken: Sequence[Box], frame: Box) -> tuple[float, float, str, Box]:
-    """Return x, baseline y, anchor and box of a label: the first place around its point where it hits nothing."""
+    """Return x, baseline y, anchor and box of a label: the first position around its point without an overlap."""
     width = LETTER_PX * len(label)
     tried = []
     for lines in (0, 1, -1, 2, -2, 3, -3):
-        y = mark.y - ABOVE_PX + lines * LINE_PX + (BELOW_PX if lines > 0 else 0)  # the whisker stays free
+        y = mark.y - ABOVE_PX + lines * LINE_PX + (BELOW_PX if lines > 0 else 0)  # keeps the whisker visible
         tried.append((mark.x + APART_PX, y, "start"))
         tried.append((mark.x - APART_PX, y, "end"))
     boxes = [(x, y, anchor, _box(x, y, anchor, width)) for x, y, anchor in tried]

@@ -1,4 +1,4 @@
-"""All a page shows of an experiment, put together from its folder, its runs and what is being measured."""
+"""The status of an experiment as the page shows it, from its folder, its runs and the current measurements."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ REPORTS = {"methods": methods.report, "blocks": blocks.report}
 def status_of(
     experiment: Experiment, *, find: Callable[[str], Run], measuring: Measuring, at_work: bool
 ) -> dict[str, Any]:
-    """Return the status as ``Experiments.status`` tells it; ``at_work`` says that a run of it has not ended yet."""
+    """Return the status, see ``ExperimentService.status``; ``at_work``: one of its runs has not ended yet."""
     rows = rows_of(experiment, find=find, measuring=measuring)
     base = experiment.scores(methods.BASE) or {}
     points = list(experiment.points())
@@ -39,7 +39,7 @@ def status_of(
 
 
 def pictures_of(experiment: Experiment) -> dict[str, Any]:
-    """Return the pictures of the finished rows: ``heads`` (the prompts) and ``rows`` (label, a file for each prompt)."""
+    """Return the pictures of the finished rows: ``heads`` (prompts) and ``rows`` (label, one file per prompt)."""
     rows = []
     for row in experiment.rows:
         found = experiment.scores(row.key, LAST)

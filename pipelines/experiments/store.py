@@ -1,8 +1,8 @@
-"""An experiment's folder: what was asked, which runs it has, what each row scored; readable without torch.
+"""An experiment's folder: its settings, its runs and the scores of each row; readable without torch.
 
-``experiments/<id>`` holds ``experiment.json``, the square photographs, a file of scores for every row (and, for a row
-with earlier states, one for each), and the pictures that were scored. What it shows is derived from these and from
-the states of its runs, so that a restarted program, or another one, shows the same.
+``experiments/<id>`` contains ``experiment.json``, the square photographs, a file of scores for every row (and for each
+earlier state of a row), and the scored pictures. The status is derived from these and from the states of the runs, so
+that it is the same after a restart.
 """
 
 import json
@@ -21,14 +21,14 @@ from pipelines.files import disk_sentences, write_json
 from pipelines.runs.store import DRAFT, RUN_ID
 
 FORMAT = 1  # of experiment.json and of the score files
-LAST = 0  # the step under which a row's finished state is kept
+LAST = 0  # the step number that stands for the final adapter
 
 
 @dataclass
 class PlannedRun:
-    """One run of an experiment: ``photos`` is the set it learns from; ``run`` its id once it has been started.
+    """One run of an experiment: ``photos`` is its set of photographs; ``run`` is its id once it was started.
 
-    ``after`` are the keys of the runs, earlier in the plan, that must be done before it starts.
+    ``after`` are the keys of earlier runs of the plan that must be finished before it starts.
     """
 
     key: str
@@ -43,7 +43,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Part:
-    """One adapter of a row: the key of its run, its strength, and a list of block weights or ""."""
+    """One adapter of a row: the key of its run, its strength, and its block weights or ""."""
 
     run: str
     strength: float = 1.0
@@ -52,9 +52,9 @@ class Part:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of the tables: the adapters drawn with, the words they know, and the earlier steps measured as well.
+    """One row of the tables: its adapters, their words, and the earlier steps to measure.
 
-    ``said`` is the subject in plain words, by which text alignment is measured for every row alike.
+    ``said`` is the subject in common words, so that text alignment is measured alike for every row.
     """
 
     key: str
@@ -66,15 +66,15 @@ class PlannedRow:
     steps: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
+    def of(cls, data: Mapping[str, Any]) -> Self:
         """Read what :func:`dataclasses.asdict` wrote to a file."""
-        parts = tuple(Part(**part) for part in told["parts"])
-        return cls(**{**told, "parts": parts, "steps": tuple(told["steps"])})
+        parts = tuple(Part(**part) for part in data["parts"])
+        return cls(**{**data, "parts": parts, "steps": tuple(data["steps"])})
 
 
 @dataclass
 class Experiment:
-    """One experiment; ``photos`` maps a set ("character", "style") to the file names of its pictures."""
+    """One experiment; ``photos`` maps a set ("character", "style") to its file names."""
 
     path: Path
     kind: str
@@ -90,7 +90,7 @@ class Experiment:
 
     @property
     def id(self) -> str:
-        """The folder's name, unguessable."""
+        """The folder's name, which cannot be guessed."""
         return self.path.name.removeprefix(DRAFT)
 
     def run_of(self, key: str) -> PlannedRun:
@@ -98,37 +98,37 @@ class Experiment:
         return next(run for run in self.runs if run.key == key)
 
     def points(self) -> Iterator[tuple[PlannedRow, int]]:
-        """Yield everything that is measured: each row's earlier steps, then its finished state (``LAST``)."""
+        """Yield every point to measure: each row's earlier steps, then its final adapter (``LAST``)."""
         for row in self.rows:
             for step in (*row.steps, LAST):
                 yield row, step
 
     def photos(self, kind: str) -> list[Path]:
-        """Return the squares of a set of photographs."""
+        """Return the square crops of a set of photographs."""
         return sorted((self.path / "photos" / kind).glob("*.png"))
 
     def folder_of(self, row: str, step: int) -> Path:
-        """Return where the pictures of a row lie."""
+        """Return the folder of a row's pictures."""
         return self.path / "pictures" / f"{row}-{step:06d}"
 
     def scores(self, row: str, step: int = LAST) -> dict[str, Any] | None:
-        """Return what a row scored: ``scores``, ``pictures``, facts; ``error`` where that failed; None before."""
+        """Return the results of a row: ``scores``, ``pictures``, facts, or ``error``; None before it was measured."""
         path = self.path / "scores" / f"{row}-{step:06d}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def keep_scores(self, row: str, step: int, found: Mapping[str, Any]) -> None:
-        """Write what a row scored."""
+        """Write the results of a row."""
         write_json(self.path / "scores" / f"{row}-{step:06d}.json", {"format": FORMAT, **found})
 
     def forget_errors(self) -> None:
-        """Remove the scores of rows whose measurement failed, so that it is tried again."""
+        """Remove the results of failed measurements, so that they are repeated."""
         for row, step in self.points():
             if "error" in (self.scores(row.key, step) or {}):
                 (self.path / "scores" / f"{row.key}-{step:06d}.json").unlink()
 
     def save(self) -> None:
         """Write experiment.json."""
-        told = {
+        data = {
             "format": FORMAT,
             "kind": self.kind,
             "name": self.name,
@@ -141,28 +141,28 @@ class Experiment:
             "runs": [asdict(run) for run in self.runs],
             "rows": [asdict(row) for row in self.rows],
         }
-        write_json(self.path / "experiment.json", told)
+        write_json(self.path / "experiment.json", data)
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Read an experiment's folder. Raises ValueError for another format, or damage."""
+    """Read an experiment's folder. Raises ValueError for another format or a damaged file."""
     try:
-        told = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
+        data = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"There is no experiment {path.name!r}; it may have been deleted.") from None
     except (OSError, ValueError) as error:
         raise ValueError(
             f"The experiment {path.name} cannot be read; its experiment.json is damaged ({error})."
         ) from None
-    if told.pop("format", None) != FORMAT:
+    if data.pop("format", None) != FORMAT:
         raise ValueError(f"The experiment {path.name} has another format; this program reads {FORMAT}.")
-    runs = [PlannedRun(**run) for run in told.pop("runs")]
-    rows = [PlannedRow.of(row) for row in told.pop("rows")]
-    return Experiment(path=path, runs=runs, rows=rows, **told)
+    runs = [PlannedRun(**run) for run in data.pop("runs")]
+    rows = [PlannedRow.of(row) for row in data.pop("rows")]
+    return Experiment(path=path, runs=runs, rows=rows, **data)
 
 
 class ExperimentStore:
-    """All experiments of an owner below one folder; another's is treated as if it did not exist."""
+    """All experiments of an owner in one folder; those of other owners are treated as nonexistent."""
 
     def __init__(self, root: Path, *, owner: str = "") -> None:
         self.owner = owner
@@ -180,7 +180,7 @@ class ExperimentStore:
         runs: Sequence[PlannedRun],
         rows: Sequence[PlannedRow],
     ) -> Iterator[Experiment]:
-        """Fill a new experiment inside the block: it appears whole when the block ends, and not at all on an error."""
+        """Create a new experiment inside the block: it appears when the block ends, and not at all on an error."""
         with disk_sentences():
             now = time.time()
             new_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
@@ -199,7 +199,7 @@ class ExperimentStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def get(self, experiment_id: str) -> Experiment:
-        """Return an experiment. Raises ValueError when this owner has none of that id."""
+        """Return an experiment. Raises ValueError when this owner has none with that id."""
         if RUN_ID.fullmatch(str(experiment_id)):
             found = read_experiment(self.folder / experiment_id)
             if found.owner == self.owner:
@@ -207,7 +207,7 @@ class ExperimentStore:
         raise ValueError(f"There is no experiment {str(experiment_id)[:60]!r}; it may have been deleted.")
 
     def list(self) -> list[Experiment]:
-        """Return all experiments that can be read, the newest first."""
+        """Return all readable experiments, newest first."""
         found = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if RUN_ID.fullmatch(path.name):

@@ -1,4 +1,4 @@
-"""The styles that ship as pictures, for runs that learn a style: ``python -m recipes.style_pictures`` makes them."""
+"""The shipped pictures of styles, for runs that learn a style; made by ``python -m recipes.style_pictures``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CAPTIONS = "captions.json"
 
 
 def style_folder(style: str) -> Path:
-    """Return where the pictures of a style are shipped."""
+    """Return the folder of a style's shipped pictures."""
     return SHIPPED_STYLES / style.replace(" ", "-")
 
 
 def shipped_style(style: str) -> dict[Path, str]:
-    """Return the pictures in a style, each with a caption that says what it shows and nothing of the style.
+    """Return the pictures of a style, each with a caption that describes its content and not the style.
 
-    Raises ValueError for a style that does not ship.
+    Raises ValueError for a style that is not shipped.
     """
     folder = style_folder(style)
     names = sorted(path.parent.name.replace("-", " ") for path in SHIPPED_STYLES.glob(f"*/{CAPTIONS}"))

@@ -51,7 +51,7 @@ def test_every_method_that_learns_one_subject_takes_part() -> None:
     assert [run.key for run in some] == ["block_lora", "svdiff"]
     with pytest.raises(ValueError, match="no method 'magic'"):
         planned(MethodsConfig(methods=("magic",)), family="embedded", words=WORDS, captioned={})
-    with pytest.raises(ValueError, match=r"has no \{subject\} in it"):
+    with pytest.raises(ValueError, match=r"does not contain \{subject\}"):
         MethodsConfig(prompts=("a dog",))
 
 
@@ -72,7 +72,7 @@ def test_the_papers_experiments_are_all_planned() -> None:
     assert filled(BlocksConfig().prompts[1], subject="zwx dog", style=by_key["character"].style) == (
         "a picture of a zwx dog on the beach"
     )
-    with pytest.raises(ValueError, match="same rare word"):
+    with pytest.raises(ValueError, match="same trigger word"):
         planned(BlocksConfig(), family="embedded", words=WORDS | {"style_word": "zwx"}, captioned={})
 
 
@@ -108,11 +108,11 @@ def test_the_sentence_follows_from_the_numbers() -> None:
     ]
     found = methods.report(rows, {"dino": {"value": 0.85, "low": 0.8, "high": 0.9}})
     told = " ".join(found["sentences"])
-    assert "A comes nearest to the photographs (DINO 0.70, of 0.85 among" in told
-    assert "Its interval overlaps that of B, so" in told
-    assert "C follows the words best (CLIP-T 0.31)" in told
-    assert "B has the smallest file (100 bytes), C was the fastest (20 s)" in told
-    assert "C is not clearly nearer to the photographs than the untouched base" in told
+    assert "A is most similar to the photographs (DINO 0.70; the photographs among themselves: 0.85)" in told
+    assert "Its confidence interval overlaps that of B, so" in told
+    assert "C follows the prompt best (CLIP-T 0.31)" in told
+    assert "B has the smallest file (100 bytes), C the shortest training time (20 s)" in told
+    assert "C is not clearly more similar to the photographs than the untouched base" in told
     assert [entry["label"] for entry in found["tables"][0]["rows"]] == [
         "The photographs",
         "BASE",
@@ -130,10 +130,7 @@ def test_a_class_that_turned_into_the_subject_is_told_of() -> None:
         found["scores"] |= {"pres": {"value": drift}, "drift": {"value": drift}}
     reference = {"dino": {"value": 0.9, "low": 0.8, "high": 1.0}}
     told = " ".join(methods.report(rows, reference)["sentences"])
-    assert (
-        "With B and C the plain class has turned into the subject, too (PRES drift up to 0.60, the whole"
-        in told
-    )
+    assert "With B and C the plain class has also turned into the subject (PRES drift up to 0.60; " in told
     rows[2]["scores"]["drift"] = rows[3]["scores"]["drift"] = {"value": 0.2}
     assert "turned into" not in " ".join(methods.report(rows, reference)["sentences"])
 
@@ -160,11 +157,11 @@ def test_the_papers_questions_are_answered_from_the_numbers() -> None:
     ]
     found = blocks.report(rows, {})
     told = " ".join(found["sentences"])
-    assert "Most of both is kept with “ALL-UPPER”: identity 0.60 (0.50 to 0.70) and style 0.70" in told
-    assert "“ALL-ALL” shows the style best" in told
-    assert "“ALL-MIDDLE” keeps the character best" in told
-    assert "Style in the upper blocks: trained there alone identity 0.60" in told
-    assert "middle blocks: trained" not in told, "the other half of that pair is missing"
+    assert "“ALL-UPPER” keeps most of both: identity 0.60 (0.50 to 0.70) and style 0.70" in told
+    assert "“ALL-ALL” has the highest style score" in told
+    assert "“ALL-MIDDLE” the highest identity score" in told
+    assert "Style in the upper blocks: only these trained identity 0.60" in told
+    assert "middle blocks: only" not in told, "the other half of that pair is missing"
     assert "all 20 s, upper 10 s, middle 12 s, bottom 14 s" in told
     assert [series["key"] for series in found["charts"][0]["series"]] == [entry["key"] for entry in rows[1:]]
 
@@ -184,6 +181,6 @@ def test_the_chart_has_a_place_for_every_point_and_label() -> None:
             assert top <= mark.y <= bottom
     places = [(series.text_x, round(series.text_y)) for series in layout.series]
     assert len(set(places)) == 5, "no label lies on another"
-    assert layout.series[0].marks[0].told.startswith("step 60, CLIP-T 0.300")
+    assert layout.series[0].marks[0].text.startswith("step 60, CLIP-T 0.300")
     assert [x for x, _ in layout.x_ticks] == sorted(x for x, _ in layout.x_ticks)
     assert laid_out({"series": [], "title": "", "x": "", "y": ""}, width=100, height=100) is None

@@ -176,8 +176,8 @@ def test_what_cannot_be_started_is_refused_whole(studio: Studio, tmp_path: Path)
     refused("Unknown setting 'speed'", config={"speed": 1})
     refused("not the settings of the experiment 'methods'", config=BlocksConfig())
     refused("no photograph", photos=[])
-    refused("no picture in the style yet", kind="blocks")
-    refused("needs a rare word", identifier="")
+    refused("no pictures of the style yet", kind="blocks")
+    refused("needs a trigger word", identifier="")
     with pytest.raises(ValueError, match="There is no experiment 'x'"):
         studio.experiments.status("x")
     assert studio.library.list_runs() == []

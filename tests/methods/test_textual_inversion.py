@@ -59,7 +59,7 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
         Words.from_header({})
     with pytest.raises(ValueError, match="at most 16"):
         Words(words=" ".join("abcdefghijklmnopqrstuvwxyz")).inject(base)
-    with pytest.raises(ValueError, match="needs a rare word"):
+    with pytest.raises(ValueError, match="needs a trigger word"):
         replace(QUICK, identifier="")
     for name, value in (("prior_preservation", True), ("text_encoder", False)):
         with pytest.raises(ValueError, match=f"Unknown setting '{name}'"):

@@ -22,7 +22,7 @@ def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served
     assert page.input_value("#words input, #words textarea") == "dog"
     assert "Finished" in page.inner_text("#run-card .run-title")
     page.click("#personalize")
-    visitor.see(".run-title:has-text('Learning')")
+    visitor.see(".run-title:has-text('Training')")
     visitor.wait_for_step(5)
     assert page.locator("#run-card .strip img").count() >= 2, "the strip begins before the first step"
     visitor.see(".curve.smooth")
@@ -81,7 +81,7 @@ def test_discarding_forgets_the_run(visit: Any, served: Served, pace: Any) -> No
 def test_the_playground_draws_both_from_one_seed(visit: Any, served: Served) -> None:
     visitor = visit()
     visitor.choose("Ada")
-    visitor.page.get_by_role("button", name="Make a picture").click()
+    visitor.page.get_by_role("button", name="Generate").click()
     visitor.page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
     with visitor.page.expect_download() as coming:
         visitor.page.get_by_role("button", name="Download the picture").click()

@@ -46,7 +46,7 @@ def events(blocks: gr.Blocks, trigger: str, *, label: str) -> list[Any]:
 
 
 def test_drawing_a_picture_leaves_the_prompt_alone(blocks: gr.Blocks) -> None:
-    drawing = events(blocks, "click", label="Make a picture")
+    drawing = events(blocks, "click", label="Generate")
     assert len(drawing) == 2, "on Start and on Train"
     for event in drawing:
         assert "Prompt" not in {getattr(block, "label", "") for block in event.outputs}
@@ -103,7 +103,7 @@ def test_nothing_is_personalized_without_a_name(blocks: gr.Blocks, monkeypatch: 
 
 def test_turning_between_experiments_reads_no_list_of_choices(blocks: gr.Blocks) -> None:
     """A list whose choices have changed meanwhile refuses its own value."""
-    turning = events(blocks, "change", label="What is compared")
+    turning = events(blocks, "change", label="Type of comparison")
     assert turning
     for event in turning:
         assert "Experiments so far" not in {getattr(block, "label", "") for block in event.inputs}

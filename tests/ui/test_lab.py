@@ -94,7 +94,7 @@ def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHand
     assert made.config["seeds"] == 2
     assert made.config["prompts"] == ["a {subject}", "a {subject} in snow"]
     assert made.config["methods"] == ALL
-    assert "At work" in values["experiment_results"]
+    assert "Running" in values["experiment_results"]
     assert values["experiment_stop"]["visible"] is True
     made = made.id
     assert experiments.watch(made, values["experiment_drawn"], "side") == {}, (
@@ -106,7 +106,7 @@ def test_one_click_starts_every_method_on_an_example(experiments: ExperimentHand
     assert experiments.watch(made, over["experiment_drawn"], "methods") == {}
     for label, _ in METHODS:
         assert label in over["experiment_results"]
-    assert "comes nearest to the photographs" in over["experiment_results"]
+    assert "is most similar to the photographs" in over["experiment_results"]
     told = json.loads(Path(over["experiment_json"]["value"]).read_text())
     assert [row["key"] for row in told["rows"]] == ["base", *candidates()]
     for name in ("experiment_pictures", "experiment_chart"):
@@ -128,7 +128,7 @@ def test_the_photographs_of_the_page_train_are_taken(
     made = kept(experiments, values)
     assert (made.words["class_noun"], made.words["identifier"]) == ("teapot", "wib")
     assert (len(made.photos(PHOTOS)), made.config["methods"]) == (3, ["svdiff"])
-    with pytest.raises(ValueError, match="No photograph is chosen on the page Train"):
+    with pytest.raises(ValueError, match="No photographs are chosen in the tab Train"):
         start(experiments, experiment_subject=FROM_TRAIN)
     with pytest.raises(ValueError, match="No method is chosen"):
         start(experiments, experiment_methods=[])
@@ -147,7 +147,7 @@ def test_a_style_is_drawn_for_the_occasion_or_ones_own(
     for told in (
         "Which adapter is block-wise",
         "Which blocks for the style",
-        "Blocks at training, or chosen",
+        "Blocks selected for training or for",
     ):
         assert told in drawn
     values = start(
@@ -157,7 +157,7 @@ def test_a_style_is_drawn_for_the_occasion_or_ones_own(
         experiment_style_files=[str(path) for path in photographs],
     )
     assert len(kept(experiments, values).photos(STYLE)) == 3
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no pictures of the style"):
         start(experiments, "blocks", experiment_style=OWN_STYLE)
     assert experiments.choose_style(OWN_STYLE)["experiment_style_files"]["visible"] is True
 
@@ -175,7 +175,7 @@ def test_a_row_that_failed_is_marked_and_can_be_gone_on_with(
     )
     assert values["experiment_resume"]["visible"] is True
     model.fail_at = 0
-    assert "At work" in experiments.resume(made)["experiment_results"]
+    assert "Running" in experiments.resume(made)["experiment_results"]
     finish(experiments, made)
     assert "failed:" not in experiments.watch(made, {}, "methods")["experiment_results"]
 
@@ -228,7 +228,7 @@ def test_what_people_typed_is_text_and_the_best_says_so(experiments: ExperimentH
         max(methods, key=lambda key: (experiment.scores(key) or {})["scores"]["dino"]["value"]), LAST
     )
     assert best is not None
-    assert f'title="the best of this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
+    assert f'title="best in this column">{best["scores"]["dino"]["value"]:.2f}<' in shown
     marks = re.findall(r"<title>([^<]+), step (\d+), CLIP-T", shown)
     assert len(marks) == 2 * 4 * len(methods), (
         "each method's three earlier states and its last, wide and narrow"
@@ -242,13 +242,13 @@ def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served) ->
     visitor.see("#lab-form")
     visitor.page.locator("#lab-form").get_by_role("button", name="Advanced").click()
     few = {"Prompts": "a {subject}", "Training steps": "4", "Seeds per prompt": "1", "Earlier states": "1",
-           "Steps of a picture": "1"}  # fmt: skip
+           "Sampling steps": "1"}  # fmt: skip
     for label, value in few.items():
         visitor.page.locator("#lab-form").get_by_label(label).locator("visible=true").first.fill(value)
     visitor.see("#lab-form .cost:has-text('5 runs')")
     visitor.press("Run the experiment")
     visitor.see("#lab-card .run-title:has-text('Finished')")
-    visitor.see("#lab-card .verdict:has-text('comes nearest to the photographs')")
+    visitor.see("#lab-card .verdict:has-text('is most similar to the photographs')")
     visitor.see("#lab-card .scatter svg.wide")
     visitor.see(f"#lab-card .pictures td img >> nth={6 - 1}")
     with visitor.page.expect_download() as coming:

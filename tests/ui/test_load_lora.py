@@ -109,6 +109,6 @@ def test_a_dropped_file_opens_the_playground(browser: Any, served: Any, lora_fil
     page.get_by_role("button", name="Import and open the playground").click()
     page.wait_for_selector("#run-card .run-title:has-text('Loaded from a file')")
     assert page.input_value("#play-form textarea >> nth=0") == "a photo of a zwx dog"
-    page.locator("#playground").get_by_role("button", name="Make a picture").click()
+    page.locator("#playground").get_by_role("button", name="Generate").click()
     page.wait_for_selector("#play-result .compare .tag:has-text('Without')")
     page.close()

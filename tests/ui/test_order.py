@@ -52,7 +52,7 @@ def test_a_late_answer_about_another_run_does_not_stay(
     visitor = visit()
     visitor.choose("Ada")
     visitor.page.click("#personalize")
-    visitor.see(".run-title:has-text('Learning')")
+    visitor.see(".run-title:has-text('Training')")
     holding.armed.set()
     visitor.until(holding.held.is_set)  # more samples of Ada, drawn but not yet shown
     visitor.choose("Biscuit")
@@ -69,7 +69,7 @@ def test_a_picture_that_arrives_before_the_page_of_its_run_stays(visit: Any, hol
     holding.armed.set()
     click_card(visitor, "Ada")
     visitor.until(holding.held.is_set)
-    visitor.press("Make a picture")
+    visitor.press("Generate")
     visitor.see("#play-result .compare .tag:has-text('Without')")
     holding.released.set()
     visitor.see(".run-name:has-text('Ada')")

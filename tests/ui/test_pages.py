@@ -39,10 +39,10 @@ def test_the_first_page_leads_from_an_example_to_a_picture(
     pace(0.01)
     visitor.turn("start").choose("Biscuit")
     visitor.page.click("#first-personalize")
-    visitor.see(".run-title:has-text('Learning')")
+    visitor.see(".run-title:has-text('Training')")
     visitor.see("#first-run .run-title:has-text('Finished')")
-    visitor.see(".guide .now:has-text('Play')")
-    visitor.press("Make a picture")
+    visitor.see(".guide .now:has-text('Generate')")
+    visitor.press("Generate")
     visitor.see("#first-result .compare .tag:has-text('Without')")
     run = newest(served.studio)
     assert (run.config["class_noun"], run.config["identifier"]) == ("dog", "pll")
@@ -79,7 +79,7 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served, lo
     assert served.studio.library.list_runs()[0]["notes"] == "for the talk"
     visitor.press("Delete …")
     visitor.see("#confirm :text('cannot be undone')")
-    visitor.press("Delete it")
+    visitor.press("Delete permanently")
     visitor.see(".library-empty")
     assert run_id not in [row["id"] for row in served.studio.library.list_runs()]
     assert not visitor.errors
@@ -125,9 +125,9 @@ def test_a_method_shows_its_own_settings_and_trains_with_them(
     own.get_by_role("button", name="Advanced").click()
     own.get_by_label("LoRA targets").wait_for()
     _pick(page, "Method and preset", "SVDiff · Quick")
-    own.get_by_label("Which weights").wait_for()
+    own.get_by_label("Trained weights").wait_for()
     own.get_by_label("LoRA targets").wait_for(state="hidden")
-    _pick(page, "Which weights", "UNet-CA")
+    _pick(page, "Trained weights", "UNet-CA")
     page.click("#personalize")
     visitor.until(lambda: started(served) == 1)
     run = newest(served.studio)
@@ -196,11 +196,11 @@ def test_two_runs_share_a_row_of_the_comparison(visitor: Visitor, served: Served
     visitor.turn("compare")
     page = visitor.page
     visitor.press("Two runs in one row")
-    _pick(page, "A run", "Ada")
+    _pick(page, "First run", "Ada")
     _pick(page, "With", "Biscuit")
     visitor.press("Add this row")
     visitor.see(".token:has-text('Ada + Biscuit')")
-    page.locator("#across").get_by_text("Second run's strength").click()
+    page.locator("#across").get_by_text("Strengths of the second run").click()
     page.get_by_label("Strengths of the second run of each stack").wait_for()
     visitor.press("Compare")
     visitor.see("#grid-card th:has-text('Ada + Biscuit')")
@@ -217,7 +217,7 @@ def test_two_runs_share_a_row_of_the_comparison(visitor: Visitor, served: Served
 def test_a_dropped_picture_restores_its_settings(visitor: Visitor, served: Served) -> None:
     visitor.turn("train").choose("Ada")
     visitor.page.locator("#play-form").get_by_label("Seed").fill("41")
-    visitor.press("Make a picture")
+    visitor.press("Generate")
     visitor.see("#play-result .compare .tag:has-text('Without')")
     with visitor.page.expect_download() as coming:
         visitor.press("Download the picture")
@@ -283,9 +283,9 @@ def test_a_run_that_is_over_is_discarded_at_the_second_press(
     visitor.see(".run-title:has-text('Stopped')")
     known = len(served.studio.library.list_runs())
     visitor.press("Discard …")
-    visitor.page.get_by_role("button", name="Discard it for good").wait_for()
+    visitor.page.get_by_role("button", name="Discard permanently").wait_for()
     assert len(served.studio.library.list_runs()) == known
-    visitor.press("Discard it for good")
+    visitor.press("Discard permanently")
     visitor.until(lambda: len(served.studio.library.list_runs()) == known - 1)
 
 
@@ -343,7 +343,7 @@ def test_keys_turn_pages_start_and_stop_but_never_while_typing(
     page.locator(".masthead h1").click()
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Control+Enter")
-    visitor.see(".run-title:has-text('Learning')")
+    visitor.see(".run-title:has-text('Training')")
     page.keyboard.press("Escape")
     visitor.see(".run-title:has-text('Stopped')")
 

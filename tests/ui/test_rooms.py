@@ -129,7 +129,7 @@ def test_a_run_is_played_and_ended(monitor: RunMonitor) -> None:
 
 
 def test_a_file_from_elsewhere_has_nothing_to_play(monitor: RunMonitor, own: str) -> None:
-    with pytest.raises(ValueError, match="no steps to play"):
+    with pytest.raises(ValueError, match="no steps to replay"):
         monitor.play(own, 4.0)
 
 
@@ -238,7 +238,7 @@ def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
         {"id": str(index), "name": name, "created": 60.0 * index}
         for index, name in enumerate(("Rex", "Rex", "Ada"))
     ]
-    first, second, ada = cards.told_apart(rows).values()
+    first, second, ada = cards.unique_names(rows).values()
     assert first != second
     assert first.startswith("Rex (")
     assert ada == "Ada"
@@ -375,7 +375,7 @@ def test_nobody_in_line_shows_no_line() -> None:
 def test_a_search_finds_by_every_word(shelf: LibraryHandlers, own: str) -> None:
     assert [row["id"] for row in shelf.rows("rex zwx")] == [own]
     assert shelf.rows("rex nonsense") == []
-    assert "Nothing here matches" in shelf.browse("nonsense", "")["cards"]
+    assert "No run matches" in shelf.browse("nonsense", "")["cards"]
     assert f"{len(shelf.studio.library.list_runs(shipped=True))} runs" in shelf.browse("", "")["found"]
 
 
@@ -526,7 +526,7 @@ def test_settings_go_out_and_come_in(shelf: LibraryHandlers, monitor: RunMonitor
     values = shelf.read_settings(str(path), "embedded")
     assert (values["steps"], values["tabs"].selected) == (77, "train")
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="no text"):
+    with pytest.raises(ValueError, match="not a text file"):
         shelf.read_settings(str(path), "embedded")
     path.write_text("[]")
     with pytest.raises(ValueError, match="no settings of Atelier"):
@@ -665,9 +665,9 @@ def test_two_runs_become_one_row_that_is_kept(
 
 def test_what_cannot_be_compared_is_said(shelf: LibraryHandlers) -> None:
     comparison = CompareHandlers(shelf)
-    with pytest.raises(ValueError, match="Nothing is chosen"):
+    with pytest.raises(ValueError, match="No row is chosen"):
         comparison.compare([], "seeds", "0", "x", print)
-    with pytest.raises(ValueError, match="'soon' is no seed"):
+    with pytest.raises(ValueError, match="'soon' is not a seed"):
         comparison.compare([""], "seeds", "0, soon", "x", print)
 
 

@@ -168,7 +168,7 @@ def test_own_hosts_come_from_the_command_line_and_the_environment() -> None:
 
 @pytest.mark.parametrize("host", ["https://one.example", "one.example:80", "one.example/page", "a b"])
 def test_an_allowed_host_that_is_none_is_refused(host: str) -> None:
-    with pytest.raises(ValueError, match="is no host name; write it like"):
+    with pytest.raises(ValueError, match="is not a host name; write it like"):
         allowed_hosts({}, hosts=[host])
 
 

@@ -134,16 +134,16 @@ def test_the_blocks_are_asked_what_they_do(
 
 def test_the_map_has_every_block_with_its_number_beside_its_colour() -> None:
     values = dict.fromkeys(("In0", "In1", "In2", "In3", "Out0", "Out1", "Out2", "Out3"), 0.0)
-    drawn = unet_map(values | {"Mid": 0.25, "Out3": 0.5}, title="Blocks", told="<i>")
+    drawn = unet_map(values | {"Mid": 0.25, "Out3": 0.5}, title="Blocks", text="<i>")
     assert drawn.count('class="unet-block') == 9
     order = re.findall(r'class="unet-name">(\w+)<', drawn)
     assert order == ["In0", "Out3", "In1", "Out2", "In2", "Out1", "In3", "Out0", "Mid"]
     assert "0.500" in drawn
     assert drawn.count("--share:100%") == 1
     assert drawn.count("--share:50%") == 1
-    assert "most in Out3" in drawn
+    assert "largest in Out3" in drawn
     assert "&lt;i&gt;" in drawn
-    assert "nothing in any block" in unet_map(values | {"Mid": 0.0}, title="Blocks", told="")
+    assert "zero in every block" in unet_map(values | {"Mid": 0.0}, title="Blocks", text="")
 
 
 def test_the_api_takes_a_stack(served: Served) -> None:

@@ -62,7 +62,7 @@ def test_two_clicks(browser: Any, address: str) -> None:
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
     page.wait_for_selector("#first-run .strip img")
     page.click("#first-personalize")
-    page.wait_for_selector("#first-run .run-title:has-text('Learning')", timeout=TRAINING_MS)
+    page.wait_for_selector("#first-run .run-title:has-text('Training')", timeout=TRAINING_MS)
     page.wait_for_selector("#first-run .run-title:has-text('Finished')", timeout=TRAINING_MS)
     after = page.wait_for_selector("#first-showcase .compare .tag.right:has-text('After')")
     assert after.inner_text() == "After"

@@ -1,1 +1,1 @@
-"""One run on the page: its state folded from events, monitor, replay, charts, panels, cards, method views."""
+"""One run on the page: its state (built from events), monitor, replay, charts, panels, cards, method views."""

@@ -1,4 +1,4 @@
-"""The pieces of Library and Compare that are more than one widget: each function returns escaped HTML."""
+"""HTML components of the Library and Compare tabs; each function returns escaped HTML."""
 
 import time
 from collections import Counter
@@ -33,7 +33,7 @@ Row = Mapping[str, Any]
 
 
 def count_of(count: int | None) -> str:
-    """Return a number of parameters as a person reads it: "797 k"."""
+    """Return a parameter count in readable form: "797 k"."""
     if count is None:
         return "–"
     if count < 10_000:
@@ -42,13 +42,13 @@ def count_of(count: int | None) -> str:
 
 
 def day_of(moment: float) -> str:
-    """Return the day of a unix time: "3 Nov 2026"."""
+    """Return the date of a unix time: "3 Nov 2026"."""
     local = time.localtime(moment)
     return f"{local.tm_mday} {time.strftime('%b %Y', local)}"
 
 
-def told_apart(rows: Sequence[Row]) -> dict[str, str]:
-    """Return each run's name by its id; runs of one name say when they were made, too."""
+def unique_names(rows: Sequence[Row]) -> dict[str, str]:
+    """Return each run's name by its id; the creation time is added where several runs have the same name."""
     often = Counter(row["name"] for row in rows)
     return {
         row["id"]: row["name"] if often[row["name"]] == 1 else f"{row['name']} ({_minute(row)})"
@@ -62,19 +62,17 @@ def _minute(row: Row) -> str:
 
 
 def method_of(row: Row) -> str:
-    """Return the method of a run in words."""
+    """Return the display name of a run's method."""
     if row.get("source") == MIXED:
         return "Combined"
     return TITLES.get(row["method"], str(row["method"]))
 
 
 def run_cards(rows: Sequence[Row], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:
-    """Return the runs as cards, the ``chosen`` one marked."""
+    """Return the runs as cards with the ``chosen`` one highlighted."""
     if not rows:
-        told = (
-            f"Nothing here matches “{searched}”." if searched else "No run yet: personalize a subject first."
-        )
-        return element("p", told, class_="library-empty", role="status")
+        text = f"No run matches “{searched}”." if searched else "No runs yet; personalize a subject first."
+        return element("p", text, class_="library-empty", role="status")
     return element(
         "div",
         *[_card(row, chosen=row["id"] == chosen, copies=copies) for row in rows],
@@ -118,53 +116,54 @@ def picture(row: Row, *, copies: BrowserCopies, side_px: int) -> Html:
 
 
 def facts(row: Row, *, copies: BrowserCopies) -> Html:
-    """Return what is known about one run: its picture and a list."""
-    told = [
+    """Return the details of one run: its picture and a list of facts."""
+    items = [
         ("State", "Shipped example" if row.get("shipped") else WORDS.get(row["state"], row["state"])),
-        ("Trigger", row.get("trigger") or "–"),
+        ("Trigger word", row.get("trigger") or "–"),
         ("Method", method_of(row)),
         ("Base", row.get("base_name") or row.get("base", "")),
         ("Trained", f"{count_of(row.get('trainable'))} parameters" if row.get("trainable") else "–"),
         ("On disk", size_of(row.get("bytes"))),
-        ("Took", duration(row["seconds"]) if row.get("seconds") else "–"),
-        ("Made", day_of(row["created"]) if row["created"] else "–"),
+        ("Training time", duration(row["seconds"]) if row.get("seconds") else "–"),
+        ("Created", day_of(row["created"]) if row["created"] else "–"),
         *([("Problem", row["broken"])] if row.get("broken") else []),
     ]
-    terms = [element("div", element("dt", name), element("dd", value)) for name, value in told]
+    terms = [element("div", element("dt", name), element("dd", value)) for name, value in items]
     return element(
         "div", element("div", picture(row, copies=copies, side_px=512), class_="facts-picture"),
         element("dl", *terms), class_="facts",
     )  # fmt: skip
 
 
-def header_of(told: Row, *, name: str) -> Html:
-    """Return what the header of a LoRA file says, as ``Studio.import_export.inspect_lora`` tells it."""
+def header_of(header: Row, *, name: str) -> Html:
+    """Return the header of a LoRA file as HTML; ``header`` is the result of ``Studio.import_export.inspect_lora``."""
     rows = [
-        ("Format", told["format"]),
-        ("Keys", told["keys"]),
-        *([("Rank", told["rank"])] if told["rank"] else []),
-        ("Base", told.get("base") or "unknown"),
-        ("Parameters", count_of(told.get("parameters"))),
-        ("Trigger", told.get("trigger") or "none"),
+        ("Format", header["format"]),
+        ("Keys", header["keys"]),
+        *([("Rank", header["rank"])] if header["rank"] else []),
+        ("Base", header.get("base") or "unknown"),
+        ("Parameters", count_of(header.get("parameters"))),
+        ("Trigger word", header.get("trigger") or "none"),
     ]
     terms = [element("div", element("dt", label), element("dd", str(value))) for label, value in rows]
-    further = [
-        element("li", element("code", key), " ", str(value)[:120]) for key, value in told["metadata"].items()
+    entries = [
+        element("li", element("code", key), " ", str(value)[:120])
+        for key, value in header["metadata"].items()
     ]
     listed = [
-        element("details", element("summary", f"{len(further)} entries of metadata"), element("ul", *further))
-    ] if further else []  # fmt: skip
-    trouble = [element("p", told["problem"], class_="trouble")] if told.get("problem") else []
+        element("details", element("summary", f"{len(entries)} metadata entries"), element("ul", *entries))
+    ] if entries else []  # fmt: skip
+    trouble = [element("p", header["problem"], class_="trouble")] if header.get("problem") else []
     return element(
         "div", element("h3", name), element("dl", *terms), *listed, *trouble, class_="facts header-of"
     )
 
 
 def confirm(row: Row) -> Html:
-    """Return the question before a run is deleted."""
+    """Return the confirmation question for deleting a run."""
     return element(
         "p",
-        f"Delete “{row['name']}” with its photographs, pictures and adapter? That frees {size_of(row.get('bytes'))} and cannot be undone.",
+        f"Delete “{row['name']}” with its photographs, pictures and adapter? This frees {size_of(row.get('bytes'))} and cannot be undone.",
         class_="trouble",
         role="alert",
     )
@@ -181,15 +180,15 @@ def grid(
     alts: Sequence[Sequence[str]],
     copies: BrowserCopies,
 ) -> Html:
-    """Return pictures as a table: a row per run, a column per prompt, seed or strength."""
+    """Return pictures as a table with a row per run and a column per prompt, seed or strength."""
     top = element("tr", element("td"), *[element("th", head, scope="col") for head in heads])
     rows = [
         element(
             "tr",
             element("th", name, scope="row"),
-            *[_pictured(path, alt=alt, copies=copies) for path, alt in zip(line, told, strict=True)],
+            *[_pictured(path, alt=alt, copies=copies) for path, alt in zip(line, texts, strict=True)],
         )
-        for name, line, told in zip(names, cells, alts, strict=True)
+        for name, line, texts in zip(names, cells, alts, strict=True)
     ]
     table = element("table", element("thead", top), element("tbody", *rows))
     return element("div", table, class_="grid-scroll", tabindex=0, role="region", aria_label="Comparison")
@@ -201,7 +200,7 @@ def _pictured(path: Path, *, alt: str, copies: BrowserCopies) -> Html:
 
 
 def metrics(rows: Sequence[Row]) -> Html:
-    """Return the table of a comparison: what each run cost, and its metrics with their intervals."""
+    """Return the table of a comparison: the cost of each run and its metrics with confidence intervals."""
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     heads = ["Run", "Method", "Trained", "Size", "Time", *(METRICS.get(name, name) for name in names)]
     lines = [

@@ -1,4 +1,4 @@
-"""Curves as small SVG drawings: sharp at every size, in the page's own colours, without a chart library."""
+"""Line charts as SVG, in the page's colours and without a chart library."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ from ui.html import Html, element
 from ui.run.state import RunView
 
 MAX_POINTS = 300
-TERMS = {"instance": "photographs", "prior": "its class"}
+TERMS = {"instance": "photographs", "prior": "class images"}
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: ``look`` is its CSS class (raw, smooth, prior, identity, prompt)."""
+    """One curve; ``look`` is its CSS class (raw, smooth, prior, identity, prompt)."""
 
     name: str
     look: str
@@ -21,7 +21,7 @@ class Line:
 
 
 def smoothed(points: list[Point], *, window: float) -> list[Point]:
-    """Return the exponential moving average over about ``window`` points, without the bias of its start."""
+    """Return the bias-corrected exponential moving average over about ``window`` points."""
     keep = max(0.0, 1.0 - 1.0 / max(window, 1.0))
     mean, weight, result = 0.0, 0.0, []
     for step, value in points:
@@ -31,13 +31,13 @@ def smoothed(points: list[Point], *, window: float) -> list[Point]:
 
 
 def thinned(points: list[Point], *, most: int = MAX_POINTS) -> list[Point]:
-    """Return at most about ``most`` of the points, evenly, with the last one kept."""
+    """Return about ``most`` evenly spaced points at most, always including the last one."""
     stride = max(1, -(-len(points) // most))
     return points[::stride] if (len(points) - 1) % stride == 0 else [*points[::stride], points[-1]]
 
 
 def loss_chart(view: RunView) -> Html:
-    """Return the loss curves: the run's own loss raw and smoothed, each further term smoothed in its own colour."""
+    """Return the loss curves: each term raw and smoothed, in its own colour."""
     lines = []
     for order, (name, points) in enumerate(view.terms.items()):
         look = "smooth" if order == 0 else "prior"
@@ -49,13 +49,13 @@ def loss_chart(view: RunView) -> Html:
         lines,
         title="Loss",
         x_max=view.total,
-        empty="The curve starts with the first step.",
+        empty="The curve begins with the first step.",
         ceiling=_ceiling(lines),
     )
 
 
 def similarity_chart(view: RunView) -> Html:
-    """Return how alike the samples are to the photographs and to the prompt, 0 being the untouched base."""
+    """Return the similarity of the samples to the photographs and to the prompt; 0 is the untouched base."""
     names = {"identity": "to the photographs", "prompt": "to the prompt"}
     lines = [
         Line(names[name], name, [(float(step), value) for step, value in points])
@@ -66,7 +66,7 @@ def similarity_chart(view: RunView) -> Html:
         lines,
         title="Similarity",
         x_max=view.total,
-        empty="Measured on every row of samples.",
+        empty="Measured on each row of samples.",
         floor=0.0,
         band=band,
     )
@@ -83,7 +83,7 @@ def chart(
     band: list[tuple[float, float, float]] | None = None,
     axis: str = "step",
 ) -> Html:
-    """Return a titled chart with legend, or the sentence ``empty`` while there is nothing to draw."""
+    """Return a titled chart with legend, or the text ``empty`` while there are no points."""
     drawn = [line for line in lines if line.points]
     legend = [
         element("span", element("i", class_=f"key {line.look}"), line.name, class_="legend-entry")
@@ -147,7 +147,7 @@ def _axis_words(frame: _Frame, *, axis: str) -> list[Html]:
 
 
 def _ceiling(lines: list[Line]) -> float | None:
-    """Return a top that ignores the two highest percent, so that one spike does not flatten the rest."""
+    """Return the upper limit of the axis without the highest 2 %, so that one spike does not flatten the curves."""
     values = sorted(value for line in lines for _, value in line.points)
     if len(values) < 2:
         return None

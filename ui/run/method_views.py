@@ -1,4 +1,4 @@
-"""What a method shows about a run, drawn from the data of its views: bars, heat maps, curves."""
+"""A method's views of a run as HTML: bars, heat maps, curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ View = Mapping[str, Any]
 
 
 def drawn(views: Sequence[View]) -> Html:
-    """Return all views of a run, one below the other; nothing when there are none."""
+    """Return all views of a run, one below the other; an empty string when there are none."""
     if not views:
         return Html("")
     return element("div", *[KINDS[view["kind"]](view) for view in views], class_="views")
 
 
 def bars(view: View) -> Html:
-    """Return a labelled bar for each value, with its number."""
+    """Return a bar for each value, with its label and number."""
     most = max((abs(value) for value in view["values"].values()), default=0.0) or 1.0
     rows = [
         element(
@@ -32,7 +32,7 @@ def bars(view: View) -> Html:
 
 
 def heat(view: View) -> Html:
-    """Return a table whose cells are the darker the larger their number, which a screen reader and a pointer find."""
+    """Return a table whose cells are darker for larger numbers; the number is in the cell's title."""
     numbers = [cell for row in view["cells"] for cell in row if cell is not None]
     low, high = min(0.0, *numbers, 0.0), max(numbers, default=0.0)
     head = element("tr", element("td"), *[element("th", name, scope="col") for name in view["columns"]])
@@ -40,7 +40,10 @@ def heat(view: View) -> Html:
         element(
             "tr",
             element("th", name, scope="row"),
-            *[_cell(cell, low=low, high=high, told=len(view["columns"]) <= MOST_NUMBERS) for cell in cells],
+            *[
+                _cell(cell, low=low, high=high, written=len(view["columns"]) <= MOST_NUMBERS)
+                for cell in cells
+            ],
         )
         for name, cells in zip(view["rows"], view["cells"], strict=True)
     ]
@@ -48,21 +51,24 @@ def heat(view: View) -> Html:
     return _figure(view, element("div", element("table", head, *body), class_="heat", tabindex=0), scale)
 
 
-MOST_NUMBERS = 8  # columns up to which every cell has its number written in it
+MOST_NUMBERS = 8  # with up to this many columns, every cell shows its number
 
 
-def _cell(value: float | None, *, low: float, high: float, told: bool) -> Html:
+def _cell(value: float | None, *, low: float, high: float, written: bool) -> Html:
     if value is None:
         return element("td", "–")
     share = (value - low) / (high - low) if high > low else 0.0
     number = f"{value:.3g}"
     return element(
-        "td", number if told else element("span", number), title=number, style=f"--share: {100 * share:.0f}%"
+        "td",
+        number if written else element("span", number),
+        title=number,
+        style=f"--share: {100 * share:.0f}%",
     )
 
 
 def curves(view: View) -> Html:
-    """Return the lines of a view over 0, 1, 2, ..."""
+    """Return the lines of a view as a chart over 0, 1, 2, ..."""
     looks = ("raw", "smooth", "prior", "identity", "prompt")
     lines = [
         plots.Line(name, looks[place % len(looks)], [(float(x), y) for x, y in enumerate(values)])
@@ -70,7 +76,7 @@ def curves(view: View) -> Html:
     ]
     longest = max((len(line.points) - 1 for line in lines), default=1)
     drawn = plots.chart(
-        lines, title=view["title"], x_max=longest, empty="Nothing to draw.", floor=0.0, axis=view["axis"]
+        lines, title=view["title"], x_max=longest, empty="No data.", floor=0.0, axis=view["axis"]
     )
     return element("div", drawn, element("p", view["help"], class_="hint"))
 
@@ -82,7 +88,7 @@ def _figure(view: View, *parts: Html) -> Html:
 
 def unet(view: View) -> Html:
     """Return the blocks of the UNet with their numbers."""
-    return unet_map(view["values"], title=view["title"], told=view["help"])
+    return unet_map(view["values"], title=view["title"], text=view["help"])
 
 
 KINDS = {"bars": bars, "heat": heat, "curves": curves, "unet": unet}

@@ -1,4 +1,4 @@
-"""What shows a run, live, reloaded or replayed: each handler takes widget values by name and returns new ones."""
+"""Shows a run, live, reloaded or replayed. Handlers take widget values by name and return new values by name."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,35 +25,35 @@ PARTS = (
     "samples",
     "queue",
     "result",
-)  # what is drawn of a run, each by itself
+)  # the parts of a run on the page that are drawn separately
 RESULTS = [
     "drawn_result",
     "result",
     "result_caption",
     "gallery",
     "download",
-]  # a picture, and the run it is of
+]  # a picture, and the run it belongs to
 EMPTY_RESULT = "Your picture appears here."
-EMPTY_UNET_MAP = "Draws the picture once as it is and once without each of the nine blocks."
-FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws itself
+EMPTY_UNET_MAP = "Generates the picture with all blocks, and once without each of the nine blocks."
+FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws
 REPLAY_POLL_S = 0.4
-AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons for a run between two of its steps
-FORGET, FORGET_IT = "Discard …", "Discard it for good"  # the second is pressed knowingly
+AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons that act on a run between two steps
+FORGET, FORGET_IT = "Discard …", "Discard permanently"  # the second press confirms
 SUBJECT_PROMPT = "a photo of a {identifier} {class_noun}"
 GONE = "This run has been deleted. Choose a subject or another run."
-DRAWN_SOON = "Its first pictures are being drawn …"
+DRAWN_SOON = "The first samples are being generated …"
 WITHOUT_PICTURES = {
-    "queued": "It waits in the queue.",
+    "queued": "This run is in the queue.",
     "running": DRAWN_SOON,
     "replaying": DRAWN_SOON,
-    "stopping": "It stopped before its first pictures.",
-    "failed": "It failed before its first pictures.",
-    "interrupted": "It was interrupted before its first pictures.",
+    "stopping": "This run stopped before its first samples.",
+    "failed": "This run failed before its first samples.",
+    "interrupted": "This run was interrupted before its first samples.",
 }
 
 
 class RunMonitor:
-    """Shows one run at a time, bound to one Studio and to the folder of copies that browsers may read."""
+    """Shows one run at a time; bound to one Studio and to the copies that browsers may fetch."""
 
     def __init__(self, studio: "Studio", copies: BrowserCopies) -> None:
         self.studio = studio
@@ -62,7 +62,7 @@ class RunMonitor:
         self._warmed = False
 
     def show_run(self, run_id: str) -> Values:
-        """Turn the page to a run, drawing all of it."""
+        """Show a run and draw all of it."""
         if not run_id:
             return {}
         values = self.watch(run_id, {})
@@ -77,7 +77,7 @@ class RunMonitor:
         )
 
     def turn_to(self, run_id: str, shown: str = "") -> Values:
-        """Turn the page to a run unless it is ``shown`` already, with a prompt that has its words."""
+        """Show a run unless it is ``shown`` already, with a prompt that contains its trigger words."""
         if not run_id or run_id == shown:
             return {}
         config = self.studio.training.status(run_id)["config"]
@@ -87,15 +87,15 @@ class RunMonitor:
         return {"prompt": prompt, "seed": int(config.get("sample_seed") or 0)} | self.show_run(run_id)
 
     def run_choices(self) -> list[tuple[str, str]]:
-        """Return (label, run id) of every run to look at, one's own first."""
+        """Return (label, run id) of every run that can be shown, the user's own first."""
         runs = [run for run in self.studio.library.list_runs() if not run.get("shipped")]
-        names = cards.told_apart(runs)
+        names = cards.unique_names(runs)
         own = [(f"{names[run['id']]} · {WORDS[run['state']].lower()}", run["id"]) for run in runs]
         shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
         return own + shipped
 
     def attach(self) -> Values:
-        """On loading the page: find the run at work, so that a reload changes nothing."""
+        """When the page is loaded: show the running run, so that a reload changes nothing."""
         if not self._warmed:
             self._warmed = True
             self.studio.warm()
@@ -103,21 +103,21 @@ class RunMonitor:
         return self.turn_to(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
 
     def _run_at_work(self) -> str:
-        """The run that works, or the first that waits."""
+        """The running run, or the first in the queue."""
         live = [run for run in self.studio.library.list_runs() if run["state"] in LIVE]
         working = next((run["id"] for run in live if run["state"] != "queued"), "")
         return working or (live[-1]["id"] if live else "")
 
     def at_work(self, run_id: str) -> bool:
-        """Whether a run waits or works."""
+        """Whether a run is queued or running."""
         return run_id in {row.run for row in self.studio.training.queue()}
 
     def tick(
         self, shown: str, drawn: Values, news: int, replay: Replay | None = None, presentation: bool = False
     ) -> Values:
-        """Draw the figures that have grown; of anything more only say that there is ``news`` to be drawn.
+        """Draw the figures that changed; for any larger change, only count ``news`` up.
 
-        A browser pays for every widget that an event may set, every second, whether it is set or not.
+        Every widget that an event may set costs the browser time each second, whether it is set or not.
         """
         values = self.watch(shown, drawn, replay, presentation)
         return values if values.keys() <= set(FIGURES) else {"news": news + 1}
@@ -125,9 +125,9 @@ class RunMonitor:
     def watch(
         self, shown: str, drawn: Values, replay: Replay | None = None, presentation: bool = False
     ) -> Values:
-        """Draw what has changed about the shown run since ``drawn``; with none shown, follow the one at work.
+        """Draw what changed in the shown run since ``drawn``; if none is shown, follow the running one.
 
-        ``drawn`` holds for each of ``PARTS`` the run and what was drawn of it; the answer holds what it draws anew.
+        ``drawn`` holds, for each of ``PARTS``, the run and what was drawn of it; the result holds the parts drawn again.
         """
         if not shown:
             run_id = self._run_at_work()
@@ -145,7 +145,7 @@ class RunMonitor:
             return self.play(recording, 4.0) | {"advice": panels.stand_in(view)}
         values = self._draw(view, drawn)
         if over:
-            values.pop("advice", None)  # that a recording was played stays true when it is over
+            values.pop("advice", None)  # the notice stays when the recording is over
         return values | over
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
@@ -165,7 +165,7 @@ class RunMonitor:
             values |= self._pictures(view)
         if "queue" in changed:
             values["queue"] = panels.queue(waiting, shown=view.id)
-        if "result" in changed:  # a picture of another run
+        if "result" in changed:  # the picture belongs to another run
             values |= no_result()
         if "state" in changed:
             values |= self.state(view)
@@ -173,7 +173,7 @@ class RunMonitor:
         return values
 
     def nothing_shown(self, text: str = GONE) -> Values:
-        """Clear the page of the run it showed."""
+        """Clear everything that belongs to the shown run."""
         return {
             "shown": "",
             "drawn": dict.fromkeys(PARTS),
@@ -196,12 +196,12 @@ class RunMonitor:
             "photos": panels.photo_wall(view.photos, copies=self.copies, title="Learned from"),
         }
         if not view.samples:
-            told = WITHOUT_PICTURES.get(view.state, "Make a picture with it in the playground.")
-            return values | {"compare": panels.placeholder(told), "caption": Html("")}
+            text = WITHOUT_PICTURES.get(view.state, "Generate a picture with it in the playground.")
+            return values | {"compare": panels.placeholder(text), "caption": Html("")}
         return values | self.comparison(view)
 
     def comparison(self, view: RunView) -> Values:
-        """Return the large before/after of a run: its first and its latest sample, same prompt and seed."""
+        """Return the before/after comparison of a run: its first and latest sample of the same prompt and seed."""
         pair = view.pair()
         if pair is None:
             return {}
@@ -223,7 +223,7 @@ class RunMonitor:
         }
 
     def state(self, view: RunView) -> Values:
-        """Return which controls suit the state of a run."""
+        """Return which controls are visible in the state of a run."""
         shipped = any(example["run"] == view.id for example in self.examples.values())
         kept = view.state in ("done", "stopped") and view.step > 0
         unfinished = view.state in ("interrupted", "failed") or (
@@ -254,9 +254,9 @@ class RunMonitor:
     # Replay
 
     def play(self, shown: str, speed: float) -> Values:
-        """Play a finished run again from its first event."""
+        """Replay a finished run from its first event."""
         if not shown or not playable(self.studio.training.status(shown)):
-            raise ValueError("This run has no steps to play again; choose one that was trained here.")
+            raise ValueError("This run has no steps to replay; choose one that was trained here.")
         replay = Replay(shown, float(speed), time.monotonic())
         values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
         return values | {
@@ -269,20 +269,20 @@ class RunMonitor:
         return self.show_run(shown)
 
     def recording(self, config: Values) -> str:
-        """Return the shipped run that may stand in for one of this config; "" when none is shipped."""
+        """Return the shipped run to replay if a run with this config fails; "" when none is shipped."""
         runs = {example["class_noun"]: example["run"] for example in reversed(self.examples.values())}
         return runs.get(str(config.get("class_noun", "")), next(reversed(runs.values()), ""))
 
     # The queue
 
     def move(self, shown: str, value: str) -> Values:
-        """Move a waiting run to another place; ``value`` is its id and the place, such as "…:1"."""
+        """Move a queued run to another position; ``value`` is its id and the position, such as "…:1"."""
         run_id, _, place = value.partition(":")
         self.studio.training.move(run_id, int(place))
         return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
 
     def leave(self, shown: str, value: str) -> Values:
-        """Take a waiting run out of the queue; it has made nothing yet."""
+        """Remove a run from the queue; it has not started yet."""
         self.studio.training.discard(value)
         if value == shown:
             return self.nothing_shown() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
@@ -290,7 +290,7 @@ class RunMonitor:
 
 
 def no_result() -> Values:
-    """Return how the playground looks where nothing has been drawn."""
+    """Return the playground without a result."""
     return {
         "result": panels.placeholder(EMPTY_RESULT),
         "result_caption": "",
@@ -301,7 +301,7 @@ def no_result() -> Values:
 
 
 def unplayed() -> Values:
-    """Return what ends a replay."""
+    """Return the values that end a replay."""
     return {"replay": None, "timer": gr.Timer(POLL_S)}
 
 

@@ -1,4 +1,4 @@
-"""The pieces of the page that are more than one widget: each function returns escaped HTML."""
+"""HTML components of the page that Gradio has no widget for; each function returns escaped HTML."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from pipelines.services.spectral_runs import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.state import WORDS, RunView, Sample
 
-# The slider of a comparison is a range input, so that the keyboard moves it too.
+# The slider of a comparison is a range input, so that it also works with the keyboard.
 COMPARE_SCRIPT = """
 element.addEventListener('input', (event) => {
   const frame = event.target.closest('.compare');
@@ -19,8 +19,8 @@ element.addEventListener('input', (event) => {
 """
 
 
-# Pieces with buttons of their own: a press tells Gradio what it is about.
-# A list may be drawn anew between the press and the release of a button; then the browser tells of no click.
+# HTML components with their own buttons: a press triggers a Gradio event.
+# A list may be re-rendered between mouse down and mouse up; the browser then sends no click event.
 ACTS_SCRIPT = """
 const act = (button) => {
   if (button && ['choose', 'move', 'leave'].includes(button.dataset.act)) {
@@ -35,11 +35,11 @@ element.addEventListener('pointerup', () => {
 });
 element.addEventListener('click', (event) => act(event.target.closest('[data-act]')));
 """
-STEPS = ("Choose a subject", "Name it", "Personalize", "Play")
+STEPS = ("Choose a subject", "Name it", "Personalize", "Generate")
 
 
 def header(*, icon: Html, facts: list[str]) -> Html:
-    """Return the strip on top: who we are, what runs where, and the switches of presentation mode and of light and dark."""
+    """Return the header: title, facts about the device, and the switches for presentation mode and dark mode."""
     chips = [element("span", fact, class_="chip") for fact in facts]
     switch = element(
         "span",
@@ -48,7 +48,7 @@ def header(*, icon: Html, facts: list[str]) -> Html:
             "Present",
             href="?presentation=1",
             class_="to-presentation",
-            title="Presentation mode: large type, for a projector",
+            title="Presentation mode: large type for a projector",
         ),
         element("a", "Leave presentation mode", href="?", class_="from-presentation"),
         element("a", "Light", href="?__theme=light", class_="to-light"),
@@ -59,14 +59,14 @@ def header(*, icon: Html, facts: list[str]) -> Html:
         "header",
         element("span", icon, class_="mark", aria_hidden="true"),
         element("h1", "Atelier"),
-        element("p", "Teach a picture model your subject, then put it anywhere.", class_="tagline"),
+        element("p", "Teach an image model your subject, then generate it anywhere.", class_="tagline"),
         element("div", *chips, switch, class_="chips"),
         class_="masthead",
     )
 
 
 def heading(number: str, title: str, note: str = "") -> Html:
-    """Return the title of a card, numbered when it is a step."""
+    """Return the title of a card, with a number if it is a step."""
     return element(
         "div",
         *([element("span", number, class_="step-number", aria_hidden="true")] if number else []),
@@ -77,9 +77,9 @@ def heading(number: str, title: str, note: str = "") -> Html:
 
 
 def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Before", "After")) -> Html:
-    """Return two pictures of equal size, one over the other, with a line that uncovers the second.
+    """Return two pictures of equal size, one above the other, with a slider that reveals the second.
 
-    ``before`` and ``after`` are addresses the browser can fetch.
+    ``before`` and ``after`` are URLs that the browser can fetch.
     """
     return element(
         "div",
@@ -102,23 +102,23 @@ def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Be
 
 
 def single(picture: str, *, alt: str, label: str) -> Html:
-    """Return one large picture in the frame of a comparison, for as long as there is nothing to compare it with."""
+    """Return one large picture in the frame of a comparison, while there is nothing to compare it with."""
     image = element("img", src=picture, alt=f"{label}: {alt}", class_="after")
     return element("div", image, element("span", label, class_="tag left"), class_="compare single")
 
 
 def placeholder(text: str) -> Html:
-    """Return an empty frame that says what will appear in it."""
+    """Return an empty frame with a text about what will appear in it."""
     return element("div", element("p", text), class_="compare empty")
 
 
 def hint(text: str) -> Html:
-    """Return a line of small type."""
+    """Return a line of small text."""
     return element("p", text, class_="hint")
 
 
 def photo_wall(photos: list[Path], *, copies: BrowserCopies, title: str) -> Html:
-    """Return the photographs a subject is learned from; nothing when there are none."""
+    """Return the photographs of a subject; an empty string when there are none."""
     if not photos:
         return Html("")
     pictures = [
@@ -132,14 +132,14 @@ def photo_wall(photos: list[Path], *, copies: BrowserCopies, title: str) -> Html
 
 
 def notes_of(notes: Sequence[str]) -> list[Html]:
-    """Return sentences for the user, each as a line of its own."""
+    """Return notes for the user, each on its own line."""
     return [element("p", note, class_="note", role="status") for note in notes]
 
 
 def caption(
     *, prompt: str, seed: int | None, facts: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()
 ) -> Html:
-    """Return what a picture was made from: its prompt, its seed, and what else is worth knowing."""
+    """Return the caption of a picture: its prompt, its seed and further facts."""
     rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
     return element(
@@ -148,9 +148,9 @@ def caption(
 
 
 def progress(view: RunView) -> Html:
-    """Return where a run stands: state, bar, and step, speed, time left and loss in figures.
+    """Return the progress of a run: state, bar, step, speed, time left and loss.
 
-    Of a run that came as a file, or was combined from others, only that is known.
+    A run that was loaded from a file, or combined from others, only has its origin.
     """
     if view.imported:
         return element(
@@ -197,7 +197,7 @@ def progress(view: RunView) -> Html:
 
 
 def guide(current: int) -> Html:
-    """Return the four steps of a first run, with the ``current`` one (1 to 4) marked."""
+    """Return the four steps of a first run, with the ``current`` one (1 to 4) highlighted."""
     steps = [
         element(
             "li",
@@ -214,28 +214,28 @@ def guide(current: int) -> Html:
 
 
 def advice(view: RunView) -> Html:
-    """Return what to do next where a run has failed or was cut off; nothing where all is well."""
+    """Return advice for a failed or interrupted run; an empty string for any other."""
     if view.state == "interrupted":
-        told = ["The program ended while this run was at work.", "Resume goes on from its last checkpoint."]
+        lines = ["The program ended during this run.", "Resume continues from its last checkpoint."]
     elif view.state == "failed":
         again = "from its last checkpoint" if view.step else "from its photographs"
-        told = [
-            f"“Try again” goes on {again}.",
-            "Does it fail at the same place? Take the preset Quick, or fewer photographs, and personalize again.",
-            "The replay of an example shows meanwhile what to expect.",
+        lines = [
+            f"“Try again” continues {again}.",
+            "If it fails at the same step, choose the preset Quick or fewer photographs, and personalize again.",
+            "Meanwhile, the replay of an example shows what to expect.",
         ]
     else:
         return Html("")
     return element(
         "div",
         element("h3", "What next"),
-        element("ul", *[element("li", line) for line in told]),
+        element("ul", *[element("li", line) for line in lines]),
         class_="advice",
     )
 
 
 def prompt_hint(view: RunView) -> Html:
-    """Return which words of a prompt mean the subject; nothing where a run has none of its own."""
+    """Return which words of a prompt mean the subject; an empty string for a run without trigger words."""
     word, kind = (str(view.config.get(name) or "").strip() for name in ("identifier", "class_noun"))
     if not word:
         return Html("")
@@ -245,7 +245,7 @@ def prompt_hint(view: RunView) -> Html:
 
 
 def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: str) -> Html:
-    """Return what a recalled picture was made with, in one line."""
+    """Return the restored settings of a picture in one line."""
     made = (
         " and ".join(
             f"{entry['name']} at strength {entry['strength']:g}"
@@ -254,12 +254,12 @@ def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: s
         )
         or "the untouched base"
     )
-    told = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."
-    return element("p", told, class_="hint", role="status")
+    text = f"Restored: seed {sample.get('seed', 0)}, {made}, on {base}."
+    return element("p", text, class_="hint", role="status")
 
 
 def stand_in(view: RunView) -> Html:
-    """Return the line that says a recording is played in place of a live run that failed."""
+    """Return the notice that a recording is shown because the live run failed."""
     why = f" ({view.message})" if view.message else ""
     return element(
         "div",
@@ -269,7 +269,7 @@ def stand_in(view: RunView) -> Html:
 
 
 def queue(rows: Sequence[QueueRow], *, shown: str) -> Html:
-    """Return the runs at work and in the queue; nothing unless one waits."""
+    """Return the running and queued runs; an empty string unless a run is queued."""
     if not any(row.state == "queued" for row in rows):
         return Html("")
     last = max(row.position for row in rows)
@@ -291,12 +291,12 @@ def _queue_row(row: QueueRow, *, last: int, shown: str) -> Html:
             buttons.append(
                 _act("move", f"{run_id}:{to}", sign, f"Move {row.name} {word}", disabled=not 1 <= to <= last)
             )
-        buttons.append(_act("leave", run_id, "✕", f"Take {row.name} out of the queue"))
+        buttons.append(_act("leave", run_id, "✕", f"Remove {row.name} from the queue"))
     name = _act("choose", run_id, row.name, f"Show {row.name}")
     waits_for = [element("small", f" after {', '.join(row.waits_for)}")] if row.waits_for else []
     return element(
         "tr",
-        element("td", str(place) if waits else f"at work · {row.device}" if row.device else "at work"),
+        element("td", str(place) if waits else f"running · {row.device}" if row.device else "running"),
         element("td", name, *waits_for),
         element("td", duration(row.seconds_left)),
         element("td", *buttons, class_="queue-acts"),
@@ -346,7 +346,7 @@ def _figures(view: RunView) -> list[Html]:
 
 
 def size_of(count: float | None) -> str:
-    """Return bytes as a person reads them: "3.2 MB"."""
+    """Return a number of bytes in readable form: "3.2 MB"."""
     if count is None:
         return "–"
     for unit in ("B", "kB", "MB"):
@@ -357,7 +357,7 @@ def size_of(count: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time a person can read: "40 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a duration in readable form: "40 s", "3 min 20 s", "2 h 5 min"."""
     whole = max(0, round(seconds))
     if whole < 90:
         return f"{whole} s"
@@ -367,12 +367,12 @@ def duration(seconds: float) -> str:
 
 
 def strip(view: RunView, *, copies: BrowserCopies, columns: int = 8) -> Html:
-    """Return the samples as a table: a row per prompt, a column per step, from the untouched base on."""
+    """Return the samples as a table with a row per prompt and a column per step, beginning with the untouched base."""
     if not view.samples and not view.moving:
         return Html("")
     if not view.samples:
         return element(
-            "div", "The first row of samples is drawn before the first step.", class_="strip-empty"
+            "div", "The first row of samples is generated before the first step.", class_="strip-empty"
         )
     steps = _spread(sorted({sample.step for sample in view.samples}), most=columns)
     ahead = min(view.rows_ahead, columns - len(steps))
@@ -383,10 +383,10 @@ def strip(view: RunView, *, copies: BrowserCopies, columns: int = 8) -> Html:
     for first in view.row_firsts:
         pictures = [_cell(cells.get((first.row, step)), copies=copies) for step in steps]
         pictures += [_cell(None, copies=copies)] * ahead
-        told = element(
+        prompt_cell = element(
             "td", f"“{first.prompt}” · seed {first.seed}", colspan=len(words), class_="strip-prompt"
         )
-        rows += [element("tr", *pictures), element("tr", told)]
+        rows += [element("tr", *pictures), element("tr", prompt_cell)]
     table = element(
         "table",
         element("thead", head),
@@ -394,7 +394,10 @@ def strip(view: RunView, *, copies: BrowserCopies, columns: int = 8) -> Html:
         style=f"min-width:{84 * len(words)}px; max-width:{260 * len(words)}px",
     )
     return element(
-        "div", element("h3", "Sample strip"), element("div", table, class_="strip-scroll"), class_="strip"
+        "div",
+        element("h3", "Samples during training"),
+        element("div", table, class_="strip-scroll"),
+        class_="strip",
     )
 
 
@@ -418,22 +421,22 @@ def _cell(sample: Sample | None, *, copies: BrowserCopies) -> Html:
     )
 
 
-def cost(told: Cost | None) -> Html:
-    """Return what the click will take; None where there are no photographs yet."""
-    if told is None:
+def cost(estimate: Cost | None) -> Html:
+    """Return the estimated cost of a run; None if there are no photographs yet."""
+    if estimate is None:
         return element("p", "Choose an example or add your own photographs first.", class_="cost")
-    memory = told.memory_mb
+    memory = estimate.memory_mb
     parts = [
-        f"about {duration(told.seconds)}",
+        f"about {duration(estimate.seconds)}",
         f"{memory / 1024:.1f} GB memory" if memory >= 1000 else f"{memory:.0f} MB memory",
-        f"{told.disk_mb:.0f} MB disk" if told.disk_mb >= 1 else "under 1 MB disk",
-        f"a file of {size_of(1e6 * told.file_mb)}",
+        f"{estimate.disk_mb:.0f} MB disk" if estimate.disk_mb >= 1 else "under 1 MB disk",
+        f"a file of {size_of(1e6 * estimate.file_mb)}",
     ]
     return element("p", *[element("span", part) for part in parts], class_="cost")
 
 
 def base_needs(facts: dict[str, Any]) -> Html:
-    """Return what a base needs, as ``Studio.inspection.bases`` tells it."""
+    """Return the requirements of a base model; ``facts`` is an entry of ``Studio.inspection.bases``."""
     trouble = facts.get("problem") or ""
-    ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not on this machine yet"
+    ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not downloaded yet"
     return element("p", element("strong", ready), f" · {trouble or facts['needs']}", class_="base-needs")

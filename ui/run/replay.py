@@ -1,16 +1,16 @@
-"""A finished run played again: its events up to the moment that the replay's clock has reached."""
+"""The replay of a finished run: its events up to the current time of the replay."""
 
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST_WAIT_S = 2.0  # of anything between two events; nobody wants to watch a queue, or a night's pause
-SPEEDS = (("1×", 1.0), ("4×", 4.0), ("16×", 16.0), ("At once", 0.0))
+LONGEST_WAIT_S = 2.0  # between two events: time in the queue and long pauses are shortened to this
+SPEEDS = (("1×", 1.0), ("4×", 4.0), ("16×", 16.0), ("Instantly", 0.0))
 OVER = ("done", "stopped", "failed", "interrupted")
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Which run is played, how fast (0 is at once), and since when (seconds of the same clock as ``now``)."""
+    """Which run is replayed, how fast (0: instantly), and since when (seconds of the same clock as ``now``)."""
 
     run: str
     speed: float
@@ -18,7 +18,7 @@ class Replay:
 
 
 def clock(events: list[dict[str, Any]]) -> list[float]:
-    """Return when each event happens in a replay at 1×: seconds from the first one, long waits shortened."""
+    """Return the time of each event in a replay at 1×: seconds after the first one, with long waits shortened."""
     moments: list[float] = []
     before: float | None = None
     for event in events:
@@ -30,7 +30,7 @@ def clock(events: list[dict[str, Any]]) -> list[float]:
 
 
 def replayed(status: dict[str, Any], replay: Replay, *, now: float) -> tuple[dict[str, Any], bool]:
-    """Return a run's status as it was at this moment of the replay, and whether the replay is over."""
+    """Return a run's status at this time of the replay, and whether the replay is over."""
     moments = clock(status["events"])
     length = moments[-1] if moments else 0.0
     reached = length if replay.speed <= 0 else (now - replay.began) * replay.speed
@@ -42,5 +42,5 @@ def replayed(status: dict[str, Any], replay: Replay, *, now: float) -> tuple[dic
 
 
 def playable(status: dict[str, Any]) -> bool:
-    """Return whether a run has anything to play: at least one step or one sample."""
+    """Return whether a run can be replayed: it has at least one step or one sample."""
     return any(event["kind"] in ("step", "sample") for event in status["events"])

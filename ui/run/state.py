@@ -1,4 +1,4 @@
-"""One run as the page shows it, folded from its events; a live run, a reloaded tab and a test read the same way."""
+"""One run as the page shows it, built from its events in the same way for a live run, a reloaded page and a test."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,10 @@ from pipelines.runs.store import IMPORTED
 LIVE = ("queued", "running", "stopping")
 WORDS = {
     "queued": "Queued",
-    "running": "Learning",
+    "running": "Training",
     "stopping": "Stopping",
     "done": "Finished",
-    "stopped": "Stopped, and kept",
+    "stopped": "Stopped and kept",
     "failed": "Failed",
     "interrupted": "Interrupted",
     "replaying": "Replay",
@@ -24,7 +24,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture drawn while learning; ``row`` tells the prompts apart."""
+    """One sample generated during training; ``row`` is the index of its prompt."""
 
     step: int
     row: int
@@ -35,7 +35,10 @@ class Sample:
 
 @dataclass
 class RunView:
-    """What is known about a run; ``imported`` ones came as a file. ``terms`` and ``similarity`` hold (step, value) points per named line."""
+    """What the page shows of a run; ``imported`` runs were loaded from a file.
+
+    ``terms`` and ``similarity`` hold (step, value) points for each named curve.
+    """
 
     id: str
     name: str = ""
@@ -61,17 +64,17 @@ class RunView:
 
     @property
     def live(self) -> bool:
-        """True while the run is queued or works."""
+        """True while the run is queued or running."""
         return self.state in LIVE
 
     @property
     def moving(self) -> bool:
-        """True while more is to come: of a run at work, or of one that is played again."""
+        """True while more events are expected: of a live run or of a replay."""
         return self.live or self.state == "replaying"
 
     @property
     def rows_ahead(self) -> int:
-        """How many rows of samples are still to be drawn."""
+        """How many rows of samples are still to come."""
         latest = max((sample.step for sample in self.samples), default=-1)
         if not self.moving or latest >= self.total:
             return 0
@@ -101,7 +104,7 @@ class RunView:
 
 
 def fold(status: dict[str, Any]) -> RunView:
-    """Fold ``Studio.training.status`` of a run (all its events) into a view."""
+    """Build the view of a run from ``Studio.training.status`` with all its events."""
     view = RunView(id=status["id"], name=status.get("name", ""), config=dict(status.get("config", {})))
     view.imported = status.get("method") == IMPORTED
     folder = Path(status["path"])

@@ -1,4 +1,4 @@
-"""The UNet drawn as its blocks: down on the left, through the middle, up on the right, level with level."""
+"""The UNet as a diagram of its blocks: down blocks on the left, middle block below, up blocks on the right."""
 
 from collections.abc import Mapping
 
@@ -8,22 +8,22 @@ LEVELS = (("In0", "Out3"), ("In1", "Out2"), ("In2", "Out1"), ("In3", "Out0"))
 MIDDLE = "Mid"
 
 
-def unet_map(values: Mapping[str, float], *, title: str, told: str) -> Html:
-    """Return the nine blocks with their numbers, each coloured by its share of the largest.
+def unet_map(values: Mapping[str, float], *, title: str, text: str) -> Html:
+    """Return the nine blocks with their numbers, each coloured in proportion to the largest.
 
-    ``values`` has In0 to In3, Mid and Out0 to Out3, none below 0; ``told`` says what the numbers are.
+    ``values`` has In0 to In3, Mid and Out0 to Out3, none below 0; ``text`` explains the numbers.
     """
     most = max(values.values(), default=0.0)
     rows = [name for level in LEVELS for name in level]
     cells = [_cell(name, values[name], most=most, wide=False) for name in rows]
     cells.append(_cell(MIDDLE, values[MIDDLE], most=most, wide=True))
     largest = max(values, key=lambda name: values[name])
-    spoken = f"{title}: most in {largest}" if most > 0 else f"{title}: nothing in any block"
+    spoken = f"{title}: largest in {largest}" if most > 0 else f"{title}: zero in every block"
     return element(
         "figure",
         element("h3", title),
         element("div", *cells, class_="unet-map", role="group", aria_label=spoken),
-        element("figcaption", told, class_="hint"),
+        element("figcaption", text, class_="hint"),
         class_="unet-figure",
     )
 

@@ -1,4 +1,4 @@
-"""The first page: choose a subject, name it, personalize it, play; two clicks suffice."""
+"""The tab Start: choose a subject, name it, personalize it, generate; two clicks are enough."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ TO_THE_RESULT = (
 
 
 def lay_out(page: Page, *, first: RunView | None) -> None:
-    """Create the widgets of this page, in the current Blocks context; ``first`` is the run it opens with."""
+    """Create the widgets of this tab in the current Blocks context; ``first`` is the run that it shows first."""
     named = page.named
     named["guide"] = gr.HTML(panels.guide(1), elem_id="guide")
     with gr.Row(elem_classes="page", equal_height=False):
@@ -32,7 +32,7 @@ def _inputs(page: Page) -> None:
     train, named = page.train, page.named
     opening = next(iter(train.examples), None)
     with gr.Column(elem_classes="card subject"):
-        gr.HTML(panels.heading("1", "Choose a subject", "One of these, or photographs of your own."))
+        gr.HTML(panels.heading("1", "Choose a subject", "One of these, or your own photographs."))
         with gr.Row(elem_classes="examples"):
             for name, example in train.examples.items():
                 named[f"first_example_{name}"] = example_button(train, example, chosen=name == opening)
@@ -44,7 +44,7 @@ def _inputs(page: Page) -> None:
             train.examples[opening]["class_noun"] if opening else "",
             label="What is it?",
             placeholder="person, dog, teapot …",
-            info="One plain word for its class.",
+            info="A common word for its class.",
             elem_id="first-noun",
         )
         gr.HTML(panels.heading("3", "Personalize"), elem_classes="above-action")
@@ -81,7 +81,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 photos = first.photos if first else []
                 named["first_photos"] = gr.HTML(
-                    panels.photo_wall(photos, copies=page.monitor.copies, title="Learned from")
+                    panels.photo_wall(photos, copies=page.monitor.copies, title="Training photographs")
                 )
                 named["first_caption"] = gr.HTML(opening.get("caption", ""))
     with gr.Column(elem_classes="card", visible=False, elem_id="first-run") as named["first_run_card"]:
@@ -90,14 +90,14 @@ def _stage(page: Page, *, first: RunView | None) -> None:
     with gr.Column(elem_classes="card acts-together", visible=False, elem_id="first-play") as named[
         "first_playground"
     ]:
-        gr.HTML(panels.heading("4", "Play", "Prompt it anywhere; the same seed gives the same picture."))
+        gr.HTML(panels.heading("4", "Generate", "Any prompt; the same seed gives the same picture."))
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 named["first_prompt"] = gr.Textbox(
                     "", label="Prompt", info="What the picture shows.", max_lines=2
                 )
                 named["first_prompt_hint"] = gr.HTML("")
-                named["first_generate"] = gr.Button("Make a picture", variant="primary")
+                named["first_generate"] = gr.Button("Generate", variant="primary")
             with gr.Column(scale=6, min_width=300, elem_id="first-result"):
                 named["first_result"] = gr.HTML(
                     panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT
@@ -120,7 +120,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets of this page; what they change, the page Train shows, too."""
+    """Connect the events of this tab; the tab Train shows the same run."""
     train, named = page.train, page.named
     cards = [f"example_{name}" for name in train.examples]
     subject = ["source", "class_noun", "identifier", "crops_row", "squares", "guide", *cards]
@@ -141,7 +141,7 @@ def wire(page: Page) -> None:
     def start(first_noun: str, **fields: Any) -> dict[str, Any]:
         if not first_noun.strip():
             raise ValueError(
-                "The name is empty; say what it is in one plain word, such as person, dog or teapot."
+                "The name is empty; enter a common word for its class, such as person, dog or teapot."
             )
         return {"class_noun": first_noun} | train.start(class_noun=first_noun, **fields)
 

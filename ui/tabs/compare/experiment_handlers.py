@@ -1,4 +1,4 @@
-"""What the experiments on the page Compare do: each handler takes widget values by name and returns new ones."""
+"""Handlers of the experiments in the tab Compare. They take widget values by name and return new ones by name."""
 
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,18 @@ from ui.tabs.library.handlers import LibraryHandlers
 SIDE = "side"
 MODES = (("Side by side", SIDE), ("Which method?", "methods"), ("Which blocks?", "blocks"))
 HEADINGS = {
-    "methods": ("Which method?", "The same photographs, prompts and seeds through every method."),
-    "blocks": ("Which blocks?", "A character and a style, each in all blocks of the UNet or in some."),
+    "methods": ("Which method?", "Every method on the same photographs, prompts and seeds."),
+    "blocks": (
+        "Which blocks?",
+        "A character and a style, each trained in all blocks of the UNet or in some of them.",
+    ),
 }
 FROM_TRAIN = "train"
 OWN_STYLE = "own"
 STYLES = (
-    ("Stained glass (the base never saw it)", "stained glass"),
-    ("Pixel mosaic (the base never saw it)", "pixel mosaic"),
-    ("Pictures of your own", OWN_STYLE),
+    ("Stained glass (unknown to the base model)", "stained glass"),
+    ("Pixel mosaic (unknown to the base model)", "pixel mosaic"),
+    ("Your own pictures", OWN_STYLE),
 )
 METHODS = [(candidate.label, key) for key, candidate in candidates().items()]
 LIVE = "running"
@@ -51,17 +54,17 @@ class ExperimentHandlers:
     # Choosing
 
     def choose_mode(self, experiment_mode: str, experiment_id: str) -> Values:
-        """Turn between the comparison and the two experiments."""
+        """Switch between the comparison and the two experiments."""
         if experiment_mode == SIDE:
             return {"side_by_side": gr.update(visible=True), "experiments": gr.update(visible=False)}
-        title, told = HEADINGS[experiment_mode]
+        title, description = HEADINGS[experiment_mode]
         kept = self.choices(experiment_mode)
         known = [each for _, each in kept]
-        chosen = next((each for each in (experiment_id, self._at_work(), *known) if each in known), "")
+        chosen = next((each for each in (experiment_id, self._running(), *known) if each in known), "")
         values: Values = {
             "side_by_side": gr.update(visible=False),
             "experiments": gr.update(visible=True),
-            "experiment_heading": panels.heading("", title, told),
+            "experiment_heading": panels.heading("", title, description),
             "experiment_subject": gr.update(choices=self.subjects()),
             "experiment_methods": gr.update(visible=experiment_mode == "methods"),
             "experiment_style": gr.update(visible=experiment_mode == "blocks"),
@@ -72,7 +75,7 @@ class ExperimentHandlers:
         return values | self.show(chosen)
 
     def from_train(self) -> Values:
-        """Turn from the page Train to "Which method", with its photographs."""
+        """Switch from the tab Train to "Which method?" with the photographs chosen there."""
         return {
             "tabs": gr.Tabs(selected="compare"),
             "experiment_mode": "methods",
@@ -80,36 +83,36 @@ class ExperimentHandlers:
         }
 
     def subjects(self) -> list[tuple[str, str]]:
-        """Return whose photographs can be taken: the examples', or those on the page Train."""
+        """Return the photographs that can be used: the examples' and those of the tab Train."""
         shipped = [(example["title"], name) for name, example in self.monitor.examples.items()]
-        return [*shipped, ("Those chosen on the page Train", FROM_TRAIN)]
+        return [*shipped, ("Photographs chosen in the tab Train", FROM_TRAIN)]
 
     def choices(self, kind: str) -> list[tuple[str, str]]:
-        """Return the experiments of a kind that there are, the newest first."""
+        """Return the experiments of a kind, newest first."""
         return [
             (f"{row['name']} · {results.WORDS[row['state']].lower()}", row["id"])
             for row in self.studio.experiments.list()
             if row["kind"] == kind
         ]
 
-    def _at_work(self) -> str:
+    def _running(self) -> str:
         return next((row["id"] for row in self.studio.experiments.list() if row["state"] == LIVE), "")
 
     def choose_style(self, experiment_style: str) -> Values:
-        """Ask for pictures where the style is one's own."""
+        """Show the upload field when the user brings their own style."""
         return {"experiment_style_files": gr.update(visible=experiment_style == OWN_STYLE)}
 
     def cost(self, experiment_mode: str, experiment_methods: list[str], base: str, **fields: Any) -> Values:
-        """Say before the click how long it takes."""
+        """Show the estimated time before the start."""
         if experiment_mode == SIDE:
             return {}
         try:
-            told = self.studio.experiments.cost(
+            cost = self.studio.experiments.cost(
                 experiment_mode, self._config(experiment_mode, experiment_methods, fields), base=base
             )
         except ValueError as error:
             return {"experiment_cost": element("p", str(error), class_="cost")}
-        words = [f"{told['runs']} runs", f"{told['pictures']} pictures", f"about {duration(told['seconds'])}"]
+        words = [f"{cost['runs']} runs", f"{cost['pictures']} pictures", f"about {duration(cost['seconds'])}"]
         return {"experiment_cost": element("p", *[element("span", word) for word in words], class_="cost")}
 
     def _config(self, kind: str, methods: list[str], fields: Values) -> ExperimentConfig:
@@ -135,7 +138,7 @@ class ExperimentHandlers:
         base: str,
         **fields: Any,
     ) -> Values:
-        """Start all of its runs, and watch."""
+        """Start all runs of an experiment and show it."""
         config = self._config(experiment_mode, experiment_methods, fields)
         subject = self._subject(experiment_subject, source, class_noun=class_noun, identifier=identifier)
         blocks = experiment_mode == "blocks"
@@ -147,14 +150,14 @@ class ExperimentHandlers:
     def _subject(
         self, experiment_subject: str | None, source: Values | None, *, class_noun: str, identifier: str
     ) -> dict[str, Any]:
-        """Return the photographs and words of who was chosen, as ``Experiments.start`` takes them."""
+        """Return the photographs and words of the chosen subject as arguments of ``ExperimentService.start``."""
         if experiment_subject in self.monitor.examples:
             example = self.monitor.examples[experiment_subject]
             words = {name: example[name] for name in ("class_noun", "identifier")}
             return {"photo_paths": list(example["photos"]), "name": example["title"], **words}
         if not source:
             raise ValueError(
-                "No photograph is chosen on the page Train; choose some there, or take an example here."
+                "No photographs are chosen in the tab Train; choose some there, or choose an example here."
             )
         name = source["title"] or f"{identifier} {class_noun}".strip()
         return {
@@ -167,7 +170,7 @@ class ExperimentHandlers:
         }
 
     def _style_of(self, style: str, files: list[str] | None) -> dict[str, Any]:
-        """Return the pictures of a style as ``Experiments.start`` takes them: one's own, or the shipped ones."""
+        """Return the pictures of a style, uploaded or shipped, as arguments of ``ExperimentService.start``."""
         if style == OWN_STYLE:
             return {"style_paths": [Path(file) for file in files or []]}
         shipped = shipped_style(style)
@@ -175,11 +178,11 @@ class ExperimentHandlers:
         return {"style_paths": list(shipped), "style_captions": captions}
 
     def pick(self, experiment_shown: str | None, experiment_id: str) -> Values:
-        """Turn to another experiment."""
+        """Show another experiment."""
         return {} if experiment_shown in (None, experiment_id) else self.show(experiment_shown)
 
     def show(self, experiment_id: str | None) -> Values:
-        """Show an experiment, all of it."""
+        """Show all of an experiment."""
         if not experiment_id:
             return {
                 "experiment_id": "",
@@ -192,7 +195,7 @@ class ExperimentHandlers:
         return {"experiment_id": experiment_id} | self.watch(experiment_id, {})
 
     def watch(self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "") -> Values:
-        """Draw what has changed since ``experiment_drawn``; nothing while the page shows something else."""
+        """Draw what changed since ``experiment_drawn``; nothing while the experiments are hidden."""
         if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:
@@ -206,7 +209,7 @@ class ExperimentHandlers:
             "experiment_results": results.shown(status, copies=self.copies),
             "experiment_acts": gr.update(visible=True),
             "experiment_stop": gr.update(visible=status["state"] == LIVE),
-            "experiment_resume": gr.update(visible=self._can_go_on(status)),
+            "experiment_resume": gr.update(visible=self._resumable(status)),
             "experiment_drawn": now,
         }
         measured = (status["id"], status["state"], status["done"])
@@ -218,7 +221,7 @@ class ExperimentHandlers:
     def tick(
         self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "", *, news: int
     ) -> Values:
-        """Say whether there is anything for ``watch`` to draw."""
+        """Count ``news`` up if ``watch`` has something to draw."""
         if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:
@@ -227,13 +230,13 @@ class ExperimentHandlers:
             now = {}
         return {} if now == experiment_drawn else {"news": news + 1}
 
-    def _can_go_on(self, status: Values) -> bool:
+    def _resumable(self, status: Values) -> bool:
         return status["state"] == "interrupted" or (
             status["state"] == "done" and any(row["state"] == "failed" for row in status["rows"])
         )
 
     def _files(self, status: Values) -> Values:
-        """Return the downloads of what has been measured."""
+        """Return the download buttons for the measured results."""
         if not status["done"]:
             return {"experiment_files": gr.update(visible=False)}
         found = self.studio.experiments.files(status["id"])
@@ -244,25 +247,25 @@ class ExperimentHandlers:
         return values
 
     def stop(self, experiment_id: str) -> Values:
-        """Stop what is at work, and keep what there is."""
+        """Stop the experiment and keep its results."""
         self.studio.experiments.stop(experiment_id)
         return self.watch(experiment_id, {})
 
     def resume(self, experiment_id: str) -> Values:
-        """Go on with what was cut off or failed."""
+        """Resume an experiment with interrupted or failed runs."""
         self.studio.experiments.resume(experiment_id)
         return self.watch(experiment_id, {})
 
     def ask_delete(self) -> Values:
         """Ask before an experiment is deleted."""
-        told = "Delete this experiment, its figures and pictures? Its runs stay in the Library."
+        question = "Delete this experiment with its figures and pictures? Its runs stay in the Library."
         return {
             "experiment_sure": gr.update(visible=True),
-            "experiment_question": Html(element("p", told, class_="trouble")),
+            "experiment_question": Html(element("p", question, class_="trouble")),
         }
 
     def delete(self, experiment_id: str, experiment_mode: str) -> Values:
-        """Delete an experiment for good."""
+        """Delete an experiment permanently."""
         self.studio.experiments.delete(experiment_id)
         return {"experiment_shown": gr.update(choices=self.choices(experiment_mode), value=None)} | self.show(
             None

@@ -1,4 +1,4 @@
-"""An experiment's results as HTML: how far it is, what the numbers say, the scatter, the tables, the pictures."""
+"""An experiment's results as HTML: progress, summary sentences, scatter plot, tables and pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,8 @@ from ui.html import BrowserCopies, Html, element
 from ui.run import cards
 from ui.run.panels import duration, size_of
 
-WIDE, NARROW = (880, 520), (400, 420)  # px of the scatter, on a screen and on a telephone
-WORDS = {"running": "At work", "done": "Finished", "interrupted": "Not finished"}
+WIDE, NARROW = (880, 520), (400, 420)  # size of the scatter plot in px, on a wide screen and on a phone
+WORDS = {"running": "Running", "done": "Finished", "interrupted": "Not finished"}
 ROW_WORDS = {
     "queued": "queued",
     "running": "training",
@@ -23,7 +23,7 @@ Status = Mapping[str, Any]
 
 
 def shown(status: Status, *, copies: BrowserCopies) -> Html:
-    """Return everything there is to see of an experiment so far."""
+    """Return all results of an experiment so far."""
     parts = [
         progress(status),
         sentences(status),
@@ -35,12 +35,12 @@ def shown(status: Status, *, copies: BrowserCopies) -> Html:
 
 
 def progress(status: Status) -> Html:
-    """Return where it stands: state, bar, and what is being done."""
+    """Return the progress: state, bar, and the current activity."""
     share = 100 * status["done"] / max(status["total"], 1)
     doing = status["doing"] or ("Queued." if status["state"] == "running" else "")
-    told = f"{status['done']} of {status['total']} measured" + (f" · {doing}" if doing else "")
+    text = f"{status['done']} of {status['total']} measured" + (f" · {doing}" if doing else "")
     if status["state"] == "interrupted":
-        told += " · “Resume” continues where it stopped."
+        text += " · “Resume” continues where it stopped."
     bar = element(
         "div",
         element("div", style=f"width:{share:.1f}%", class_="bar-fill"),
@@ -63,15 +63,19 @@ def progress(status: Status) -> Html:
             role="status",
         ),
         *([] if over else [bar]),
-        element("p", f"{told}, {words_of(status)}" if over else told, class_="hint"),
+        element("p", f"{text}, {words_of(status)}" if over else text, class_="hint"),
         class_="run-progress",
     )
 
 
 def words_of(status: Status) -> str:
-    """Return what all rows had in common: "4 prompts, 2 seeds, 20 steps"."""
+    """Return the settings common to all rows: "4 prompts, 2 seeds, 20 steps"."""
     asked, encoders = status["config"], status["encoders"]
-    by = f"; likeness by {encoders['identity']}, words by {encoders['clip']}" if encoders else ""
+    by = (
+        f"; image similarity by {encoders['identity']}, prompt similarity by {encoders['clip']}"
+        if encoders
+        else ""
+    )
     prompts, seeds = len(asked["prompts"]), asked["seeds"]
     return (
         f"each from {prompts} {'prompt' if prompts == 1 else 'prompts'} and {seeds} "
@@ -80,19 +84,19 @@ def words_of(status: Status) -> str:
 
 
 def sentences(status: Status) -> Html:
-    """Return what the numbers say in plain words; nothing before they say anything."""
+    """Return the summary in sentences; an empty string before there is one."""
     if not status["sentences"]:
         return Html("")
-    return element("div", *[element("p", told) for told in status["sentences"]], class_="verdict")
+    return element("div", *[element("p", text) for text in status["sentences"]], class_="verdict")
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def table(told: Mapping[str, Any]) -> Html:
-    """Return one table; the best measured value of a column is strong and says so."""
-    columns = told["columns"]
-    leaders = {column["key"]: _leader(told["rows"], column) for column in columns}
+def table(data: Mapping[str, Any]) -> Html:
+    """Return one table; the best measured value of each column is highlighted."""
+    columns = data["columns"]
+    leaders = {column["key"]: _leader(data["rows"], column) for column in columns}
     head = element(
         "tr",
         element("th", "", scope="col"),
@@ -104,13 +108,13 @@ def table(told: Mapping[str, Any]) -> Html:
             element("th", *_row_head(row), scope="row"),
             *[_cell(row, column, best=leaders[column["key"]] == row["key"]) for column in columns],
         )
-        for row in told["rows"]
+        for row in data["rows"]
     ]
-    parts = [element("h3", told["title"])] if told["title"] else []
-    parts += [element("p", told["told"], class_="hint")] if told["told"] else []
+    parts = [element("h3", data["title"])] if data["title"] else []
+    parts += [element("p", data["told"], class_="hint")] if data["told"] else []
     inside = element("table", element("thead", head), element("tbody", *lines))
     scroll = element(
-        "div", inside, class_="grid-scroll", tabindex=0, role="region", aria_label=told["title"] or "Figures"
+        "div", inside, class_="grid-scroll", tabindex=0, role="region", aria_label=data["title"] or "Figures"
     )
     return element("div", *parts, scroll, class_="table")
 
@@ -125,7 +129,7 @@ def _row_head(row: Mapping[str, Any]) -> list[Html]:
 
 
 def _leader(rows: Sequence[Mapping[str, Any]], column: Mapping[str, Any]) -> str:
-    """The key of the row with the best value; "" where none is better, or where only references have one."""
+    """The key of the row with the best value; "" if no value is better, or if only references have one."""
     if not column["better"]:
         return ""
     known = [
@@ -143,16 +147,14 @@ def _cell(row: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> H
     if not found or found["value"] is None:
         return element("td", "–")
     value = figure(found["value"], unit=column["unit"])
-    parts = [
-        element("strong", value, class_="best", title="the best of this column") if best else Html(value)
-    ]
+    parts = [element("strong", value, class_="best", title="best in this column") if best else Html(value)]
     if found.get("low") is not None and found["low"] != found["high"]:
         parts.append(element("small", f"{found['low']:.2f} to {found['high']:.2f}"))
     return element("td", *parts)
 
 
 def figure(value: float, *, unit: str) -> str:
-    """Return a number in its unit as a person reads it."""
+    """Return a number with its unit in readable form."""
     if unit == "count":
         return cards.count_of(round(value))
     if unit == "bytes":
@@ -164,7 +166,7 @@ def figure(value: float, *, unit: str) -> str:
 
 
 def scatter(chart: Mapping[str, Any]) -> Html:
-    """Return a scatter twice, for wide and for narrow screens; nothing while there is no point."""
+    """Return a scatter plot for wide and one for narrow screens; an empty string while there are no points."""
     drawn = [
         _svg(layout, class_=name)
         for name, (width, height) in (("wide", WIDE), ("narrow", NARROW))
@@ -173,14 +175,14 @@ def scatter(chart: Mapping[str, Any]) -> Html:
     if not drawn:
         return Html("")
     small = any(len(series["points"]) > 1 for series in chart["series"])
-    told = "Large: the finished adapter, with its intervals." + (
-        " Small: earlier in its training." if small else ""
+    text = "Large marks: the finished adapter, with confidence intervals." + (
+        " Small marks: earlier training steps." if small else ""
     )
     return element(
         "figure",
         element("h3", chart["title"]),
         *drawn,
-        element("figcaption", told, class_="hint"),
+        element("figcaption", text, class_="hint"),
         class_="scatter",
     )
 
@@ -199,7 +201,7 @@ def _svg(layout: Layout, *, class_: str) -> Html:
     marks.append(element("text", layout.y, x=left, y=top - 7, class_="axis-text"))
     marks += [_path(series) for series in layout.series]
     marks += [_last(series) for series in layout.series]
-    spoken = "; ".join(f"{series.label}: {series.marks[-1].told}" for series in layout.series)
+    spoken = "; ".join(f"{series.label}: {series.marks[-1].text}" for series in layout.series)
     return element(
         "svg",
         *marks,
@@ -215,7 +217,7 @@ def _path(series: Series) -> Html:
     *earlier, last = series.marks
     parts = [element("polyline", points=points, class_="way")] if earlier else []
     parts += [
-        element("circle", element("title", f"{series.label}, {mark.told}"), cx=mark.x, cy=mark.y, r=3.5)
+        element("circle", element("title", f"{series.label}, {mark.text}"), cx=mark.x, cy=mark.y, r=3.5)
         for mark in earlier
     ]
     if last.whiskers is not None:
@@ -227,8 +229,8 @@ def _path(series: Series) -> Html:
 
 def _last(series: Series) -> Html:
     mark = series.marks[-1]
-    title = element("title", f"{series.label}, {mark.told}")
-    small = element("circle", title, cx=mark.x, cy=mark.y, r=3.5)  # its finished state is still to come
+    title = element("title", f"{series.label}, {mark.text}")
+    small = element("circle", title, cx=mark.x, cy=mark.y, r=3.5)  # the run is not finished yet
     shape = element("path", title, d=_shape(mark, series.look)) if mark.last else small
     label = element(
         "text", series.label, x=series.text_x, y=series.text_y, text_anchor=series.anchor, class_="label"
@@ -237,7 +239,7 @@ def _last(series: Series) -> Html:
 
 
 def _shape(mark: Mark, look: int) -> str:
-    """A circle, square, diamond or triangle around a point, as an SVG path."""
+    """A circle, square, diamond or triangle around a point as an SVG path."""
     x, y = mark.x, mark.y
     return (
         f"M{x - 7},{y} a7,7 0 1,0 14,0 a7,7 0 1,0 -14,0 Z",
@@ -251,7 +253,7 @@ def _shape(mark: Mark, look: int) -> str:
 
 
 def pictures(status: Status, *, copies: BrowserCopies) -> Html:
-    """Return the first seed of every prompt, a row for each; nothing before one has been measured."""
+    """Return the first seed of every prompt with a row per run; an empty string before the first measurement."""
     found = status["pictures"]
     if not found["rows"]:
         return Html("")
@@ -262,5 +264,5 @@ def pictures(status: Status, *, copies: BrowserCopies) -> Html:
         [row["files"] for row in found["rows"]], names=names, heads=heads, alts=alts, copies=copies
     )
     return element(
-        "div", element("h3", "Pictures, from the same noise in a column"), drawn, class_="pictures"
+        "div", element("h3", "Pictures (each column starts from the same noise)"), drawn, class_="pictures"
     )

@@ -1,4 +1,4 @@
-"""The experiments on the page Compare: which method, and which blocks."""
+"""The experiments of the tab Compare: "Which method?" and "Which blocks?"."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ui.run.panels import placeholder
 from ui.tabs.compare.experiment_handlers import METHODS, MODES, SIDE, STYLES, ExperimentHandlers, fields_of
 from ui.wiring import WATCHING, Page, drawn_memory
 
-# What showing an experiment may change.
+# The widgets that change when an experiment is shown.
 SHOWN = [
     "experiment_results", "experiment_files", "experiment_json", "experiment_pictures", "experiment_chart", "experiment_acts", "experiment_stop", "experiment_resume", "experiment_sure",
     "experiment_drawn", "experiment_shown", "experiment_id",
@@ -26,19 +26,19 @@ LOOKED_AT = ["experiment_id", "experiment_drawn", "experiment_mode"]
 
 
 def lay_out_switch(page: Page) -> None:
-    """Create what turns between the comparison and the experiments, in the current Blocks context."""
+    """Create the switch between the comparison and the experiments in the current Blocks context."""
     page.named["experiment_mode"] = gr.Radio(
         list(MODES),
         value=SIDE,
         show_label=False,
-        label="What is compared",
+        label="Type of comparison",
         elem_id="lab-mode",
         container=False,
     )
 
 
 def lay_out(page: Page) -> None:
-    """Create the widgets of the experiments, hidden until they are chosen."""
+    """Create the widgets of the experiments, hidden until one is chosen."""
     named = page.named
     named["experiment_drawn"] = drawn_memory()
     with gr.Row(elem_classes="page", equal_height=False, visible=False) as named["experiments"]:
@@ -74,7 +74,7 @@ def _form(page: Page) -> None:
             list(STYLES), value=STYLES[0][1], label="Style", visible=False
         )
         named["experiment_style_files"] = gr.File(
-            label="1 to 20 pictures in the style",
+            label="1 to 20 pictures of the style",
             file_count="multiple",
             file_types=[".jpg", ".jpeg", ".png", ".webp"],
             type="filepath",
@@ -104,12 +104,14 @@ def _kept(page: Page) -> None:
         with gr.Column(visible=False) as named["experiment_sure"]:
             named["experiment_question"] = gr.HTML("")
             with gr.Row():
-                named["experiment_really"] = gr.Button("Delete it", variant="stop", size="md", min_width=90)
-                named["experiment_keep"] = gr.Button("Keep it", size="md", min_width=90)
+                named["experiment_really"] = gr.Button(
+                    "Delete permanently", variant="stop", size="md", min_width=90
+                )
+                named["experiment_keep"] = gr.Button("Cancel", size="md", min_width=90)
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets of the experiments, and the way to them from the page Train."""
+    """Connect the events of the experiments, and the button in the tab Train that leads to them."""
     experiments, named = ExperimentHandlers(page.library), page.named
     turned = page.on(
         named["experiment_mode"].change,

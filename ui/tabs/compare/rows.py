@@ -1,4 +1,4 @@
-"""The rows of a comparison as a list of choices holds them: a run by its id, a stack of two runs as JSON text."""
+"""The rows of a comparison as values of a dropdown: a run by its id, a stack of two runs as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,10 @@ from pipelines.unet_blocks import BLOCKS, PARTS
 def stacked(
     first: str | None, first_strength: float, second: str | None, second_strength: float, part: str
 ) -> str:
-    """Return two runs as one row; ``part`` is what is applied of the second. ValueError where one is missing."""
+    """Return two runs as one row; ``part`` is the part of the UNet in which the second is applied.
+
+    Raises ValueError when one is missing.
+    """
     if not first or not second:
         raise ValueError("A stack is made of two runs; choose both.")
     weights = "" if part == "all" else ",".join(str(int(name in PARTS[part])) for name in BLOCKS)
@@ -25,12 +28,12 @@ def stacked(
 
 
 def asked(row: str) -> str | list[dict[str, Any]] | None:
-    """Return a row as ``Studio.generation.compare`` takes it: a run's id, a stack, or None for the untouched base."""
+    """Return a row for ``Studio.generation.compare``: a run's id, a stack, or None for the untouched base."""
     return json.loads(row) if row.startswith("[") else row or None
 
 
 def choices(names: Mapping[str, str], rows: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what may be chosen: the runs by name, and the stacks among ``rows`` whose runs are still here."""
+    """Return the choices: the runs by name, and the stacks among ``rows`` whose runs still exist."""
     return [
         *((name, run) for run, name in names.items()),
         *((_called(row, names), row) for row in kept(names, rows) if row.startswith("[")),
@@ -38,7 +41,7 @@ def choices(names: Mapping[str, str], rows: Sequence[str]) -> list[tuple[str, st
 
 
 def kept(names: Mapping[str, str], rows: Sequence[str]) -> list[str]:
-    """Return the rows that can still be drawn."""
+    """Return the rows whose runs still exist."""
     return [row for row in rows if all(run in names for run in _runs(row))]
 
 

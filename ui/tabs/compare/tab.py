@@ -1,4 +1,4 @@
-"""The fourth page: runs, stacks of two and the untouched base side by side, from the same noise."""
+"""The tab Compare: runs, stacks of two runs and the untouched base side by side, from the same noise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,10 @@ ACROSS = (
     ("Prompts", "prompts"),
     ("Seeds", "seeds"),
     ("Strengths", "strengths"),
-    ("Second run's strength", "second"),
+    ("Strengths of the second run", "second"),
 )
 SUBJECT = "{identifier} {class_noun}"
-OWN_WORDS = "{identifier} and {class_noun} become each run's own words."
+OWN_WORDS = "{identifier} and {class_noun} are replaced by each run's own words."
 OPENING = {
     "prompts": f"a photo of a {SUBJECT}\na photo of a {SUBJECT} on the beach\na photo of a {SUBJECT} in the forest",
     "seeds": "0, 1, 2, 3",
@@ -32,16 +32,16 @@ OPENING = {
 }
 LABELS = {
     "prompts": "Prompts, one per line",
-    "seeds": "Seeds, with commas between them",
-    "strengths": "Strengths of a whole row, with commas between them",
-    "second": "Strengths of the second run of each stack, with commas between them",
+    "seeds": "Seeds, separated by commas",
+    "strengths": "Strengths of the whole row, separated by commas",
+    "second": "Strengths of the second run of each stack, separated by commas",
 }
 STACKED = ["stack_first", "stack_first_strength", "stack_second", "stack_second_strength", "stack_part"]
 OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "count")]
 
 
 class CompareHandlers:
-    """Compares; the handlers take widget values by name and return new ones by name."""
+    """Handlers of the comparison. They take widget values by name and return new ones by name."""
 
     def __init__(self, library: LibraryHandlers) -> None:
         self.library = library
@@ -49,23 +49,23 @@ class CompareHandlers:
         self.copies = library.copies
 
     def refresh(self, compared: list[str]) -> Values:
-        """Offer the runs there are now, and the stacks that were made of them."""
+        """Update the choices: the current runs and the stacks made of them."""
         names = self.library.names()
         kept = rows.kept(names, compared)
         return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
 
     def offer(self) -> Values:
-        """Offer the runs of which a stack can be made."""
+        """Update the runs that a stack can be made of."""
         runs = [(name, run) for run, name in self.library.names().items() if run]
         return {name: gr.update(choices=runs) for name in ("stack_first", "stack_second")}
 
     def add_stack(self, compared: list[str], **chosen: Any) -> Values:
-        """Make a row of two runs."""
+        """Add a row that combines two runs."""
         row = rows.stacked(**{name.removeprefix("stack_"): value for name, value in chosen.items()})
         return self.refresh([*(each for each in compared if each != row), row])
 
     def choose_columns(self, columns: str) -> Values:
-        """Turn the columns to prompts, seeds, strengths, or strengths of the second run."""
+        """Switch the columns to prompts, seeds, strengths, or strengths of the second run."""
         return {
             "values": gr.update(
                 label=LABELS[columns], value=OPENING[columns], info=OWN_WORDS if columns == "prompts" else ""
@@ -82,9 +82,9 @@ class CompareHandlers:
         progress: Callable[..., Any],
         **fields: Any,
     ) -> Values:
-        """Draw the grid and fill the table."""
+        """Generate the grid and fill the table."""
         if not compared:
-            raise ValueError("Nothing is chosen to compare; choose a run, or the untouched base.")
+            raise ValueError("No row is chosen; choose a run, or the untouched base.")
         asked = parsed(values, across=columns)
         config = form.parse(
             SampleConfig, {**fields, "prompt": compare_prompt if columns != "prompts" else ""}
@@ -100,14 +100,14 @@ class CompareHandlers:
         heads = [column_head(value, across=columns).replace(SUBJECT, "⟨subject⟩") for value in asked]
         alts = [[f"{name}, {head}" for head in heads] for name in names]
         pictures = cards.grid(made["cells"], names=names, heads=heads, alts=alts, copies=self.copies)
-        told = "" if columns == "prompts" else compare_prompt.replace(SUBJECT, "⟨subject⟩")
+        prompt = "" if columns == "prompts" else compare_prompt.replace(SUBJECT, "⟨subject⟩")
         under = ["strength 1"] if columns in ("prompts", "seeds") else []
         under += [] if columns == "seeds" else [f"seed {config.seed}"]
         return {
             "grid": pictures,
             "grid_caption": cards.element(
                 "p",
-                " · ".join([*([f"“{told}”"] if told else []), *under, "the same noise in a column"]),
+                " · ".join([*([f"“{prompt}”"] if prompt else []), *under, "the same noise in each column"]),
                 class_="hint",
             ),
             "metrics": cards.metrics(made["rows"]),
@@ -117,13 +117,13 @@ class CompareHandlers:
         }
 
     def interrupt(self) -> Values:
-        """End the comparison that is being drawn."""
+        """Stop the comparison that is being generated."""
         self.studio.generation.interrupt()
         return {}
 
 
 def parsed(values: str, *, across: str) -> list[Any]:
-    """Return the columns that were typed. ValueError, in a sentence, for what is no number."""
+    """Return the columns that were typed. Raises ValueError for anything that is not a number."""
     if across == "prompts":
         return [line.strip() for line in values.splitlines() if line.strip()]
     kind, word = (int, "seed") if across == "seeds" else (float, "strength")
@@ -135,13 +135,13 @@ def parsed(values: str, *, across: str) -> list[Any]:
             found.append(kind(text))
         except ValueError:
             raise ValueError(
-                f"{text.strip()[:40]!r} is no {word}; type numbers with commas between them."
+                f"{text.strip()[:40]!r} is not a {word}; type numbers separated by commas."
             ) from None
     return found
 
 
 def lay_out(page: Page) -> None:
-    """Create the widgets of this page, in the current Blocks context."""
+    """Create the widgets of this tab in the current Blocks context."""
     named = page.named
     names = page.library.names()
     opening = list(names)[:3]
@@ -151,7 +151,7 @@ def lay_out(page: Page) -> None:
             gr.Column(scale=4, min_width=330, elem_classes="inputs"),
             gr.Column(elem_classes="card", elem_id="compare-form"),
         ):
-            gr.HTML(panels.heading("", "Compare", "A row for each run, from the same noise."))
+            gr.HTML(panels.heading("", "Compare", "One row per run, from the same noise."))
             named["compared"] = gr.Dropdown(
                 [(name, run) for run, name in names.items()],
                 value=opening,
@@ -185,7 +185,7 @@ def lay_out(page: Page) -> None:
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="grid-card"),
         ):
-            named["grid"] = gr.HTML(panels.placeholder("The pictures appear here, a row for each run."))
+            named["grid"] = gr.HTML(panels.placeholder("The pictures appear here, one row per run."))
             named["grid_caption"] = gr.HTML("")
             named["metrics"] = gr.HTML("")
             with gr.Row(visible=False) as named["grid_files"]:
@@ -194,21 +194,21 @@ def lay_out(page: Page) -> None:
 
 
 def _stack(page: Page) -> None:
-    """Make a row of two runs, a character and a style for example."""
+    """A row of two runs, for example a character and a style."""
     named = page.named
     strength: dict[str, Any] = {"minimum": 0, "maximum": MAX_STRENGTH, "value": 1.0, "step": 0.05}
     parts = [choice for choice in stacking.CHOICES if choice[1] != stacking.OWN]
     with gr.Accordion("Two runs in one row", open=False, elem_id="stack-row") as named["stack_row"]:
-        named["stack_first"] = gr.Dropdown([], label="A run", info="Its trigger word fills the prompt.")
+        named["stack_first"] = gr.Dropdown([], label="First run", info="Its trigger word fills the prompt.")
         named["stack_first_strength"] = gr.Slider(**strength, label="Strength of the first run")
-        named["stack_second"] = gr.Dropdown([], label="With", info="A style for your character, for example.")
+        named["stack_second"] = gr.Dropdown([], label="With", info="For example a style for your character.")
         named["stack_second_strength"] = gr.Slider(**strength, label="Strength of the second run")
         named["stack_part"] = gr.Dropdown(parts, value="all", label="Blocks of the second run to apply")
         named["add_stack"] = gr.Button("Add this row", size="md")
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets of this page."""
+    """Connect the events of this tab."""
     comparison, named = CompareHandlers(page.library), page.named
     page.on(named["stack_row"].expand, comparison.offer, gives=["stack_first", "stack_second"])
     page.on(

@@ -32,8 +32,8 @@ class LibraryHandlers:
         self.copies = monitor.copies
 
     def rows(self, search: str | None = "") -> list[dict[str, Any]]:
-        """Return the runs in which every word of ``search`` occurs, one's own first, the newest first."""
-        words = (search or "").lower().split()  # None before the page has been looked at
+        """Return the runs that contain every word of ``search``, the user's own first, newest first."""
+        words = (search or "").lower().split()  # None before the tab was opened
         return [
             row
             for row in self.studio.library.list_runs(shipped=True)
@@ -41,7 +41,7 @@ class LibraryHandlers:
         ]
 
     def browse(self, search: str | None, chosen: str) -> Values:
-        """Show the runs that match a search."""
+        """Show the runs that match the search."""
         rows = self.rows(search)
         shown = cards.run_cards(rows, chosen=chosen, copies=self.copies, searched=search or "")
         return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
@@ -51,7 +51,7 @@ class LibraryHandlers:
         return self.browse(search, value) | self.detail(value)
 
     def detail(self, chosen: str) -> Values:
-        """Return all that the side of a chosen run shows."""
+        """Return everything that the details of the chosen run show."""
         row = self._row(chosen)
         own = not row.get("shipped")
         idle = row["state"] not in LIVE
@@ -89,7 +89,7 @@ class LibraryHandlers:
             (row for row in self.studio.library.list_runs(shipped=True) if row["id"] == chosen), None
         )
         if found is None:
-            raise ValueError("This run is not in the Library any more; choose another.")
+            raise ValueError("This run is no longer in the Library; choose another.")
         return found
 
     def _run_json(self, settings: dict[str, Any]) -> str:
@@ -107,7 +107,7 @@ class LibraryHandlers:
         return {"confirm_row": gr.update(visible=True), "question": cards.confirm(self._row(chosen))}
 
     def delete(self, chosen: str, search: str, shown: str) -> Values:
-        """Delete a run for good."""
+        """Delete a run permanently."""
         self.studio.library.delete(chosen)
         cleared = (
             self.monitor.nothing_shown()
@@ -117,7 +117,7 @@ class LibraryHandlers:
         return self.browse(search, "") | {"chosen": "", "detail": gr.update(visible=False)} | cleared
 
     def open(self, chosen: str) -> Values:
-        """Turn to the page Train, with this run on its monitor."""
+        """Switch to the tab Train and show this run."""
         row = self._row(chosen)
         prompt = {"prompt": f"a photo of a {row['trigger']}"} if row.get("trigger") else {}
         return prompt | self.monitor.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
@@ -142,18 +142,18 @@ class LibraryHandlers:
         }
 
     def names(self) -> dict[str, str]:
-        """Return what may be compared: "" for the untouched base, then every run with an adapter, by id."""
+        """Return what can be compared: "" for the untouched base, then every run with an adapter, by id."""
         usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
-        return {"": "Untouched base"} | cards.told_apart(usable)
+        return {"": "Untouched base"} | cards.unique_names(usable)
 
     # What changed
 
     def moved(self, chosen: str) -> Values:
-        """Show what the run's method knows about it, and offer its layers where singular values moved."""
+        """Show the method's views of this run, and offer the layers whose singular values changed."""
         layers = self.studio.inspection.shifted_layers(chosen)
         shown = views.drawn(self.studio.inspection.views(chosen))
         return {
-            "views": shown or element("p", "There is nothing to show about this run.", class_="hint"),
+            "views": shown or element("p", "There are no views for this run.", class_="hint"),
             "shift_row": gr.update(visible=bool(layers)),
             "layer": gr.update(choices=layers, value=None),
             "alike": gr.update(choices=self._others(chosen), value=[]),
@@ -166,7 +166,7 @@ class LibraryHandlers:
         }
 
     def likeness(self, chosen: str, alike: list[str]) -> Values:
-        """Plot the correlation of this run's shifts with others'."""
+        """Plot the correlation between this run's shifts and those of other runs."""
         return {
             "likeness": views.drawn([self.studio.inspection.correlation([chosen, *alike])])
             if alike
@@ -174,7 +174,7 @@ class LibraryHandlers:
         }
 
     def _others(self, chosen: str) -> list[tuple[str, str]]:
-        """The other runs that hold shifts, by name and id."""
+        """The other runs with spectral shifts, as (name, id)."""
         return [
             (row["name"], row["id"]) for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen
         ]
@@ -182,7 +182,7 @@ class LibraryHandlers:
     # Combining
 
     def mixing(self, mix_how: str) -> Values:
-        """Show what a way of combining asks for."""
+        """Show the fields of the chosen way of combining."""
         return {
             "mix_with": gr.update(visible=mix_how != "truncate"),
             "mix_share": gr.update(visible=mix_how == "interpolate"),
@@ -192,7 +192,7 @@ class LibraryHandlers:
     def combine(
         self, chosen: str, search: str, mix_how: str, mix_with: str | None, mix_share: float, mix_rank: int
     ) -> Values:
-        """Make a new run from the shifts of this one and another, and open it."""
+        """Create a new run from the shifts of this one and another, and open it."""
         others = [mix_with] if mix_with and mix_how != "truncate" else []
         run_id = self.studio.library.combine([chosen, *others], how=mix_how, share=mix_share, rank=mix_rank)
         gr.Info(
@@ -205,27 +205,29 @@ class LibraryHandlers:
 
     def export(self, chosen: str, lib_format: str, lib_rank: int) -> Values:
         """Export the adapter for another program and show the result of reading it back."""
-        written, told = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
+        written, report = self.studio.import_export.verified_export(chosen, lib_format, rank=int(lib_rank))
         path = self.playground.exported_copy(chosen, written)
-        verified = cards.element("p", f"Verified: {told}", class_="verified", role="status")
+        verified = cards.element("p", f"Verified: {report}", class_="verified", role="status")
         return {"lib_exported": gr.update(value=str(path), visible=True), "verified": verified}
 
     def merge(self, chosen: str, merge_format: str, merge_strength: float) -> Values:
         """Merge the run into its base model and show the result of reading that back."""
-        path, told = self.studio.import_export.merge_into_base(chosen, merge_format, strength=merge_strength)
+        path, report = self.studio.import_export.merge_into_base(
+            chosen, merge_format, strength=merge_strength
+        )
         return {
             "merged_file": gr.update(value=str(self.copies.copy(path)), visible=True),
-            "merged": cards.element("p", f"Verified: {told}", class_="verified", role="status"),
+            "merged": cards.element("p", f"Verified: {report}", class_="verified", role="status"),
         }
 
     def inspect(self, lora: str | None) -> Values:
         """Show the header of a LoRA file before it is imported."""
         if not lora:
             return {"lora_facts": Html(""), "add_row": gr.update(visible=False)}
-        told = self.studio.import_export.inspect_lora(Path(lora))
+        header = self.studio.import_export.inspect_lora(Path(lora))
         return {
-            "lora_facts": cards.header_of(told, name=Path(lora).name),
-            "add_row": gr.update(visible=not told.get("problem")),
+            "lora_facts": cards.header_of(header, name=Path(lora).name),
+            "add_row": gr.update(visible=not header.get("problem")),
         }
 
     def add(self, lora: str, base: str) -> Values:
@@ -245,19 +247,21 @@ class LibraryHandlers:
         return self.choose(run_id, search) | {"hub_id": ""}
 
     def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
-        """Fill the form of the page Train from the settings of another run; its captions go to the photographs."""
+        """Fill the form of the tab Train from the settings of another run, and apply its captions to the photographs."""
         content = Path(settings_in).read_bytes()
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
-            raise ValueError("This is no text; choose a run.json saved from the Library.") from None
-        told = self.studio.library.read_settings(text)
-        method, cls = told["method"], method_config(told["method"])
-        config = told["config"] if isinstance(told["config"], cls) else form.parse(cls, told["config"])
+            raise ValueError("This is not a text file; choose a run.json saved from the Library.") from None
+        settings = self.studio.library.read_settings(text)
+        method, cls = settings["method"], method_config(settings["method"])
+        config = (
+            settings["config"] if isinstance(settings["config"], cls) else form.parse(cls, settings["config"])
+        )
         family = next(facts["family"] for facts in self.studio.inspection.bases() if facts["spec"] == base)
         plan = f"{method}/{preset_names(method, family)[0]}"
-        gr.Info("The settings are in the form; add the photographs and press Personalize.", title="Imported")
-        held = {"captions": told["captions"], "repeats": told.get("repeats", {})}
+        gr.Info("The settings are filled in; add the photographs and press Personalize.", title="Imported")
+        held = {"captions": settings["captions"], "repeats": settings.get("repeats", {})}
         moved = {
             "settings_in": None,
             "imported": held,
@@ -272,8 +276,8 @@ class LibraryHandlers:
 
 
 def _text(row: dict[str, Any]) -> str:
-    told = (row["name"], row.get("trigger"), cards.method_of(row), row.get("base_name"), row.get("notes"))
-    return " ".join(str(each) for each in told if each).lower() + f" {row['state']}"
+    fields = (row["name"], row.get("trigger"), cards.method_of(row), row.get("base_name"), row.get("notes"))
+    return " ".join(str(each) for each in fields if each).lower() + f" {row['state']}"
 
 
 def _counted(rows: list[dict[str, Any]]) -> str:

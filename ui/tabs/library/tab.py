@@ -1,4 +1,4 @@
-"""The tab Library: every run as a card, to rename, delete, export, merge, combine, and to import others."""
+"""The tab Library: all runs as cards, to rename, delete, export, merge and combine; import of adapters and settings."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ui.run.cards import BASE_FORMATS, MIXES
 from ui.run.replay import SPEEDS
 from ui.wiring import WATCHED, Page
 
-# On a narrow screen the opened run lies below the cards, so the page goes there.
+# On a narrow screen the details are below the cards, so the page scrolls to them.
 TO_THE_DETAIL = (
     "() => innerWidth < 900 && setTimeout(() => "
     "document.getElementById('detail')?.scrollIntoView({behavior: 'smooth'}), 700)"
@@ -26,7 +26,7 @@ DETAIL = [
 
 
 def lay_out(page: Page) -> None:
-    """Create the widgets of this page, in the current Blocks context."""
+    """Create the widgets of this tab in the current Blocks context."""
     with gr.Row(elem_classes="page library", equal_height=False):
         with gr.Column(scale=8, min_width=330, elem_classes="stage"):
             _cards(page)
@@ -39,7 +39,7 @@ def _cards(page: Page) -> None:
     named = page.named
     with gr.Column(elem_classes="card", elem_id="library-list"):
         with gr.Row(elem_id="library-head", equal_height=True):
-            gr.HTML(panels.heading("", "Library", "Press a card to open it."))
+            gr.HTML(panels.heading("", "Library", "Click a card to open it."))
             named["search"] = gr.Textbox(
                 label="Search",
                 placeholder="name, trigger, notes, state …",
@@ -67,8 +67,8 @@ def _detail(page: Page) -> None:
         with gr.Column(visible=False, elem_id="confirm") as named["confirm_row"]:
             named["question"] = gr.HTML("")
             with gr.Row():
-                named["really"] = gr.Button("Delete it", variant="stop", size="md", min_width=90)
-                named["keep"] = gr.Button("Keep it", size="md", min_width=90, elem_classes="stops")
+                named["really"] = gr.Button("Delete permanently", variant="stop", size="md", min_width=90)
+                named["keep"] = gr.Button("Cancel", size="md", min_width=90, elem_classes="stops")
         with gr.Accordion("Export", open=False):
             named["lib_format"] = gr.Dropdown(choices("lora"), value=choices("lora")[0][1], label="Format")
             named["lib_rank"] = gr.Slider(
@@ -96,14 +96,14 @@ def _detail(page: Page) -> None:
 
 
 def _moved(page: Page) -> None:
-    """Views of what the run changed in the base, computed when this is opened."""
+    """Views of what the run changed in the base model, computed when this section is opened."""
     named = page.named
     with gr.Accordion("What changed", open=False) as named["moved"]:
         named["views"] = gr.HTML("")
         with gr.Column(visible=False) as named["shift_row"]:
             named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
             named["spectrum"] = gr.HTML("")
-            named["alike"] = gr.Dropdown([], multiselect=True, label="Compare its shifts with those of")
+            named["alike"] = gr.Dropdown([], multiselect=True, label="Compare its shifts with")
             named["likeness"] = gr.HTML("")
 
 
@@ -134,7 +134,7 @@ def _combine(page: Page) -> None:
 
 
 def _import(page: Page) -> None:
-    """Import an adapter or settings. Any file may be dropped, so that a pickle is refused with its reason."""
+    """Import an adapter or settings. Any file can be dropped, so that a pickle is refused with an explanation."""
     named = page.named
     with gr.Accordion("Import", open=True, elem_id="load-lora", elem_classes="card"):
         named["lora"] = gr.File(
@@ -167,7 +167,7 @@ def _import(page: Page) -> None:
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets of this page."""
+    """Connect the events of this tab."""
     library, named = page.library, page.named
     browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
     page.on(named["tab_library"].select, library.browse, **browsing)

@@ -1,4 +1,4 @@
-"""Captions as tag lists, beside the square crops: seen by CLIP, corrected by hand, changed in all of them at once."""
+"""Captions as tag lists: tagged by CLIP, corrected by hand, and edited in all captions at once."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 
 
 def lay_out() -> dict[str, Any]:
-    """Create the widgets for all photographs, in the current Blocks context, under their names."""
+    """Create the widgets for all photographs in the current Blocks context and return them by name."""
     named: dict[str, Any] = {}
     with gr.Accordion("Captions as tags", open=False, elem_id="tagging"):
         gr.HTML(
             element(
                 "p",
-                "Tags say what differs from photograph to photograph; the rare word learns the rest.",
+                "Tags describe what differs between the photographs; the trigger word learns everything else.",
                 class_="hint",
             )
         )
         with gr.Row(equal_height=True):
             named["see_tags"] = gr.Button("Tag automatically", size="md")
             named["with_subject"] = gr.Checkbox(
-                label="Tag the subject's features, too", info="For a style: tag everything but the style."
+                label="Also tag the subject's features",
+                info="For training a style: tag everything except the style.",
             )
         named["common_tags"] = gr.Textbox(
-            label="Tags of every photograph",
-            info="Separated by commas; press Enter to change them in every caption.",
+            label="Tags common to all photographs",
+            info="Separated by commas; press Enter to apply them to every caption.",
             max_lines=2,
         )
         named["tag_list"] = gr.HTML("")
@@ -40,7 +41,7 @@ def lay_out() -> dict[str, Any]:
 
 
 def lay_out_repeats() -> Any:
-    """Create the slider of one photograph, in the current Blocks context."""
+    """Create the slider for one photograph in the current Blocks context."""
     return gr.Slider(
         1,
         MOST_REPEATS,
@@ -48,12 +49,12 @@ def lay_out_repeats() -> Any:
         step=1,
         precision=0,
         label="Repeats",
-        info="How often it is used for each time the others are used.",
+        info="How often this photograph is used per use of the others.",
     )
 
 
 class Tagging:
-    """Handlers, bound to the monitor's Studio."""
+    """Handlers; bound to the monitor's Studio."""
 
     def __init__(self, monitor: RunMonitor) -> None:
         self.studio = monitor.studio
@@ -61,9 +62,9 @@ class Tagging:
     def see(
         self, source: Values | None, photo: int, base: str, class_noun: str, with_subject: bool
     ) -> Values:
-        """Caption every photograph with what CLIP sees in it, the run's own words first."""
+        """Caption every photograph with the run's own words and CLIP's tags."""
         if not source:
-            raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+            raise ValueError("Choose an example or add 1 to 20 photographs first.")
         seen = self.studio.inspection.tags(
             [Path(file) for file in source["files"]],
             kind=class_noun.strip(),
@@ -73,13 +74,13 @@ class Tagging:
         )
         if unsure := sum(not tags for tags in seen.values()):
             gr.Info(
-                f"CLIP is not sure what {unsure} of {len(seen)} photographs show, so they get no tags; write them by hand.",
+                f"CLIP does not recognise {unsure} of {len(seen)} photographs, so they get no tags; write them by hand.",
                 title="Tags",
             )
         return self._captioned(source, {name: caption_of(tags) for name, tags in seen.items()}, photo)
 
     def change_common(self, source: Values | None, photo: int, common_tags: str) -> Values:
-        """Put other tags in the place of those that all captions had."""
+        """Replace the tags that all captions have in common."""
         if not source:
             return {}
         captions = _captions(source)
@@ -87,13 +88,13 @@ class Tagging:
         return self._captioned(source, dict(zip(captions, changed, strict=True)), photo)
 
     def choose(self, source: Values, index: int) -> Values:
-        """Show how often one photograph is repeated."""
+        """Show the repeats of one photograph."""
         names = _names(source)
         times = source.get("repeats", {}).get(names[index], 1) if index < len(names) else 1
         return {"photo_repeats": times}
 
     def repeat(self, source: Values | None, photo: int, photo_repeats: float) -> Values:
-        """Keep how often one photograph is shown."""
+        """Store the repeats of one photograph."""
         names = _names(source) if source else []
         if source is None or photo >= len(names):
             return {}
@@ -102,7 +103,7 @@ class Tagging:
         return {"source": source | {"repeats": others | own}}
 
     def show(self, source: Values | None) -> Values:
-        """Show the tags there are, and those that all photographs have."""
+        """Show all tags, and those common to all photographs."""
         captions = _captions(source) if source and source["captions"] else {}
         return {
             "common_tags": join_tags(common_tags(list(captions.values()))),
@@ -116,7 +117,7 @@ class Tagging:
 
 
 def tag_list(captions: dict[str, str]) -> Html:
-    """Return every tag with the number of photographs that have it, the commonest first."""
+    """Return every tag with its number of photographs, the most frequent first."""
     counts = Counter(tag for caption in captions.values() for tag in split_tags(caption))
     if not counts:
         return Html("")
@@ -129,14 +130,14 @@ def _names(source: Values) -> list[str]:
 
 
 def _captions(source: Values) -> dict[str, str]:
-    """Every photograph's caption by name; one without a caption of its own has the run's words alone."""
+    """Every photograph's caption by name; a photograph without one gets the run's words only."""
     names = [name for name in _names(source) if not name.lower().endswith((".zip", ".txt"))]
     known = {name: text for name, text in source["captions"].items() if name not in names}
     return {name: source["captions"].get(name) or caption_of([]) for name in names} | known
 
 
 def wire(page: "Page") -> None:
-    """Wire the widgets."""
+    """Connect the events."""
     tagging, named = Tagging(page.monitor), page.named
     given = ["source", "photo_caption"]
     page.on(

@@ -1,6 +1,6 @@
-"""What starts and ends a run: each handler takes widget values by name and returns new ones by name.
+"""Handlers that start and end runs. They take widget values by name and return new ones by name.
 
-A handler knows the Studio and never a component; the pages say which widget bears which name.
+A handler uses the Studio and never a component; the tabs define which widget has which name.
 """
 
 import logging
@@ -20,13 +20,13 @@ from ui.run.state import RunView
 
 log = logging.getLogger(__name__)
 
-EMPTY_FRAME = "Choose an example, or add photographs of your own."
-UNTRAINED = "Personalize, and your subject appears here."
-PHOTOS_OF_A_PRESET = 4  # a preset's steps suit this many photographs
+EMPTY_FRAME = "Choose an example, or add your own photographs."
+UNTRAINED = "Press Personalize, and your subject appears here."
+PHOTOS_OF_A_PRESET = 4  # number of photographs that a preset's steps are meant for
 
 
 class TrainHandlers:
-    """Chooses a subject and hands it to the Studio; what comes of it is shown by the monitor."""
+    """Handlers to choose a subject and start its run; the monitor shows the run."""
 
     def __init__(self, monitor: RunMonitor) -> None:
         self.monitor = monitor
@@ -36,7 +36,7 @@ class TrainHandlers:
         self.bases = {base["spec"]: base for base in self.studio.inspection.bases()}
 
     def source_of(self, name: str) -> Values:
-        """Return what is trained on when an example is chosen: its title and its photographs."""
+        """Return the training data of an example: its title and photographs."""
         example = self.examples[name]
         return {
             "title": example["title"],
@@ -55,19 +55,19 @@ class TrainHandlers:
         ]
 
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
-        """Return the method and the config that a plan such as "dreambooth/Quick" names on a base."""
+        """Return the method and the config of a plan such as "dreambooth/Quick" on a base."""
         method, _, name = plan.partition("/")
         return method, preset(method, self.bases[spec]["family"], name)
 
     # Choosing a subject
 
     def attach(self) -> Values:
-        """On loading the page: show the run at work, and in the form its subject instead of the first example."""
+        """When the page is loaded: show the running run, and its subject in the form."""
         values = self.monitor.attach()
         return self._subject_of(values["shown"]) | values if values.get("shown") else values
 
     def _subject_of(self, run_id: str) -> Values:
-        """Fill in the subject of a run: an example with its photographs, else the words alone."""
+        """Fill in the subject of a run: an example with its photographs, or only the words."""
         status = self.studio.training.status(run_id)
         words = {name: status["config"].get(name, "") for name in ("class_noun", "identifier")}
         for name, example in self.examples.items():
@@ -79,7 +79,7 @@ class TrainHandlers:
         return {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
 
     def choose_example(self, name: str) -> Values:
-        """Click 1: fill every field from an example; quick, so that click 2 may follow at once."""
+        """Click 1: fill every field from an example. It must be fast, so that click 2 can follow immediately."""
         example = self.examples[name]
         return {
             "source": self.source_of(name),
@@ -95,7 +95,7 @@ class TrainHandlers:
         }
 
     def show_example(self, name: str) -> Values:
-        """Click 1 goes on: show the result that ships with the example."""
+        """Second part of click 1: show the run that ships with the example."""
         return self.monitor.show_run(self.examples[name]["run"])
 
     def choose_files(
@@ -106,21 +106,21 @@ class TrainHandlers:
         imported: Values | None = None,
         shown: str = "",
     ) -> Values:
-        """Take photographs of the visitor's own and show their square crops; an example's words go with it.
+        """Use uploaded photographs and show their square crops; the words of an example are cleared.
 
-        ``imported`` holds settings that were read in: their words stay, and their captions go to the photographs.
+        ``imported`` holds imported settings: their words are kept and their captions applied to the photographs.
         """
         words: Values = {}
         if not imported and source and source["title"]:
             words = {"class_noun": "", "identifier": None}
-        elif not imported and not source:  # other photographs than before, so probably of somebody else
+        elif not imported and not source:  # different photographs, so probably another subject
             words = {"identifier": None}
         if words and upload and not self.monitor.at_work(shown):
             words |= self.monitor.nothing_shown(UNTRAINED)
         if not upload:
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return {"source": None, "guide": panels.guide(1)} | hidden
-        source = {"title": "", "files": list(upload), **_said_before(source, upload, imported)}
+        source = {"title": "", "files": list(upload), **_kept_details(source, upload, imported)}
         cleared = {
             **words,
             "source": source,
@@ -130,21 +130,19 @@ class TrainHandlers:
         }
         try:
             return cleared | self._previews(source, base)
-        except (
-            ValueError
-        ) as error:  # the field holds them all the same, so that the bad one can be taken out of it
+        except ValueError as error:  # the field keeps them, so that the user can remove the bad one
             gr.Warning(as_text(error), title="Please check", duration=12)
             hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
             return cleared | hidden | {"source": source | {"problem": str(error)}}
 
     def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
-        """Move the crop of one photograph; ``across`` and ``down`` run from -1 to 1."""
+        """Move the crop of one photograph; ``across`` and ``down`` range from -1 to 1."""
         name = _names(source)[photo]
         source = source | {"crops": source["crops"] | {name: (across, down)}}
         return {"source": source} | self._previews(source, base)
 
     def caption(self, source: Values, photo: int, photo_caption: str) -> Values:
-        """Keep the caption of one photograph; an empty one is the photo prompt's again."""
+        """Store the caption of one photograph; if it is empty, the photo prompt is used."""
         if not source:
             return {}
         name = _names(source)[photo]
@@ -153,11 +151,11 @@ class TrainHandlers:
         return {"source": source | {"captions": captions | ({name: text} if text else {})}}
 
     def choose_photo(self, source: Values, index: int) -> Values:
-        """Offer the sliders that move the crop of one photograph, and the field of its caption."""
+        """Show the sliders for the crop of one photograph, and its caption field."""
         names = _names(source)
         if any(name.lower().endswith(".zip") for name in names):
             raise ValueError(
-                "Photographs inside a zip keep their middle and their .txt captions; unpack it to change one."
+                "Photographs in a zip are cropped at the centre and keep their .txt captions; unpack the zip to change one."
             )
         name = names[index]
         across, down = source["crops"].get(name, (0.0, 0.0))
@@ -181,13 +179,15 @@ class TrainHandlers:
         return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
 
     def identifiers(self, base: str, identifier: str | None) -> Values:
-        """Offer rare words of the base's own vocabulary, and take one where none is chosen yet."""
-        words = self._rare_words(base)
-        first: Values = {"value": words[0]} if identifier is None else {}  # never over what is being typed
+        """Suggest rare tokens of the base's vocabulary, and choose one if none is chosen yet."""
+        words = self._rare_tokens(base)
+        first: Values = (
+            {"value": words[0]} if identifier is None else {}
+        )  # does not overwrite what the user is typing
         return {"identifier": gr.update(choices=words, **first)}
 
-    def _rare_words(self, base: str) -> list[str]:
-        """Return the rare words of a base, those first that no run has: two of one word collide in one picture."""
+    def _rare_tokens(self, base: str) -> list[str]:
+        """Return rare tokens of a base, unused ones first: two runs with the same word collide in a stack."""
         runs = self.studio.library.list_runs(shipped=True)
         taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
         words = [found["text"] for found in self.studio.inspection.identifiers(base=base)]
@@ -196,7 +196,7 @@ class TrainHandlers:
     # What it will take
 
     def choose_base(self, base: str, source: Values | None) -> Values:
-        """Offer the presets that suit a base, fill in the first of them, and say what the base needs."""
+        """Update the presets for a base, fill in the first one, and show the base's requirements."""
         plans = self.plans(base)
         first = plans[0][1]
         return self.choose_plan(first, base, source) | {
@@ -205,7 +205,7 @@ class TrainHandlers:
         }
 
     def suit(self, plan: str, base: str, source: Values | None, imported: Values | None) -> Values:
-        """Suit the steps to photographs just chosen, unless the form holds settings that were read in."""
+        """Adapt the steps to the number of photographs, unless the form holds imported settings."""
         if imported:
             return {}
         _, config = self.chosen_preset(plan, base)
@@ -213,7 +213,7 @@ class TrainHandlers:
         return {"steps": suited_steps(config.steps, photos=photos)}
 
     def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
-        """Fill the advanced fields from a preset other than ``filled_plan``, its steps suited to the photographs."""
+        """Fill the advanced fields from a preset other than ``filled_plan``, with steps for the number of photographs."""
         if plan == filled_plan:
             return {}
         method, config = self.chosen_preset(plan, base)
@@ -224,7 +224,7 @@ class TrainHandlers:
         return {"filled_plan": plan} | kept | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
-        """Say before the click how long it takes and what it needs."""
+        """Show the estimated time and memory before the start."""
         photos = len(source["files"]) if source else 0
         method = plan.partition("/")[0]
         try:
@@ -239,7 +239,7 @@ class TrainHandlers:
     def start(
         self, source: Values | None, plan: str, base: str, presentation: bool = False, **fields: Any
     ) -> Values:
-        """Click 2: train on the chosen photographs, and watch. A presentation shows a recording if that fails."""
+        """Click 2: train on the chosen photographs and show the run. In presentation mode, a recording replaces a failed start."""
         try:
             return self._start(source, plan, base, **fields)
         except (ValueError, OSError, RuntimeError) as error:
@@ -248,22 +248,22 @@ class TrainHandlers:
             )
             if not recording:
                 raise
-            log.warning("A live run failed, its recording is played: %s", error)
+            log.warning("A live run failed; showing a recording instead: %s", error)
             played = self.monitor.play(recording, 4.0)
             return played | {"advice": panels.stand_in(RunView(id="", message=str(error)))}
 
     def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         if not source:
-            raise ValueError("Choose an example or add between 1 and 20 photographs first.")
+            raise ValueError("Choose an example or add 1 to 20 photographs first.")
         if source.get("problem"):
             raise ValueError(source["problem"])
         method = plan.partition("/")[0]
-        if fields.get("identifier", "") is None:  # not chosen yet, while "" is a field that was emptied
+        if fields.get("identifier", "") is None:  # None: not chosen yet; "": cleared by the user
             gr.Info(
-                "The base model is loading, to find a free trigger word; then the run starts.",
+                "The base model is being loaded to find an unused trigger word; then the run starts.",
                 title="One moment",
             )
-            fields["identifier"] = self._rare_words(base)[0]
+            fields["identifier"] = self._rare_tokens(base)[0]
         config = form.parse_method(method, fields)
         if source["captions"]:
             config = replace(config, use_captions=True)
@@ -281,30 +281,30 @@ class TrainHandlers:
         return {"prompt": prompts[-1], "seed": config.sample_seed} | self.monitor.show_run(run_id)
 
     def stop(self, shown: str, when: str = "now") -> Values:
-        """Stop after the current step, or at the next checkpoint, and keep what was learned."""
+        """Stop after the current step or at the next checkpoint, and keep the adapter."""
         self.studio.training.stop(shown, keep=True, when=when)
         return self.monitor.watch(shown, {})
 
     def stop_at_checkpoint(self, shown: str) -> Values:
-        """Stop as soon as the next checkpoint is written."""
+        """Stop at the next checkpoint."""
         gr.Info("The run stops when its next checkpoint is written.", title="Stopping")
         return self.stop(shown, when="checkpoint")
 
     def save_now(self, shown: str) -> Values:
-        """Write a checkpoint and the adapter so far, between two steps."""
+        """Save a checkpoint and the current adapter between two steps."""
         self.studio.training.save_now(shown)
-        gr.Info("A checkpoint and the adapter so far are in the Library; the run continues.", title="Saved")
+        gr.Info("A checkpoint and the current adapter are saved; the run continues.", title="Saved")
         return {}
 
     def discard(self, shown: str) -> Values:
-        """Delete a run and everything it made; one that was trained further becomes what it was before."""
+        """Delete a run and its files; a finished run that was trained further returns to its finished state."""
         if not self.studio.training.discard(shown):
             return self.monitor.nothing_shown()
-        gr.Info("The run is again what it was before it was trained further.", title="Discarded")
+        gr.Info("The run is back in the state before “Train more”.", title="Discarded")
         return self.monitor.watch(shown, {})
 
     def forget(self, shown: str, forget: str) -> Values:
-        """Discard a run that is over, at the second press: the first one only asks."""
+        """Discard a run that has ended. The first press asks, the second one deletes."""
         return self.discard(shown) if forget == FORGET_IT else {"forget": FORGET_IT}
 
     def train_more(self, shown: str, more_steps: float) -> Values:
@@ -313,30 +313,29 @@ class TrainHandlers:
         return self.monitor.watch(shown, {})
 
     def resume(self, shown: str) -> Values:
-        """Continue an interrupted or stopped run where it was."""
+        """Continue an interrupted or stopped run from its last checkpoint."""
         self.studio.training.resume(shown)
         return self.monitor.watch(shown, {})
 
     def sample_now(self, shown: str) -> Values:
-        """Draw a row of samples before its time."""
+        """Generate a row of samples now."""
         self.studio.training.sample_now(shown)
         return {}
 
 
 def suited_steps(steps: int, *, photos: int) -> int:
-    """Return the steps for a number of photographs: a preset's own for four, more for more, at most twice as many."""
+    """Return the steps for a number of photographs: the preset's for four, more for more, at most twice as many."""
     share = 0.5 + 0.5 * photos / PHOTOS_OF_A_PRESET
     return max(1, round(steps * min(max(share, 0.75), 2.0)))
 
 
 def own_fields(method: str) -> Values:
-    """Show the fields that are a method's own and hide those of the others."""
+    """Show the fields of a method and hide those of other methods."""
     return {name: gr.update(visible=method in row.methods) for name, row in form.own_rows("train").items()}
 
 
 def captions_for(imported: Values | None, files: list[str], *, what: str = "captions") -> dict[str, Any]:
-    """Return the captions (or repeats) by file name that settings hold for photographs: by name, else by place in the
-    run."""
+    """Return the captions (or repeats) of imported settings by file name: matched by name, or by position in the run."""
     captions = imported.get(what, {}) if imported else {}
     names = [Path(file).name for file in files]
     if any(name in captions for name in names):
@@ -345,8 +344,8 @@ def captions_for(imported: Values | None, files: list[str], *, what: str = "capt
     return {name: text for name, text in placed.items() if text}
 
 
-def _said_before(source: Values | None, files: list[str], imported: Values | None) -> Values:
-    """Return the crops, captions and repeats of photographs: as read in, and as said about those there already."""
+def _kept_details(source: Values | None, files: list[str], imported: Values | None) -> Values:
+    """Return the crops, captions and repeats of photographs: imported ones, and those entered before."""
     names = {Path(file).name for file in files}
     before = source if source and not source["title"] else {}
     return {

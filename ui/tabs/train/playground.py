@@ -1,4 +1,4 @@
-"""The playground, at the foot of the page Train: pictures with what was learned, and recalled from other pictures."""
+"""The playground, at the bottom of the tab Train: generate with a run, or restore the settings of a picture."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from ui.wiring import WATCHED, Page
 
 
 def lay_out(page: Page) -> None:
-    """Create the widgets, in the current Blocks context."""
+    """Create the widgets in the current Blocks context."""
     named = page.named
     sampling = SampleConfig()
     hidden = [name for name in form.field_names(SampleConfig) if name not in OWN_FIELDS]
@@ -23,12 +23,12 @@ def lay_out(page: Page) -> None:
         "playground"
     ]:
         gr.HTML(
-            panels.heading("", "Playground", "Each picture without and with the adapter, from the same seed.")
+            panels.heading("", "Playground", "Each picture with and without the adapter, from the same seed.")
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280, elem_id="play-form"):
                 named["recall"] = gr.File(
-                    label="Drop a picture made here to restore its settings",
+                    label="Drop a picture generated here to restore its settings",
                     file_types=[".png"],
                     type="filepath",
                     height=58,
@@ -44,7 +44,7 @@ def lay_out(page: Page) -> None:
                     value=1.0,
                     step=0.05,
                     label="Adapter strength",
-                    info="1 applies the adapter as trained, 0 not at all.",
+                    info="1 is the adapter as trained, 0 disables it.",
                 )
                 named |= form.widgets(sampling, ["seed"])
                 with gr.Accordion("Advanced", open=False):
@@ -52,18 +52,18 @@ def lay_out(page: Page) -> None:
                         f"play_{name}": widget for name, widget in form.widgets(sampling, hidden).items()
                     }
                 named |= stacking.lay_out()
-                named["generate"] = gr.Button("Make a picture", variant="primary")
+                named["generate"] = gr.Button("Generate", variant="primary")
                 with gr.Accordion("Export", open=False):
                     named["format"] = gr.Dropdown(
                         choices("lora"), value=choices("lora")[0][1], label="Format"
                     )
-                    named["export"] = gr.Button("Export the file", size="md")
+                    named["export"] = gr.Button("Export", size="md")
                     named["exported"] = gr.File(label="Exported adapter", visible=False, interactive=False)
             with gr.Column(scale=6, min_width=300, elem_id="play-result"):
                 named["result"] = gr.HTML(panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT)
                 named["result_caption"] = gr.HTML("")
                 named["gallery"] = gr.Gallery(
-                    label="All of them",
+                    label="All pictures",
                     columns=4,
                     format="png",
                     visible=False,
@@ -75,7 +75,7 @@ def lay_out(page: Page) -> None:
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets."""
+    """Connect the events."""
     playground, named, layers = page.playground, page.named, stacking.Layers(page.monitor)
 
     def generate(shown: str, strength: float, **fields: Any) -> dict[str, Any]:

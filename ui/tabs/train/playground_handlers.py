@@ -1,4 +1,4 @@
-"""What the playground does: pictures with a run, pictures recalled, adapters taken along or brought in."""
+"""Handlers of the playground: generate with a run, restore a picture's settings, export and import adapters."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
 from ui.tabs.train import stack as stacking
 
-OWN_FIELDS = ("prompt", "seed")  # of the sampler's, those outside "Advanced"
+OWN_FIELDS = ("prompt", "seed")  # sampler fields outside the "Advanced" section
 
 
 class PlaygroundHandlers:
-    """Draws with the run that is shown."""
+    """Generates with the shown run."""
 
     def __init__(self, monitor: RunMonitor) -> None:
         self.monitor = monitor
@@ -25,29 +25,29 @@ class PlaygroundHandlers:
         self.copies = monitor.copies
 
     def export(self, shown: str, file_format: str) -> Values:
-        """Write the adapter in a format other programs read, and hand out a copy."""
+        """Export the adapter for another program and return a copy of the file."""
         path = self.exported_copy(shown, self.studio.import_export.export(shown, file_format))
         return {"exported": gr.update(value=str(path), visible=True)}
 
     def exported_copy(self, run_id: str, path: Path) -> Path:
-        """Return a copy of an exported file that is called after its run, not by the run's id."""
+        """Return a copy of an exported file, named after its run instead of the run's id."""
         called = file_name(self.studio.training.status(run_id)["name"])
         return self.copies.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
 
     def load_lora(self, lora: str, base: str) -> Values:
-        """Turn the page to a LoRA file of the visitor's own, with its trigger words in the prompt."""
+        """Import a LoRA file and show it, with its trigger words in the prompt."""
         run_id = self.studio.import_export.import_lora(Path(lora), base=base)
         words = self.studio.training.status(run_id)["config"]["identifier"]
         prompt = {"prompt": f"a photo of a {words}"} if words else {}
         return {"lora": None} | prompt | self.monitor.show_run(run_id)
 
     def recall(self, recall: str) -> Values:
-        """Restore what a picture of Atelier was made with: every field of the sampler, the run and its strength."""
+        """Restore the settings of a picture: every sampler field, the run and its strength."""
         try:
             found = self.studio.generation.recall(Path(recall))
-        except ValueError as error:  # its run is gone: the settings alone are worth having
+        except ValueError as error:  # its run was deleted, but the settings can still be restored
             found = getattr(error, "recalled", None)
             if found is None:
                 raise
@@ -61,8 +61,8 @@ class PlaygroundHandlers:
             values |= {"strength": stack[0]["strength"]} | self.monitor.show_run(stack[0]["run"])
         else:
             values["strength"] = 0.0
-        told = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
-        return values | {"recall": None, "recalled": told}
+        summary = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
+        return values | {"recall": None, "recalled": summary}
 
     def generate(
         self,
@@ -75,12 +75,12 @@ class PlaygroundHandlers:
         second_blocks: str = "",
         **fields: Any,
     ) -> Values:
-        """Draw with and without what was learned, and with a second run on request, from the same seed."""
+        """Generate with and without the adapter, and with a second run if one is chosen, from the same seed."""
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
         config = form.parse(SampleConfig, fields)
         if not config.prompt:
-            raise ValueError("The prompt is empty; say what the picture shows.")
+            raise ValueError("The prompt is empty; describe the picture.")
         layers = stacking.stack(
             shown,
             strength,
@@ -110,7 +110,7 @@ class PlaygroundHandlers:
                 self.copies.enlarged(before[0]),
                 self.copies.enlarged(after[0]),
                 alt=config.prompt,
-                labels=("Without", "With it"),
+                labels=("Without", "With adapter"),
             ),
             "result_caption": panels.caption(
                 prompt=config.prompt, seed=config.seed, facts=facts, notes=notes

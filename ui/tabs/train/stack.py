@@ -1,4 +1,4 @@
-"""The part of the playground where a run meets another one, and where each of its blocks has a weight of its own."""
+"""The part of the playground for a second run and for block weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,28 +13,28 @@ from ui.run import panels
 from ui.run.monitor import EMPTY_UNET_MAP, RunMonitor, Values
 from ui.run.unet_diagram import unet_map
 
-FIELDS = ("blocks", "second", "second_strength", "second_blocks")  # what a picture takes from here
+FIELDS = ("blocks", "second", "second_strength", "second_blocks")  # widgets that a picture depends on
 OWN = "your own"
 CHOICES = [
     ("The whole adapter", "all"),
     *((f"Only the {part} blocks: {', '.join(PARTS[part])}", part) for part in PARTS if part != "all"),
-    ("Weights of your own", OWN),
+    ("Custom weights", OWN),
 ]
 
 
 def lay_out() -> dict[str, Any]:
-    """Create the widgets, in the current Blocks context, under their names."""
+    """Create the widgets in the current Blocks context and return them by name."""
     named: dict[str, Any] = {}
     with gr.Accordion("Block weights and a second run", open=False, elem_id="stacking") as named["stacking"]:
         named["part"] = gr.Dropdown(CHOICES, value="all", label="Blocks to apply")
         named["blocks"] = gr.Textbox(
             label="Block weights",
-            info="9 values (In0 to In3, Mid, Out0 to Out3), 17 or 26 of A1111, 25 of kohya; empty is 1 for all.",
+            info="9 values (In0 to In3, Mid, Out0 to Out3), 17 or 26 (A1111) or 25 (kohya); empty: 1 for all.",
             max_lines=2,
         )
         named["elsewhere"] = gr.HTML("")
         named["second"] = gr.Dropdown(
-            [("None", "")], value="", label="A second run", info="A style for your character, for example."
+            [("None", "")], value="", label="Second run", info="For example a style for your character."
         )
         named["second_strength"] = gr.Slider(
             0,
@@ -51,27 +51,27 @@ def lay_out() -> dict[str, Any]:
 
 
 class Layers:
-    """Puts a stack together, bound to the monitor whose run is shown."""
+    """Handlers of these widgets; bound to the monitor whose run is shown."""
 
     def __init__(self, monitor: RunMonitor) -> None:
         self.monitor = monitor
         self.studio = monitor.studio
 
     def open(self, second: str | None) -> Values:
-        """Offer the runs there are; one that is gone is let go."""
+        """Update the choices of the second run; a deleted run is deselected."""
         choices = [("None", ""), *self.monitor.run_choices()]
         known = {run_id for _, run_id in choices}
         return {"second": gr.update(choices=choices, value=second if second in known else "")}
 
     def choose_part(self, part: str) -> Values:
-        """Fill in the weights of a part of the UNet."""
+        """Fill in the block weights of a part of the UNet."""
         if part == OWN:
             return {}
         weights = ",".join(str(int(name in PARTS[part])) for name in BLOCKS)
         return {"blocks": "" if part == "all" else weights}
 
     def elsewhere(self, blocks: str) -> Values:
-        """Show the weights as other programs write them; nothing for none, or for what is no list yet."""
+        """Show the weights in the formats of other programs; nothing for an empty or invalid list."""
         try:
             lists = BlockStrengths.parse(blocks).elsewhere() if blocks.strip() else {}
         except ValueError:
@@ -80,14 +80,14 @@ class Layers:
         return {"elsewhere": element("ul", *rows, class_="hint") if rows else Html("")}
 
     def contributions(self, shown: str, progress: Any, **fields: Any) -> Values:
-        """Silence one block after the other, and draw how much of the picture each of them makes."""
+        """Disable one block after the other and show how much each one changes the picture."""
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
         found = self.studio.generation.contributions(
-            shown, form.parse(SampleConfig, fields), progress=_told(progress)
+            shown, form.parse(SampleConfig, fields), progress=_reporting(progress)
         )
-        told = f"Mean change of a pixel, of 1, when a block is silenced; seed {found['seed']}."
-        drawn = unet_map(found["values"], title="Which blocks make the picture", told=told)
+        text = f"Mean pixel change (0 to 1) when a block is disabled; seed {found['seed']}."
+        drawn = unet_map(found["values"], title="Which blocks make the picture", text=text)
         return {"drawn": {"result": [shown]}, "unet_map": drawn}
 
 
@@ -100,7 +100,7 @@ def stack(
     second_strength: float,
     second_blocks: str,
 ) -> list[dict[str, Any]]:
-    """Return the layers of a picture as ``Studio.generation.generate`` takes them."""
+    """Return the stack of a picture for ``Studio.generation.generate``."""
     layers = [{"run": shown, "strength": float(strength), "blocks": blocks or ""}]
     if second:
         layers.append({"run": second, "strength": float(second_strength), "blocks": second_blocks or ""})
@@ -108,7 +108,7 @@ def stack(
 
 
 def recalled(layers: list[Mapping[str, Any]]) -> Values:
-    """Return what a recalled picture had in these fields."""
+    """Return the values of these widgets for a restored picture."""
     first, second = [*layers, {}, {}][:2]
     return {
         "part": OWN if first.get("blocks") else "all",
@@ -124,7 +124,7 @@ def recalled(layers: list[Mapping[str, Any]]) -> Values:
 
 
 def shortest(blocks: str) -> str:
-    """Return a list of block weights as the nine of our blocks where they can say it."""
+    """Return a list of block weights as nine values if that is possible, else unchanged."""
     if not blocks:
         return ""
     try:
@@ -133,8 +133,8 @@ def shortest(blocks: str) -> str:
         return blocks
 
 
-def _told(progress: Any) -> Any:
-    def tell(done: int, total: int) -> None:
-        progress((done, total), desc="Silencing one block after the other", unit="pictures")
+def _reporting(progress: Any) -> Any:
+    def report(done: int, total: int) -> None:
+        progress((done, total), desc="Disabling one block after the other", unit="pictures")
 
-    return tell
+    return report

@@ -1,4 +1,4 @@
-"""The second page: every setting of a run, what it learns as it learns it, and a playground for the result."""
+"""The tab Train: every setting of a run, its samples and loss during training, and a playground for the result."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
 from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
-# On a narrow screen the results lie below the form, so the page goes to them.
+# On a narrow screen the results are below the form, so the page scrolls to them.
 TO_THE_STAGE = (
     "() => innerWidth < 900 && setTimeout(() => "
     "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
@@ -31,7 +31,7 @@ TO_THE_STAGE = (
 
 
 def lay_out(page: Page, *, first: RunView | None) -> None:
-    """Create the widgets of this page, in the current Blocks context; ``first`` is the run it opens with."""
+    """Create the widgets of this tab in the current Blocks context; ``first`` is the run that it shows first."""
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_id="inputs", elem_classes="inputs"):
             _inputs(page)
@@ -42,7 +42,7 @@ def lay_out(page: Page, *, first: RunView | None) -> None:
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets of this page."""
+    """Connect the events of this tab."""
     _wire_subject(page)
     _wire_run(page)
     _wire_replay(page)
@@ -72,7 +72,7 @@ def _inputs(page: Page) -> None:
                 [(facts["name"], spec) for spec, facts in train.bases.items()], value=base, label="Base model"
             )
             named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
-            _knobs(page, config=config, method=plans[0][1].partition("/")[0])
+            _advanced_fields(page, config=config, method=plans[0][1].partition("/")[0])
         with gr.Column(elem_classes="action"):
             named["cost"] = gr.HTML(opening_cost(train))
             with gr.Row() as named["start_row"]:
@@ -90,8 +90,8 @@ def _inputs(page: Page) -> None:
                     named["start_next"] = gr.Button("Add to the queue", min_width=100, size="sm")
 
 
-def _knobs(page: Page, *, config: Any, method: str) -> None:
-    """Create the advanced fields: each method's own, of which the chosen one's are seen, then those of all."""
+def _advanced_fields(page: Page, *, config: Any, method: str) -> None:
+    """Create the advanced fields: those of each method (visible for the chosen one), then the common ones."""
     shared = form.field_names(SubjectConfig)
     for name, row in form.own_rows("train").items():
         visible = method in row.methods
@@ -108,7 +108,7 @@ def _knobs(page: Page, *, config: Any, method: str) -> None:
 
 
 def opening_config(train: TrainHandlers) -> Any:
-    """Return the config that the page opens with: the quickest preset, for the first example."""
+    """Return the initial config: the quickest preset for the first example."""
     base = next(iter(train.bases))
     _, config = train.chosen_preset(train.plans(base)[0][1], base)
     first = next(iter(train.examples.values()), None)
@@ -118,13 +118,13 @@ def opening_config(train: TrainHandlers) -> Any:
 
 
 def example_button(train: TrainHandlers, example: dict[str, Any], *, chosen: bool) -> gr.Button:
-    """Create the button that takes one of the shipped subjects."""
+    """Create the button that chooses a shipped example."""
     icon = train.copies.copy(example["photos"][0])
     return gr.Button(example["title"], icon=icon, elem_classes=card(chosen))
 
 
 def photo_upload(elem_id: str) -> gr.File:
-    """Create the field that takes photographs of the visitor's own."""
+    """Create the upload field for photographs."""
     return gr.File(
         label="Your own photographs: 1 to 20, or a zip",
         file_count="multiple",
@@ -136,7 +136,7 @@ def photo_upload(elem_id: str) -> gr.File:
 
 
 def opening_cost(train: TrainHandlers) -> Html:
-    """Return what a click on "Personalize" takes as the page opens."""
+    """Return the initial cost estimate."""
     opening = next(iter(train.examples), None)
     base = next(iter(train.bases))
     source = train.source_of(opening) if opening else None
@@ -146,17 +146,17 @@ def opening_cost(train: TrainHandlers) -> Html:
 
 
 def priced_by(page: Page) -> list[str]:
-    """Return the widgets that decide what a run takes."""
+    """Return the widgets that the cost of a run depends on."""
     return ["source", "plan", "base", *page.training]
 
 
 def wire_cost(page: Page, event: Callable[..., Any], **options: Any) -> None:
-    """Say what a run takes when something happens; the speeds are those measured by then."""
+    """Update the cost estimate on an event, with the speeds measured so far."""
     page.on(event, page.train.cost, takes=priced_by(page), gives=["cost"], **WATCHING, **options)
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
-    """Create the two words that make a subject: its class, and the rare word that will mean it."""
+    """Create the fields for a subject's class noun and its trigger word."""
     with gr.Row(elem_id="words"):
         words: dict[str, Component] = {
             "class_noun": gr.Textbox(
@@ -176,7 +176,11 @@ def _crops(page: Page) -> None:
     named = page.named
     with gr.Column(visible=False, elem_id="crops") as named["crops_row"]:
         gr.HTML(
-            element("p", "This square of each is used; press one to move it or to caption it.", class_="hint")
+            element(
+                "p",
+                "These squares are used for training; click one to move its crop or to caption it.",
+                class_="hint",
+            )
         )
         named["crops"] = gr.Gallery(
             label="Square crops",
@@ -208,11 +212,11 @@ def _stage(page: Page, *, first: RunView | None) -> None:
     opening = page.monitor.comparison(first) if first else {}
     with gr.Column(elem_classes="card", elem_id="showcase"):
         with gr.Row(elem_id="stage-head", equal_height=True):
-            gr.HTML(panels.heading("", "Before and after", "The same prompt and the same seed."))
+            gr.HTML(panels.heading("", "Before and after", "Same prompt, same seed."))
             named["runs"] = gr.Dropdown(
                 page.monitor.run_choices(),
                 value=first.id if first else None,
-                label="Look at",
+                label="Show run",
                 min_width=290,
                 scale=0,
             )
@@ -225,7 +229,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 )
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
                 wall = (
-                    panels.photo_wall(first.photos, copies=train.copies, title="Learned from")
+                    panels.photo_wall(first.photos, copies=train.copies, title="Training photographs")
                     if first
                     else ""
                 )
@@ -249,7 +253,7 @@ def _run_card(page: Page) -> None:
                 named["similarity"] = gr.HTML(plots.similarity_chart(RunView(id="")))
         with gr.Row(visible=False, elem_classes="replay") as named["replay_row"]:
             named["speed"] = gr.Radio(
-                list(SPEEDS), value=SPEEDS[1][1], label="Play it again, at", min_width=220, elem_id="speed"
+                list(SPEEDS), value=SPEEDS[1][1], label="Replay speed", min_width=220, elem_id="speed"
             )
             named["play"] = gr.Button("Replay", size="md", min_width=110, scale=0)
         with gr.Row(visible=False, elem_id="after") as named["after_row"]:
