@@ -86,7 +86,7 @@ def _add_train_start(studio: "Studio") -> None:
         settings: dict[str, Any] | None,
     ) -> str:
         """Start a run and return its id immediately. ``settings`` are further fields of the method's config."""
-        chosen = preset(method, studio.inspection.bases()[0]["family"], preset_name)
+        chosen = preset(method, studio.inspection.bases()[0].family, preset_name)
         words = {"class_noun": class_noun, "identifier": identifier}
         config = from_dict(method_config(method), {**to_dict(chosen), **words, **(settings or {})})
         return studio.training.start(method, config, [Path(photo) for photo in photos or []])

@@ -73,7 +73,7 @@ def _first_view(monitor: RunMonitor) -> RunView | None:
 
 def _facts(train: TrainHandlers) -> list[str]:
     base = next(iter(train.bases.values()))
-    return [base["name"], "Nothing leaves this machine"]
+    return [base.name, "Nothing leaves this machine"]
 
 
 def _states(page: Page) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.data.captions import TRIGGER, caption_of
 from pipelines.data.photographs import read_photos
+from pipelines.models.inspection import BaseFacts
 from pipelines.runs.costs import SIZES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Tags = Callable[..., Mapping[str, Sequence[str]]]
 
 def squares(
     paths: Sequence[Path],
-    facts: Mapping[str, Any],
+    facts: BaseFacts,
     *,
     crops: dict[str, tuple[float, float]] | None = None,
     captions: Mapping[str, str] | None,
@@ -31,12 +32,12 @@ def squares(
 
     Raises ValueError naming a file that is not a photograph.
     """
-    photos = read_photos(paths, size_px=SIZES[facts["family"]].side_px, crops=crops)
+    photos = read_photos(paths, size_px=SIZES[facts.family].side_px, crops=crops)
     return [(photo.image, str((captions or {}).get(photo.name, photo.caption))) for photo in photos]
 
 
 def style_squares(
-    paths: Sequence[Path], facts: Mapping[str, Any], *, captions: Mapping[str, str] | None, tags: Tags
+    paths: Sequence[Path], facts: BaseFacts, *, captions: Mapping[str, str] | None, tags: Tags
 ) -> Captioned:
     """Return the pictures of a style with captions that describe them and contain the style's trigger words.
 
@@ -47,7 +48,7 @@ def style_squares(
         raise ValueError("There are no pictures of the style yet; choose a style, or add 1 to 20 pictures.")
     found = squares(paths, facts, captions=captions)
     if not any(text for _, text in found):
-        seen = _seen(paths, tags=tags, spec=facts["spec"])
+        seen = _seen(paths, tags=tags, spec=facts.spec)
         texts = [caption_of(seen[Path(path).name]) if Path(path).name in seen else "" for path in paths]
         if len(texts) == len(found):  # not for pictures from a zip
             found = [(image, text) for (image, _), text in zip(found, texts, strict=True)]

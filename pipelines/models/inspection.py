@@ -10,7 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,36 +246,58 @@ def weight_shapes(spec: str) -> dict[str, tuple[int, ...]]:
     }
 
 
-def describe_base(spec: str) -> dict[str, Any]:
-    """Return what the picker shows about ``spec`` without opening a weight.
+@dataclass(frozen=True)
+class BaseFacts:
+    """What is known of a base without opening a weight; ``problem`` is a sentence, "" where the base can be used.
 
-    Keys: spec, name, kind, family, present, disk_mb, memory_mb, needs (one sentence), problem ("" when
-    usable).
+    ``kind``: "folder", "file" or "hub", "" where there is none. ``size_px`` is the side that a folder was trained at.
+    ``disk_mb`` is in units of 2^20 bytes.
     """
-    facts: dict[str, Any] = {
-        "spec": spec,
-        "name": spec,
-        "kind": "",
-        "family": "sd1",
-        "present": False,
-        "problem": "",
-    }
+
+    spec: str
+    name: str
+    kind: str = ""
+    family: str = "sd1"
+    present: bool = False
+    problem: str = ""
+    size_px: int | None = None
+    disk_mb: int = SD1_SIZE_MB["float32"]
+
+    @property
+    def memory_mb(self) -> int:
+        """Megabytes that drawing takes."""
+        return 200 if self.family == EMBEDDED else SD1_SIZE_MB["half"] + 2000
+
+    @property
+    def needs(self) -> str:
+        """One sentence: what a machine needs for it."""
+        if self.problem:
+            return self.problem
+        if self.family == EMBEDDED:
+            return "Comes with Atelier; runs on any processor."
+        gpu = f"A CUDA GPU with about {self.memory_mb / 1000:.0f} GB is advised; a processor takes minutes a picture."
+        if self.present:
+            return gpu
+        return f"A download of about {self.disk_mb / 1000:.1f} GB from the Hugging Face Hub. {gpu}"
+
+
+def describe_base(spec: str) -> BaseFacts:
+    """Return what the picker shows about ``spec`` without opening a weight."""
+    facts = BaseFacts(spec=spec, name=spec)
     try:
         place = locate(spec)
-        facts.update(name=place.name, kind=place.kind, present=place.path is not None)
+        disk_mb = _disk_mb(place.kind, spec) or facts.disk_mb
+        present = place.path is not None
+        facts = replace(facts, name=place.name, kind=place.kind, present=present, disk_mb=disk_mb)
         if place.kind == "folder" and place.path is not None:
             check_folder(place.path)
-            facts.update(family=family_of(place.path), size_px=size_of(place.path))
-        elif place.kind == "file" and place.path is not None:
+            return replace(facts, family=family_of(place.path), size_px=size_of(place.path))
+        if place.kind == "file" and place.path is not None:
             check_checkpoint(place.path)
         elif place.kind == "hub":
-            facts["present"] = hub_snapshot(place.name, revision=place.revision) is not None
+            return replace(facts, present=hub_snapshot(place.name, revision=place.revision) is not None)
     except ValueError as error:
-        facts.update(present=False, problem=str(error))
-    embedded = facts["family"] == EMBEDDED
-    facts["disk_mb"] = _disk_mb(facts["kind"], spec) or SD1_SIZE_MB["float32"]
-    facts["memory_mb"] = 200 if embedded else SD1_SIZE_MB["half"] + 2000
-    facts["needs"] = _needs(facts)
+        return replace(facts, present=False, problem=str(error))
     return facts
 
 
@@ -331,18 +353,6 @@ def _disk_mb(kind: str, spec: str) -> int:
     assert path is not None
     files = [path] if path.is_file() else [file for file in path.rglob("*.safetensors")]
     return round(sum(file.stat().st_size for file in files) / 2**20)
-
-
-def _needs(facts: Mapping[str, Any]) -> str:
-    if facts["problem"]:
-        return str(facts["problem"])
-    if facts["family"] == EMBEDDED:
-        return "Comes with Atelier; runs on any processor."
-    memory_gb = facts["memory_mb"] / 1000
-    gpu = f"A CUDA GPU with about {memory_gb:.0f} GB is advised; a processor takes minutes a picture."
-    if facts["present"]:
-        return gpu
-    return f"A download of about {facts['disk_mb'] / 1000:.1f} GB from the Hugging Face Hub. {gpu}"
 
 
 def portable_spec(spec: str) -> str:

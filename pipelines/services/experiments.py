@@ -77,8 +77,8 @@ class ExperimentService:
         """
         checked = checked_config(kind, config)
         facts = describe_base(base or self.resources.base)
-        if facts["problem"]:
-            raise ValueError(facts["problem"])
+        if facts.problem:
+            raise ValueError(facts.problem)
         sets = {methods.PHOTOS: squares(photo_paths, facts, crops=crops, captions=captions)}
         if kind == "blocks":
             sets[blocks.STYLE] = style_squares(style_paths, facts, captions=style_captions, tags=self.tags)
@@ -93,12 +93,12 @@ class ExperimentService:
             "style_word": rare if kind == "blocks" else "",
         }
         captioned = {label: any(texts.values()) for label, texts in told.items()}
-        plan, rows = planned(checked, family=facts["family"], words=words, captioned=captioned)
-        self._take(runs or {}, plan, spec=facts["spec"])
-        self._check_space(plan, base=facts["spec"])
+        plan, rows = planned(checked, family=facts.family, words=words, captioned=captioned)
+        self._take(runs or {}, plan, spec=facts.spec)
+        self._check_space(plan, base=facts.spec)
         with self.store.draft(
             kind, name=name or f"{identifier} {class_noun}".strip(), config=to_dict(checked),
-            base={"spec": facts["spec"], "family": facts["family"]}, words=words, runs=plan, rows=rows,
+            base={"spec": facts.spec, "family": facts.family}, words=words, runs=plan, rows=rows,
         ) as made:  # fmt: skip
             made.captions = {label: texts for label, texts in told.items() if captioned[label]}
             for label, found in sets.items():
@@ -116,12 +116,12 @@ class ExperimentService:
         checked = checked_config(kind, config)
         facts = describe_base(base or self.resources.base)
         words = {"class_noun": "person", "identifier": "sks", "style_word": "qev"}
-        runs, rows = planned(checked, family=facts["family"], words=words, captioned={})
-        estimates = [self.training.cost(run.method, run.config, 1, base=facts["spec"]) for run in runs]
+        runs, rows = planned(checked, family=facts.family, words=words, captioned={})
+        estimates = [self.training.cost(run.method, run.config, 1, base=facts.spec) for run in runs]
         each = len(checked.prompts) * checked.seeds
         pictures = sum((1 + len(row.steps)) * each for row in rows)
         picture_s = self.resources.costs.seconds_per_picture(
-            facts["spec"], facts["family"], steps=checked.sample_steps
+            facts.spec, facts.family, steps=checked.sample_steps
         )
         return {
             "runs": len(runs),

@@ -34,13 +34,13 @@ class ImportExportService:
         turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
         """
         facts = describe_base(base or self.resources.base)
-        if facts["problem"]:
-            raise ValueError(facts["problem"])
+        if facts.problem:
+            raise ValueError(facts.problem)
 
         def work(job: Job) -> str:
             models = self.resources.model_cache(job)
             return import_run(
-                Path(path), spec=facts["spec"], name=name, models=models, store=self.resources.store
+                Path(path), spec=facts.spec, name=name, models=models, store=self.resources.store
             )
 
         return self.resources.run_short("import", work)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.data.photographs import Photo, read_photos
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_of_kind, method_spec
-from pipelines.models.inspection import describe_base
+from pipelines.models.inspection import BaseFacts, describe_base
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import check_finished, kind_of
 from pipelines.runs.store import IMPORTED
@@ -83,7 +83,7 @@ class InspectionService:
 
         return self.resources.run_short("identifiers", work)
 
-    def bases(self) -> list[dict[str, Any]]:
+    def bases(self) -> list[BaseFacts]:
         """Return what the picker shows: each base, whether it is here, and what it needs."""
         return [describe_base(spec) for spec in dict.fromkeys((*KNOWN_BASES, self.resources.base))]
 
@@ -95,7 +95,7 @@ class InspectionService:
         base: str | None = None,
     ) -> list[Path]:
         """Return the squares that training will see, as PNG copies in the photos' order."""
-        family = describe_base(base or self.resources.base)["family"]
+        family = describe_base(base or self.resources.base).family
         photos = read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
         folder = self.resources.outbox / secrets.token_hex(6)
         folder.mkdir()
@@ -179,7 +179,7 @@ class InspectionService:
         ``kind`` is the class word. Without ``with_subject`` what belongs to the subject is left to its rare word. Waits
         for its turn; ValueError where there is no CLIP for this base's family.
         """
-        family = describe_base(base or self.resources.base)["family"]
+        family = describe_base(base or self.resources.base).family
         photos = read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
 
         def work(job: Job) -> dict[str, list[str]]:

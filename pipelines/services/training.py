@@ -21,7 +21,7 @@ from pipelines.config import (
 from pipelines.data.subject import SubjectPhotos, named_together, read_subject
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
-from pipelines.models.inspection import describe_base, portable_spec, read_header
+from pipelines.models.inspection import BaseFacts, describe_base, portable_spec, read_header
 from pipelines.runs.costs import SIZES, Cost
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.status import QueueRow
@@ -72,8 +72,8 @@ class TrainingService:
         """
         spec, checked = self._checked(method, config)
         facts = describe_base(base or self.resources.base)
-        if facts["problem"]:
-            raise ValueError(facts["problem"])
+        if facts.problem:
+            raise ValueError(facts.problem)
         earlier = self._jobs_of(after)
         one = SubjectPhotos(
             identifier=str(getattr(checked, "identifier", "")),
@@ -92,10 +92,10 @@ class TrainingService:
         self._check_parents(spec, parents, base=facts)
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
-        size_px = checked.size_px or SIZES[facts["family"]].side_px
+        size_px = checked.size_px or SIZES[facts.family].side_px
         find_masks = masks_background(checked)
         found = [read_subject(subject, size_px=size_px, mask_background=find_masks) for subject in taught]
-        about = {"spec": facts["spec"], "family": facts["family"], "hash": ""}
+        about = {"spec": facts.spec, "family": facts.family, "hash": ""}
         title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
         with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:
             run.parents = list(parents)
@@ -116,7 +116,7 @@ class TrainingService:
             raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
         return spec, checked
 
-    def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: Mapping[str, Any]) -> None:
+    def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: BaseFacts) -> None:
         """Raise ValueError unless the runs to build on are there, finished, and of this base."""
         if parents and spec.inputs != "a sequence":
             raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
@@ -125,7 +125,7 @@ class TrainingService:
             check_finished(parent)
             if parent.state in LIVE_STATES:
                 raise ValueError(f"The run {parent.name!r} is still at work; build on it when it has ended.")
-            if parent.base["spec"] != base["spec"]:
+            if parent.base["spec"] != base.spec:
                 raise ValueError(
                     f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "
                     "choose that base to build on it."
@@ -143,7 +143,7 @@ class TrainingService:
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.resources.base)
-        told = self.resources.costs.estimate(checked, spec=facts["spec"], family=facts["family"])
+        told = self.resources.costs.estimate(checked, spec=facts.spec, family=facts.family)
         return replace(told, disk_mb=told.disk_mb + 0.1 * n_photos)
 
     def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:

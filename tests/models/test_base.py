@@ -319,7 +319,7 @@ def test_relatives_are_refused_by_name(
     path = header_file(tmp_path / "other.safetensors", {**SD1_MARKS, **changes})
     with pytest.raises(ValueError, match=what):
         load_base(str(path))
-    assert what in describe_base(str(path))["problem"]
+    assert what in describe_base(str(path)).problem
 
 
 def test_v_prediction_is_recognised_by_header_and_by_the_yaml_beside(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_incomplete_checkpoints_are_refused_by_the_part_they_lack(tmp_path: Path
         path = header_file(tmp_path / "part.safetensors", shapes)
         with pytest.raises(ValueError, match=f"part.safetensors has no {part} in it"):
             load_base(str(path))
-        assert f"has no {part}" in describe_base(str(path))["problem"]
+        assert f"has no {part}" in describe_base(str(path)).problem
 
 
 def test_pickles_are_refused_naming_the_danger(tmp_path: Path) -> None:
@@ -475,8 +475,8 @@ def test_the_hub_is_not_asked_unless_allowed(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match="downloads are off"):
         load_base("owner/model")
     facts = describe_base("owner/model")
-    assert not facts["present"]
-    assert "download of about" in facts["needs"]
+    assert not facts.present
+    assert "download of about" in facts.needs
 
 
 def test_only_safetensors_are_chosen_from_the_hub() -> None:
@@ -501,6 +501,6 @@ def test_only_safetensors_are_chosen_from_the_hub() -> None:
 
 def test_the_embedded_base_needs_nothing() -> None:
     facts = describe_base(EMBEDDED)
-    assert facts["present"]
-    assert (facts["family"], facts["size_px"], facts["problem"]) == ("embedded", 128, "")
-    assert 10 < facts["disk_mb"] < 32
+    assert facts.present
+    assert (facts.family, facts.size_px, facts.problem) == ("embedded", 128, "")
+    assert 10 < facts.disk_mb < 32

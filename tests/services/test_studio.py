@@ -493,7 +493,7 @@ def test_preview_cost_bases_and_identifiers(studio: Studio, photo_paths: list[Pa
     assert dear.seconds > cheap.seconds > 0
     assert dear.memory_mb > cheap.memory_mb > 0
     assert dear.disk_mb > cheap.disk_mb > 0
-    assert studio.inspection.bases()[0]["present"]
+    assert studio.inspection.bases()[0].present
     words = [found["text"] for found in studio.inspection.identifiers()]
     assert len(words) > 3
 

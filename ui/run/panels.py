@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.costs import Cost
 from pipelines.runs.status import QueueRow
 from pipelines.services.spectral_runs import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.state import WORDS, RunView, Sample
+
+if TYPE_CHECKING:
+    from pipelines.models.inspection import BaseFacts
 
 # The slider of a comparison is a range input, so that it also works with the keyboard.
 COMPARE_SCRIPT = """
@@ -435,8 +438,7 @@ def cost(estimate: Cost | None) -> Html:
     return element("p", *[element("span", part) for part in parts], class_="cost")
 
 
-def base_needs(facts: dict[str, Any]) -> Html:
-    """Return the requirements of a base model; ``facts`` is an entry of ``Studio.inspection.bases``."""
-    trouble = facts.get("problem") or ""
-    ready = "Cannot be used" if trouble else "Ready" if facts["present"] else "Not downloaded yet"
-    return element("p", element("strong", ready), f" · {trouble or facts['needs']}", class_="base-needs")
+def base_needs(facts: "BaseFacts") -> Html:
+    """Return the requirements of a base model."""
+    ready = "Cannot be used" if facts.problem else "Ready" if facts.present else "Not downloaded yet"
+    return element("p", element("strong", ready), f" · {facts.needs}", class_="base-needs")

@@ -258,7 +258,7 @@ class LibraryHandlers:
         config = (
             settings["config"] if isinstance(settings["config"], cls) else form.parse(cls, settings["config"])
         )
-        family = next(facts["family"] for facts in self.studio.inspection.bases() if facts["spec"] == base)
+        family = next(facts.family for facts in self.studio.inspection.bases() if facts.spec == base)
         plan = f"{method}/{preset_names(method, family)[0]}"
         gr.Info("The settings are filled in; add the photographs and press Personalize.", title="Imported")
         held = {"captions": settings["captions"], "repeats": settings.get("repeats", {})}

@@ -33,7 +33,7 @@ class TrainHandlers:
         self.studio = monitor.studio
         self.copies = monitor.copies
         self.examples = monitor.examples
-        self.bases = {base["spec"]: base for base in self.studio.inspection.bases()}
+        self.bases = {base.spec: base for base in self.studio.inspection.bases()}
 
     def source_of(self, name: str) -> Values:
         """Return the training data of an example: its title and photographs."""
@@ -47,7 +47,7 @@ class TrainHandlers:
 
     def plans(self, spec: str) -> list[tuple[str, str]]:
         """Return the (label, value) choices of method and preset for a base."""
-        family = self.bases[spec]["family"]
+        family = self.bases[spec].family
         return [
             (f"{spec.title} · {name}", f"{spec.name}/{name}")
             for spec in methods_of("train")
@@ -57,7 +57,7 @@ class TrainHandlers:
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
         """Return the method and the config of a plan such as "dreambooth/Quick" on a base."""
         method, _, name = plan.partition("/")
-        return method, preset(method, self.bases[spec]["family"], name)
+        return method, preset(method, self.bases[spec].family, name)
 
     # Choosing a subject
 

@@ -69,7 +69,7 @@ def _inputs(page: Page) -> None:
         )
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             named["base"] = gr.Dropdown(
-                [(facts["name"], spec) for spec, facts in train.bases.items()], value=base, label="Base model"
+                [(facts.name, spec) for spec, facts in train.bases.items()], value=base, label="Base model"
             )
             named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
             _advanced_fields(page, config=config, method=plans[0][1].partition("/")[0])
