@@ -222,6 +222,15 @@ def gone_picture(door: Door) -> Path:
     return door.picture("gone.png", stack=[layer.told()])
 
 
+def told_picture(door: Door, **layer: Any) -> Path:
+    return door.picture("x.png", stack=[{"run": NO_RUN, "name": "Rex", "strength": 1.0} | layer])
+
+
+def settings_png(door: Door, told: Any) -> Path:
+    save_png(Image.new("RGB", (8, 8)), door.folder / "x.png", told)
+    return door.folder / "x.png"
+
+
 PHOTOS = "Photographs"
 SETTINGS = "Settings of a run"
 BASES = "Bases"
@@ -385,6 +394,20 @@ BAD = (
         "The same run is in the stack twice; give it one strength."),
     Bad(PICTURES, "five runs in a stack", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": NO_RUN}] * 5),
         "5 runs are too many for one picture; stack at most 4."),
+    Bad(PICTURES, "step -1 of a run in a stack", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": EXAMPLE, "step": -1}]),
+        "-1 is no step of a run; give one that it has done."),
+    Bad(PICTURES, "a step that a run keeps no state of", lambda d: d.studio.generation.generate(PICTURE, stack=[{"run": d.finished().id, "step": 7}]),
+        "The run 'Rex' keeps no state after step 7; leave the step out to draw with its adapter."),
+    Bad(PICTURES, "a recalled strength of null", lambda d: d.studio.generation.recall(told_picture(d, strength=None)),
+        "x.png holds settings that cannot be used (Strength must be a number, not None.); choose a picture that was made here."),
+    Bad(PICTURES, "a recalled step that is infinite", lambda d: d.studio.generation.recall(told_picture(d, step=float("inf"))),
+        "x.png holds settings that cannot be used (Step must be a number, not inf.); choose a picture that was made here."),
+    Bad(PICTURES, "a recalled base of 5,000 characters",
+        lambda d: d.studio.generation.recall(d.picture("x.png", base={"spec": "x/" + "y" * 5000, "name": "mine"})),
+        "x.png was made on the base 'mine', which is not known here; start Atelier with that base, or use its settings "
+        "with another one."),
+    Bad(PICTURES, "recalled settings that are a list", lambda d: d.studio.generation.recall(settings_png(d, [1])),
+        "x.png holds no settings of Atelier; choose a picture that was made here."),
     Bad(PICTURES, "a sampler that does not exist", lambda d: from_dict(SampleConfig, {"scheduler": "magic"}),
         "Sampler must be one of DPM++ 2M Karras, DDIM, Euler a, UniPC, not 'magic'."),
     Bad(PICTURES, "a negative seed", lambda d: replace(PICTURE, seed=-1), "Seed is -1; the smallest allowed is 0."),
@@ -536,7 +559,7 @@ BAD = (
         "There is no run '../../etc/passwd'; it may have been deleted."),
     Bad(API, "generate_stack: an entry without a run",
         lambda d: d.ask("generate_stack", prompt="a dog", stack=[{"strength": 1.0}], settings={}),
-        "An entry of the stack names no run; an entry has run, strength and blocks."),
+        "An entry of the stack names no run; an entry has run, strength, blocks and step."),
     Bad(API, "generate_stack: a run that is a path",
         lambda d: d.ask("generate_stack", prompt="a dog", stack=[{"run": "../../etc/passwd"}], settings={}),
         "There is no run '../../etc/passwd'; it may have been deleted."),

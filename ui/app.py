@@ -85,6 +85,7 @@ def _states(page: Page) -> None:
         "imported": gr.State(None),
         "photo": gr.State(0),
         "seen": gr.State([]),
+        "recalled_steps": gr.State({}),
         "replay": gr.State(None),
         "presentation": gr.State(False),
         "chosen": gr.State(""),

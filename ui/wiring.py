@@ -23,7 +23,7 @@ WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
     "replay_row", "replaying_row", "advice", "timer", "sample_now", "save_now", "stop_later", "seen",
-    "forget", "prompt_hint", "recalled", "result", "result_caption", "gallery", "download", "unet_map",
+    "forget", "prompt_hint", "recalled", "recalled_steps", "result", "result_caption", "gallery", "download", "unet_map",
 ]  # fmt: skip
 
 

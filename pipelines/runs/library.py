@@ -1,8 +1,10 @@
 """What is on the shelves: the user's runs and the shipped examples, as cards, found by id. Nothing here needs torch."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,22 @@ def trained_steps(run: Run) -> int | None:
         return int(read_header(run.file("adapter.safetensors"))["__metadata__"]["step"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def adapter_hash(run: Run) -> str:
+    """Return the sha256 of a run's adapter file, read once as long as the file stays the same; "" when there is none."""
+    path = run.file("adapter.safetensors")
+    try:
+        facts = path.stat()
+        return _sha256(path, facts.st_mtime_ns, facts.st_size)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_finished(run: Run) -> None:

@@ -16,12 +16,14 @@ from PIL import Image, PngImagePlugin
 from pipelines.config import SampleConfig, from_dict, real_number, to_dict, whole_number
 from pipelines.files import write_atomic
 from pipelines.models.inspection import locate, portable_spec
-from pipelines.runs.library import trained_steps
-from pipelines.runs.store import Run
+from pipelines.runs.library import adapter_hash, trained_steps
+from pipelines.runs.store import Run, snapshot_name
 from pipelines.unet_blocks import BlockStrengths, Strength
 
 FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
 SETTINGS_KEY = "atelier"
+MOST_STEPS = 10**6  # of a run, far more than any has
+HASH_LENGTH = 16  # characters of a hash that a picture tells
 MAX_CHUNK = 20_000  # characters of settings; ours have under two thousand
 
 
@@ -35,9 +37,10 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One run's adapter in a picture; ``step`` is set where the adapter was not finished.
+    """One run's adapter in a picture: the finished one, or the state after ``step`` that the run keeps.
 
-    ``blocks`` is a list of 26 block weights on top of the strength, "" for the whole adapter.
+    In a picture's own settings, ``step`` is that of any adapter and ``adapter`` the beginning of the sha256 of a finished
+    one's file. ``blocks`` is a list of 26 block weights on top of the strength, "" for the whole adapter.
     """
 
     run: str
@@ -45,6 +48,7 @@ class Layer:
     strength: float
     step: int | None = None
     blocks: str = ""
+    adapter: str = ""
 
     @property
     def applied(self) -> Strength:
@@ -55,7 +59,8 @@ class Layer:
         """Return it as the text chunk and pages have it."""
         step = {} if self.step is None else {"step": self.step}
         blocks = {"blocks": self.blocks} if self.blocks else {}
-        return {"run": self.run, "name": self.name, "strength": self.strength, **blocks, **step}
+        adapter = {"adapter": self.adapter} if self.adapter else {}
+        return {"run": self.run, "name": self.name, "strength": self.strength, **blocks, **step, **adapter}
 
 
 class GoneError(ValueError):
@@ -74,7 +79,7 @@ def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], b
         "seed": config.seed + index,
         "count": 1,
         "stack": [layer.told() for layer in stack],
-        "base": {"spec": portable_spec(base.spec), "name": base.name, "hash": base.hash[:16]},
+        "base": {"spec": portable_spec(base.spec), "name": base.name, "hash": base.hash[:HASH_LENGTH]},
     }
 
 
@@ -109,7 +114,10 @@ def read_png_settings(path: Path) -> dict[str, Any]:
 def recall(
     path: Path, *, find: Callable[[str], Run], rename: Callable[[str], str], bases: Sequence[str]
 ) -> dict[str, Any]:
-    """Return ``sample``, ``stack``, ``base`` (a spec) and ``base_name`` of a picture that Atelier drew.
+    """Return ``sample``, ``stack``, ``base`` (a spec), ``base_name`` and ``note`` of a picture that Atelier drew.
+
+    An entry of the stack has a ``step`` where the picture is drawn again with a state that the run keeps beside its
+    finished adapter. ``note`` is a sentence when the picture cannot be drawn again to the bit, else "".
 
     ``find`` returns a run or raises ValueError; ``rename`` gives the id of a run that has moved since; ``bases`` are
     specs that a base told by its name alone may be. Raises ValueError for a picture without settings, and :class:`GoneError` when a run or the base is not here.
@@ -124,21 +132,25 @@ def recall(
             f"{path.name} holds settings that cannot be used ({error}); choose a picture that was made here."
         ) from None
     spec, base_name = _base_told(told)
-    runs, gone, shown = [], [], []
+    runs, gone, shown, notes = [], [], [], []
     for layer in layers:
         found = _found(layer, find=find, rename=rename)
         if found is None:
             gone.append(layer)
             shown.append(layer)
-        else:
-            runs.append(found[0])
-            shown.append(found[1])
+            continue
+        run, placed = found
+        state, changed = _state(placed, run)
+        runs.append(run)
+        shown.append(state)
+        notes.append(changed or _other_base(told, run))
     spec = spec or _spec_of(base_name, runs=runs, bases=bases)
     recalled = {
         "sample": to_dict(sample),
         "stack": [layer.told() for layer in shown],
         "base": spec,
         "base_name": base_name or spec,
+        "note": next((f"{path.name} {note}" for note in notes if note), ""),
     }
     if gone:
         what = ", ".join(f"{layer.name or layer.run!r} at strength {layer.strength:g}" for layer in gone)
@@ -153,28 +165,38 @@ def recall(
             "base, or use its settings with another one.",
             recalled=recalled,
         )
-    if other := _changed_since(told, shown, runs):
-        raise GoneError(f"{path.name} {other}", recalled=recalled)
     return recalled
 
 
-def _changed_since(told: Mapping[str, Any], layers: Sequence[Layer], runs: Sequence[Run]) -> str:
-    """Return why a picture cannot be drawn again to the bit though its runs are here, "" where it can."""
+def _state(layer: Layer, run: Run) -> tuple[Layer, str]:
+    """Return the layer as its run can give it now, and "" or why that is not what the picture was drawn with.
+
+    Its step stays where the run keeps that state beside its finished adapter, which every other picture gets.
+    """
+    finished = replace(layer, step=None, adapter="")
+    if layer.adapter:
+        same = adapter_hash(run).startswith(layer.adapter)
+    else:
+        same = layer.step is None or layer.step in (run.config.get("steps"), trained_steps(run))
+    if same:
+        return finished, ""
+    if layer.step is not None and run.file(snapshot_name(layer.step)).is_file():
+        return replace(layer, adapter=""), ""
+    when = "" if layer.step is None else f" after step {layer.step}"
+    return finished, (
+        f"was made with {run.name!r} as it was{when}, which is not kept; its settings draw with the adapter that the run "
+        "has now, so the picture will differ."
+    )
+
+
+def _other_base(told: Mapping[str, Any], run: Run) -> str:
+    """Return "" or that a picture was drawn on another base than its run has."""
     base = told.get("base")
     drawn_on = str(base.get("hash", "")) if isinstance(base, Mapping) else ""
-    for layer, run in zip(layers, runs, strict=True):
-        if layer.step is not None:
-            return (
-                f"was made with {run.name!r} as it was after step {layer.step}, and the run has another state now; "
-                "its settings draw with that one, so the picture will differ."
-            )
-        made_on = str(run.base.get("hash", ""))
-        if drawn_on and made_on and not made_on.startswith(drawn_on):
-            return (
-                f"was made on another base than {run.name!r} has now; its settings draw on that one, so the picture "
-                "will differ."
-            )
-    return ""
+    made_on = str(run.base.get("hash", ""))
+    if not drawn_on or not made_on or made_on.startswith(drawn_on):
+        return ""
+    return f"was made on another base than {run.name!r} has now; its settings draw on that one, so the picture will differ."
 
 
 def _stack(told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -192,31 +214,38 @@ def whole_list(blocks: str) -> str:
     return "" if strengths == BlockStrengths() else strengths.format(26)
 
 
+def checked_step(value: Any) -> int | None:
+    """Return a step of a run as a number, or None. ValueError for what is none."""
+    step = None if value is None else whole_number(value, label="Step")
+    if step is not None and not 0 <= step <= MOST_STEPS:
+        raise ValueError(f"{str(value)[:20]} is no step of a run; give one that it has done.")
+    return step
+
+
 def _layer(entry: Mapping[str, Any]) -> Layer:
     strength = real_number(entry.get("strength"), label="Strength")
     if not 0.0 <= strength <= 2.0:
         raise ValueError(f"a strength of {strength:g}")
-    step = entry.get("step")
     return Layer(
         run=str(entry["run"])[:60],
         name=str(entry.get("name", ""))[:300],
         strength=strength,
-        step=None if step is None else whole_number(step, label="Step"),
+        step=checked_step(entry.get("step")),
         blocks=whole_list(str(entry.get("blocks", ""))),
+        adapter=str(entry.get("adapter", ""))[:HASH_LENGTH],
     )
 
 
 def _found(
     layer: Layer, *, find: Callable[[str], Run], rename: Callable[[str], str]
 ) -> tuple[Run, Layer] | None:
-    """Return a layer's run and the layer under its present id, without the step where that is the last one."""
+    """Return a layer's run and the layer under its present id."""
     for run_id in (layer.run, rename(layer.run)):
         try:
             run = find(run_id)
         except ValueError:
             continue
-        last = layer.step in (run.config.get("steps"), trained_steps(run))
-        return run, replace(layer, run=run_id, name=layer.name or run.name, step=None if last else layer.step)
+        return run, replace(layer, run=run_id, name=layer.name or run.name)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.config import real_number
 from pipelines.runs.store import Run
-from pipelines.sampling.image_metadata import Layer, whole_list
+from pipelines.sampling.image_metadata import Layer, checked_step, whole_list
 
 MOST_LAYERS = 4
 MAX_STRENGTH = 2.0
@@ -19,8 +19,8 @@ def asked_stack(
 ) -> list[Layer]:
     """Return the layers that a client asks for, checked: ``entries``, or one run at a strength, or none.
 
-    An entry is {"run": id, "strength": 0 to 2, "blocks": a list of 9, 17, 25 or 26 block weights or ""}. Raises
-    ValueError for what cannot be used.
+    An entry is {"run": id, "strength": 0 to 2, "blocks": a list of 9, 17, 25 or 26 block weights or "", "step": of a
+    state that the run keeps, None for its adapter}. Raises ValueError for what cannot be used.
     """
     if entries is None:
         checked = checked_strength(strength)
@@ -29,16 +29,17 @@ def asked_stack(
         raise ValueError('A stack is a list of tables such as {"run": id, "strength": 1}; mend it.')
     if len(entries) > MOST_LAYERS:
         raise ValueError(f"{len(entries)} runs are too many for one picture; stack at most {MOST_LAYERS}.")
-    known = {"run", "strength", "blocks"}
+    known = {"run", "strength", "blocks", "step"}
     unknown = sorted({str(key) for entry in entries for key in entry} - known)
     if unknown or not all(isinstance(entry.get("run"), str) for entry in entries):
         what = f"has {unknown[0]!r}" if unknown else "names no run"
-        raise ValueError(f"An entry of the stack {what}; an entry has run, strength and blocks.")
+        raise ValueError(f"An entry of the stack {what}; an entry has run, strength, blocks and step.")
     layers = [
         Layer(
             run=entry["run"],
             name="",
             strength=checked_strength(entry.get("strength", 1.0)),
+            step=checked_step(entry.get("step")),
             blocks=whole_list(str(entry.get("blocks") or "")),
         )
         for entry in entries

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config import SampleConfig, fill_words
 from pipelines.data.subject import stored_subjects
 from pipelines.jobs.worker import Job
-from pipelines.runs.library import EXAMPLE_PREFIX, check_finished, trained_steps
-from pipelines.runs.store import Run
+from pipelines.runs.library import EXAMPLE_PREFIX, adapter_hash, check_finished, trained_steps
+from pipelines.runs.store import Run, snapshot_name
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
 from pipelines.sampling.grid import Cell, Row, compare
-from pipelines.sampling.image_metadata import Layer, picture_facts, recall, save_png
+from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, picture_facts, recall, save_png
 from pipelines.sampling.stack import asked_stack, common_base
 from pipelines.services.resources import KNOWN_BASES, Resources
 
@@ -46,7 +46,7 @@ class GenerationService:
         """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
 
         ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
-        entries {"run", "strength", "blocks"} as :func:`pipelines.sampling.stack.asked_stack` reads them. With ``before_after``
+        entries {"run", "strength", "blocks", "step"} as :func:`pipelines.sampling.stack.asked_stack` reads them. With ``before_after``
         the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
         steps of the run that trains. ``on_note`` gets sentences for the user, each once: that the prompt is too long for
         the base, that an adapter was trained on another base.
@@ -66,8 +66,7 @@ class GenerationService:
             loaded = model_cache.base(spec)
             pairs = list(zip(runs, wanted, strict=True))
             adapters = [
-                (self._adapter(run, layer.run, model_cache=model_cache), layer.applied)
-                for run, layer in pairs
+                (self._adapter(run, layer, model_cache=model_cache), layer.applied) for run, layer in pairs
             ]
             layers = [self._layer(run, layer, model_cache=model_cache) for run, layer in pairs]
             paths, notes = [], [adapter.note for adapter, _ in adapters if adapter.note]
@@ -115,7 +114,7 @@ class GenerationService:
 
         def draw(cell: Cell) -> Path:
             stack = [
-                {"run": layer.run, "strength": layer.strength, "blocks": layer.blocks}
+                {"run": layer.run, "strength": layer.strength, "blocks": layer.blocks, "step": layer.step}
                 for layer in cell.layers
             ]
             return self.generate(cell.config, stack=stack, base=None if stack else spec)[0]
@@ -195,10 +194,10 @@ class GenerationService:
             self.resources.devices.cancel(job)
 
     def recall(self, path: Path) -> dict[str, Any]:
-        """Return how a picture of ours was made: ``sample``, ``stack``, ``base`` and ``base_name``.
+        """Return how a picture of ours was made: ``sample``, ``stack``, ``base``, ``base_name`` and ``note``.
 
         ``generate`` with these draws the same pixels (on a processor to the bit; a GPU that drew several at once may
-        round otherwise). Raises ValueError for a picture without
+        round otherwise) unless ``note`` says why not. Raises ValueError for a picture without
         settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
         """
         return recall(
@@ -208,10 +207,14 @@ class GenerationService:
             bases=(self.resources.base, *KNOWN_BASES),
         )
 
-    def _adapter(self, run: Run, run_id: str, *, model_cache: ModelCache) -> Any:
-        if model_cache.session is not None and model_cache.session.run_id == run_id:
+    def _adapter(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Any:
+        if layer.step is None and model_cache.session is not None and model_cache.session.run_id == layer.run:
             return model_cache.session.adapter
-        path = run.file("adapter.safetensors")
+        path = run.file("adapter.safetensors" if layer.step is None else snapshot_name(layer.step))
+        if layer.step is not None and not path.is_file():
+            raise ValueError(
+                f"The run {run.name!r} keeps no state after step {layer.step}; leave the step out to draw with its adapter."
+            )
         if not path.is_file():
             raise ValueError(
                 f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was cut off."
@@ -221,8 +224,8 @@ class GenerationService:
     def _layer(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Layer:
         """What a picture tells of the adapter that :meth:`_adapter` gives."""
         session = model_cache.session
+        if layer.step is not None:
+            return replace(layer, name=run.name)
         if session is not None and session.run_id == layer.run:
-            step = session.step.index if session.step is not None else 0
-        else:
-            step = trained_steps(run)
-        return replace(layer, name=run.name, step=step)
+            return replace(layer, name=run.name, step=session.step.index if session.step is not None else 0)
+        return replace(layer, name=run.name, step=trained_steps(run), adapter=adapter_hash(run)[:HASH_LENGTH])

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipelines.config import SampleConfig, to_dict
-from pipelines.runs.store import Run, RunStore
+from pipelines.runs.library import adapter_hash
+from pipelines.runs.store import Run, RunStore, snapshot_name
 from pipelines.sampling.image_metadata import (
     GoneError,
     Layer,
@@ -71,29 +72,51 @@ def test_each_picture_of_several_is_recalled_alone(tmp_path: Path, store: RunSto
     assert (found["base"], found["base_name"]) == ("embedded", "Embedded base")
 
 
-def test_a_picture_of_an_earlier_state_says_that_it_cannot_be_drawn_again(
+def remembered(folder: Path, run: Run, **told: Any) -> Path:
+    layer = Layer(run=run.id, name="Rex", strength=1.0, **told)
+    return picture(folder / "a.png", picture_facts(CONFIG, index=0, stack=[layer], base=Base()))
+
+
+def test_a_finished_picture_is_drawn_again_with_the_same_adapter_only(
     tmp_path: Path, store: RunStore, run: Run
 ) -> None:
-    """A sample from the middle of a run, and a finished run's picture after it was trained further."""
-    for step, whole in ((10, True), (5, False)):
-        layer = Layer(run=run.id, name="Rex", strength=1.0, step=step)
-        path = picture(tmp_path / "a.png", picture_facts(CONFIG, index=0, stack=[layer], base=Base()))
-        if whole:
-            assert asked(path, store)["stack"] == [{"run": run.id, "name": "Rex", "strength": 1.0}]
-        else:
-            with pytest.raises(
-                GoneError, match="as it was after step 5, and the run has another state"
-            ) as told:
-                asked(path, store)
-            assert told.value.recalled["stack"][0]["step"] == 5
+    """The adapter's file is told apart by its content: after more training it is another one."""
+    run.file("adapter.safetensors").write_bytes(b"learned")
+    path = remembered(tmp_path, run, step=10, adapter=adapter_hash(run)[:16])
+    assert (asked(path, store)["stack"], asked(path, store)["note"]) == (
+        [{"run": run.id, "name": "Rex", "strength": 1.0}],
+        "",
+    )
+    run.file("adapter.safetensors").write_bytes(b"learned more")
+    found = asked(path, store)
+    assert found["stack"] == [{"run": run.id, "name": "Rex", "strength": 1.0}]
+    assert found["note"].startswith("a.png was made with 'Rex' as it was after step 10, which is not kept;")
+
+
+def test_a_picture_from_the_middle_of_a_run_is_drawn_with_the_state_that_was_kept(
+    tmp_path: Path, store: RunStore, run: Run
+) -> None:
+    path = remembered(tmp_path, run, step=5)
+    assert "'Rex' as it was after step 5, which is not kept" in asked(path, store)["note"]
+    assert "step" not in asked(path, store)["stack"][0]
+    run.file(snapshot_name(5)).parent.mkdir()
+    run.file(snapshot_name(5)).write_bytes(b"")
+    found = asked(path, store)
+    assert (found["stack"], found["note"]) == (
+        [{"run": run.id, "name": "Rex", "strength": 1.0, "step": 5}],
+        "",
+    )
+    last = asked(remembered(tmp_path, run, step=10), store)
+    assert (last["stack"], last["note"]) == ([{"run": run.id, "name": "Rex", "strength": 1.0}], "")
 
 
 def test_a_picture_from_another_base_says_so(tmp_path: Path, store: RunStore, run: Run) -> None:
-    layer = Layer(run=run.id, name="Rex", strength=1.0)
-    facts = picture_facts(CONFIG, index=0, stack=[layer], base=Base())
+    facts = read_png_settings(remembered(tmp_path, run))
     facts["base"]["hash"] = "fedcba9876543210"
-    with pytest.raises(GoneError, match="was made on another base than"):
-        asked(picture(tmp_path / "a.png", facts), store)
+    assert (
+        "was made on another base than 'Rex' has now"
+        in asked(picture(tmp_path / "a.png", facts), store)["note"]
+    )
 
 
 def test_pictures_of_the_first_format_are_recalled(tmp_path: Path, store: RunStore, run: Run) -> None:
@@ -137,6 +160,17 @@ def test_a_base_in_a_folder_is_named_without_its_place(tmp_path: Path, store: Ru
         ({"stack": [{"run": "x"}]}, "cannot be used"),
         ({"stack": [{"run": "x", "strength": 9}]}, "a strength of 9"),
         ({"stack": 3}, "cannot be used"),
+        ({"stack": [{"run": "x", "strength": None}]}, "Strength must be a number, not None"),
+        (
+            {"stack": [{"run": "x", "strength": 1.0, "step": float("inf")}]},
+            "Step must be a number, not inf",
+        ),
+        ({"stack": [{"run": "x", "strength": 1.0, "step": [5]}]}, "Step must be a"),
+        ({"stack": [{"run": "x", "strength": 1.0, "step": 10**300}]}, "is no step of a run"),
+        ({"stack": [{"run": "x", "strength": 1.0, "step": -1}]}, "is no step of a run"),
+        ({"steps": float("inf")}, "Steps must be a number, not inf"),
+        ({"base": {"spec": "x/" + "y" * 5000, "name": "mine"}}, "is not known here"),
+        ({"base": {"spec": [], "name": "mine"}}, "'mine', which is not known here"),
     ],
 )
 def test_settings_that_somebody_has_changed_are_refused(
@@ -145,6 +179,12 @@ def test_settings_that_somebody_has_changed_are_refused(
     told = picture_facts(CONFIG, index=0, stack=[], base=Base()) | values
     with pytest.raises(ValueError, match=sentence):
         asked(picture(tmp_path / "a.png", told), store)
+
+
+@pytest.mark.parametrize("settings", [[], [1], "steps", 5, None, True])
+def test_settings_that_are_no_table_are_none(tmp_path: Path, store: RunStore, settings: Any) -> None:
+    with pytest.raises(ValueError, match="holds no settings of Atelier"):
+        asked(picture(tmp_path / "a.png", settings), store)
 
 
 def test_a_picture_without_settings_says_so(tmp_path: Path) -> None:

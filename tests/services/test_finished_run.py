@@ -35,11 +35,9 @@ def run_id(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def draw_again(studio: Studio, path: Path) -> Path:
     told = studio.generation.recall(path)
-    (layer,) = told["stack"] or [{"run": None, "strength": 1.0}]
+    stack = [{name: value for name, value in layer.items() if name != "name"} for layer in told["stack"]]
     config = from_dict(SampleConfig, told["sample"])
-    (drawn,) = studio.generation.generate(
-        config, run_id=layer["run"], strength=layer["strength"], base=told["base"]
-    )
+    (drawn,) = studio.generation.generate(config, stack=stack, base=told["base"])
     return drawn
 
 
@@ -53,6 +51,30 @@ def test_every_picture_is_drawn_again_from_what_it_tells(studio: Studio, run_id:
     for path in (before, second, after, samples[0], samples[-1]):
         assert pixels(draw_again(studio, path)) == pixels(path), path.name
     assert pixels(before) != pixels(after)
+
+
+def test_pictures_of_a_run_that_was_trained_further(studio: Studio, tmp_path: Path) -> None:
+    """A sample of a kept state is drawn with it; what is not kept is said in a sentence."""
+    config = replace(TINY, steps=2, sample_every=1, snapshots=1)
+    run_id = studio.training.start("dreambooth", config, draw_photos(tmp_path / "photos"), name="Bello")
+    assert finish(studio, run_id) == "done"
+    run = studio.resources.store.get(run_id)
+    (finished,) = studio.generation.generate(PICTURE, run_id=run_id)
+    middle = run.file("samples/000001-0.png")
+    assert studio.generation.recall(middle)["stack"][0]["step"] == 1
+    assert pixels(draw_again(studio, middle)) == pixels(middle)
+    again = draw_again(studio, draw_again(studio, middle))  # a picture of a kept state tells that state, too
+    assert pixels(again) == pixels(middle)
+    assert pixels(draw_again(studio, finished)) == pixels(finished)
+
+    studio.training.train_more(run_id, 1)
+    assert finish(studio, run_id) == "done"
+    told = studio.generation.recall(finished)
+    assert "'Bello' as it was after step 2, which is not kept" in told["note"]
+    assert "step" not in told["stack"][0]
+    assert pixels(draw_again(studio, middle)) == pixels(middle)
+    with pytest.raises(ValueError, match="keeps no state after step 7"):
+        studio.generation.generate(PICTURE, stack=[{"run": run_id, "step": 7}])
 
 
 def test_the_command_line_repeats_the_run(

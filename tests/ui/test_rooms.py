@@ -688,6 +688,23 @@ def test_a_picture_restores_what_it_was_made_with(
     assert playground.recall(str(base_alone))["strength"] == 0.0
 
 
+def test_a_picture_of_a_kept_state_is_drawn_with_it_until_the_page_turns(
+    playground: PlaygroundHandlers, monitor: RunMonitor, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, config = example(monitor), SampleConfig(prompt="a zwx person", steps=2)
+    (path,) = studio.generation.generate(config, run_id=run_id)
+    found = studio.generation.recall(path)
+    found |= {"stack": [found["stack"][0] | {"step": 5}], "note": "x.png will differ."}
+    monkeypatch.setattr(playground.studio.generation, "recall", lambda path: found)
+    with pytest.warns(UserWarning, match="will differ"):
+        values = playground.recall(str(path))
+    assert values["recalled_steps"] == {run_id: 5}
+    assert "after step 5" in values["recalled"]
+    with pytest.raises(ValueError, match="keeps no state after step 5"):
+        playground.generate(run_id, 1.0, recalled_steps={run_id: 5}, prompt="a zwx person")
+    assert monitor.show_run(run_id)["recalled_steps"] == {}
+
+
 def test_a_picture_whose_run_is_gone_still_tells_its_settings(
     playground: PlaygroundHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ class RunMonitor:
             | {
                 "shown": run_id,
                 "recalled": Html(""),
+                "recalled_steps": {},
                 "runs": gr.update(choices=self.run_choices(), value=run_id),
             }
             | unplayed()

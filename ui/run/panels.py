@@ -252,6 +252,7 @@ def recalled(sample: dict[str, Any], *, stack: Sequence[dict[str, Any]], base: s
     made = (
         " and ".join(
             f"{entry['name']} at strength {entry['strength']:g}"
+            + (f" after step {entry['step']}" if entry.get("step") is not None else "")
             + (" and with block weights" if entry.get("blocks") else "")
             for entry in stack
         )

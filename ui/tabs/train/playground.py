@@ -91,7 +91,7 @@ def wire(page: Page) -> None:
         page.on(
             event,
             generate,
-            takes=["shown", "strength", *stacking.FIELDS, *page.sampling],
+            takes=["shown", "strength", "recalled_steps", *stacking.FIELDS, *page.sampling],
             gives=RESULTS,
             concurrency_id="pictures",
             concurrency_limit=4,

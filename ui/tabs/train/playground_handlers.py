@@ -1,5 +1,7 @@
 """Handlers of the playground: generate with a run, restore a picture's settings, export and import adapters."""
 
+import html
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,11 @@ class PlaygroundHandlers:
             values |= {"strength": stack[0]["strength"]} | self.monitor.show_run(stack[0]["run"])
         else:
             values["strength"] = 0.0
+        if found.get("note"):
+            gr.Warning(html.escape(found["note"], quote=False), title="It will not be the same picture")
         summary = panels.recalled(found["sample"], stack=stack, base=found["base_name"])
-        return values | {"recall": None, "recalled": summary}
+        steps = {layer["run"]: layer["step"] for layer in stack if layer.get("step") is not None}
+        return values | {"recall": None, "recalled": summary, "recalled_steps": steps}
 
     def generate(
         self,
@@ -73,6 +78,7 @@ class PlaygroundHandlers:
         second: str | None = None,
         second_strength: float = 1.0,
         second_blocks: str = "",
+        recalled_steps: Mapping[str, int] | None = None,
         **fields: Any,
     ) -> Values:
         """Generate with and without the adapter, and with a second run if one is chosen, from the same seed."""
@@ -89,6 +95,7 @@ class PlaygroundHandlers:
             second_strength=second_strength,
             second_blocks=second_blocks,
         )
+        layers = [layer | {"step": (recalled_steps or {}).get(layer["run"])} for layer in layers]
         notes: list[str] = []
         paths = self.studio.generation.generate(config, stack=layers, before_after=True, on_note=notes.append)
         before, after = paths[: config.count], paths[config.count :]
