@@ -119,7 +119,7 @@ def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate:
         max_grad_norm=0.0,
         weight_decay=0.01,
     )
-    adapter = METHOD.adapter(base, config)
+    adapter = METHOD.adapter(base, config, ())
     with injected(adapter, base):
         slopes = [
             size * torch.randn(each.shape, generator=generator(place))
@@ -143,7 +143,7 @@ def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate:
             ],
             weight_decay=config.weight_decay,
         )
-        for _ in train(base, adapter, METHOD.batches(base, PHOTOS, config), linear, config):
+        for _ in train(base, adapter, METHOD.batches(base, [PHOTOS], config), linear, config):
             optimizer.step()
         for own, other in zip(adapter.parameters(), theirs, strict=True):
             torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-5, atol=0)
@@ -171,18 +171,18 @@ def before_groups(state: TrainState, adapter: Spectral, *, unit: float) -> Train
 
 def test_a_checkpoint_from_before_parameter_groups_goes_on(base) -> None:
     config = dataclasses.replace(CONFIG, subset="Mid-Block", learning_rate=1e-3, norm_learning_rate=1e-6)
-    batches = METHOD.batches(base, PHOTOS, config)
-    whole = METHOD.adapter(base, config)
+    batches = METHOD.batches(base, [PHOTOS], config)
+    whole = METHOD.adapter(base, config, ())
     with injected(whole, base):
         for step in train(base, whole, batches, METHOD.loss, config):
             if step.index == 2:
                 old = before_groups(step.state(), whole, unit=2.0**-10)
-    resumed = METHOD.adapter(base, config)
+    resumed = METHOD.adapter(base, config, ())
     with injected(resumed, base):
         list(train(base, resumed, batches, METHOD.loss, config, resume=old))
     state = resumed.state_dict()
     assert all(torch.equal(state[name], value) for name, value in whole.state_dict().items())
-    with injected(METHOD.adapter(base, config), base) as adapter:
+    with injected(METHOD.adapter(base, config, ()), base) as adapter:
         other = dataclasses.replace(old, meta={**old.meta, "layout": old.meta["layout"][1:]})
         with pytest.raises(ValueError, match="another adapter or on another base"):
             next(train(base, adapter, batches, METHOD.loss, config, resume=other))
