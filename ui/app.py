@@ -16,6 +16,8 @@ from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
 from ui.tabs.library import tab as library
 from ui.tabs.library.handlers import LibraryHandlers
+from ui.tabs.multi_subject import tab as multi_subject
+from ui.tabs.multi_subject.handlers import MultiSubjectHandlers
 from ui.tabs.train import playground
 from ui.tabs.train import tab as train
 from ui.tabs.train.handlers import TrainHandlers
@@ -34,6 +36,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     monitor = RunMonitor(studio, copies)
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
+    multi = MultiSubjectHandlers(monitor)
     first = _first_view(monitor)
     with gr.Blocks(
         title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
@@ -46,6 +49,8 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 start.lay_out(page, first=first)
             with gr.Tab("Train", id="train", elem_id="page-train"):
                 train.lay_out(page, first=first)
+            with gr.Tab("Multi-subject", id="multi_subject", elem_id="page-multi-subject"):
+                multi_subject.lay_out(page, multi)
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
                 library.lay_out(page)
             with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
@@ -55,6 +60,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         start.wire(page)
         train.wire(page)
         playground.wire(page)
+        multi_subject.wire(page, multi)
         library.wire(page)
         compare.wire(page)
         experiments.wire(page)

@@ -331,7 +331,7 @@ def test_keys_turn_pages_start_and_stop_but_never_while_typing(
     pace(0.4)
     visitor.turn("start")
     page = visitor.page
-    page.keyboard.press("3")
+    page.keyboard.press("4")
     page.wait_for_selector("[role=tab].selected:has-text('Library')")
     page.keyboard.press("1")
     page.wait_for_selector("[role=tab].selected:has-text('Start')")

@@ -54,7 +54,9 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 9, "playground and first page by button and key, blocks, Compare, the API's three"
+    assert len(shared) == 10, (
+        "playground and first page by button and key, Multi-subject, blocks, Compare, the API's three"
+    )
 
 
 def test_pictures_travel_as_png(blocks: gr.Blocks) -> None:
@@ -107,7 +109,7 @@ def test_tabs_are_the_pages_there_are(blocks: gr.Blocks) -> None:
     tabs = [
         each["props"]["label"] for each in blocks.get_config_file()["components"] if each["type"] == "tabitem"
     ]
-    assert tabs == ["Start", "Train", "Library", "Compare"]
+    assert tabs == ["Start", "Train", "Multi-subject", "Library", "Compare"]
 
 
 def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:

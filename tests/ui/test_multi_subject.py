@@ -1,0 +1,107 @@
+"""The tab Multi-subject: what its handlers hand to the Studio, and what they show of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.config import CutMixUnmixConfig, to_dict
+from pipelines.data.subject import SubjectPhotos, read_subject
+from pipelines.studio import Studio
+from tests.tiny import draw_photos
+from ui.html import BrowserCopies
+from ui.run.monitor import RunMonitor
+from ui.tabs.multi_subject.handlers import FIELDS, MOST, OWN, MultiSubjectHandlers
+
+BASE = {"spec": "embedded", "family": "embedded", "hash": "", "name": "Embedded base"}
+
+
+@pytest.fixture
+def multi(studio: Studio, copies: BrowserCopies) -> MultiSubjectHandlers:
+    return MultiSubjectHandlers(RunMonitor(studio, copies))
+
+
+def opening(multi: MultiSubjectHandlers) -> dict[str, Any]:
+    """What the widgets hold as the page opens."""
+    values: dict[str, Any] = {"multi_preset": multi.presets()[0]} | multi.choose_preset(multi.presets()[0])
+    for place in range(MOST):
+        source, noun, word = multi.opening(place)
+        values |= {f"multi_source_{place}": source, f"multi_noun_{place}": noun, f"multi_word_{place}": word}
+        values[f"multi_upload_{place}"] = None
+    return values
+
+
+@pytest.fixture
+def started(multi: MultiSubjectHandlers, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, list[Any]]]:
+    """What is handed to the Studio; no run begins."""
+    found: list[tuple[Any, list[Any]]] = []
+
+    def start(method: str, config: Any, *, subjects: list[SubjectPhotos]) -> str:
+        assert method == "cut_mix_unmix"
+        found.append((config, subjects))
+        return ""
+
+    monkeypatch.setattr(multi.studio.training, "start", start)
+    return found
+
+
+def test_one_click_trains_two_people_with_words_of_their_own(
+    multi: MultiSubjectHandlers, started: list[Any]
+) -> None:
+    values = multi.start(**opening(multi))
+    ((config, (one, other)),) = started
+    assert config == multi.config()
+    assert one.class_noun == other.class_noun == "person"
+    assert one.identifier != other.identifier
+    assert one.photo_paths != other.photo_paths
+    assert values["prompt"] == f"a photo of a {one.identifier} person beside a {other.identifier} person"
+
+
+def test_a_third_subject_is_uploaded_and_advanced_fields_count(
+    multi: MultiSubjectHandlers, started: list[Any], tmp_path: Path
+) -> None:
+    photos = [str(path) for path in draw_photos(tmp_path / "photos")]
+    third = {"multi_upload_2": photos, "multi_noun_2": "dog", "multi_word_2": "pll"}
+    multi.start(**(opening(multi) | third | {f"{OWN}mix_probability": 0.25}))
+    ((config, subjects),) = started
+    assert config.mix_probability == 0.25
+    assert [subject.class_noun for subject in subjects] == ["person", "person", "dog"]
+    assert [str(path) for path in subjects[2].photo_paths] == photos
+
+
+def test_one_subject_alone_is_refused(multi: MultiSubjectHandlers) -> None:
+    with pytest.raises(ValueError, match="needs two or three subjects"):
+        multi.start(**(opening(multi) | {"multi_source_1": None}))
+
+
+def test_the_words_of_a_chosen_example_are_filled_in(multi: MultiSubjectHandlers) -> None:
+    name, example = next(iter(multi.examples.items()))
+    values = multi.choose_source(1, f"example:{name}")
+    assert (values["multi_noun_1"], values["multi_word_1"]) == (example["class_noun"], example["identifier"])
+    assert set(multi.choose_preset(multi.presets()[-1])) == {OWN + field for field in FIELDS}
+
+
+def test_a_run_shows_its_mixed_pictures_and_its_leakage(
+    multi: MultiSubjectHandlers, studio: Studio, tmp_path: Path
+) -> None:
+    photos = draw_photos(tmp_path / "photos")
+    run = studio.resources.store.create("cut_mix_unmix", to_dict(CutMixUnmixConfig()), BASE, name="Two")
+    for place, words in enumerate((("zwx", "dog"), ("qev", "cat"))):
+        read_subject(SubjectPhotos(*words, photos), size_px=64).write(run.path / "photos" / f"{place:02d}")
+    (run.path / "mixed").mkdir()
+    Image.new("RGB", (64, 64)).save(run.file("mixed/00.png"))
+    prompt = "a photo of a zwx dog <and> a qev cat"
+    told = [{"file": "mixed/00.png", "prompt": prompt, "left": "zwx dog", "right": "qev cat"}]
+    run.file("mixed.json").write_text(json.dumps(told))
+    for step, share in ((0, 0.5), (8, 0.125)):
+        matrix = [[1 - share, share], [share, 1 - share]]
+        run.append("leakage", step=step, subjects=["zwx dog", "qev cat"], matrix=matrix, own=[0.1, 0.1])
+    values = multi.watch(run.id)
+    assert "&lt;and&gt;" in values["multi_mixes"]
+    assert "0.125" in values["multi_views"]
+    assert "zwx dog in the half of qev cat" in values["multi_views"]
+    assert "a photo of a zwx dog beside a qev cat" in values["multi_prompt"]["choices"]
+    with pytest.raises(ValueError, match="Train two or three subjects together first"):
+        multi.generate("", "a dog", 0)

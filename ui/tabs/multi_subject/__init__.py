@@ -1,0 +1,1 @@
+"""Several subjects learn to stand in one picture."""
