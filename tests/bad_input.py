@@ -5,6 +5,7 @@ docs/errors.md is made from this list: ``python -m tests.bad_input``; a test tri
 
 import errno
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,6 +32,12 @@ PICTURE = SampleConfig(prompt="a dog", steps=2)
 BASE = {"spec": "embedded", "family": "embedded", "hash": "", "name": "Embedded base"}
 ONE_LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 NO_RUN = "20200101-000000-0123456789ab"
+CHECKPOINT: dict[str, list[int]] = {
+    "model.diffusion_model.input_blocks.0.0.weight": [4, 4, 3, 3],
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [4, 768],
+    "cond_stage_model.transformer.text_model.x": [1],
+    "first_stage_model.x": [1],
+}
 
 
 @dataclass
@@ -82,9 +89,12 @@ class Door:
         run.file("adapter.safetensors").write_bytes(self.tensors("x.safetensors", {}).read_bytes())
         return run
 
-    def tensors(self, name: str, shapes: dict[str, list[int]], *, dtype: str = "F32") -> Path:
+    def tensors(
+        self, name: str, shapes: dict[str, list[int]], *, dtype: str = "F32", **metadata: str
+    ) -> Path:
         """A safetensors file of zeros."""
-        header, end = {}, 0
+        header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+        end = 0
         for key, shape in shapes.items():
             size = 4
             for side in shape:
@@ -210,6 +220,19 @@ def unwritable_home(door: Door) -> None:
 def held(run: Run) -> Iterator[str]:
     with run.hold():
         yield run.id
+
+
+def broken(door: Door, told: str) -> None:
+    """Look at a run whose run.json holds something else."""
+    folder = door.studio.resources.store.folder / "20200101-000000-00000000dead"
+    folder.mkdir(parents=True)
+    try:
+        (folder / "run.json").write_text(told, encoding="utf-8")
+        (card,) = [each for each in door.studio.library.list_runs() if each["id"] == folder.name]
+        assert card["state"] == "broken", card
+        door.studio.training.status(folder.name)
+    finally:
+        shutil.rmtree(folder)
 
 
 def delete_at_work(door: Door) -> None:
@@ -344,6 +367,20 @@ BAD = (
     Bad(BASES, "a LoRA in the place of a base", lambda d: d.start(base=str(d.tensors("lora.safetensors", {f"{ONE_LAYER}.lora_A.weight": [1, 2]}))),
         "lora.safetensors is a LoRA or another adapter, not a base; please choose the base that it was made for."),
 
+    Bad(BASES, "a checkpoint without cross-attention",
+        lambda d: d.start(base=str(d.tensors("bare.safetensors", {key: CHECKPOINT[key] for key in CHECKPOINT if "attn2" not in key}))),
+        "bare.safetensors has no cross-attention in it; please choose a whole checkpoint."),
+    Bad(BASES, "a checkpoint that predicts the clean sample",
+        lambda d: d.start(base=str(d.tensors("x0.safetensors", CHECKPOINT, **{"modelspec.prediction_type": "sample"}))),
+        "x0.safetensors is a model that predicts the clean sample; Atelier works with Stable Diffusion 1.4, 1.5 and models "
+        "derived from them."),
+
+    Bad(RUNS, "a run.json that is a list", lambda d: broken(d, "[]"),
+        "The run 20200101-000000-00000000dead cannot be read; its run.json holds no table."),
+    Bad(RUNS, "a run.json without a name", lambda d: broken(d, '{"format": 1, "method": "dreambooth"}'),
+        "The run 20200101-000000-00000000dead cannot be read; its run.json has no usable 'name'."),
+    Bad(RUNS, "a run.json that is cut short", lambda d: broken(d, '{"format": 1, '),
+        "The run 20200101-000000-00000000dead cannot be read; its run.json is damaged (..."),
     Bad(RUNS, "a run that does not exist", lambda d: d.studio.training.status(NO_RUN),
         f"There is no run '{NO_RUN}'; it may have been deleted."),
     Bad(RUNS, "a path in the place of a run", lambda d: d.studio.import_export.export("../../etc/passwd"),

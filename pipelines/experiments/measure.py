@@ -32,7 +32,7 @@ from pipelines.experiments.store import LAST, Experiment, PlannedRow
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.runs.library import seconds_at_work, trained_parameters
 from pipelines.runs.store import Run, snapshot_name
-from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
+from pipelines.sampling.image_metadata import Layer, save_pictures
 
 CLASS_PICTURES = 4  # pictures of the class without the identifier, to measure drift
 
@@ -120,11 +120,10 @@ def _pictures(bench: Bench, row: PlannedRow, step: int, prompt: str, *, count: i
         layers.append(layer)
     folder = experiment.folder_of(row.key, step)
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for index, image in enumerate(bench.model_cache.draw(base, stack, asked).images):
-        files.append(folder / f"{name}-{asked.seed + index}.png")
-        save_png(image, files[-1], picture_facts(asked, index=index, stack=layers, base=base))
-    return files
+    images = bench.model_cache.draw(base, stack, asked).images
+    return save_pictures(
+        images, asked, stack=layers, base=base, path=lambda seed: folder / f"{name}-{seed}.png"
+    )
 
 
 def adapter_file(run: Run, step: int) -> Path:

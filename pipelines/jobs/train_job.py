@@ -36,7 +36,7 @@ from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
 from pipelines.runs.library import check_finished
 from pipelines.runs.model_card import card
 from pipelines.runs.store import Run, read_run, snapshot_name
-from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
+from pipelines.sampling.image_metadata import Layer, save_pictures
 from pipelines.training.loop import Batches, Step, TrainState, train
 from pipelines.unet_blocks import Strength
 
@@ -472,8 +472,9 @@ def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, ste
         drawn = model_cache.draw(session.base, [(session.adapter, 1.0)], asked)
         name = f"samples/{'now-' if label == 'now' else ''}{step:06d}-{index}.png"
         stack = [Layer(run=run.id, name=run.name, strength=1.0, step=step)] if step else []
-        told = picture_facts(asked, index=0, stack=stack, base=session.base)
-        save_png(drawn.images[0], run.file(name), told)
+        save_pictures(
+            drawn.images, asked, stack=stack, base=session.base, path=lambda _, name=name: run.file(name)
+        )
         run.append(
             "sample",
             step=step,

@@ -83,6 +83,21 @@ def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], b
     }
 
 
+def save_pictures(
+    images: Sequence[Image.Image],
+    config: SampleConfig,
+    *,
+    stack: Sequence[Layer],
+    base: Drawn,
+    path: Callable[[int], Path],
+) -> list[Path]:
+    """Write what ``config`` drew, each picture with how it was made; ``path`` gives the file of a seed."""
+    paths = [path(config.seed + index) for index in range(len(images))]
+    for index, image in enumerate(images):
+        save_png(image, paths[index], picture_facts(config, index=index, stack=stack, base=base))
+    return paths
+
+
 def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
     """Write a picture with ``meta`` as JSON in a text chunk, atomically; equal input gives equal bytes."""
     chunks = PngImagePlugin.PngInfo()

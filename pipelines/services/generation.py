@@ -16,7 +16,7 @@ from pipelines.runs.store import Run, snapshot_name
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
 from pipelines.sampling.grid import Cell, Row, compare
-from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, picture_facts, recall, save_png
+from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, recall, save_pictures
 from pipelines.sampling.stack import asked_stack, common_base
 from pipelines.services.resources import KNOWN_BASES, Resources
 
@@ -79,11 +79,14 @@ class GenerationService:
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; ask again.")
                 notes += drawn.notes
-                for index, image in enumerate(drawn.images):
-                    told = picture_facts(asked, index=index, stack=layers if used else [], base=loaded)
-                    path = self.resources.outbox / f"{label}-{asked.seed + index}-{secrets.token_hex(4)}.png"
-                    save_png(image, path, told)
-                    paths.append(path)
+                name = f"{label}-{{}}-{secrets.token_hex(4)}.png"
+                paths += save_pictures(
+                    drawn.images,
+                    asked,
+                    stack=layers if used else [],
+                    base=loaded,
+                    path=lambda seed, name=name: self.resources.outbox / name.format(seed),
+                )
             for note in dict.fromkeys(notes):
                 if on_note is not None:
                     on_note(note)
