@@ -87,8 +87,8 @@ def draw(
 def trained(studio: Studio, name: str, config: SubjectConfig, paths: Sequence[Path]) -> str:
     """The id of the finished run of this name: an earlier one of ``--home``, or a new one."""
     for row in studio.library.list_runs():
-        if row["name"] == name and row["state"] == "done":
-            return row["id"]
+        if row.name == name and row.state == "done":
+            return row.id
     run_id = studio.training.start("dreambooth", config, list(paths), name=name)
     state = studio.training.wait(run_id)
     if state != "done":

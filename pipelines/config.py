@@ -456,7 +456,9 @@ SPECTRAL_SUBSETS = (
     "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
     "Up-Blocks", "Down-Blocks", "Mid-Block", "Up-CA", "Down-CA", "Mid-CA",
 )  # fmt: skip
+SPECTRAL = "spectral"  # the kind of an adapter of spectral shifts
 SPECTRAL_RANKS = ("all", "1", "4", "16", "64", "256")
+KEPT_RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # of a truncation
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _add_status(studio: "Studio") -> None:
 
     def list_runs() -> list[dict]:
         """Return all runs, newest first."""
-        return studio.library.list_runs()
+        return [card.as_json() for card in studio.library.list_runs()]
 
     for endpoint in (train_status, train_stop, list_runs):
         api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)

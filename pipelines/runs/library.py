@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from pipelines.config import ASSETS
 from pipelines.data.subject import stored_photos, trigger_words
 from pipelines.models.inspection import read_header
+from pipelines.runs.status import Card
 from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
 
 EXAMPLE_PREFIX = "example-"
@@ -59,7 +61,7 @@ class Library:
             found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
         return found
 
-    def cards(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+    def cards(self, *, shipped: bool = False) -> list[Card]:
         """Return a card for each of the user's runs, the newest first; with ``shipped`` the examples follow."""
         runs, broken = self.store.survey()
         cards = []
@@ -68,31 +70,30 @@ class Library:
                 cards.append(self.card(run))
             except (ValueError, KeyError, TypeError, AttributeError, OSError, OverflowError) as error:
                 broken[run.id] = f"The run {run.id} cannot be shown; its folder is damaged ({error!r:.100})."
-        cards += [broken_card(name, why) for name, why in broken.items()]
+        cards += [Card(id=name, name=name, state="broken", broken=why) for name, why in broken.items()]
         for example in self.examples() if shipped else ():
             run = self.find(example["run"])
-            cards.append(self.card(run) | {"id": example["run"], "state": "done", "shipped": True})
+            cards.append(replace(self.card(run), id=example["run"], state="done", shipped=True))
         return cards
 
-    def card(self, run: Run) -> dict[str, Any]:
-        """Return what a page shows of one run: ``seconds`` is the time it was at work, ``bytes`` its whole folder."""
+    def card(self, run: Run) -> Card:
+        """Return what a page shows of one run."""
         words = [str(run.config.get(name, "")) for name in ("identifier", "class_noun")]
-        return {
-            "id": run.id,
-            "name": run.name,
-            "state": run.state,
-            "method": run.method,
-            "created": run.created,
-            "identifier": words[0],
-            "class_noun": words[1],
-            "trigger": trigger_words(run.path, run.config),
-            "base": run.base["spec"],
-            "base_name": str(run.base.get("name") or Path(run.base["spec"]).name.capitalize()),
-            "notes": run.note,
-            "shipped": False,
-            "source": str(run.config.get("source", "")),
+        return Card(
+            id=run.id,
+            name=run.name,
+            state=run.state,
+            method=run.method,
+            created=run.created,
+            identifier=words[0],
+            class_noun=words[1],
+            trigger=trigger_words(run.path, run.config),
+            base=run.base["spec"],
+            base_name=str(run.base.get("name") or Path(run.base["spec"]).name.capitalize()),
+            notes=run.note,
+            source=str(run.config.get("source", "")),
             **self._facts_of(run),
-        }
+        )
 
     def _facts_of(self, run: Run) -> dict[str, Any]:
         signature = _signature(run.path / "events.jsonl", run.path / "adapter.safetensors")
@@ -107,19 +108,10 @@ class Library:
                 "kind": kind_of(run),
             }
             known = self._facts[run.path] = (signature, facts)
-        return dict(known[1])
+        return known[1]
 
     def _example_files(self) -> dict[str, Path]:
         return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
-
-
-def broken_card(name: str, why: str) -> dict[str, Any]:
-    """Return the card of a run folder that cannot be read, under its own name; ``broken`` says why."""
-    texts = dict.fromkeys(
-        ("method", "identifier", "class_noun", "trigger", "base", "base_name", "notes", "source", "kind"), ""
-    )
-    numbers = {"created": 0.0, "bytes": 0, "seconds": 0.0, "trainable": None, "thumbnail": None}
-    return {**texts, **numbers, "id": name, "name": name, "state": "broken", "shipped": False, "broken": why}
 
 
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of run.json and events.jsonl
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{12}")
 IMPORTED = "import"  # the method of a run that was not trained here but loaded from a file
+MIXED = "mixed"  # the source of such a run that was combined from others
 LIVE_STATES = ("queued", "running", "stopping")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 DEFAULT_QUOTA_MB = 20_000

@@ -9,6 +9,7 @@ from pipelines.config import clean_text, real_number, whole_number
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import check_finished
 from pipelines.runs.settings import read_settings, settings_of
+from pipelines.runs.status import Card
 from pipelines.services.resources import Resources
 from pipelines.services.spectral_runs import check_mix, combine
 
@@ -19,12 +20,8 @@ class LibraryService:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
 
-    def list_runs(self, *, shipped: bool = False) -> list[dict[str, Any]]:
-        """Return the user's runs, the newest first, as cards want them; with ``shipped`` the examples follow.
-
-        ``seconds`` is the time at work, ``bytes`` the whole folder, ``trainable`` the number of trained values (None
-        before there is an adapter), ``kind`` "lora", "full" or "spectral", ``thumbnail`` the path of the best sample or None.
-        """
+    def list_runs(self, *, shipped: bool = False) -> list[Card]:
+        """Return the user's runs, the newest first; with ``shipped`` the examples follow."""
         return self.resources.library.cards(shipped=shipped)
 
     def examples(self) -> list[dict[str, Any]]:

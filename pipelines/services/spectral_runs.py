@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.config import SPECTRAL_RANKS, clean_text
+from pipelines.config import SPECTRAL, clean_text
 from pipelines.data.subject import stored_photos
 from pipelines.formats.core import Models
 from pipelines.formats.svdiff import ENDING
 from pipelines.models.inspection import read_header
 from pipelines.runs.library import kind_of
-from pipelines.runs.store import Run, RunStore
+from pipelines.runs.store import MIXED, Run, RunStore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,15 +24,12 @@ if TYPE_CHECKING:
     from pipelines.methods.core import View
     from pipelines.models.base import Base
 
-KIND = "spectral"
-MIXED = "mixed"
 MIXES = {
     "add": (2, 8),
     "interpolate": (2, 2),
     "style": (2, 2),
     "truncate": (1, 1),
 }  # how -> fewest, most runs
-RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # of a truncation
 
 
 def shifts_of(run: Run, models: Models) -> tuple[Spectral, Base]:
@@ -48,7 +45,7 @@ def shifts_of(run: Run, models: Models) -> tuple[Spectral, Base]:
 
 def shifted_layers(run: Run) -> list[str]:
     """Return the layers whose singular values a run's adapter moves; [] when it holds no spectral shifts."""
-    if kind_of(run) != KIND:
+    if kind_of(run) != SPECTRAL:
         return []
     from pipelines.methods.spectral_views import matrices
 
@@ -61,7 +58,7 @@ def correlation_of(runs: Sequence[Run]) -> View:
     from pipelines.methods.spectral_views import likeness
 
     for run in runs:
-        if kind_of(run) != KIND:
+        if kind_of(run) != SPECTRAL:
             raise ValueError(f"The run {run.name!r} holds no spectral shifts; choose runs of SVDiff.")
     if len(runs) < 2:
         raise ValueError("One run alone has nothing to be like; choose at least two runs of SVDiff.")

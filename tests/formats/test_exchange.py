@@ -234,7 +234,7 @@ def test_a_lora_of_the_hub_becomes_a_run(
     run_id = studio.import_export.load_from_hub("someone/rex@v1")
     assert asked == [("someone/rex", "v1")]
     (card,) = studio.library.list_runs()
-    assert (card["id"], card["name"], card["state"]) == (run_id, "someone/rex", "done")
+    assert (card.id, card.name, card.state) == (run_id, "someone/rex", "done")
 
 
 def test_without_a_network_the_hub_is_a_sentence(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,8 @@ def test_a_file_becomes_a_run_like_any_other(
 ) -> None:
     run_id = studio.import_export.import_lora(write(tmp_path / "rex.safetensors", lora))
     (listed,) = studio.library.list_runs()
-    assert (listed["id"], listed["state"], listed["method"]) == (run_id, "done", "import")
-    assert listed["name"] == ("Rex" if write is kohya else "rex")
+    assert (listed.id, listed.state, listed.method) == (run_id, "done", "import")
+    assert listed.name == ("Rex" if write is kohya else "rex")
     status = studio.training.status(run_id)
     assert (status["step"], status["total"], status["error"]) == (0, 0, "")
     adapter = studio.resources.model_cache().adapter(

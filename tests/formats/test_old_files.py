@@ -41,12 +41,12 @@ def studio(old: Path, tmp_path: Path, base: Base) -> Iterator[Studio]:
 
 
 def run_of(studio: Studio, method: str) -> str:
-    return next(card["id"] for card in studio.library.list_runs() if card["method"] == method)
+    return next(card.id for card in studio.library.list_runs() if card.method == method)
 
 
 def test_every_run_is_listed_shown_and_drawn_with(studio: Studio) -> None:
-    cards = {card["method"]: card for card in studio.library.list_runs()}
-    assert {method: (card["state"], card["kind"], card["name"]) for method, card in cards.items()} == {
+    cards = {card.method: card for card in studio.library.list_runs()}
+    assert {method: (card.state, card.kind, card.name) for method, card in cards.items()} == {
         "dreambooth": ("done", "lora", "Old dreambooth"),
         "block_lora": ("done", "lora", "Old block_lora"),
         "svdiff": ("done", "spectral", "Old svdiff"),
@@ -54,10 +54,10 @@ def test_every_run_is_listed_shown_and_drawn_with(studio: Studio) -> None:
     }
     asked = SampleConfig(prompt="a photo of a {identifier} {class_noun}", steps=1)
     for card in cards.values():
-        status = studio.training.status(card["id"])
+        status = studio.training.status(card.id)
         assert (status["state"], status["step"], status["total"]) == ("done", 2, 2)
-        assert bool(studio.inspection.views(card["id"])) == (card["kind"] != "words")
-        assert studio.generation.generate(asked, run_id=card["id"])[0].is_file()
+        assert bool(studio.inspection.views(card.id)) == (card.kind != "words")
+        assert studio.generation.generate(asked, run_id=card.id)[0].is_file()
 
 
 def test_a_picture_is_recalled_and_drawn_again(studio: Studio, old: Path) -> None:

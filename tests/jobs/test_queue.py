@@ -209,13 +209,13 @@ def test_runs_that_waited_when_the_program_was_killed_are_interrupted_and_resume
     ]
     killed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    cards = {card["name"]: card for card in studio.library.list_runs()}
-    assert {name: card["state"] for name, card in cards.items()} == {"a": "interrupted", "b": "interrupted"}
+    cards = {card.name: card for card in studio.library.list_runs()}
+    assert {name: card.state for name, card in cards.items()} == {"a": "interrupted", "b": "interrupted"}
     assert studio.training.queue() == []
-    studio.training.resume(cards["b"]["id"])
-    assert finish(studio, cards["b"]["id"]) == "done"
-    studio.library.delete(cards["a"]["id"])
-    assert [card["name"] for card in studio.library.list_runs()] == ["b"]
+    studio.training.resume(cards["b"].id)
+    assert finish(studio, cards["b"].id) == "done"
+    studio.library.delete(cards["a"].id)
+    assert [card.name for card in studio.library.list_runs()] == ["b"]
 
 
 def test_two_devices_share_the_queue_and_learn_the_same(

@@ -90,7 +90,7 @@ def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Pat
         {},
     )
     assert run.name == "zwx dog and qev cat"
-    assert studio.resources.library.card(run)["trigger"] == "zwx dog, qev cat"
+    assert studio.resources.library.card(run).trigger == "zwx dog, qev cat"
     assert studio.training.cost("two_subjects", config, 3).seconds > 0
     rows = forms.own_rows("toys")
     assert rows["own_two_subjects"].widgets["attention_weight"] == "two_subjects_attention_weight"

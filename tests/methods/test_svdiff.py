@@ -231,7 +231,7 @@ def test_a_run_takes_the_weights_apart_once_and_ends_with_its_shifts(trained, ba
     assert sum(name.endswith(".delta") for name in header) == 64
     assert header["__metadata__"]["subset"] == "UNet-CA"
     (row,) = studio.library.list_runs()
-    assert row["trainable"] == SIZES["embedded"].shifts["UNet-CA"][0]
+    assert row.trainable == SIZES["embedded"].shifts["UNet-CA"][0]
     assert any(delta.any() for delta in load_adapter(path, base).state_dict().values())
 
 
@@ -401,8 +401,8 @@ def test_runs_are_combined_into_one_that_draws_like_any_other(trained, base) -> 
     )
     (doubled,) = studio.generation.generate(PICTURE, run_id=run_id, strength=2.0)
     assert pixels(double) == pixels(doubled) != pixels(one)
-    card = next(row for row in studio.library.list_runs() if row["id"] == made["twice"])
-    assert (card["name"], card["source"], card["kind"]) == ("twice", "mixed", "spectral")
+    card = next(row for row in studio.library.list_runs() if row.id == made["twice"])
+    assert (card.name, card.source, card.kind) == ("twice", "mixed", "spectral")
     for how, count, sentence in (
         ("add", 1, "takes 2 to 8 runs"),
         ("blend", 2, "not by"),

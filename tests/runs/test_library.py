@@ -39,22 +39,26 @@ def finished(store: RunStore) -> Run:
 def test_a_card_tells_what_a_run_is(store: RunStore) -> None:
     run = finished(store)
     (card,) = Library(store).cards()
-    assert (card["id"], card["name"], card["state"], card["trigger"]) == (run.id, "Rex", "done", "zwx dog")
-    assert card["thumbnail"] == str(run.file("samples/000002-0.png"))
-    assert (card["trainable"], card["shipped"], card["base_name"]) == (6, False, "Embedded base")
-    assert card["bytes"] == run.size() > 100
-    assert card["created"] == run.created
+    assert (card.id, card.name, card.state, card.trigger) == (run.id, "Rex", "done", "zwx dog")
+    assert card.thumbnail == str(run.file("samples/000002-0.png"))
+    assert (card.trainable, card.shipped, card.base_name) == (6, False, "Embedded base")
+    assert card.bytes == run.size() > 100
+    assert card.created == run.created
+    assert [*card.as_json()] == [
+        "id", "name", "state", "method", "created", "identifier", "class_noun", "trigger", "base", "base_name", "notes",
+        "shipped", "source", "thumbnail", "bytes", "seconds", "trainable", "kind",
+    ]  # fmt: skip  # what programs get over the network
 
 
 def test_cards_follow_what_happens(store: RunStore) -> None:
     run = store.create("dreambooth", WORDS, BASE)
     library = Library(store)
     (card,) = library.cards()
-    assert (card["thumbnail"], card["trainable"], card["seconds"]) == (None, None, 0.0)
+    assert (card.thumbnail, card.trainable, card.seconds) == (None, None, 0.0)
     run.append("state", state="running", message="")
-    assert library.cards()[0]["state"] == "interrupted"
+    assert library.cards()[0].state == "interrupted"
     store.note(run.id, "too dark")
-    assert library.cards()[0]["notes"] == "too dark"
+    assert library.cards()[0].notes == "too dark"
 
 
 def test_seconds_leave_the_time_between_two_goes_out() -> None:
@@ -83,11 +87,11 @@ def test_examples_are_cards_of_their_own(store: RunStore) -> None:
     shipped = library.cards(shipped=True)
     assert len(shipped) == len(library.examples()) > 0
     for card in shipped:
-        assert card["shipped"]
-        assert card["state"] == "done"
-        assert Path(card["thumbnail"]).is_file()
-        assert library.find(card["id"]).name == card["name"]
-        assert card["trainable"] > 1000
+        assert card.shipped
+        assert card.state == "done"
+        assert Path(card.thumbnail).is_file()
+        assert library.find(card.id).name == card.name
+        assert card.trainable > 1000
 
 
 def test_rename_note_and_delete(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_rename_note_and_delete(tmp_path: Path) -> None:
         studio.library.rename(run_id, "  Rex\x00 the dog ")
         studio.library.note(run_id, "the best so far")
         (card,) = studio.library.list_runs()
-        assert (card["name"], card["notes"]) == ("Rex the dog", "the best so far")
+        assert (card.name, card.notes) == ("Rex the dog", "the best so far")
         with pytest.raises(ValueError, match="is empty; type one"):
             studio.library.rename(run_id, "  ")
         with studio.resources.store.get(run_id).hold(), pytest.raises(ValueError, match="still at work"):
@@ -154,14 +158,14 @@ def odd_runs(store: RunStore) -> list[str]:
 def test_a_broken_run_is_a_card_of_its_own_and_hides_no_other(store: RunStore) -> None:
     good = finished(store)
     odd = odd_runs(store)
-    cards = {card["id"]: card for card in Library(store).cards()}
+    cards = {card.id: card for card in Library(store).cards()}
     assert set(cards) == {good.id, *odd}
-    assert cards[good.id]["state"] == "done"
+    assert cards[good.id].state == "done"
     for name in odd:
-        assert (cards[name]["name"], cards[name]["state"]) == (name, "broken")
-        assert name in cards[name]["broken"]
+        assert (cards[name].name, cards[name].state) == (name, "broken")
+        assert name in cards[name].broken
         store.delete(name)
-    assert [card["id"] for card in Library(store).cards()] == [good.id]
+    assert [card.id for card in Library(store).cards()] == [good.id]
 
 
 def test_events_without_their_fields_are_no_events(store: RunStore) -> None:
@@ -170,7 +174,9 @@ def test_events_without_their_fields_are_no_events(store: RunStore) -> None:
     with (run.path / "events.jsonl").open("a") as stream:
         stream.writelines(json.dumps(event) + "\n" for event in ODD_EVENTS)
     told = Library(store).cards()[0]
-    assert "broken" not in told
-    assert {name: told[name] for name in ("state", "thumbnail", "trainable")} == {
-        name: expected[name] for name in ("state", "thumbnail", "trainable")
-    }
+    assert told.broken == ""
+    assert (told.state, told.thumbnail, told.trainable) == (
+        expected.state,
+        expected.thumbnail,
+        expected.trainable,
+    )

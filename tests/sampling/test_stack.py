@@ -57,7 +57,7 @@ def studio(
 
 
 def ids(studio: Studio) -> dict[str, str]:
-    return {row["name"]: row["id"] for row in studio.library.list_runs()}
+    return {row.name: row.id for row in studio.library.list_runs()}
 
 
 def test_a_character_and_a_style_each_at_its_strength(studio: Studio, base: Base, adapters) -> None:

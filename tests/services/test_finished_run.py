@@ -110,7 +110,7 @@ def test_a_comparison_is_made_of_the_pictures_one_would_draw_alone(studio: Studi
     assert pixels(draw_again(studio, rex[1])) == pixels(rex[1])
     untouched, trained = found["rows"]
     assert untouched["run"] is None
-    assert trained["trainable"] == studio.library.list_runs()[-1]["trainable"] > 0
+    assert trained["trainable"] == studio.library.list_runs()[-1].trainable > 0
     assert trained["seconds"] > 0
 
 

@@ -60,7 +60,7 @@ def test_another_owners_run_is_refused_as_if_it_did_not_exist(studio: Studio, ac
     for other in (studio, studio.for_owner("ben")):
         with pytest.raises(ValueError, match=f"There is no run '{ada.id}'; it may have been deleted"):
             ACTIONS[action](other, ada.id)
-    assert studio.for_owner("ada").library.list_runs()[0]["name"] == "Ada's"
+    assert studio.for_owner("ada").library.list_runs()[0].name == "Ada's"
 
 
 def test_listings_and_the_queue_show_an_owners_own(studio: Studio, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_listings_and_the_queue_show_an_owners_own(studio: Studio, tmp_path: Pat
     ada.training.stop(first)
     release.set()
     assert ben.library.list_runs() == []
-    assert [card["state"] for card in ada.library.list_runs()] == ["stopped"]
+    assert [card.state for card in ada.library.list_runs()] == ["stopped"]
     assert json.loads((ada.resources.store.get(first).path / "run.json").read_text())["owner"] == "ada"
     assert studio.for_owner("ada") is ada.for_owner("ada") is ada
     assert ada.for_owner("") is studio

@@ -290,7 +290,7 @@ def test_a_queued_run_is_discarded_or_stopped_at_once(studio: Studio, photo_path
     kept, dropped = (studio.training.start("dreambooth", TINY, photo_paths) for _ in range(2))
     studio.training.discard(dropped)
     studio.training.stop(kept)
-    assert [(run["id"], run["state"]) for run in studio.library.list_runs()] == [(kept, "stopped")]
+    assert [(run.id, run.state) for run in studio.library.list_runs()] == [(kept, "stopped")]
     release.set()
     studio.training.resume(kept)
     assert finish(studio, kept) == "done"
@@ -419,7 +419,7 @@ def test_after_kill_minus_nine_a_run_resumes_on_the_same_random_stream(
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (run_id,) = [run["id"] for run in studio.library.list_runs() if run["id"] != whole]
+    (run_id,) = [run.id for run in studio.library.list_runs() if run.id != whole]
     assert studio.training.status(run_id)["state"] == "interrupted"
     assert studio.training.status(run_id)["step"] == 3
     cut_off = studio.resources.store.get(run_id).path / ".checkpoint.safetensors.1.part"

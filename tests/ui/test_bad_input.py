@@ -45,7 +45,7 @@ def test_bad_input_gets_its_sentence(bad: Bad, request: pytest.FixtureRequest, t
         door, kind = Door(studio, tmp_path, client), AppError
     else:
         door, kind = Door(request.getfixturevalue("alone"), tmp_path), ValueError
-    before = {run["id"] for run in door.studio.library.list_runs()}
+    before = {run.id for run in door.studio.library.list_runs()}
     with pytest.raises(kind) as caught:
         bad.ask(door)
     said = str(caught.value)
@@ -55,7 +55,7 @@ def test_bad_input_gets_its_sentence(bad: Bad, request: pytest.FixtureRequest, t
     assert dots or said == bad.says
     assert "\n" not in said
     assert said.endswith(".")
-    made = [run["name"] for run in door.studio.library.list_runs() if run["id"] not in before]
+    made = [run.name for run in door.studio.library.list_runs() if run.id not in before]
     assert made in ([], ["Rex"])  # Rex is what the case itself needs
 
 

@@ -51,7 +51,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
     first.page.get_by_role("button", name="Stop and keep").click()
     for visitor in (first, second):
         visitor.see(".run-title:has-text('Stopped')")
-    assert len({run["id"] for run in served.studio.library.list_runs() if run["state"] == "stopped"}) >= 1
+    assert len({run.id for run in served.studio.library.list_runs() if run.state == "stopped"}) >= 1
 
 
 def test_an_idle_page_is_left_alone(visit: Any) -> None:
@@ -105,7 +105,7 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     slider.wait_for()
     page.wait_for_function("!['', 'zwx'].includes(document.querySelector('#words input').value)")
     word = page.input_value("#words input")
-    assert word not in {row["trigger"].split()[0] for row in served.studio.library.list_runs(shipped=True)}
+    assert word not in {row.trigger.split()[0] for row in served.studio.library.list_runs(shipped=True)}
     page.locator("#words").get_by_label("What is it?").fill("teapot")
     page.click("#personalize")
     visitor.wait_for_step(1)

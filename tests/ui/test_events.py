@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from pipelines.services.spectral_runs import MIXED
+from pipelines.runs.store import MIXED
 from pipelines.studio import Studio
 from ui.app import build
 from ui.html import BrowserCopies

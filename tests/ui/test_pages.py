@@ -76,12 +76,12 @@ def test_a_run_is_found_renamed_and_deleted(visitor: Visitor, served: Served, lo
     visitor.page.get_by_label("Notes").fill("for the talk")
     visitor.press("Save name and notes")
     visitor.see(".library-card strong:has-text('second to none')")
-    assert served.studio.library.list_runs()[0]["notes"] == "for the talk"
+    assert served.studio.library.list_runs()[0].notes == "for the talk"
     visitor.press("Delete …")
     visitor.see("#confirm :text('cannot be undone')")
     visitor.press("Delete permanently")
     visitor.see(".library-empty")
-    assert run_id not in [row["id"] for row in served.studio.library.list_runs()]
+    assert run_id not in [row.id for row in served.studio.library.list_runs()]
     assert not visitor.errors
 
 

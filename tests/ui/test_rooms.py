@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.config import DreamBoothConfig, SampleConfig, SVDiffConfig, to_dict
 from pipelines.data.subject import stored_subjects
 from pipelines.methods.specs import preset
-from pipelines.runs.status import QueueRow
+from pipelines.runs.status import Card, QueueRow
 from pipelines.studio import Studio
 from pipelines.unet_blocks import BlockStrengths
 from tests.fake_model import FakeModelCache
@@ -61,7 +61,7 @@ def kept() -> set[str]:
 @pytest.fixture
 def own(studio: Studio, lora_file: Path, kept: set[str]) -> str:
     """A finished run of the visitor's own; made again only after a test that deletes it."""
-    there = [row["id"] for row in studio.library.list_runs() if row["name"] == "Rex"]
+    there = [row.id for row in studio.library.list_runs() if row.name == "Rex"]
     run_id = there[0] if there else studio.import_export.import_lora(lora_file, name="Rex")
     kept.add(run_id)
     return run_id
@@ -235,7 +235,7 @@ def test_captions_of_photographs_reach_the_run(
 
 def test_runs_of_one_name_are_told_apart_by_their_time() -> None:
     rows = [
-        {"id": str(index), "name": name, "created": 60.0 * index}
+        Card(id=str(index), name=name, state="done", created=60.0 * index)
         for index, name in enumerate(("Rex", "Rex", "Ada"))
     ]
     first, second, ada = cards.unique_names(rows).values()
@@ -356,7 +356,7 @@ def test_the_line_is_shown_and_can_be_changed(
     assert moved.index(third) < moved.index(second)
     left = monitor.leave(first, second)["queue"]
     assert second not in left
-    assert second not in [row["id"] for row in studio.library.list_runs()]
+    assert second not in [row.id for row in studio.library.list_runs()]
 
 
 def test_nobody_in_line_shows_no_line() -> None:
@@ -373,7 +373,7 @@ def test_nobody_in_line_shows_no_line() -> None:
 
 
 def test_a_search_finds_by_every_word(shelf: LibraryHandlers, own: str) -> None:
-    assert [row["id"] for row in shelf.rows("rex zwx")] == [own]
+    assert [row.id for row in shelf.rows("rex zwx")] == [own]
     assert shelf.rows("rex nonsense") == []
     assert "No run matches" in shelf.browse("nonsense", "")["cards"]
     assert f"{len(shelf.studio.library.list_runs(shipped=True))} runs" in shelf.browse("", "")["found"]
@@ -383,7 +383,7 @@ def test_a_run_is_named_noted_and_deleted(shelf: LibraryHandlers, own: str, stud
     values = shelf.save(own, HOSTILE, "for the talk", "")
     assert HOSTILE not in values["cards"] + values["facts"]
     assert values["notes"]["value"] == "for the talk"
-    assert [row["id"] for row in shelf.rows("talk")] == [own]
+    assert [row.id for row in shelf.rows("talk")] == [own]
     asked = shelf.ask_delete(own)
     assert asked["confirm_row"]["visible"]
     assert "cannot be undone" in asked["question"]

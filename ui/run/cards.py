@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.methods.specs import METHODS
-from pipelines.runs.store import IMPORTED
+from pipelines.runs.status import Card
+from pipelines.runs.store import IMPORTED, MIXED
 from pipelines.sampling.grid import STACK
-from pipelines.services.spectral_runs import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
@@ -47,86 +47,81 @@ def day_of(moment: float) -> str:
     return f"{local.tm_mday} {time.strftime('%b %Y', local)}"
 
 
-def unique_names(rows: Sequence[Row]) -> dict[str, str]:
+def unique_names(rows: Sequence[Card]) -> dict[str, str]:
     """Return each run's name by its id; the creation time is added where several runs have the same name."""
-    often = Counter(row["name"] for row in rows)
-    return {
-        row["id"]: row["name"] if often[row["name"]] == 1 else f"{row['name']} ({_minute(row)})"
-        for row in rows
-    }
+    often = Counter(row.name for row in rows)
+    return {row.id: row.name if often[row.name] == 1 else f"{row.name} ({_minute(row)})" for row in rows}
 
 
-def _minute(row: Row) -> str:
-    local = time.localtime(row["created"])
+def _minute(row: Card) -> str:
+    local = time.localtime(row.created)
     return f"{local.tm_mday} {time.strftime('%b, %H:%M', local)}"
 
 
-def method_of(row: Row) -> str:
-    """Return the display name of a run's method."""
-    if row.get("source") == MIXED:
-        return "Combined"
-    return TITLES.get(row["method"], str(row["method"]))
+def method_of(method: str, source: str = "") -> str:
+    """Return the display name of a run's method; ``source`` is the origin of its adapter."""
+    return "Combined" if source == MIXED else TITLES.get(method, method)
 
 
-def run_cards(rows: Sequence[Row], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:
+def run_cards(rows: Sequence[Card], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:
     """Return the runs as cards with the ``chosen`` one highlighted."""
     if not rows:
         text = f"No run matches “{searched}”." if searched else "No runs yet; personalize a subject first."
         return element("p", text, class_="library-empty", role="status")
     return element(
         "div",
-        *[_card(row, chosen=row["id"] == chosen, copies=copies) for row in rows],
+        *[_card(row, chosen=row.id == chosen, copies=copies) for row in rows],
         class_="library-cards",
     )
 
 
-def _card(row: Row, *, chosen: bool, copies: BrowserCopies) -> Html:
-    state = "example" if row.get("shipped") else str(WORDS.get(row["state"], row["state"]))
+def _card(row: Card, *, chosen: bool, copies: BrowserCopies) -> Html:
+    state = "example" if row.shipped else WORDS.get(row.state, row.state)
     return element(
         "button",
         picture(row, copies=copies, side_px=256),
         element(
             "span",
-            element("strong", row["name"]),
+            element("strong", row.name),
             element(
                 "span",
-                element("span", class_=f"dot {row['state']}", aria_hidden="true"),
+                element("span", class_=f"dot {row.state}", aria_hidden="true"),
                 state,
                 class_="library-state",
             ),
-            element("span", f"{method_of(row)} · {row.get('base_name') or row.get('base', '')}"),
-            element("span", row.get("broken") or f"{size_of(row.get('bytes'))} · {day_of(row['created'])}"),
-            *([element("code", row["trigger"])] if row.get("trigger") else []),
+            element("span", f"{method_of(row.method, row.source)} · {row.base_name or row.base}"),
+            element("span", row.broken or f"{size_of(row.bytes)} · {day_of(row.created)}"),
+            *([element("code", row.trigger)] if row.trigger else []),
             class_="library-facts",
         ),
         type="button",
         class_="library-card chosen" if chosen else "library-card",
         data_act="choose",
-        data_value=row["id"],
+        data_value=row.id,
         aria_pressed="true" if chosen else "false",
     )
 
 
-def picture(row: Row, *, copies: BrowserCopies, side_px: int) -> Html:
+def picture(row: Card, *, copies: BrowserCopies, side_px: int) -> Html:
     """Return the best sample of a run, or the first letter of its name."""
-    if row.get("thumbnail") and Path(row["thumbnail"]).is_file():
-        address = copies.enlarged(Path(row["thumbnail"]), side_px=side_px)
-        return element("img", src=address, alt=f"A picture made with {row['name']}", loading="lazy")
-    return element("span", row["name"][:1].upper() or "?", class_="letter", aria_hidden="true")
+    if row.thumbnail and Path(row.thumbnail).is_file():
+        address = copies.enlarged(Path(row.thumbnail), side_px=side_px)
+        return element("img", src=address, alt=f"A picture made with {row.name}", loading="lazy")
+    return element("span", row.name[:1].upper() or "?", class_="letter", aria_hidden="true")
 
 
-def facts(row: Row, *, copies: BrowserCopies) -> Html:
+def facts(row: Card, *, copies: BrowserCopies) -> Html:
     """Return the details of one run: its picture and a list of facts."""
     items = [
-        ("State", "Shipped example" if row.get("shipped") else WORDS.get(row["state"], row["state"])),
-        ("Trigger word", row.get("trigger") or "–"),
-        ("Method", method_of(row)),
-        ("Base", row.get("base_name") or row.get("base", "")),
-        ("Trained", f"{count_of(row.get('trainable'))} parameters" if row.get("trainable") else "–"),
-        ("On disk", size_of(row.get("bytes"))),
-        ("Training time", duration(row["seconds"]) if row.get("seconds") else "–"),
-        ("Created", day_of(row["created"]) if row["created"] else "–"),
-        *([("Problem", row["broken"])] if row.get("broken") else []),
+        ("State", "Shipped example" if row.shipped else WORDS.get(row.state, row.state)),
+        ("Trigger word", row.trigger or "–"),
+        ("Method", method_of(row.method, row.source)),
+        ("Base", row.base_name or row.base),
+        ("Trained", f"{count_of(row.trainable)} parameters" if row.trainable else "–"),
+        ("On disk", size_of(row.bytes)),
+        ("Training time", duration(row.seconds) if row.seconds else "–"),
+        ("Created", day_of(row.created) if row.created else "–"),
+        *([("Problem", row.broken)] if row.broken else []),
     ]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in items]
     return element(
@@ -159,11 +154,11 @@ def header_of(header: Row, *, name: str) -> Html:
     )
 
 
-def confirm(row: Row) -> Html:
+def confirm(row: Card) -> Html:
     """Return the confirmation question for deleting a run."""
     return element(
         "p",
-        f"Delete “{row['name']}” with its photographs, pictures and adapter? This frees {size_of(row.get('bytes'))} and cannot be undone.",
+        f"Delete “{row.name}” with its photographs, pictures and adapter? This frees {size_of(row.bytes)} and cannot be undone.",
         class_="trouble",
         role="alert",
     )
@@ -207,7 +202,7 @@ def metrics(rows: Sequence[Row]) -> Html:
         element(
             "tr",
             element("th", row["name"], scope="row"),
-            element("td", method_of(row) if row.get("method") else "–"),
+            element("td", method_of(row["method"]) if row.get("method") else "–"),
             element("td", count_of(row.get("trainable") or None)),
             element("td", size_of(row.get("bytes") or None)),
             element("td", duration(row["seconds"]) if row.get("seconds") else "–"),

@@ -89,9 +89,9 @@ class RunMonitor:
 
     def run_choices(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run that can be shown, the user's own first."""
-        runs = [run for run in self.studio.library.list_runs() if not run.get("shipped")]
+        runs = [run for run in self.studio.library.list_runs() if not run.shipped]
         names = cards.unique_names(runs)
-        own = [(f"{names[run['id']]} · {WORDS[run['state']].lower()}", run["id"]) for run in runs]
+        own = [(f"{names[run.id]} · {WORDS[run.state].lower()}", run.id) for run in runs]
         shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
         return own + shipped
 
@@ -105,9 +105,9 @@ class RunMonitor:
 
     def _run_at_work(self) -> str:
         """The running run, or the first in the queue."""
-        live = [run for run in self.studio.library.list_runs() if run["state"] in LIVE]
-        working = next((run["id"] for run in live if run["state"] != "queued"), "")
-        return working or (live[-1]["id"] if live else "")
+        live = [run for run in self.studio.library.list_runs() if run.state in LIVE]
+        working = next((run.id for run in live if run.state != "queued"), "")
+        return working or (live[-1].id if live else "")
 
     def at_work(self, run_id: str) -> bool:
         """Whether a run is queued or running."""

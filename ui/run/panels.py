@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.costs import Cost
 from pipelines.runs.status import QueueRow
-from pipelines.services.spectral_runs import MIXED
+from pipelines.runs.store import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.state import WORDS, RunView, Sample
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.config import SPECTRAL
 from pipelines.formats.table import choices, has_rank
 from pipelines.methods.specs import method_config, preset_names
-from pipelines.services.spectral_runs import KIND
+from pipelines.runs.status import Card
 from ui import forms as form
 from ui.html import Html, element
 from ui.run import cards
@@ -31,7 +32,7 @@ class LibraryHandlers:
         self.studio = monitor.studio
         self.copies = monitor.copies
 
-    def rows(self, search: str | None = "") -> list[dict[str, Any]]:
+    def rows(self, search: str | None = "") -> list[Card]:
         """Return the runs that contain every word of ``search``, the user's own first, newest first."""
         words = (search or "").lower().split()  # None before the tab was opened
         return [
@@ -53,29 +54,29 @@ class LibraryHandlers:
     def detail(self, chosen: str) -> Values:
         """Return everything that the details of the chosen run show."""
         row = self._row(chosen)
-        own = not row.get("shipped")
-        idle = row["state"] not in LIVE
-        formats = choices(row.get("kind", "")) or choices("lora")
-        settings = self.studio.library.settings(chosen) if row["method"] not in ("", "import") else None
+        own = not row.shipped
+        idle = row.state not in LIVE
+        formats = choices(row.kind) or choices("lora")
+        settings = self.studio.library.settings(chosen) if row.method not in ("", "import") else None
         return {
             "chosen": chosen,
             "detail": gr.update(visible=True),
             "facts": cards.facts(row, copies=self.copies),
-            "name": gr.update(value=row["name"], interactive=own),
-            "notes": gr.update(value=row.get("notes") or "", interactive=own),
+            "name": gr.update(value=row.name, interactive=own),
+            "notes": gr.update(value=row.notes, interactive=own),
             "save": gr.update(visible=own),
             "delete": gr.update(visible=own and idle),
-            "lib_resume": gr.update(visible=own and row["state"] in RESUMABLE),
-            "lib_replay": gr.update(visible=idle and row["method"] != "import"),
+            "lib_resume": gr.update(visible=own and row.state in RESUMABLE),
+            "lib_replay": gr.update(visible=idle and row.method != "import"),
             "confirm_row": gr.update(visible=False),
             "lib_format": gr.update(choices=formats, value=formats[0][1]),
-            "lib_rank": gr.update(visible=has_rank(row.get("kind", ""))),
+            "lib_rank": gr.update(visible=has_rank(row.kind)),
             "merge_row": gr.update(open=False),
             "merged_file": gr.update(value=None, visible=False),
             **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),
             "moved": gr.update(open=False),
             "shift_row": gr.update(visible=False),
-            "combine_row": gr.update(visible=row.get("kind") == KIND, open=False),
+            "combine_row": gr.update(visible=row.kind == SPECTRAL, open=False),
             "mix_with": gr.update(choices=self._others(chosen), value=None),
             "verified": Html(""),
             "lib_exported": gr.update(value=None, visible=False),
@@ -84,10 +85,8 @@ class LibraryHandlers:
             "settings_out": gr.update(value=self._run_json(settings)) if settings else gr.skip(),
         }
 
-    def _row(self, chosen: str) -> dict[str, Any]:
-        found = next(
-            (row for row in self.studio.library.list_runs(shipped=True) if row["id"] == chosen), None
-        )
+    def _row(self, chosen: str) -> Card:
+        found = next((row for row in self.studio.library.list_runs(shipped=True) if row.id == chosen), None)
         if found is None:
             raise ValueError("This run is no longer in the Library; choose another.")
         return found
@@ -119,7 +118,7 @@ class LibraryHandlers:
     def open(self, chosen: str) -> Values:
         """Switch to the tab Train and show this run."""
         row = self._row(chosen)
-        prompt = {"prompt": f"a photo of a {row['trigger']}"} if row.get("trigger") else {}
+        prompt = {"prompt": f"a photo of a {row.trigger}"} if row.trigger else {}
         return prompt | self.monitor.show_run(chosen) | {"tabs": gr.Tabs(selected="train")}
 
     def replay(self, chosen: str, speed: float) -> Values:
@@ -143,7 +142,7 @@ class LibraryHandlers:
 
     def names(self) -> dict[str, str]:
         """Return what can be compared: "" for the untouched base, then every run with an adapter, by id."""
-        usable = [row for row in self.rows() if row["state"] in ("done", "stopped")]
+        usable = [row for row in self.rows() if row.state in ("done", "stopped")]
         return {"": "Untouched base"} | cards.unique_names(usable)
 
     # What changed
@@ -175,9 +174,7 @@ class LibraryHandlers:
 
     def _others(self, chosen: str) -> list[tuple[str, str]]:
         """The other runs with spectral shifts, as (name, id)."""
-        return [
-            (row["name"], row["id"]) for row in self.rows() if row.get("kind") == KIND and row["id"] != chosen
-        ]
+        return [(row.name, row.id) for row in self.rows() if row.kind == SPECTRAL and row.id != chosen]
 
     # Combining
 
@@ -275,11 +272,11 @@ class LibraryHandlers:
         return form.filled(method, config) | own_fields(method) | moved
 
 
-def _text(row: dict[str, Any]) -> str:
-    fields = (row["name"], row.get("trigger"), cards.method_of(row), row.get("base_name"), row.get("notes"))
-    return " ".join(str(each) for each in fields if each).lower() + f" {row['state']}"
+def _text(row: Card) -> str:
+    fields = (row.name, row.trigger, cards.method_of(row.method, row.source), row.base_name, row.notes)
+    return " ".join(str(each) for each in fields if each).lower() + f" {row.state}"
 
 
-def _counted(rows: list[dict[str, Any]]) -> str:
-    used = cards.size_of(sum(row.get("bytes") or 0 for row in rows))
+def _counted(rows: list[Card]) -> str:
+    used = cards.size_of(sum(row.bytes for row in rows))
     return f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} · {used}"

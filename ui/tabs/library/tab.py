@@ -4,11 +4,11 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.config import KEPT_RANKS
 from pipelines.formats.exchange import LOW_RANK
 from pipelines.formats.lora_keys import MAX_RANK
 from pipelines.formats.table import choices
 from pipelines.sampling.stack import MAX_STRENGTH
-from pipelines.services.spectral_runs import RANKS
 from ui.run import panels
 from ui.run.cards import BASE_FORMATS, MIXES
 from ui.run.replay import SPEEDS
@@ -128,7 +128,7 @@ def _combine(page: Page) -> None:
         named["mix_with"] = gr.Dropdown([], label="The other run")
         named["mix_share"] = gr.Slider(0, 1, value=0.5, step=0.05, label="Share of this run", visible=False)
         named["mix_rank"] = gr.Dropdown(
-            list(RANKS), value=RANKS[2], label="Singular values to keep", visible=False
+            list(KEPT_RANKS), value=KEPT_RANKS[2], label="Singular values to keep", visible=False
         )
         named["mix"] = gr.Button("Create the combined run", size="md")
 

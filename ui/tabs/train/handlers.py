@@ -189,7 +189,7 @@ class TrainHandlers:
     def _rare_tokens(self, base: str) -> list[str]:
         """Return rare tokens of a base, unused ones first: two runs with the same word collide in a stack."""
         runs = self.studio.library.list_runs(shipped=True)
-        taken = {word for run in runs for word in str(run.get("trigger") or "").lower().split()}
+        taken = {word for run in runs for word in run.trigger.lower().split()}
         words = [found["text"] for found in self.studio.inspection.identifiers(base=base)]
         return sorted(words, key=lambda word: word.lower() in taken)
 
