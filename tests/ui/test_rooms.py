@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -318,6 +319,8 @@ def test_a_reload_puts_the_run_at_work_into_the_form(
     assert values["source"] is None, "nobody trains the first example by mistake"
     assert values["example_ada"]["elem_classes"] == ["example-card"]
     studio.training.stop(own, keep=False)
+    while studio.training.queue():
+        time.sleep(0.02)
     biscuit = next(example for example in studio.library.examples() if example["name"] == "biscuit")
     config = DreamBoothConfig(steps=500, identifier=biscuit["identifier"], class_noun="dog")
     studio.training.start("dreambooth", config, biscuit["photos"], name="Biscuit")
