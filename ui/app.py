@@ -21,9 +21,10 @@ from ui.tabs.multi_subject.handlers import MultiSubjectHandlers
 from ui.tabs.train import playground
 from ui.tabs.train import tab as train
 from ui.tabs.train.handlers import TrainHandlers
+from ui.tabs.train.masks import CLOSED
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.theme import ASSETS
-from ui.wiring import DRAWN, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
+from ui.wiring import DRAWN, SQUARES, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -90,6 +91,9 @@ def _states(page: Page) -> None:
         "source": gr.State(page.train.source_of(opening) if opening else None),
         "imported": gr.State(None),
         "photo": gr.State(0),
+        "masked": gr.State(0),  # the photograph whose mask is in the editor
+        "found_masks": gr.State(CLOSED),
+        "suits_own": gr.State(False),  # whether the form suits photographs of the user's own, or an example
         "seen": gr.State([]),
         "recalled_steps": gr.State({}),
         "replay": gr.State(None),
@@ -113,7 +117,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
         **WATCHING,
     )
     train.wire_cost(page, blocks.load)
-    subject = ["source", "imported", "class_noun", "identifier", "upload", "crops_row", "squares"]
+    subject = ["source", "imported", "class_noun", "identifier", "upload", *SQUARES]
     cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]
     page.on(blocks.load, page.train.attach, gives=gives, **SUBJECT)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image, ImageFilter
 
+from pipelines.data.masks import outlined
 from pipelines.files import TemporaryFolder
 
 VOID_TAGS = frozenset({"img", "input", "br"})
@@ -91,6 +92,15 @@ class BrowserCopies:
             )
         return self._address(target)
 
+    def outlined(self, photo: Path, mask: Path) -> str:
+        """Return the address of a copy of a photograph with the outline of its mask."""
+        target = self._made(
+            _key(photo) + _key(mask),
+            f"{photo.stem}-outlined.png",
+            lambda unfinished: _outline(photo, mask, unfinished),
+        )
+        return self._address(target)
+
     def url(self, path: Path) -> str:
         """Return the URL, relative to the page, of a copy of this file."""
         return self._address(self.copy(path))
@@ -107,6 +117,11 @@ def _key(path: Path) -> str:
     """Return a key that identifies a file until it changes."""
     facts = path.stat()
     return f"{path.resolve()}|{facts.st_mtime_ns}|{facts.st_size}"
+
+
+def _outline(photo: Path, mask: Path, target: Path) -> None:
+    with Image.open(photo) as picture, Image.open(mask) as shape:
+        outlined(picture, shape).save(target, format="PNG")
 
 
 def _enlarge(picture: Image.Image, size: tuple[int, int], target: Path) -> None:

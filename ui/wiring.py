@@ -17,6 +17,7 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
+SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # of photographs of the user's own
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
 # The widgets that may change when a run is drawn.
 WATCHED = [

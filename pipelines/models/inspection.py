@@ -18,6 +18,10 @@ from pipelines.config import ASSETS
 from pipelines.models.hub import hub_snapshot
 
 EMBEDDED = "embedded"
+SKETCHES = (
+    "The embedded base knows only an illustrated world, so of your photographs it draws a sketch of {size_px} pixels; "
+    "a real base model draws photographs."
+)
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 MAX_HEADER_BYTES = 32 * 2**20
@@ -267,6 +271,11 @@ class BaseFacts:
     def memory_mb(self) -> int:
         """Megabytes that drawing takes."""
         return 200 if self.family == EMBEDDED else SD1_SIZE_MB["half"] + 2000
+
+    @property
+    def photographs(self) -> str:
+        """One sentence: what it cannot do with photographs; "" for a real base."""
+        return SKETCHES.format(size_px=self.size_px) if self.family == EMBEDDED else ""
 
     @property
     def needs(self) -> str:

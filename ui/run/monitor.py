@@ -194,7 +194,7 @@ class RunMonitor:
     def _pictures(self, view: RunView) -> Values:
         values: Values = {
             "strip": panels.strip(view, copies=self.copies),
-            "photos": panels.photo_wall(view.photos, copies=self.copies, title="Learned from"),
+            "photos": panels.learned_from(view, copies=self.copies),
         }
         if not view.samples:
             text = WITHOUT_PICTURES.get(view.state, "Generate a picture with it in the playground.")

@@ -1,6 +1,6 @@
 """HTML components of the page that Gradio has no widget for; each function returns escaped HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +120,30 @@ def hint(text: str) -> Html:
     return element("p", text, class_="hint")
 
 
-def photo_wall(photos: list[Path], *, copies: BrowserCopies, title: str) -> Html:
-    """Return the photographs of a subject; an empty string when there are none."""
+def photograph_limits(facts: BaseFacts) -> Html:
+    """Return what a base cannot do with photographs, as ``Studio.inspection.bases`` tells it; nothing of a real one."""
+    return hint(facts.photographs) if facts.photographs else Html("")
+
+
+def learned_from(view: RunView, *, copies: BrowserCopies) -> Html:
+    """Return the photographs a run learned from, what is outside of their masks dimmed, and the scenes they are in."""
+    photos = photo_wall(view.photos, copies=copies, title="Training photographs", masks=view.masks)
+    return Html(photos + photo_wall(view.scenes, copies=copies, title="Set into scenes"))
+
+
+def photo_wall(
+    photos: list[Path], *, copies: BrowserCopies, title: str, masks: Mapping[Path, Path] | None = None
+) -> Html:
+    """Return the photographs a subject is learned from, outlined where they have ``masks``; nothing for none."""
     if not photos:
         return Html("")
+    masked = masks or {}
     pictures = [
-        element("img", src=copies.url(photo), alt=f"Photograph {index} of the subject")
+        element(
+            "img",
+            src=copies.outlined(photo, masked[photo]) if photo in masked else copies.url(photo),
+            alt=f"Photograph {index} of the subject",
+        )
         for index, photo in enumerate(photos, start=1)
     ]
     shown = "few" if len(photos) <= 4 else "many"

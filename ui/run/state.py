@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.subject import stored_photos
+from pipelines.data.subject import stored_masks, stored_photos, stored_scenes
 from pipelines.runs.costs import row_distance
 from pipelines.runs.store import IMPORTED
 
@@ -60,6 +60,8 @@ class RunView:
     band: list[tuple[int, float, float]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
+    masks: dict[Path, Path] = field(default_factory=dict)  # by photograph
+    scenes: list[Path] = field(default_factory=list)  # one of each photograph
     metrics: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +118,7 @@ def fold(status: dict[str, Any]) -> RunView:
     view.queue_position = status.get("queue_position")
     view.message = status.get("error") or view.message
     view.photos = stored_photos(folder)
+    view.masks, view.scenes = stored_masks(folder), stored_scenes(folder)
     return view
 
 

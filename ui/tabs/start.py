@@ -8,8 +8,15 @@ from ui.run import panels
 from ui.run.monitor import EMPTY_RESULT, RESULTS
 from ui.run.state import RunView
 from ui.tabs.train.handlers import EMPTY_FRAME
-from ui.tabs.train.tab import example_button, opening_cost, photo_upload
-from ui.wiring import SUBJECT, WATCHED, Page, bound
+from ui.tabs.train.tab import (
+    example_button,
+    opening_cost,
+    photo_upload,
+    real_base_button,
+    wire_real_base,
+    wire_suit,
+)
+from ui.wiring import SQUARES, SUBJECT, WATCHED, Page, bound
 
 TO_THE_RESULT = (
     "() => innerWidth < 900 && setTimeout(() => "
@@ -39,6 +46,9 @@ def _inputs(page: Page) -> None:
                 page.mirrors[f"first_example_{name}"] = f"example_{name}"
         named["first_upload"] = photo_upload("first-upload")
         named["squares"] = gr.HTML("")
+        with gr.Column(visible=False, elem_classes="limits") as named["first_limits_row"]:
+            named["first_limits"] = gr.HTML("")
+            named["first_real_base"] = real_base_button()
         gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
             train.examples[opening]["class_noun"] if opening else "",
@@ -62,6 +72,8 @@ def _inputs(page: Page) -> None:
         "first_upload": "upload",
         "first_noun": "class_noun",
         "first_cost": "cost",
+        "first_limits_row": "limits_row",
+        "first_limits": "limits",
         "first_start_row": "start_row",
         "first_stop_row": "stop_row",
     }
@@ -79,10 +91,8 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                     js_on_load=panels.COMPARE_SCRIPT,
                 )
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
-                photos = first.photos if first else []
-                named["first_photos"] = gr.HTML(
-                    panels.photo_wall(photos, copies=page.monitor.copies, title="Training photographs")
-                )
+                shown = panels.learned_from(first, copies=page.monitor.copies) if first else ""
+                named["first_photos"] = gr.HTML(shown)
                 named["first_caption"] = gr.HTML(opening.get("caption", ""))
     with gr.Column(elem_classes="card", visible=False, elem_id="first-run") as named["first_run_card"]:
         named["first_progress"] = gr.HTML("")
@@ -123,7 +133,7 @@ def wire(page: Page) -> None:
     """Connect the events of this tab; the tab Train shows the same run."""
     train, named = page.train, page.named
     cards = [f"example_{name}" for name in train.examples]
-    subject = ["source", "class_noun", "identifier", "crops_row", "squares", "guide", *cards]
+    subject = ["source", "class_noun", "identifier", *SQUARES, "guide", *cards]
     for name in train.examples:
         click = page.on(
             named[f"first_example_{name}"].click,
@@ -132,7 +142,7 @@ def wire(page: Page) -> None:
             **SUBJECT,
         )
         page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
-        page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
+        wire_suit(page, click.then)
     for event in (named["first_upload"].upload, named["first_upload"].clear, named["first_upload"].delete):
         _wire_upload(page, event, gives=[*dict.fromkeys((*subject, "crops", "nudge_row", *WATCHED))])
     asked = ["source", "plan", "base", *page.training]
@@ -148,7 +158,7 @@ def wire(page: Page) -> None:
     page.on(
         named["first_start"].click,
         start,
-        takes=[*with_noun, "presentation"],
+        takes=[*with_noun, "presentation", "found_masks"],
         gives=["prompt", "seed", "class_noun", *WATCHED],
     )
     named["first_start"].click(None, js=TO_THE_RESULT, api_visibility="private")
@@ -169,6 +179,7 @@ def wire(page: Page) -> None:
         (prompt.input, prompt, first_prompt),
     ):
         event(None, inputs=origin, outputs=copy, js="(word) => word", api_visibility="private")
+    wire_real_base(page, named["first_real_base"])
     _wire_play(page)
 
 
@@ -186,7 +197,7 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
         busy="first_upload",
     )
     page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
-    page.on(taken.success, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
+    wire_suit(page, taken.success)
 
 
 def _wire_play(page: Page) -> None:

@@ -10,18 +10,25 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.methods.specs import methods_of, preset, preset_names
+from pipelines.methods.specs import methods_of, photograph_settings, preset, preset_names
 from ui import forms as form
 from ui.errors import as_text
 from ui.html import Html
 from ui.run import panels
 from ui.run.monitor import FORGET_IT, RunMonitor, Values
 from ui.run.state import RunView
+from ui.tabs.train.masks import masks_of
 
 log = logging.getLogger(__name__)
 
 EMPTY_FRAME = "Choose an example, or add your own photographs."
 UNTRAINED = "Press Personalize, and your subject appears here."
+NO_SQUARES: Values = {
+    "crops_row": gr.update(visible=False),
+    "squares": Html(""),
+    "limits": Html(""),
+    "limits_row": gr.update(visible=False),
+}
 PHOTOS_OF_A_PRESET = 4  # number of photographs that a preset's steps are meant for
 
 
@@ -87,8 +94,7 @@ class TrainHandlers:
             "class_noun": example["class_noun"],
             "identifier": example["identifier"],
             "upload": None,
-            "crops_row": gr.update(visible=False),
-            "squares": Html(""),
+            **NO_SQUARES,
             "prompt": example["prompt"],
             "seed": example["seed"],
             **{f"example_{other}": gr.update(elem_classes=card(other == name)) for other in self.examples},
@@ -118,8 +124,7 @@ class TrainHandlers:
         if words and upload and not self.monitor.at_work(shown):
             words |= self.monitor.nothing_shown(UNTRAINED)
         if not upload:
-            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
-            return {"source": None, "guide": panels.guide(1)} | hidden
+            return {"source": None, "guide": panels.guide(1)} | NO_SQUARES
         source = {"title": "", "files": list(upload), **_kept_details(source, upload, imported)}
         cleared = {
             **words,
@@ -132,13 +137,17 @@ class TrainHandlers:
             return cleared | self._previews(source, base)
         except ValueError as error:  # the field keeps them, so that the user can remove the bad one
             gr.Warning(as_text(error), title="Please check", duration=12)
-            hidden = {"crops_row": gr.update(visible=False), "squares": Html("")}
-            return cleared | hidden | {"source": source | {"problem": str(error)}}
+            return cleared | NO_SQUARES | {"source": source | {"problem": str(error)}}
 
     def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
         """Move the crop of one photograph; ``across`` and ``down`` range from -1 to 1."""
         name = _names(source)[photo]
-        source = source | {"crops": source["crops"] | {name: (across, down)}}
+        masks = dict(source.get("masks", {}))
+        if masks.pop(name, None):
+            gr.Info(
+                f"{name} is cropped anew, so its corrected mask is dropped and found again.", title="Masks"
+            )
+        source = source | {"crops": source["crops"] | {name: (across, down)}, "masks": masks}
         return {"source": source} | self._previews(source, base)
 
     def caption(self, source: Values, photo: int, photo_caption: str) -> Values:
@@ -176,7 +185,8 @@ class TrainHandlers:
         names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
         shown = [(str(self.copies.copy(square)), name) for square, name in zip(squares, names, strict=True)]
         wall = panels.photo_wall(squares, copies=self.copies, title="Your photographs")
-        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall}
+        limits = panels.photograph_limits(self.bases[base])
+        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall} | _limits(limits)
 
     def identifiers(self, base: str, identifier: str | None) -> Values:
         """Suggest rare tokens of the base's vocabulary, and choose one if none is chosen yet."""
@@ -202,15 +212,39 @@ class TrainHandlers:
         return self.choose_plan(first, base, source) | {
             "plan": gr.update(choices=plans, value=first),
             "needs": panels.base_needs(self.bases[base]),
+            **_limits(panels.photograph_limits(self.bases[base]) if _own(source) else Html("")),
         }
 
-    def suit(self, plan: str, base: str, source: Values | None, imported: Values | None) -> Values:
-        """Adapt the steps to the number of photographs, unless the form holds imported settings."""
+    def suit(
+        self,
+        plan: str,
+        base: str,
+        source: Values | None,
+        imported: Values | None,
+        suits_own: bool = False,
+        **fields: Any,
+    ) -> Values:
+        """Suit the form to photographs just chosen, unless it holds settings that were read in: the steps to their number,
+        and, where examples give way to photographs of one's own or the reverse, the masks.
+
+        ``suits_own`` says what the form suits now. A field that the user has changed since stays.
+        """
         if imported:
             return {}
         _, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
-        return {"steps": suited_steps(config.steps, photos=photos)}
+        values: Values = {"steps": suited_steps(config.steps, photos=photos)}
+        if source is None or _own(source) == suits_own:
+            return values
+        before, after = (self._mask_settings(plan, base, own=own) for own in (suits_own, not suits_own))
+        changed = {name: value for name, value in after.items() if fields.get(name) == before[name]}
+        return values | {"suits_own": not suits_own} | changed
+
+    def _mask_settings(self, plan: str, base: str, *, own: bool) -> Values:
+        """Return the settings that differ between shipped examples and photographs of one's own."""
+        method, config = self.chosen_preset(plan, base)
+        differ = photograph_settings(method, self.bases[base].family)
+        return {name: value if own else getattr(config, name) for name, value in differ.items()}
 
     def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
         """Fill the advanced fields from a preset other than ``filled_plan``, with steps for the number of photographs."""
@@ -219,9 +253,10 @@ class TrainHandlers:
         method, config = self.chosen_preset(plan, base)
         photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
         values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
+        values |= self._mask_settings(plan, base, own=_own(source))
         words = form.field_names(type(config), advanced=False)
         kept = {name: value for name, value in values.items() if name not in words}
-        return {"filled_plan": plan} | kept | own_fields(method)
+        return {"filled_plan": plan, "suits_own": _own(source)} | kept | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
         """Show the estimated time and memory before the start."""
@@ -237,11 +272,17 @@ class TrainHandlers:
     # A run
 
     def start(
-        self, source: Values | None, plan: str, base: str, presentation: bool = False, **fields: Any
+        self,
+        source: Values | None,
+        plan: str,
+        base: str,
+        presentation: bool = False,
+        found_masks: Values | None = None,
+        **fields: Any,
     ) -> Values:
         """Click 2: train on the chosen photographs and show the run. In presentation mode, a recording replaces a failed start."""
         try:
-            return self._start(source, plan, base, **fields)
+            return self._start(source, plan, base, found_masks, **fields)
         except (ValueError, OSError, RuntimeError) as error:
             recording = (
                 self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if presentation else ""
@@ -252,7 +293,9 @@ class TrainHandlers:
             played = self.monitor.play(recording, 4.0)
             return played | {"advice": panels.stand_in(RunView(id="", message=str(error)))}
 
-    def _start(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
+    def _start(
+        self, source: Values | None, plan: str, base: str, found_masks: Values | None, **fields: Any
+    ) -> Values:
         if not source:
             raise ValueError("Choose an example or add 1 to 20 photographs first.")
         if source.get("problem"):
@@ -275,6 +318,7 @@ class TrainHandlers:
             crops=source["crops"] or None,
             captions=source["captions"] or None,
             repeats=source.get("repeats") or None,
+            masks=masks_of(source, found_masks) if config.uses_masks else None,
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]
@@ -352,7 +396,27 @@ def _kept_details(source: Values | None, files: list[str], imported: Values | No
         what: captions_for(imported, files, what=what)
         | {name: said for name, said in before.get(what, {}).items() if name in names}
         for what in ("crops", "captions", "repeats")
+    } | {"masks": _masks_before(before, files)}
+
+
+def _masks_before(before: Values, files: list[str]) -> dict[str, str]:
+    """Return the corrected masks of the very files that were there already; a name alone may be another picture's."""
+    known = {Path(file).name: file for file in before.get("files", ())}
+    zips_stay = all(file in files for file in known.values() if file.lower().endswith(".zip"))
+    return {
+        name: mask
+        for name, mask in before.get("masks", {}).items()
+        if (known[name] in files if name in known else zips_stay)
     }
+
+
+def _own(source: Values | None) -> bool:
+    """Whether these are photographs of the user's own, not a shipped example's."""
+    return bool(source and not source["title"])
+
+
+def _limits(limits: Html) -> Values:
+    return {"limits": limits, "limits_row": gr.update(visible=bool(limits))}
 
 
 def card(chosen: bool) -> list[str]:

@@ -18,9 +18,10 @@ from ui.run.monitor import FORGET
 from ui.run.replay import SPEEDS
 from ui.run.state import RunView
 from ui.tabs.train import captions as tagging
+from ui.tabs.train import masks as masking
 from ui.tabs.train import playground
 from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
-from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
+from ui.wiring import SQUARES, SUBJECT, WATCHED, WATCHING, Page, bound
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
 # On a narrow screen the results are below the form, so the page scrolls to them.
@@ -28,6 +29,12 @@ TO_THE_STAGE = (
     "() => innerWidth < 900 && setTimeout(() => "
     "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
 )
+
+TO_THE_BASES = (
+    "() => setTimeout(() => document.getElementById('base-model')?."
+    "scrollIntoView({behavior: 'smooth', block: 'center'}), 500)"
+)
+MASKING = ["mask_background", "background_weight", "scenes"]  # fields that suit own photographs or examples
 
 
 def lay_out(page: Page, *, first: RunView | None) -> None:
@@ -67,9 +74,12 @@ def _inputs(page: Page) -> None:
         named["which_method"] = gr.Button(
             "Not sure which? Try every method on these photographs", size="sm", elem_classes="quiet"
         )
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        with gr.Accordion("Advanced", open=False, elem_id="advanced") as named["advanced_part"]:
             named["base"] = gr.Dropdown(
-                [(facts.name, spec) for spec, facts in train.bases.items()], value=base, label="Base model"
+                [(facts.name, spec) for spec, facts in train.bases.items()],
+                value=base,
+                label="Base model",
+                elem_id="base-model",
             )
             named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
             _advanced_fields(page, config=config, method=plans[0][1].partition("/")[0])
@@ -133,6 +143,27 @@ def photo_upload(elem_id: str) -> gr.File:
         elem_id=elem_id,
         elem_classes="drop photos",
     )
+
+
+def real_base_button() -> gr.Button:
+    """Create the button that leads to the choice of the base model."""
+    return gr.Button("Choose another base model", size="sm", elem_classes="quiet")
+
+
+def wire_real_base(page: Page, button: gr.Button) -> None:
+    """Lead to the choice of the base model."""
+    page.on(
+        button.click,
+        lambda: {"tabs": gr.Tabs(selected="train"), "advanced_part": gr.Accordion(open=True)},
+        gives=["tabs", "advanced_part"],
+    )
+    button.click(None, js=TO_THE_BASES, api_visibility="private")
+
+
+def wire_suit(page: Page, event: Callable[..., Any]) -> None:
+    """Suit the form to photographs that were just chosen."""
+    asked = ["plan", "base", "source", "imported", "suits_own"]
+    page.on(event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING])
 
 
 def opening_cost(train: TrainHandlers) -> Html:
@@ -205,6 +236,10 @@ def _crops(page: Page) -> None:
             )
             named["photo_repeats"] = tagging.lay_out_repeats()
         named |= tagging.lay_out()
+        named |= masking.lay_out()
+    with gr.Column(visible=False, elem_classes="limits") as named["limits_row"]:
+        named["limits"] = gr.HTML("")
+        named["real_base"] = real_base_button()
 
 
 def _stage(page: Page, *, first: RunView | None) -> None:
@@ -228,12 +263,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                     elem_id="compare",
                 )
             with gr.Column(scale=4, min_width=220, elem_classes="imported"):
-                wall = (
-                    panels.photo_wall(first.photos, copies=train.copies, title="Training photographs")
-                    if first
-                    else ""
-                )
-                named["photos"] = gr.HTML(wall)
+                named["photos"] = gr.HTML(panels.learned_from(first, copies=train.copies) if first else "")
                 named["caption"] = gr.HTML(opening.get("caption", ""))
 
 
@@ -279,8 +309,7 @@ def _wire_subject(page: Page) -> None:
                 "class_noun",
                 "identifier",
                 "upload",
-                "crops_row",
-                "squares",
+                *SQUARES,
                 "prompt",
                 "seed",
                 "guide",
@@ -289,8 +318,8 @@ def _wire_subject(page: Page) -> None:
             **SUBJECT,
         )
         page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
-        page.on(click.then, train.suit, takes=["plan", "base", "source", "imported"], gives=["steps"])
-    crops = ["source", "crops_row", "crops", "squares"]
+        wire_suit(page, click.then)
+    crops = ["source", "crops", *SQUARES]
     changed = [*dict.fromkeys((*crops, "nudge_row", "class_noun", "identifier", *cards, *WATCHED))]
     for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
         taken = page.on(
@@ -301,12 +330,7 @@ def _wire_subject(page: Page) -> None:
             busy="upload",
         )
         page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
-        page.on(
-            taken.success,
-            train.suit,
-            takes=["plan", "base", "source", "imported"],
-            gives=["steps"],
-        )
+        wire_suit(page, taken.success)
 
     page.on(
         named["crops"].select,
@@ -323,6 +347,8 @@ def _wire_subject(page: Page) -> None:
         trigger_mode="always_last",
     )
     tagging.wire(page)
+    masking.wire(page)
+    wire_real_base(page, named["real_base"])
     for axis in ("across", "down"):
         page.on(
             named[axis].release,
@@ -330,10 +356,15 @@ def _wire_subject(page: Page) -> None:
             takes=["source", "base", "photo", "across", "down"],
             gives=crops,
         )
-    based = ["plan", "needs", "filled_plan", *page.advanced]
+    based = ["plan", "needs", "limits_row", "limits", "filled_plan", "suits_own", *page.advanced]
     page.on(named["base"].change, train.choose_base, takes=["base", "source"], gives=based)
     asked = ["plan", "base", "source", "filled_plan"]
-    page.on(named["plan"].input, train.choose_plan, takes=asked, gives=["filled_plan", *page.advanced])
+    page.on(
+        named["plan"].input,
+        train.choose_plan,
+        takes=asked,
+        gives=["filled_plan", "suits_own", *page.advanced],
+    )
 
 
 def _wire_run(page: Page) -> None:
@@ -350,7 +381,7 @@ def _wire_run(page: Page) -> None:
         page.on(
             named[name].click,
             train.start,
-            takes=[*priced_by(page), "presentation"],
+            takes=[*priced_by(page), "presentation", "found_masks"],
             gives=["prompt", "seed", *WATCHED],
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
