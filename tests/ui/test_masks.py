@@ -113,7 +113,7 @@ def test_a_corrected_mask_is_what_the_run_learns_from(
     assert len(stored_scenes(run.path)) == 2
     wall = str(monitor.watch(run.id, {})["photos"])
     assert wall.count("-outlined.png") == 2
-    assert "Set into scenes" in wall
+    assert "Placed in scenes" in wall
     assert masks.again(source, found, 0)["found_masks"]["photos"]["ball-0.png"][1].found
     with pytest.raises(ValueError, match="Nothing is left of the mask"):
         masks.apply(source, found, 0, {"layers": []})

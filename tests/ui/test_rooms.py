@@ -268,11 +268,16 @@ def test_steps_suit_the_number_of_photographs() -> None:
 def test_other_photographs_change_the_steps_and_no_other_setting(monitor: RunMonitor) -> None:
     train = TrainHandlers(monitor)
     usual = preset("dreambooth", "embedded", "Quick").steps
-    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, None) == {
+    assert train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 8}, None) == {
         "steps": round(1.5 * usual)
     }
-    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 4}, None) == {"steps": usual}
-    assert train.suit("dreambooth/Quick", "embedded", {"files": ["x.png"] * 8}, {"captions": {}}) == {}
+    assert train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 4}, None) == {
+        "steps": usual
+    }
+    assert (
+        train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 8}, {"captions": {}})
+        == {}
+    )
 
 
 def test_rare_words_are_offered_and_one_is_taken_only_where_none_is(monitor: RunMonitor) -> None:

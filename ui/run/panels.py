@@ -128,7 +128,7 @@ def photograph_limits(facts: BaseFacts) -> Html:
 def learned_from(view: RunView, *, copies: BrowserCopies) -> Html:
     """Return the photographs a run learned from, what is outside of their masks dimmed, and the scenes they are in."""
     photos = photo_wall(view.photos, copies=copies, title="Training photographs", masks=view.masks)
-    return Html(photos + photo_wall(view.scenes, copies=copies, title="Set into scenes"))
+    return Html(photos + photo_wall(view.scenes, copies=copies, title="Placed in scenes"))
 
 
 def photo_wall(
