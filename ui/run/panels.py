@@ -120,7 +120,7 @@ def hint(text: str) -> Html:
     return element("p", text, class_="hint")
 
 
-def photograph_limits(facts: BaseFacts) -> Html:
+def photograph_limits(facts: "BaseFacts") -> Html:
     """Return what a base cannot do with photographs, as ``Studio.inspection.bases`` tells it; nothing of a real one."""
     return hint(facts.photographs) if facts.photographs else Html("")
 
