@@ -34,7 +34,7 @@ class MultiSubjectHandlers:
         self.studio = monitor.studio
         self.copies = monitor.copies
         self.examples = monitor.examples
-        self.family = next(iter(self.studio.inspection.bases()))["family"]
+        self.family = next(iter(self.studio.inspection.bases())).family
 
     def sources(self) -> list[tuple[str, str]]:
         """Return (label, value) of the photographs that are here: the examples', and those of one's own runs."""
