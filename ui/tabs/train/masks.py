@@ -1,5 +1,7 @@
 """Masks of photographs, beside their square crops: found when they are looked at, shown as outlines, corrected."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -7,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from pipelines.services.inspection import PhotoMask
 from ui.html import Html, element
 from ui.run.monitor import RunMonitor, Values
 
 if TYPE_CHECKING:
+    from pipelines.services.inspection import PhotoMask
     from ui.wiring import Page
 
 CLOSED: Values = {
@@ -191,7 +193,7 @@ def _key(source: Values, name: str) -> list[Any]:
     return [beside, zips, source["crops"].get(name)]
 
 
-def wire(page: "Page") -> None:
+def wire(page: Page) -> None:
     """Wire the widgets."""
     masks, named = Masks(page.monitor), page.named
     found = ["found_masks", "outlines", "mask_row"]
