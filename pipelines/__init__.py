@@ -1,6 +1,6 @@
-"""The engine: photographs in, adapters and pictures out. Nothing in here knows of a page.
+"""The engine: photographs in, adapters and pictures out. It does not import the page.
 
-Legend of the letters that tensor comments use everywhere:
+Letters used in the comments on tensor shapes:
 
     B  batch              T  tokens of a prompt      C  text width (or channels, where a layer is meant)
     H W  pixels           h w  latent cells          r  rank of a low-rank change

@@ -1,4 +1,4 @@
-"""Zip files from anywhere, opened without being trusted: bounded in total and in ratio, no member read twice."""
+"""Opens untrusted zip files: total size and compression ratio are limited, and no member is read twice."""
 
 import lzma
 import struct
@@ -18,7 +18,7 @@ DAMAGE = (
 
 
 class RefusedError(ValueError):
-    """What is wrong with an archive that is otherwise readable, in a sentence."""
+    """An archive that is readable but refused; the message is a sentence."""
 
 
 @contextmanager
@@ -49,11 +49,9 @@ def _check(members: list[zipfile.ZipInfo], *, max_bytes: int, name: str) -> None
     unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
     allowed = min(max_bytes, max(HARMLESS_BYTES, MAX_RATIO * packed))
     if unpacked > allowed:
-        raise RefusedError(f"{name} unpacks to more than {allowed >> 20} MB; choose another.".lstrip())
+        raise RefusedError(f"{name} unpacks to more than {allowed >> 20} MB; choose a smaller one.".lstrip())
     end = 0
     for member in sorted(members, key=lambda one: one.header_offset):
         if member.header_offset < end:
-            raise RefusedError(
-                f"{name} holds files that overlap, as no program packs them; pack it again.".lstrip()
-            )
+            raise RefusedError(f"{name} contains overlapping files; pack it again.".lstrip())
         end = member.header_offset + LOCAL_HEADER_BYTES + member.compress_size

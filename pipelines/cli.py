@@ -1,7 +1,7 @@
 """Repeat a run from the terminal: ``python -m pipelines.cli --settings run.json PHOTO...``.
 
-Exit codes: 0 done, 1 the run failed, 2 something in the request must be mended, 130 stopped with Ctrl-C (what it had
-learned is kept, and a second Ctrl-C leaves at once).
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped with Ctrl-C (the adapter so far is kept; a second Ctrl-C
+exits immediately).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--format", default="safetensors", help="of the copy: safetensors, diffusers, peft or kohya"
     )
     parser.add_argument("--base", default="", help="embedded, a diffusers folder, a file or a Hub id")
-    parser.add_argument("--name", default="", help="what the Library calls the run")
+    parser.add_argument("--name", default="", help="name of the run in the Library")
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO", help="photographs, or a folder of them"
     )
@@ -46,7 +46,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Train as told, with progress on the terminal, and return the exit code."""
+    """Train with the given arguments, show the progress in the terminal, and return the exit code."""
     wanted = arguments(words)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def follow(studio: Any, run_id: str, *, screen: TextIO) -> str:
-    """Show a run's progress until it has ended and return its state; Ctrl-C stops it and keeps what it has."""
+    """Show a run's progress until it ends and return its state; Ctrl-C stops it and keeps the adapter."""
     shown, since, seen = "", 0, ""
     while True:
         try:

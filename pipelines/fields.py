@@ -1,4 +1,4 @@
-"""What a setting is and how a value of one is checked; :mod:`pipelines.config` says which settings there are.
+"""The definition of a setting and the check of its values; :mod:`pipelines.config` lists the settings.
 
 Nothing in this file needs torch.
 """

@@ -62,7 +62,7 @@ def position(key: str) -> str:
         return "IN00"
     if name.startswith(("conv_norm_out.", "conv_out.")):
         return "OUT11"
-    raise ValueError(f"{key} is no layer of Stable Diffusion 1.x; choose an adapter that was made for it.")
+    raise ValueError(f"{key} is not a layer of Stable Diffusion 1.x; choose an adapter made for it.")
 
 
 def block(key: str) -> str:
@@ -141,7 +141,7 @@ class BlockStrengths:
         again = dict(zip(mine, type(self).parse(text).values, strict=True))
         if any(again[place] != mine[place] for place in (LISTS[17] if plain else mine)):
             raise ValueError(
-                f"{count} values cannot say these block weights (a list of 26 can); write the longer list."
+                f"{count} values cannot express these block weights, but a list of 26 can; write the longer list."
             )
         return text
 
@@ -271,7 +271,7 @@ def _number(entry: str) -> float:
         value = math.nan
     if not abs(value) <= MOST:
         raise ValueError(
-            f"The block weight {entry.strip()[:20]!r} is no number between -{MOST:g} and {MOST:g}; mend it."
+            f"The block weight {entry.strip()[:20]!r} is not a number between -{MOST:g} and {MOST:g}; correct it."
         )
     return value
 

@@ -36,7 +36,7 @@ def test_every_layer_has_its_place():
     assert {block(name) for name in unet_modules()} == {*BLOCKS, ""}
     assert position("text_encoder.encoder.layers.0.mlp.fc1") == TEXT
     assert position("mid_block.resnets.1.conv1.weight") == "M00"
-    with pytest.raises(ValueError, match="is no layer"):
+    with pytest.raises(ValueError, match="is not a layer"):
         position("unet.double_blocks.0.conv")
 
 
@@ -87,9 +87,9 @@ def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
         assert short.at(key) == long.at(key) >= 1.0
     assert len({short.at(key) for key in attention}) == 16
     assert long.format(17, plain=True) == short.format(17) == ",".join(seventeen)
-    with pytest.raises(ValueError, match="17 values cannot say"):
+    with pytest.raises(ValueError, match="17 values cannot express"):
         long.format(17)
-    with pytest.raises(ValueError, match="25 values cannot say"):
+    with pytest.raises(ValueError, match="25 values cannot express"):
         long.format(25, plain=True)  # the text encoder is not at 1
 
 
@@ -99,9 +99,9 @@ def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
         ("1,1", "2 block weights fit no list"),
         (",".join(["1"] * 12), "one for SDXL"),
         (",".join(["1"] * 20), "one for SDXL"),
-        (ONES.replace("1", "R", 1), "'R' is no number"),
-        (ONES.replace("1", "nan", 1), "'nan' is no number"),
-        (ONES.replace("1", "3", 1), "'3' is no number between"),
+        (ONES.replace("1", "R", 1), "'R' is not a number"),
+        (ONES.replace("1", "nan", 1), "'nan' is not a number"),
+        (ONES.replace("1", "3", 1), "'3' is not a number between"),
     ],
 )
 def test_lists_that_cannot_be_meant_are_refused(text, sentence):
@@ -111,9 +111,9 @@ def test_lists_that_cannot_be_meant_are_refused(text, sentence):
 
 def test_a_list_too_short_for_its_weights_is_refused():
     strengths = BlockStrengths.parse(ONES.replace("1", "0.5", 1))  # the text encoder at a half
-    with pytest.raises(ValueError, match="25 values cannot say"):
+    with pytest.raises(ValueError, match="25 values cannot express"):
         strengths.format(25)
-    with pytest.raises(ValueError, match="17 values cannot say"):
+    with pytest.raises(ValueError, match="17 values cannot express"):
         BlockStrengths().format(17)  # ones where a list of 17 has noughts
     with pytest.raises(ValueError, match="no list of 10"):
         strengths.format(10)

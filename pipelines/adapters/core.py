@@ -1,4 +1,4 @@
-"""What every adapter promises, and the few things done to adapters whatever they are: merge, suspend, save, load."""
+"""The adapter protocol, and the operations common to all adapters: merge, suspend, save, load."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class ParameterGroup:
 
 
 class Adapter(Protocol):
-    """A change of a base's weights that can be put in, trained, taken out without a trace, and written down.
+    """A change of a base's weights that can be injected, trained, removed without a trace, and saved.
 
     ``base`` is the base it is live in, or None. ``base_hash`` is the base it was made on ("" until the first
     inject). ``note`` is a sentence for the user, "" when there is nothing to say.
@@ -49,11 +49,11 @@ class Adapter(Protocol):
         ...
 
     def inject(self, base: "Base") -> Self:
-        """Make it live and trainable. After :meth:`remove`, the same parameters go back in."""
+        """Make it live and trainable. After :meth:`remove`, the same parameters are injected again."""
         ...
 
     def remove(self) -> None:
-        """Take it out: the base computes what it did before, bit for bit, and holds no wrapped layer of ours."""
+        """Remove it: the base computes the same as before, bit for bit, and has no wrapped layers."""
         ...
 
     def parameters(self) -> list[nn.Parameter]:
@@ -69,7 +69,7 @@ class Adapter(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of everything learned, float32 on the CPU."""
+        """Copies of all trained tensors, float32 on the CPU."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -84,24 +84,24 @@ class Adapter(Protocol):
         ...
 
     def header(self) -> dict[str, str]:
-        """What a file must say so that :meth:`from_header` can rebuild it."""
+        """The metadata from which :meth:`from_header` can rebuild it."""
         ...
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the base's own layer under any number of live wrappers."""
+    """Return the base's own layer inside any number of live wrappers."""
     while isinstance(module, BaseTunerLayer):
         module = module.get_submodule("base_layer")
     return module
 
 
 def own_forward(layer: nn.Module, x: Tensor) -> Tensor:
-    """What the base's own layer computes, bias and all, whatever forward an adapter has put over it."""
+    """The output of the base's own layer, including the bias, regardless of any forward set by an adapter."""
     return type(layer).forward(layer, x)
 
 
 def parent_of(base: "Base", key: str) -> tuple[nn.Module, str]:
-    """Return where a layer hangs: the parent module and the attribute, for a key such as "unet.conv_in"."""
+    """Return the parent module and the attribute name of a layer, for a key such as "unet.conv_in"."""
     prefix, _, path = key.partition(".")
     parent_path, _, name = path.rpartition(".")
     return base.module(prefix).get_submodule(parent_path), name
@@ -136,7 +136,7 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size])
 
 @contextmanager
 def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
-    """Have the adapter live inside the block and out of the base after it, also when the block raises."""
+    """Inject the adapter inside the block and remove it afterwards, also when the block raises."""
     adapter.inject(base)
     try:
         yield adapter
@@ -146,7 +146,7 @@ def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
 
 @contextmanager
 def suspended(adapter: Adapter) -> Iterator["Base"]:
-    """Take a live adapter out for the length of the block and put the same parameters back in exactly.
+    """Remove a live adapter inside the block and inject the same parameters again afterwards.
 
     Optimizer state stays valid, so a training run may be suspended between any two of its steps.
     """

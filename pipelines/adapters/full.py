@@ -1,4 +1,4 @@
-"""Full fine-tuning as an adapter: float32 masters of every weight shadow the base's own tensors while live."""
+"""Full fine-tuning as an adapter: while live, float32 copies of all weights replace the base's own tensors."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
@@ -18,7 +18,7 @@ class Full:
 
     The base's parameters stay where they are. While live, a plain attribute of the same name on the layer hides
     each of them; taking the attribute away is an exact undo. What is stored is the trained tensors themselves:
-    a difference would not come back bit for bit.
+    a stored difference would not be restored bit for bit.
     """
 
     kind = "full"

@@ -128,7 +128,7 @@ class LoRA:
         return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
-        """Nothing: the live weights are the parameters."""
+        """Does nothing: the live weights are the parameters."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: value.detach().to("cpu", copy=True) for name, value in self._named_parameters().items()}
@@ -172,7 +172,7 @@ class LoRA:
         for key, wrapper in sorted(wrappers.items()):
             branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
             parent, name = parent_of(base, key)
-            _quicken(branches[key], unwrapped(parent.get_submodule(name)))
+            _use_fused_forward(branches[key], unwrapped(parent.get_submodule(name)))
         if self.ranks is not None:
             _check_meant(self.ranks, {key: len(branch.down) for key, branch in branches.items()})
         return branches
@@ -201,9 +201,9 @@ class LoRA:
 
 
 def _check_meant(meant: Mapping[str, int], found: Mapping[str, int]) -> None:
-    """Raise ValueError unless exactly the layers that were meant have the ranks that were meant.
+    """Raise ValueError unless exactly the expected layers have the expected ranks.
 
-    PEFT says nothing of a pattern that matches no layer, or another one.
+    PEFT does not report a pattern that matches no layer, or another one.
     """
     wrong = sorted(key for key in meant.keys() | found.keys() if meant.get(key) != found.get(key))
     if wrong:
@@ -262,7 +262,7 @@ def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator
     return branch
 
 
-def _quicken(branch: Branch, base_layer: nn.Module) -> None:
+def _use_fused_forward(branch: Branch, base_layer: nn.Module) -> None:
     """Give a narrow layer on a CPU the shorter form of its forward; all others keep PEFT's."""
     weight = base_layer.get_parameter("weight")
     narrow = weight.device.type == "cpu" and weight.numel() <= NARROW

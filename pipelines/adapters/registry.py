@@ -25,7 +25,7 @@ def load_adapter(path: Path, base: Base) -> Adapter:
     """Rebuild an adapter from :func:`save_adapter`'s file, checked against the base, not live.
 
     An adapter of another base: a LoRA is let through with a warning that is also its ``note``; every other kind
-    raises ValueError, because it only makes sense on its own base.
+    raises ValueError, because it only works on its own base.
     """
     state, header = read_tensors(path)
     kind = header.get("kind", "")
@@ -47,9 +47,9 @@ def _foreign_note(path: Path, *, header: Mapping[str, str], base: Base) -> str:
         return ""
     if header["kind"] != "lora":
         raise ValueError(
-            f"{path.name} was trained on another base and only makes sense on its own; "
+            f"{path.name} was trained on another base model and only works on that one; "
             f"choose the base whose hash starts with {header.get('base_hash', '')[:12]!r}."
         )
-    note = f"{path.name} was trained on another base than {base.name}; the likeness may be weaker."
+    note = f"{path.name} was trained on another base model than {base.name}; results may be less similar to the subject."
     logger.warning(note)
     return note

@@ -116,7 +116,7 @@ class Spectral:
         if subset not in SUBSETS:
             raise ValueError(f"The subset must be one of {', '.join(SUBSETS)}, not {subset!r}.")
         if rank < 0:
-            raise ValueError(f"The rank is how many singular values move, 0 for all; got {rank}.")
+            raise ValueError(f"The rank is the number of trained singular values, 0 for all; got {rank}.")
         if not 0 < norm_rate < math.inf:
             raise ValueError(f"The norms' learning rate must be above 0; got {norm_rate:g} of the matrices'.")
         self.subset, self.text_encoder, self.rank, self.batch = subset, text_encoder, rank, batch
@@ -161,7 +161,7 @@ class Spectral:
             if "weight" in shift.layer.__dict__ or "forward" in shift.layer.__dict__:
                 raise ValueError(
                     "Spectral shifts cannot be live beside a fully trained model or other spectral shifts; "
-                    "merge them, or take the other out first."
+                    "merge them, or remove the other one first."
                 )
         for shift in self._shifts.values():
             if forward := FORWARDS.get(shift.form):

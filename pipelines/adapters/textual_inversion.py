@@ -1,7 +1,7 @@
-"""Textual inversion (Gal et al. 2022, 2208.01618) as an adapter: a word's embedding moves, nothing else does.
+"""Textual inversion (Gal et al. 2022, 2208.01618) as an adapter: only a word's embedding is trained.
 
-The word is a rare one that the vocabulary has already, so no tokenizer changes: row e of the token embedding becomes
-e + δ for each token of the word, and at δ = 0 the base is what it was, bit for bit.
+The word is a rare one from the existing vocabulary, so the tokenizer is unchanged: row e of the token embedding becomes
+e + δ for each token of the word, and at δ = 0 the base is unchanged, bit for bit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ class Words:
 
     def __init__(self, *, words: str, initializer: str = "") -> None:
         if not words.strip():
-            raise ValueError("There is no word to learn; type a rare one.")
+            raise ValueError("There is no trigger word; enter a rare one.")
         self.words, self.initializer = words, initializer
         self.base: Base | None = None
         self.base_hash = self.note = ""
@@ -56,8 +56,8 @@ class Words:
         lookup = layer.__dict__.setdefault("forward", Lookup(layer))
         if not isinstance(lookup, Lookup):
             raise ValueError(
-                "A learned word cannot be live beside spectral shifts of the text encoder; "
-                "merge them, or take the other out first."
+                "An embedding cannot be live together with spectral shifts of the text encoder; "
+                "merge them, or remove the other one first."
             )
         lookup.live.append(self)
         self.base = base
@@ -126,7 +126,7 @@ class Words:
         ids = token_ids(base, self.words)
         if len(ids) > MOST_VECTORS:
             raise ValueError(
-                f"{self.words!r} has {len(ids)} tokens; a word to learn has at most {MOST_VECTORS}."
+                f"{self.words!r} has {len(ids)} tokens; a trigger word for textual inversion has at most {MOST_VECTORS}."
             )
         self._ids = torch.tensor(ids, device=weight.device)
         self._own = weight[self._ids]

@@ -1,1 +1,1 @@
-"""What people bring: photographs, captions, masks."""
+"""User data: photographs, captions, masks."""

@@ -1,4 +1,4 @@
-"""Captions as lists of tags, "zwx dog, beach, red scarf": taken apart, put together, changed in all of them at once.
+"""Captions as lists of tags, "zwx dog, beach, red scarf": split, joined, and edited in all captions at once.
 
 Needs no torch.
 """
@@ -50,8 +50,7 @@ def with_common(captions: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 
 def checked_repeats(repeats: Mapping[str, Any] | None) -> dict[str, int]:
-    """Return how often each photograph is shown while the others are shown once, by file name; ValueError names a bad
-    one."""
+    """Return the repeats of each photograph by file name. ValueError names an invalid one."""
     checked = {}
     for name, times in (repeats or {}).items():
         count = whole_number(times, label=f"Repeats of {str(name)[:60]}")

@@ -63,7 +63,7 @@ class Photo:
 
 @dataclass
 class Moments:
-    """What the VAE says about N pictures: a Gaussian per latent cell, float32 on the CPU, not yet scaled."""
+    """The VAE's output for N pictures: a Gaussian per latent cell, float32 on the CPU, not yet scaled."""
 
     mean: torch.Tensor  # (N, 4, h, w)
     logvar: torch.Tensor  # (N, 4, h, w)
@@ -115,8 +115,8 @@ def read_photos(
 ) -> list[Photo]:
     """Read 1 to 20 photographs, or zips of them, as clean squares of ``size_px``.
 
-    What a file is, its content says and not its name: JPEG, PNG or WebP, turned as its EXIF tells and then
-    stripped of it. A .txt file with a photograph's name is its caption, a .mask.png file its mask (white where the
+    The type of a file is determined by its content, not its name: JPEG, PNG or WebP, rotated according to its EXIF data,
+    which is then removed. A .txt file with a photograph's name is its caption, a .mask.png file its mask (white where the
     subject is, of the photograph's size). ``crops`` moves a photograph's square, by file name: (dx, dy) from -1 (left,
     top) over 0 (centre) to 1 (right, bottom). Raises ValueError with one sentence for each file that cannot be used, up
     to eight.
@@ -138,7 +138,7 @@ def read_photos(
     found = _read_masks(photos, masks, refusals, size_px=size_px, crops=crops or {})
     if refusals:
         more = len(refusals) - MAX_SENTENCES
-        told = refusals[:MAX_SENTENCES] + ([f"{more} more files cannot be used, either."] if more > 0 else [])
+        told = refusals[:MAX_SENTENCES] + ([f"{more} more files cannot be used."] if more > 0 else [])
         raise ValueError("\n".join(told))
     if not photos:
         raise ValueError("There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files.")
@@ -171,7 +171,7 @@ def _read_masks(
         except ValueError as error:
             refusals.append(str(error))
     refusals += [
-        f"{_shown(stem + MASK_ENDING)} is a mask without its photograph; add that, too." for stem in left
+        f"{_shown(stem + MASK_ENDING)} is a mask without its photograph; add the photograph." for stem in left
     ]
     return found
 
@@ -227,7 +227,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         path,
         wanted=lambda inside: not _is_clutter(inside),
         max_bytes=MAX_ZIP_BYTES,
-        damaged="is a zip that is damaged or locked with a password; please pack it again.",
+        damaged="is a zip that is damaged or protected by a password; please pack it again.",
     ) as (archive, members):
         if len(members) > MAX_ZIP_MEMBERS:
             raise RefusedError(f"holds too much; please pack 1 to {MAX_PHOTOS} photographs.")

@@ -1,4 +1,4 @@
-"""How alike, how true to the words, how varied: the measurements of DreamBooth's paper on any pair of encoders.
+"""The metrics of the DreamBooth paper (subject similarity, prompt similarity, diversity) for any pair of encoders.
 
 With an SD 1.x base the encoders are CLIP ViT-B/32 and DINO ViT-S/16; with the embedded base they are its own
 instruments, and their scores are comparable with each other only. A raw cosine has no zero, so a similarity is also
@@ -78,7 +78,7 @@ class Interval:
 def load_encoders(family: str, *, device: str = "cpu") -> Encoders:
     """The encoders that measure bases of a family ("embedded" or "sd1"); for sd1 they come from the Hub, once.
 
-    Raises ValueError when they are neither on this machine nor to be had."""
+    Raises ValueError when they are not on this machine and cannot be downloaded."""
     if family == "embedded":
         from pipelines.evaluation.embedded_encoders import Instruments
 
@@ -231,8 +231,8 @@ def _from_hub(cls: Any, repository: str, revision: str | None, **options: Any) -
         return cls.from_pretrained(repository, revision=revision, **options)
     except OSError as error:
         raise ValueError(
-            f"The measuring model {repository} is not on this machine and could not be fetched; connect once so that "
-            "it can be stored, or turn measuring off."
+            f"The measuring model {repository} is not on this machine and could not be downloaded; connect to the internet once so that "
+            "it can be stored, or turn off measuring."
         ) from error
 
 
@@ -282,7 +282,9 @@ def pairwise(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 def among(rows: torch.Tensor) -> torch.Tensor:
     """Cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for fewer than two rows."""
     if len(rows) < 2:
-        raise ValueError("Likeness among pictures needs at least two of them; add another photograph.")
+        raise ValueError(
+            "Measuring the similarity among pictures needs at least two of them; add another photograph."
+        )
     first, second = torch.triu_indices(len(rows), len(rows), offset=1)
     return pairwise(rows, rows)[first, second]
 
@@ -341,7 +343,7 @@ def pres(encoders: Encoders, class_pictures: Sequence[Image.Image], real: Sequen
 def div(encoders: Encoders, pictures: Sequence[Image.Image]) -> float:
     """Mean perceptual distance over all pairs of pictures of one prompt; high is varied, 0 is one picture repeated."""
     if len(pictures) < 2:
-        raise ValueError("Variety needs at least two pictures of the same prompt; raise the count.")
+        raise ValueError("Diversity needs at least two pictures of the same prompt; raise the count.")
     depths = encoders.identity.layers(pictures)
     first, second = torch.triu_indices(len(pictures), len(pictures), offset=1)
     return float(_distance([depth[first] for depth in depths], [depth[second] for depth in depths]).mean())

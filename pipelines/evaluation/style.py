@@ -1,4 +1,4 @@
-"""How much a picture has of a style, whatever it shows.
+"""A score for how much of a style a picture has, independent of its content.
 
 The features are, for every channel of the shallow half of CLIP's picture encoder, the mean and the standard deviation
 over all places (AdaIN's statistics, Huang and Belongie 2017, 1703.06868): where a thing stands drops out, colour, line

@@ -1,4 +1,4 @@
-"""Automatic tags: what a CLIP sees in a photograph, out of a vocabulary of rival words."""
+"""Automatic tags: a CLIP classifies a photograph with a vocabulary of sets of mutually exclusive tags."""
 
 import json
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def tag_pictures(
     kind: str = "",
     with_subject: bool = False,
 ) -> list[list[str]]:
-    """Return the tags of each picture: of every set of rivals the surest one, where it is sure enough.
+    """Return the tags of each picture: from every set of exclusive tags the most likely one, if it is likely enough.
 
     No tag for a picture that CLIP does not know, see :func:`certainty`. ``kind`` is what the pictures are known to show,
     "dog" for example; for a word that the vocabulary does not know, CLIP decides. ``with_subject`` also names what belongs

@@ -1,4 +1,4 @@
-"""What every file format stands on: a file, a folder or a zip known by its safetensors headers alone. Needs no torch."""
+"""The common part of all file formats: a file, folder or zip described by its safetensors headers. Needs no torch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Examined:
-    """What one format tells from headers: the ranks, the words that call the subject, why it does not fit ("")."""
+    """What a format reads from headers: the ranks, the trigger words, and why the file does not fit, or ""."""
 
     problem: str = ""
     ranks: tuple[int, ...] = ()
@@ -84,7 +84,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Imported:
-    """An adapter of ours on a base, not live, and what its run's settings say of where it came from."""
+    """An adapter on a base, not live, and the settings that record where it came from."""
 
     adapter: Adapter
     facts: dict[str, str]
@@ -93,7 +93,7 @@ class Imported:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """Have a file, a folder or a zip at hand, its headers read, for the length of the block.
+    """Open a file, a folder or a zip inside the block, with its headers read.
 
     Raises ValueError, in one sentence, for pickles, damaged or swollen archives and what holds no known weights.
     """
@@ -116,7 +116,7 @@ def _source(path: Path, *, name: str) -> Source:
     )
     if not files or any(not (half / PEFT_FILES[1]).is_file() for half in halves):
         raise ValueError(
-            f"{name} holds no {PEFT_FILES[1]}, so it is no PEFT folder; give the folder PEFT wrote. If it holds "
+            f"{name} holds no {PEFT_FILES[1]}, so it is not a PEFT folder; choose the folder written by PEFT. If it contains "
             "adapter_model.bin, that is a Python pickle: save the adapter again as safetensors."
         )
     headers = {"" if file == path else file.relative_to(path).as_posix(): check_file(file) for file in files}
@@ -126,7 +126,7 @@ def _source(path: Path, *, name: str) -> Source:
 
 def _unpack(path: Path, *, into: Path) -> None:
     """Write the known files of a zip below ``into``, under names of our own choice."""
-    damaged = f"{path.name} is damaged or locked with a password; pack the PEFT folder again."
+    damaged = f"{path.name} is damaged or protected by a password; pack the PEFT folder again."
     with zip_members(
         path,
         wanted=lambda inside: inside.name in UNPACKED,
@@ -138,7 +138,7 @@ def _unpack(path: Path, *, into: Path) -> None:
             inside = place(member)
             target = into / (inside.parent.name if inside.parent.name in PARTS else ".") / inside.name
             if target.exists():
-                raise RefusedError(f"{path.name} holds more than one adapter; pack one folder alone.")
+                raise RefusedError(f"{path.name} contains more than one adapter; pack only one folder.")
             target.parent.mkdir(exist_ok=True)
             with archive.open(member) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
@@ -172,7 +172,7 @@ def shown(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def trigger_of(metadata: Mapping[str, str]) -> str:
-    """Return the words that call the subject, by ModelSpec's key or our own settings, "" where no header tells them."""
+    """Return the trigger words, from ModelSpec's key or our own settings; "" if the header has none."""
     words = [_table(metadata, "config").get(name) for name in ("identifier", "class_noun")]
     own = " ".join(word for word in words if isinstance(word, str) and word)
     return (metadata.get("modelspec.trigger_phrase", "") or own)[:MAX_SHOWN]

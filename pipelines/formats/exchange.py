@@ -1,4 +1,4 @@
-"""Files of adapters come in, are looked at, and leave, in every format of the table. Looking needs no torch."""
+"""Import, inspection and export of adapter files in every format of the table. Inspection needs no torch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pipelines.runs.store import Run, RunStore
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
-LOW_RANK = 16  # of an approximation, where nobody asks for another
+LOW_RANK = 16  # default rank of an approximation
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the headers of a file say; ``problem`` is "" or why it does not fit a base, as far as headers tell."""
+    """What the headers of a file contain; ``problem`` is "" or the reason why it does not fit a base."""
 
     format: str
     keys: int  # tensors
@@ -82,7 +82,7 @@ def _shapes_of(base: Base) -> Shapes:
 
 
 def import_run(path: Path, *, spec: str, name: str, models: Models, store: RunStore) -> str:
-    """Make a finished run of a file and return its id. ValueError for what does not fit the base ``spec``."""
+    """Create a finished run from a file and return its id. ValueError if it does not fit the base ``spec``."""
     taken = frozenset(word for run in store.list() for word in str(run.config.get("identifier", "")).split())
     base = models.base(spec)
     with models.aside(base):
@@ -104,7 +104,7 @@ def export_run(
     kind = kind_of(run)
     if kind not in KINDS:
         raise ValueError(
-            f"The adapter of {run.name!r} is damaged or cut short, so nothing of it can be exported; resume the run from "
+            f"The adapter of {run.name!r} is damaged or truncated, so it cannot be exported; resume the run from "
             "its checkpoint, or train it again."
         )
     row = format_of(kind, format)

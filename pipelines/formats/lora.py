@@ -66,7 +66,7 @@ class LoRAState:
 
 
 def read_lora(path: Path) -> LoRAState:
-    """Read the LoRA in a .safetensors file or in a PEFT folder (also zipped), whoever wrote it.
+    """Read the LoRA in a .safetensors file or in a PEFT folder (also zipped), of any supported program.
 
     Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
     adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
@@ -99,7 +99,7 @@ def _peft_config(file: Path, *, name: str) -> dict[str, Any]:
     config = file.with_name(PEFT_FILES[0])
     if not config.is_file():
         raise ValueError(
-            f"{name} is half of a PEFT folder: its strength is written in {config.name}, which is missing; give the "
+            f"{name} is part of a PEFT folder whose {config.name}, with the LoRA's scale, is missing; choose the "
             "whole folder."
         )
     return _read_json(config)
@@ -111,7 +111,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError(f"{path.name} is not readable as JSON; save the adapter again.") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path.name} is no configuration of PEFT's; save the adapter again.")
+        raise ValueError(f"{path.name} is not a PEFT configuration; save the adapter again.")
     if data.get("peft_type", "LORA") != "LORA":
         raise ValueError(
             f"This PEFT folder holds {data['peft_type']!r}, and only LORA can be read; choose a LoRA."
@@ -156,7 +156,7 @@ def fold(
     for key, tensor in folded.items():
         if not tensor.isfinite().all():
             raise ValueError(
-                f"{name} holds numbers that are not finite in {key}; its training diverged: choose another."
+                f"{name} contains values that are not finite in {key}, because its training diverged; choose another."
             )
     return LoRAState(tensors=folded, source=source, metadata=metadata)
 
@@ -172,19 +172,21 @@ def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str,
     if alpha is not None:
         if alpha.numel() != 1 or not alpha.isfinite().all():
             raise ValueError(
-                f"The alpha of {module} is not one finite number; the file is damaged: get it again."
+                f"The alpha of {module} is not one finite number, so the file is damaged; download it again."
             )
         return float(alpha) / rank
     prefix, _, bare = module.partition(".")
     stated = {key.removeprefix(f"{prefix}."): value for key, value in config.items()}
     patterns = stated.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
-        raise ValueError(f"The file's alpha_pattern {str(patterns)[:80]!r} is no table; save the LoRA again.")
+        raise ValueError(
+            f"The file's alpha_pattern {str(patterns)[:80]!r} is not a table; save the LoRA again."
+        )
     matched = next((value for pattern, value in patterns.items() if _pattern_matches(pattern, bare)), None)
     value = matched if matched is not None else stated.get("lora_alpha", rank)
     if not isinstance(value, int | float) or abs(value) > 1e6:
         raise ValueError(
-            f"The file states {value!r} as alpha of {module}, which is no sensible number; choose another."
+            f"The file states {value!r} as alpha of {module}, which is not a valid number; choose another."
         )
     return value / (rank**0.5 if stated.get("use_rslora") else rank)
 
@@ -193,12 +195,12 @@ def _pattern_matches(pattern: str, module: str) -> bool:
     """PEFT's rule for a key of alpha_pattern; expressions that could take for ever are refused."""
     if len(pattern) > 300 or LOOSE_PATTERN.search(pattern.replace(".*", "")) or pattern.count(".*") > 4:
         raise ValueError(
-            f"The adapter's alpha_pattern {pattern[:80]!r} is too intricate; write out the module names."
+            f"The adapter's alpha_pattern {pattern[:80]!r} is too complex; write out the module names."
         )
     try:
         return re.match(rf"(.*\.)?({pattern})$", module) is not None
     except re.error:
-        raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is no valid expression.") from None
+        raise ValueError(f"The adapter's alpha_pattern {pattern[:80]!r} is not a valid expression.") from None
 
 
 def adopt(state: LoRAState, base: "Base") -> LoRA:
@@ -218,7 +220,7 @@ def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
     if isinstance(adapter, LoRAState):
         return adapter
     if not isinstance(adapter, LoRA):
-        raise ValueError(f"A result of kind {adapter.kind!r} is no LoRA; export it in our own format.")
+        raise ValueError(f"An adapter of kind {adapter.kind!r} is not a LoRA; export it in Atelier's format.")
     tensors = adapter.state_dict()
     for module, scale in adapter.scales().items():
         tensors[f"{module}.lora_B.weight"] *= scale
@@ -389,10 +391,10 @@ def compare_loras(expected: LoRAState, found: LoRAState, *, name: str) -> tuple[
         largest = max(largest, float(change.abs().max()))
     if 2 * len(whole) < total or extra:
         raise ValueError(
-            f"Only {2 * len(whole)}/{total} keys of {name} came back ({extra} others); export it again."
+            f"Only {2 * len(whole)}/{total} keys of {name} were read back ({extra} others); export it again."
         )
     if worst > ROUNDING * max(largest, 1e-12):
         raise ValueError(
-            f"{name} differs by {worst:.2g} of at most {largest:.2g}; export it in our own format."
+            f"{name} differs by {worst:.2g} of at most {largest:.2g}; export it in Atelier's format."
         )
     return f"{total}/{total} keys, largest difference {worst:.2g}", worst

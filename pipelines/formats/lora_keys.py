@@ -1,4 +1,4 @@
-"""The names of LoRA tensors in other programs' files <-> ours, told from a file's header alone; needs no torch."""
+"""The names of LoRA tensors in other programs' files <-> ours, from a file's header; needs no torch."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -119,11 +119,11 @@ def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
             groups.setdefault(module, {})[part] = key
     if unknown or not groups:
         found = (
-            f"{len(unknown)} of its keys belong to none, first {unknown[0][:120]!r}"
+            f"{len(unknown)} of its keys are unknown, the first is {unknown[0][:120]!r}"
             if unknown
             else "it is empty"
         )
-        raise ValueError(f"{name} is no LoRA for SD 1.x: {found}; choose another.")
+        raise ValueError(f"{name} is not a LoRA for SD 1.x: {found}; choose another.")
     return groups
 
 

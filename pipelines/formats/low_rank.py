@@ -1,4 +1,4 @@
-"""The LoRA of a chosen rank nearest to an adapter that is none (spectral shifts, full weights), and its error."""
+"""The best LoRA approximation of a chosen rank for spectral shifts and full weights, and its error."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,23 +21,25 @@ Piece = tuple[str, Product | None, float, float]  # layer, its product, ‖ΔW�
 
 @dataclass(frozen=True)
 class LowRank:
-    """A LoRA near an adapter: A (r, N) and B (M, r) for each "unet.<module>", and how near it comes."""
+    """A LoRA that approximates an adapter: A (r, N) and B (M, r) for each "unet.<module>", and its error."""
 
     factors: dict[str, Product]
     error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
     left_out: float  # share of ‖ΔW‖² in norm gains, biases and embeddings, which no LoRA file can hold
 
     def told(self, *, rank: int) -> str:
-        """Say how near it comes."""
-        near = f"a LoRA of rank {rank}, off by {self.error:.1%} of the matrices' change"
+        """Return a text with the approximation error."""
+        near = f"a rank-{rank} LoRA (approximation error {self.error:.1%})"
         outside = (
-            f"; {self.left_out:.1%} of the whole is in parts that no LoRA holds" if self.left_out else ""
+            f"; {self.left_out:.1%} of the change is in parameters that a LoRA cannot store"
+            if self.left_out
+            else ""
         )
         return near + outside
 
 
 def nearest_lora(adapter: Adapter, base: "Base", rank: int) -> tuple[LoRAState, LowRank]:
-    """Return the best LoRA of a rank for an adapter, as a file holds it, and how near it comes."""
+    """Return the best LoRA of a rank for an adapter, as stored in a file, and its error."""
     near = low_rank(adapter, base, rank)
     tensors = {}
     for module, (down, up) in near.factors.items():

@@ -25,7 +25,7 @@ def plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[
     needed = HADAMARD if hadamard else ("down", "up")
     if not set(needed) <= parts.keys():
         raise ValueError(
-            f"{name} has only one half of the change of {module}; the file is incomplete: get it again."
+            f"{name} has only one of the two factors of {module}, so the file is incomplete; download it again."
         )
     values = {part: tensor.float() for part, tensor in parts.items() if part != "alpha"}
     found = _hadamard(module, values) if hadamard else _lora(values)

@@ -1,4 +1,4 @@
-"""A run merged into its base for good: written as a base of its own, a diffusers folder or one checkpoint file.
+"""A run merged into its base model and written as a new base model: a diffusers folder or one checkpoint file.
 
 The checks before the work need no torch.
 """
@@ -38,15 +38,15 @@ def check_merge(run: Run, *, format: str, strength: Any) -> float:
     """Return the strength as a number. Raises ValueError, in a sentence, where a run cannot become a base."""
     if format not in FORMATS:
         raise ValueError(
-            f"There is no way to write a base as {str(format)[:40]!r}; choose one of {', '.join(FORMATS)}."
+            f"A base model cannot be written as {str(format)[:40]!r}; choose one of {', '.join(FORMATS)}."
         )
     check_finished(run)
     checked = checked_strength(strength)
     if not checked:
-        raise ValueError("At strength 0 the base would stay as it was; choose a strength up to 2.")
+        raise ValueError("At strength 0 the base model would be unchanged; choose a strength up to 2.")
     if format == CHECKPOINT and run.base["family"] == EMBEDDED:
         raise ValueError(
-            "Other programs take one checkpoint file for a Stable Diffusion 1.x of full width, which the embedded base "
+            "A single checkpoint file is for a full-size Stable Diffusion 1.x model, which the embedded base model "
             "is not; save it as a diffusers folder."
         )
     return checked
@@ -135,7 +135,7 @@ def _write_folder(base: Base, target: Path, *, facts: Mapping[str, str]) -> Path
 def _card(facts: Mapping[str, str]) -> str:
     trigger = facts["modelspec.trigger_phrase"]
     told = [f"# {facts['modelspec.title']}", facts["modelspec.description"]]
-    told += [f"In a prompt, the words for it are: {trigger}"] if trigger else []
+    told += [f"Trigger words: {trigger}"] if trigger else []
     return (
         "\n\n".join([*told, 'Open it with `StableDiffusionPipeline.from_pretrained("this folder")`.']) + "\n"
     )
@@ -166,7 +166,7 @@ def _compare(found: list[Mapping[str, Tensor]], expected: list[Mapping[str, Tens
                 worst = max(worst, float((after[key].float() - value.float().cpu()).abs().max()))
     told = f"{whole}/{total} tensors, largest difference {worst:.2g}"
     if whole < total or worst:
-        raise ValueError(f"{name} did not come back as it was written ({told}); save it again.")
+        raise ValueError(f"{name} was not read back as it was written ({told}); save it again.")
     return told
 
 

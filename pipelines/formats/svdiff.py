@@ -43,7 +43,7 @@ def is_svdiff(source: Source) -> bool:
 
 
 def examine_svdiff(source: Source, shapes: Shapes) -> Examined:
-    """Say which shift has no weight in a base, or one of another size."""
+    """Report shifts that a base has no weight for, or a weight of another size."""
     parts = files_of(source)
     if "unet" not in parts:
         return Examined(
@@ -135,7 +135,9 @@ def read_svdiff(files: Mapping[str, Path], base: Base) -> Spectral:
             theirs |= _ours(read_tensors(path)[0], prefix=part, base=base)
         unknown = sorted(theirs.keys() - own.keys())
         if unknown:
-            raise ValueError(f"{unknown[0]} is no weight of {base.name}; the shifts belong to another base.")
+            raise ValueError(
+                f"{unknown[0]} is not a weight of {base.name}; the shifts belong to another base model."
+            )
         wild = next((name for name, delta in theirs.items() if not delta.isfinite().all()), "")
         if wild:
             raise ValueError(f"{wild} holds numbers that are not finite; choose another file.")
@@ -157,7 +159,7 @@ def compare_shifts(adapter: Spectral, folder: Path, base: Base) -> str:
         else:
             worst = max(worst, float((found - delta).abs().max()))
     if worst:
-        raise ValueError(f"{folder.name} differs by {worst:.2g}; export it in our own format.")
+        raise ValueError(f"{folder.name} differs by {worst:.2g}; export it in Atelier's format.")
     told = f"{len(mine)}/{len(mine)} shifts, largest difference {worst:.2g} in the matrices"
     share = (lost / whole) ** 0.5 if whole else 0.0
     return told + (f"; one value for each norm loses {share:.1%} of the norms' shifts" if share else "")
@@ -176,7 +178,7 @@ def _ours(tensors: Mapping[str, Tensor], *, prefix: str, base: Base) -> dict[str
             weight = base_parameter(base, f"{key}.weight").detach().float().cpu()
         except (AttributeError, KeyError) as error:
             raise ValueError(
-                f"{name} is no weight of {base.name}; the shifts belong to another base."
+                f"{name} is not a weight of {base.name}; the shifts belong to another base model."
             ) from error
         delta = delta.float()
         if weight.dim() == 1 and len(delta) == 1:

@@ -27,7 +27,7 @@ KINDS = {
     "lora": "a LoRA",
     "full": "fully trained weights",
     "spectral": "spectral shifts",
-    "words": "a learned word",
+    "words": "an embedding",
 }  # of adapters, in words
 Writer = Callable[["Content", Path, Mapping[str, str]], Path]
 
@@ -138,7 +138,9 @@ def _check_own(content: Content, written: Path) -> str:
     first, second = (read_tensors(path)[0] for path in (content.value.file("adapter.safetensors"), written))
     same = [key for key in first if key in second and first[key].shape == second[key].shape]
     if len(same) < len(first) or len(second) > len(same):
-        raise ValueError(f"Only {len(same)}/{len(first)} keys of {written.name} came back; export it again.")
+        raise ValueError(
+            f"Only {len(same)}/{len(first)} keys of {written.name} were read back; export it again."
+        )
     worst = max((float((first[key].float() - second[key].float()).abs().max()) for key in same), default=0.0)
     return f"{len(same)}/{len(first)} keys, largest difference {worst:.2g}"
 

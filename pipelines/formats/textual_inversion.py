@@ -1,7 +1,7 @@
-"""Learned words as files of other programs: diffusers' textual inversion, and the embeddings of A1111 and ComfyUI.
+"""Textual inversion files of other programs: diffusers' learned embeddings, and those of A1111 and ComfyUI.
 
-Other programs add a new word to the vocabulary; here a word is one the vocabulary has already, so what comes from
-elsewhere is called by rare words that no run uses yet, one for each vector. Headers are told without torch.
+Other programs add a new token to the vocabulary. Here the trigger word is an existing rare token, so an imported
+embedding gets unused rare tokens, one for each vector. Headers are read without torch.
 """
 
 import re
@@ -82,16 +82,16 @@ def _misfit(name: str, shape: Sequence[int], *, key: str, width: int) -> str:
     """Return the sentence for why a word cannot be used on a base of text width C, else ""."""
     vectors, found = (1, *shape)[-2:] if shape else (0, 0)
     if key in XL_KEYS:
-        return f"{name} is a learned word for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."
+        return f"{name} is an embedding for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."
     if found != width:
         made_for = {SD1_TEXT_WIDTH: "Stable Diffusion 1.x", **TEXT_WIDTHS}.get(found)
-        of = f", as those of {made_for} have" if made_for else ""
+        of = f" (as for {made_for})" if made_for else ""
         return (
-            f"The word in {name} has {found} numbers{of}, and a word of this base has {width}; load the base it was "
+            f"The embedding in {name} has width {found}{of}, and this base model needs {width}; load the base model it was "
             "made for."
         )
     if not 1 <= vectors <= MOST_VECTORS or len(shape) > 2:
-        return f"{name} holds {vectors} vectors; a learned word has 1 to {MOST_VECTORS} here: choose another."
+        return f"{name} contains {vectors} vectors, and 1 to {MOST_VECTORS} are supported; choose another."
     return ""
 
 
@@ -111,7 +111,7 @@ def read_embedding(source: Source, base: "Base", taken: Collection[str]) -> Impo
     vectors = read_tensors(source.path)[0][key].float().reshape(-1, width)
     if not vectors.isfinite().all():
         raise ValueError(
-            f"{source.name} holds numbers that are not finite; its training diverged: choose another."
+            f"{source.name} contains values that are not finite, because its training diverged; choose another."
         )
     name = called(source.name, key)
     adapter = Words(words=_word_for(name, len(vectors), base, taken=taken))
@@ -132,7 +132,7 @@ def _word_for(name: str, vectors: int, base: "Base", *, taken: Collection[str]) 
     free = [word for word in rare if word not in taken]
     if len(free) < vectors:
         raise ValueError(
-            f"{name} needs {vectors} rare words and {len(free)} are free; delete a run that uses one."
+            f"{name} needs {vectors} rare tokens and {len(free)} are unused; delete a run that uses one."
         )
     return " ".join(free[-vectors:])  # the rarest are offered first to whoever trains
 
@@ -162,5 +162,5 @@ def compare_embedding(vectors: "Tensor", written: Path, *, key: str) -> str:
         )
         found = read.get(key)
     if found is None or found.shape != vectors.shape:
-        raise ValueError(f"The word in {written.name} did not come back; export it again.")
+        raise ValueError(f"The embedding in {written.name} was not read back; export it again.")
     return f"1/1 keys, largest difference {float((found.float() - vectors).abs().max()):.2g}"

@@ -1,4 +1,4 @@
-"""The runs of this program that wait, work or have ended: queued, listed in order, moved, and recorded.
+"""The training queue: the queued, running and finished runs of this process, their order and their final states.
 
 Nothing here needs torch before a run begins.
 """
@@ -129,7 +129,7 @@ class TrainingQueue:
             raise ValueError(f"The place in the queue is {place}; 1 is the next run, larger ones come later.")
         job = self.jobs.get(run.id)
         if job is None or not self.devices.queue.move(job, place - 1):
-            raise ValueError(f"The run {run.name!r} does not wait in the queue, so it cannot be moved.")
+            raise ValueError(f"The run {run.name!r} is not in the queue, so it cannot be moved.")
 
     def unfinished(self, runs: Sequence[Run]) -> list[Job]:
         """Return the jobs of runs that wait or work. ValueError for one that ended without being finished."""
@@ -140,7 +140,7 @@ class TrainingQueue:
                 jobs.append(job)
             elif run.state != "done":
                 raise ValueError(
-                    f"The run {run.name!r} is {run.state}, so nothing can follow it; finish it first, or leave it out."
+                    f"The run {run.name!r} is {run.state}, so no run can be started after it; finish it first, or leave it out."
                 )
         return jobs
 
@@ -186,7 +186,7 @@ def _settle(run: Run, job: Job) -> None:
         if ran_out_of_memory(job.exception):
             message = OUT_OF_MEMORY
         elif not isinstance(job.exception, ValueError):
-            message = f"Something went wrong ({type(job.exception).__name__}); the log says more."
+            message = f"Something went wrong ({type(job.exception).__name__}); see the log."
     run.append("state", state=job.state, message=message)
 
 

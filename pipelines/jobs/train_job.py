@@ -1,4 +1,4 @@
-"""One run from its photographs to its finished adapter, on the worker's thread, told in the run's events.
+"""One run from its photographs to its finished adapter, on the worker's thread, recorded in the run's events.
 
 The order: base, photographs, class images, adapter, samples before the first step, the loop with its checkpoints and
 samples, the finished file. Between two steps the worker serves the short jobs that wait.
@@ -58,7 +58,7 @@ class StoppedEarlyError(Exception):
 
 @dataclass
 class TrainJob:
-    """Conducts one run. ``serve`` does the short jobs that wait; ``cache`` is the folder of class images."""
+    """Executes one run. ``serve`` runs waiting short jobs; ``cache`` is the folder of class images."""
 
     run: Run
     job: Job
@@ -96,7 +96,7 @@ class TrainJob:
             method = self.spec.load()
             adapter = method.adapter(self.base, self.config, self._parents())
             if isinstance(method, Prepares):
-                method.prepare(adapter, self.base, self._teller(self.spec.preparing))
+                method.prepare(adapter, self.base, self._progress_callback(self.spec.preparing))
         except StoppedEarlyError:
             return
         now = time.monotonic()
@@ -116,7 +116,7 @@ class TrainJob:
             self._record_speed(start_s)
 
     def _stage(self, name: str, *, done: int, total: int) -> None:
-        """Tell how far the preparation is, let short jobs through, and leave when asked to."""
+        """Record the progress of the preparation, run waiting short jobs, and stop if requested."""
         self.run.append("stage", name=name, done=done, total=total)
         self.serve()
         if self.job.stop_requested:
@@ -191,7 +191,7 @@ class TrainJob:
         config = self.config
         assert isinstance(config, PhotosConfig), "scenes are a setting of methods that learn from photographs"
         scenes = scene_pictures(
-            self.base, config, self.cache.with_name("scenes"), self._teller("Drawing scenes")
+            self.base, config, self.cache.with_name("scenes"), self._progress_callback("Drawing scenes")
         )
         masks = [open_picture(path).convert("L") for path in stored.masks]
         made = composites(list(pictures.values()), masks, scenes, config)
@@ -232,7 +232,7 @@ class TrainJob:
         encoders = self.model_cache.encoders(self.base.family)
         if encoders is None:
             raise ValueError(
-                f"There is no CLIP here that could describe the photographs for {self.base.name}; "
+                f"There is no CLIP on this machine to describe the photographs for {self.base.name}; "
                 "write the captions by hand, or switch 'Describe the photos' off."
             )
         words = vocabulary(self.base.family)
@@ -243,12 +243,12 @@ class TrainJob:
         config = self.config
         if not config.class_images_needed or not isinstance(config, PhotosConfig):
             return subject
-        prompt, teller = subject.words(config.class_prompt), self._teller("Drawing class images")
+        prompt, teller = subject.words(config.class_prompt), self._progress_callback("Drawing class images")
         return replace(
             subject, class_moments=prior_moments(self.base, config, self.cache, teller, prompt=prompt)
         )
 
-    def _teller(self, name: str) -> Callable[[int, int], None]:
+    def _progress_callback(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._stage(name, done=done, total=total)
 
     def _learn(self, session: TrainingSession, *, batches: Batches, method: Method) -> int:
@@ -387,7 +387,7 @@ def reread(run: Run) -> None:
 
 
 def save_checkpoint(run: Run, step: Step) -> float:
-    """Write all that is needed to go on after ``step``, and return the seconds that took."""
+    """Write everything needed to continue after ``step``, and return the seconds it took."""
     started = time.monotonic()
     step.state().save(run.file("checkpoint.safetensors"))
     run.append("checkpoint", step=step.index)
@@ -395,7 +395,7 @@ def save_checkpoint(run: Run, step: Step) -> float:
 
 
 def keep(run: Run, adapter: Adapter, *, step: int) -> None:
-    """Write the adapter with everything one must know to use it, and the run's card."""
+    """Write the adapter with its metadata, and the run's model card."""
     reread(run)
     save_adapter(run.file("adapter.safetensors"), adapter, extra=adapter_facts(run, step=step))
     write_atomic(run.file("card.md"), card(run, step=step).encode())

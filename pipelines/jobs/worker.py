@@ -92,7 +92,7 @@ class Job:
         if self.exception is not None:
             raise self.exception
         if not self._begun:
-            raise ValueError(f"The {self.name} was called off before its turn came; ask again.")
+            raise ValueError(f"The job “{self.name}” was cancelled before it started; try again.")
         return self.result
 
     def _run(self) -> None:
@@ -206,7 +206,7 @@ class Worker:
         job = Job(name, work, then, after=after)
         with self._changed:
             if self._closed:
-                raise ValueError("The program is shutting down and takes no new work; start it again.")
+                raise ValueError("The program is shutting down and accepts no new jobs; start it again.")
             if short:
                 job.worker = self
             (self._short if short else self._long).append(job)

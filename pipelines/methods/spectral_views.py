@@ -108,7 +108,7 @@ def spectrum(adapter: Spectral, layer: str, *, scale: float = 1.0) -> View:
     """Return σ and ReLU(σ + sδ) of one layer, "unet.<module>". ValueError when it has none."""
     shift = adapter.shifts.get(layer)
     if shift is None or shift.factors is None:
-        raise ValueError(f"{layer!r} has no singular values that moved; choose another layer.")
+        raise ValueError(f"{layer!r} has no trained singular values; choose another layer.")
     before = shift.factors.values.detach().cpu()
     after = before + shift.change_of_values(scale).cpu()
     return View(

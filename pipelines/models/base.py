@@ -1,7 +1,7 @@
-"""One Stable Diffusion, whole: tokenizer, text encoder, VAE, UNet, noise schedule, device, dtype.
+"""A complete Stable Diffusion model: tokenizer, text encoder, VAE, UNet, noise schedule, device, dtype.
 
-Everything else in the engine asks a :class:`Base` and never the libraries below it, so that the embedded
-base, a diffusers folder, a Hub model and a single checkpoint file are the same thing from here on.
+The rest of the engine uses a :class:`Base` and never the libraries below it, so that the embedded base, a diffusers
+folder, a Hub model and a single checkpoint file are interchangeable.
 """
 
 from __future__ import annotations

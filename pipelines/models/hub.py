@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: asked only when the owner of the machine allows it, for safetensors and configs."""
+"""Downloads from the Hugging Face Hub: only if enabled, and only safetensors and configs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def fetch_lora(repo_id: str, *, into: Path) -> Path:
     _check_name(name, revision=revision)
     if not hub_allowed():
         raise ValueError(
-            f"Downloads are off, so {name} was not asked for; start Atelier with {ALLOW}=1 to allow them, or "
+            f"Downloads are off, so {name} was not downloaded; start Atelier with {ALLOW}=1 to allow them, or "
             "download the .safetensors file yourself and import it."
         )
     from huggingface_hub import HfApi, hf_hub_download
@@ -113,7 +113,7 @@ def choose_lora(sizes: Mapping[str, int], *, name: str) -> list[str]:
             "choose another repository."
         )
     if "model_index.json" in sizes:
-        raise ValueError(f"{name} is a whole model and no LoRA; start Atelier with --base {name} instead.")
+        raise ValueError(f"{name} is a base model and not a LoRA; start Atelier with --base {name} instead.")
     if not known and len(weights) > 1:
         raise ValueError(
             f"{name} holds {len(weights)} .safetensors files; download the one you want and import that."
@@ -141,7 +141,7 @@ def _check_name(name: str, *, revision: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    sentence = f"{name[:80]!r} is no name of a Hub repository; give it as owner/name."
+    sentence = f"{name[:80]!r} is not a valid Hub repository; write it as owner/name."
     if not REPO_ID.fullmatch(name) or (revision and not REVISION.fullmatch(revision)):
         raise ValueError(sentence)
     try:

@@ -1,7 +1,7 @@
-"""What lies behind the name of a base, told from names, configs and headers: no weights, torch or network.
+"""Identifies a base model from names, configs and headers, without reading weights, torch or network.
 
-Stable Diffusion 1.x is what Atelier personalizes. Its relatives (2.x, XL, 3, inpainting, v-prediction, ...)
-look alike from outside, so each is recognised here and refused by name before a single weight is read.
+Atelier supports Stable Diffusion 1.x. Related models (2.x, XL, 3, inpainting, v-prediction, ...) have similar files, so
+each is recognised here and refused by name before any weight is read.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def locate(spec: str) -> Place:
 
 
 def pickle_sentence(name: str) -> str:
-    """The refusal of a pickled file: it names the danger and the way out."""
+    """The error message for a pickled file, with the reason and the remedy."""
     return (
         f"{name} is a pickle, which can run any program on this machine while it is being opened; "
         "please use the .safetensors version of the same model."
@@ -184,7 +184,7 @@ def check_checkpoint(path: Path) -> None:
     name = path.name
     if any(mark in key for key in header for mark in ADAPTER_MARKS):
         raise ValueError(
-            f"{name} is a LoRA or another adapter, not a base; please choose the base that it was made for."
+            f"{name} is a LoRA or another adapter, not a base model; please choose the base model that it was made for."
         )
     for mark, what in FAMILY_MARKS:
         if any(mark in key for key in header):
@@ -283,8 +283,8 @@ class BaseFacts:
         if self.problem:
             return self.problem
         if self.family == EMBEDDED:
-            return "Comes with Atelier; runs on any processor."
-        gpu = f"A CUDA GPU with about {self.memory_mb / 1000:.0f} GB is advised; a processor takes minutes a picture."
+            return "Included in Atelier; runs on any CPU."
+        gpu = f"A CUDA GPU with about {self.memory_mb / 1000:.0f} GB is recommended; a CPU takes minutes per picture."
         if self.present:
             return gpu
         return f"A download of about {self.disk_mb / 1000:.1f} GB from the Hugging Face Hub. {gpu}"

@@ -48,7 +48,7 @@ def rare_identifiers(
             MIN_LETTERS <= len(text) <= max_letters and text.isascii() and text.isalpha() and text.islower()
         ):
             continue
-        if not is_word(text, known=forbidden) and comes_back(tokenizer, text, token_id=candidate.token_id):
+        if not is_word(text, known=forbidden) and round_trips(tokenizer, text, token_id=candidate.token_id):
             found.append(candidate)
     return found
 
@@ -69,7 +69,7 @@ def known_letters() -> set[str]:
     return set((ASSETS / "known_letters.txt").read_text(encoding="utf-8").split())
 
 
-def comes_back(tokenizer: Any, text: str, *, token_id: int) -> bool:
+def round_trips(tokenizer: Any, text: str, *, token_id: int) -> bool:
     """Whether ``text`` is exactly this token, decodes to itself, and stays whole inside a sentence."""
     alone = tokenizer(text, add_special_tokens=False).input_ids
     inside = tokenizer(PROBE.format(text), add_special_tokens=False).input_ids

@@ -1,4 +1,4 @@
-"""What a run will cost, told before the click: measured on this machine where it has run before.
+"""Cost estimates shown before a run starts, based on measurements on this machine if there are any.
 
 Speeds are kept per base and device in ``speeds.json`` of the data folder; before the first run the shipped guesses
 stand in. Nothing here needs torch.

@@ -1,4 +1,4 @@
-"""What is on the shelves: the user's runs and the shipped examples, as cards, found by id. Nothing here needs torch."""
+"""The library: the user's runs and the shipped examples, as cards and by id. Nothing here needs torch."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class Library:
     def own(self, run_id: str) -> Run:
         """Return a run that may be changed. ValueError for a shipped one, or when there is none of that id."""
         if str(run_id).startswith(EXAMPLE_PREFIX):
-            raise ValueError("A shipped example cannot be changed; start a run of your own from it.")
+            raise ValueError("A shipped example cannot be changed; start your own run from it.")
         return self.store.get(str(run_id))
 
     def id_of(self, run_id: str) -> str:

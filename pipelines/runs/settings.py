@@ -1,4 +1,4 @@
-"""A run's settings as one small JSON file, out and in, and as the command line that repeats the run. No torch."""
+"""Export and import of a run's settings as a JSON file, and the command line that repeats the run. No torch."""
 
 import json
 import shlex
@@ -67,7 +67,7 @@ def read_settings(text: str) -> dict[str, Any]:
         ) from None
     if not isinstance(told, dict) or any(name not in told for name in NEEDED):
         raise ValueError(
-            f"These are no settings of Atelier (they lack {' or '.join(NEEDED)}); choose the file that it wrote."
+            f"These are not Atelier settings ({' or '.join(NEEDED)} is missing); choose a file written by Atelier."
         )
     if told["atelier"] != FORMAT:
         raise ValueError(
@@ -76,10 +76,10 @@ def read_settings(text: str) -> dict[str, Any]:
         )
     unknown = sorted(set(told) - {*NEEDED, *OPTIONAL})
     if unknown:
-        raise ValueError(f"These settings hold {unknown[0][:60]!r}, which nobody reads; take it out.")
+        raise ValueError(f"These settings contain the unknown entry {unknown[0][:60]!r}; remove it.")
     if not isinstance(told["method"], str) or not isinstance(told["config"], Mapping):
         raise ValueError(
-            "In these settings, method must be a name and config a table; take the file as written."
+            "In these settings, method must be a name and config a table; use the file as Atelier wrote it."
         )
     checked = from_dict(method_config(told["method"]), told["config"])
     return {
@@ -95,17 +95,17 @@ def read_settings(text: str) -> dict[str, Any]:
 def _text(told: Mapping[str, Any], name: str) -> str:
     value = told.get(name, "")
     if not isinstance(value, str):
-        raise ValueError(f"In these settings, {name} must be a text, not {str(value)[:60]!r}; mend it.")
+        raise ValueError(f"In these settings, {name} must be a text, not {str(value)[:60]!r}; correct it.")
     return clean_text(value)
 
 
 def _captions(told: Any) -> dict[str, str]:
     if not isinstance(told, Mapping) or not all(isinstance(text, str) for text in told.values()):
-        raise ValueError("In these settings, captions must be a table of texts by file name; mend it.")
+        raise ValueError("In these settings, captions must be a table of texts by file name; correct it.")
     return {str(name)[:MAX_TEXT]: clean_text(text) for name, text in told.items()}
 
 
 def _repeats(told: Any) -> dict[str, int]:
     if not isinstance(told, Mapping):
-        raise ValueError("In these settings, repeats must be a table of numbers by file name; mend it.")
+        raise ValueError("In these settings, repeats must be a table of numbers by file name; correct it.")
     return checked_repeats(told)

@@ -186,7 +186,7 @@ class Run:
         os.replace(unfinished, self.file(FINISHED))
 
     def go_back(self) -> None:
-        """Be again what :meth:`set_aside` kept, under the name and the note that the run has now."""
+        """Restore what :meth:`set_aside` saved, with the run's current name and note."""
         now, kept = read_run(self.path), self.file(FINISHED)
         names = {path.name for path in kept.iterdir()}
         for path in self._own_files():
@@ -207,7 +207,7 @@ class Run:
         self.keep_extension()
 
     def keep_extension(self) -> None:
-        """Let go of what :meth:`set_aside` kept."""
+        """Delete what :meth:`set_aside` saved."""
         if self.extended:
             unneeded = self.file(f"{FINISHED}.tmp")
             os.replace(self.file(FINISHED), unneeded)
@@ -255,7 +255,7 @@ class Run:
             return lock.acquire(timeout=2.0, poll_interval=0.02).lock  # held() takes it for an instant, too
         except Timeout:
             raise ValueError(
-                f"The run {self.name!r} is already at work; wait for it or stop it first."
+                f"The run {self.name!r} is already running; wait for it or stop it first."
             ) from None
 
     def held(self) -> bool:
@@ -387,7 +387,7 @@ class RunStore:
         if run_id not in self.survey()[1]:
             name = self.get(run_id).name
         if _held(folder):
-            raise ValueError(f"The run {name!r} is still at work; stop it before deleting it.")
+            raise ValueError(f"The run {name!r} is still running; stop it before deleting it.")
         doomed = folder.with_name(f"{DELETED}{run_id}")
         os.replace(folder, doomed)
         shutil.rmtree(doomed)

@@ -1,4 +1,4 @@
-"""Which blocks of the UNet make a picture what it is: the same picture again and again, one block silenced at a time.
+"""Block ablation: the same picture with one block of the adapter disabled at a time.
 
 Drawing is the caller's; nothing here needs torch.
 """

@@ -74,7 +74,7 @@ def check_rows(rows: Sequence[Row]) -> None:
     families = sorted({str(run.base["family"]) for run in runs})
     if len(families) > 1:
         raise ValueError(
-            f"These runs belong to bases of different families ({', '.join(families)}), which cannot begin from the "
+            f"These runs belong to bases of different families ({', '.join(families)}), which cannot start from the "
             "same noise; compare those of one."
         )
 
@@ -109,7 +109,7 @@ def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleCon
     single, strength = replace(config, count=1), 1.0
     if across == "prompts":
         if not isinstance(value, str) or not clean_text(value):
-            raise ValueError(f"A prompt to compare is {str(value)[:40]!r}; give each column some words.")
+            raise ValueError(f"A prompt to compare is {str(value)[:40]!r}; enter a prompt for each column.")
         single = replace(single, prompt=value)
     elif across == "seeds":
         single = replace(single, seed=whole_number(value, label="A seed to compare"))
@@ -120,7 +120,7 @@ def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleCon
                 f"A strength to compare is {strength:g}; it must lie between 0 and {MAX_STRENGTH:g}."
             )
     if not single.prompt:
-        raise ValueError("The prompt is empty; say what the pictures should show.")
+        raise ValueError("The prompt is empty; describe the pictures.")
     return single, strength
 
 
@@ -134,7 +134,7 @@ def _scaled(row: Row, factor: float, *, across: str) -> tuple[Layer, ...]:
     for layer in scaled:
         if layer.strength > MAX_STRENGTH:
             raise ValueError(
-                f"{row.name!r} times {factor:g} goes beyond strength {MAX_STRENGTH:g}; lower its own strengths or "
+                f"{row.name!r} times {factor:g} exceeds strength {MAX_STRENGTH:g}; lower its own strengths or "
                 "the column's."
             )
     return scaled

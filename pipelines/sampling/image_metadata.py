@@ -1,4 +1,4 @@
-"""How a picture was made, kept inside its own PNG file, and read back so that it can be made again.
+"""The settings of a picture, stored in its PNG file and read back to generate it again.
 
 The text chunk ``atelier`` holds JSON: the fields of SampleConfig, ``stack`` (which runs at which strength) and ``base``.
 It names no folder of this machine. Nothing here needs torch.

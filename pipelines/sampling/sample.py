@@ -75,7 +75,7 @@ def cut_words(base: Base, config: SampleConfig) -> tuple[str, ...]:
     prompts = {"The prompt": config.prompt, "The negative prompt": config.negative_prompt}
     room = base.context - 2
     return tuple(
-        f"{name} is longer than the {room} tokens this base can read; it does not see: {cut}."
+        f"{name} is longer than the {room} tokens that this base model can read; ignored: {cut}."
         for name, text in prompts.items()
         if (cut := base.overflow(text))
     )

@@ -26,7 +26,7 @@ def asked_stack(
         checked = checked_strength(strength)
         return [Layer(run=run_id, name="", strength=checked)] if run_id else []
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ValueError('A stack is a list of tables such as {"run": id, "strength": 1}; mend it.')
+        raise ValueError('A stack is a list of tables such as {"run": id, "strength": 1}; correct it.')
     if len(entries) > MOST_LAYERS:
         raise ValueError(f"{len(entries)} runs are too many for one picture; stack at most {MOST_LAYERS}.")
     known = {"run", "strength", "blocks", "step"}

@@ -188,7 +188,7 @@ class ExperimentService:
             run = self.resources.library.find(run_id)
             if key not in by_key or run.state != "done" or run.base["spec"] != spec:
                 raise ValueError(
-                    f"The run {run.name!r} cannot stand in for {key!r}; give a finished run on the same base, under one "
+                    f"The run {run.name!r} cannot replace {key!r}; give a finished run on the same base, under one "
                     f"of {', '.join(by_key)}."
                 )
             by_key[key].run = run_id
@@ -334,4 +334,4 @@ def sentence_of(job: Job) -> str:
         return OUT_OF_MEMORY
     if isinstance(job.exception, ValueError):
         return job.error
-    return f"Something went wrong ({type(job.exception).__name__}); the log says more."
+    return f"Something went wrong ({type(job.exception).__name__}); see the log."

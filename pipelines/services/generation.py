@@ -1,4 +1,4 @@
-"""Pictures are drawn, compared, taken apart and recalled."""
+"""Generates and compares pictures, measures block contributions, and restores a picture's settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class GenerationService:
-    """Pictures are drawn, compared, taken apart and recalled."""
+    """Generates and compares pictures, measures block contributions, and restores a picture's settings."""
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -52,7 +52,7 @@ class GenerationService:
         the base, that an adapter was trained on another base.
         """
         if not config.prompt:
-            raise ValueError("The prompt is empty; say what the picture should show.")
+            raise ValueError("The prompt is empty; describe the picture.")
         wanted = asked_stack(stack, run_id=run_id, strength=strength)
         runs = [self.resources.library.find(layer.run) for layer in wanted]
         spec = common_base(runs) or base or self.resources.base
@@ -77,7 +77,7 @@ class GenerationService:
                     loaded, used, asked, on_preview=on_preview, stop=lambda: job.stop_requested
                 )
                 if drawn.interrupted and (before_after or not drawn.images):
-                    raise ValueError("The picture was interrupted before it was finished; ask again.")
+                    raise ValueError("The picture was interrupted before it was finished; try again.")
                 notes += drawn.notes
                 name = f"{label}-{{}}-{secrets.token_hex(4)}.png"
                 paths += save_pictures(
@@ -220,7 +220,7 @@ class GenerationService:
             )
         if not path.is_file():
             raise ValueError(
-                f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was cut off."
+                f"The run {run.name!r} has no adapter yet; wait for its first steps, or resume it if it was interrupted."
             )
         return model_cache.adapter(path, model_cache.base(run.base["spec"]))
 

@@ -1,4 +1,4 @@
-"""Adapters come in from other programs and leave for them."""
+"""Import and export of adapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipelines.services.resources import Resources
 
 
 class ImportExportService:
-    """Adapters come in from other programs and leave for them."""
+    """Import and export of adapters."""
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources

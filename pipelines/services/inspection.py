@@ -1,4 +1,4 @@
-"""What can be told without drawing: views, spectra, bases, and what is in photographs."""
+"""Information without image generation: views, spectra, base models, and the contents of photographs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PhotoMask:
 
 
 class InspectionService:
-    """What can be told without drawing: views, spectra, bases, and what is in photographs."""
+    """Information without image generation: views, spectra, base models, and the contents of photographs."""
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -188,7 +188,7 @@ class InspectionService:
             encoders = self.resources.model_cache(job).encoders(family)
             if encoders is None:
                 raise ValueError(
-                    "There is no CLIP here that could read photographs; write the captions by hand."
+                    "There is no CLIP on this machine to tag photographs; write the captions by hand."
                 )
             images = [photo.image for photo in photos]
             told = tag_pictures(

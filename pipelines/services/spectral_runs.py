@@ -1,6 +1,6 @@
-"""Finished runs of spectral shifts: looked up, compared with each other, and combined into new ones.
+"""Finished runs with spectral shifts: loaded, compared with each other, and combined into new runs.
 
-What a header tells is told without torch; the rest imports it when it is called.
+Headers are read without torch; everything else imports it when called.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def correlation_of(runs: Sequence[Run]) -> View:
         if kind_of(run) != SPECTRAL:
             raise ValueError(f"The run {run.name!r} holds no spectral shifts; choose runs of SVDiff.")
     if len(runs) < 2:
-        raise ValueError("One run alone has nothing to be like; choose at least two runs of SVDiff.")
+        raise ValueError("A single run cannot be compared; choose at least two SVDiff runs.")
     told = [read_tensors(run.file("adapter.safetensors")) for run in runs]
     if len({header["base_hash"] for _, header in told}) > 1:
         raise ValueError("These runs are of different bases, whose singular values differ; choose one base.")

@@ -1,4 +1,4 @@
-"""Runs are started, steered and watched."""
+"""Starts, controls and monitors runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SUBJECTS = {  # how many of them a method learns, by its inputs
 
 
 class TrainingService:
-    """Runs are started, steered and watched."""
+    """Starts, controls and monitors runs."""
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -124,7 +124,9 @@ class TrainingService:
             parent = self.resources.store.get(run_id)
             check_finished(parent)
             if parent.state in LIVE_STATES:
-                raise ValueError(f"The run {parent.name!r} is still at work; build on it when it has ended.")
+                raise ValueError(
+                    f"The run {parent.name!r} is still running; build on it when it has finished."
+                )
             if parent.base["spec"] != base.spec:
                 raise ValueError(
                     f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "
@@ -156,7 +158,7 @@ class TrainingService:
         if when not in STOPS:
             raise ValueError(f"A run is stopped {' or at the next '.join(STOPS)}, not {when!r}; choose one.")
         if job is None:
-            raise ValueError(f"The run {run.name!r} is not at work, so there is nothing to stop.")
+            raise ValueError(f"The run {run.name!r} is not running, so it cannot be stopped.")
         if not keep:
             self.discard(run_id)
         elif when == "checkpoint" and job.state != "queued":
@@ -212,7 +214,7 @@ class TrainingService:
         """
         run = self.resources.library.own(run_id)
         if run.state == "done":
-            raise ValueError(f"The run {run.name!r} is finished; use “train more” to go on.")
+            raise ValueError(f"The run {run.name!r} is finished; use “Train more” to continue it.")
         self.resources.queue.begin(run, after=self._jobs_of(after))
 
     def _jobs_of(self, run_ids: Sequence[str]) -> list[Job]:
@@ -237,7 +239,7 @@ class TrainingService:
             from pipelines.jobs.train_job import keep, save_checkpoint
 
             if session.step is None:
-                raise ValueError(f"The run {run.name!r} has made no step yet; ask again in a moment.")
+                raise ValueError(f"The run {run.name!r} has no finished step yet; try again in a moment.")
             save_checkpoint(run, session.step)
             keep(run, session.adapter, step=session.step.index)
             return session.step.index
@@ -251,14 +253,14 @@ class TrainingService:
         run = self.resources.library.own(run_id)
         training = self.resources.queue.alive(run_id)
         if training is None:
-            raise ValueError(f"The run {run.name!r} is not at work; use the playground instead.")
+            raise ValueError(f"The run {run.name!r} is not running; use the playground instead.")
         if training.state == "queued":
-            raise ValueError(f"The run {run.name!r} waits for its turn; ask again when it has begun.")
+            raise ValueError(f"The run {run.name!r} is in the queue; try again when it has started.")
 
         def short(job: Job) -> Any:
             model_cache = self.resources.model_cache(job)
             if model_cache.session is None or model_cache.session.run_id != run_id:
-                raise ValueError("The run has not begun to learn yet; ask again in a moment.")
+                raise ValueError("The run has not started training yet; try again in a moment.")
             return work(run, model_cache.session, model_cache)
 
         return self.resources.run_short(name, short, beside=run_id)

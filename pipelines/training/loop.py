@@ -1,4 +1,4 @@
-"""The training loop, the only one: it yields a Step per update and knows no file, no page and no method."""
+"""The training loop: it yields a Step per update and is independent of files, the page and the method."""
 
 import json
 import math

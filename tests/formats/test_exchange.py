@@ -94,8 +94,8 @@ def test_a_header_tells_what_will_not_fit(tmp_path: Path) -> None:
         archive.writestr("x.txt", "x")
     (tmp_path / "torn.zip").write_bytes(b"PK\x03\x04 torn")
     for name, sentence in (
-        ("vae.safetensors", "belong to none"),
-        ("empty", "no PEFT folder"),
+        ("vae.safetensors", "of its keys are unknown"),
+        ("empty", "not a PEFT folder"),
         ("empty.zip", "holds no adapter_model"),
         ("torn.zip", "damaged"),
         ("x.ckpt", "pickle"),
@@ -167,10 +167,10 @@ def test_full_weights_leave_as_they_are_or_as_the_nearest_lora(studio: Studio, b
     assert studio.import_export.verified_export(run_id)[1].endswith("keys, largest difference 0")
     for format in ("diffusers", "peft", "kohya"):
         told = studio.import_export.verified_export(run_id, format, rank=3)[1]
-        assert "a LoRA of rank 3, off by 0.0% of the matrices' change" in told
-        assert "is in parts that no LoRA holds" in told, "norms, biases and the word table"
+        assert "a rank-3 LoRA (approximation error 0.0%)" in told
+        assert "in parameters that a LoRA cannot store" in told, "norms, biases and the word table"
     worse = studio.import_export.verified_export(run_id, "diffusers", rank=2)[1]
-    share = float(re.search(r"off by ([\d.]+)%", worse)[1])  # type: ignore[index]
+    share = float(re.search(r"approximation error ([\d.]+)%", worse)[1])  # type: ignore[index]
     assert 20 < share < 60, "about a third of the squares"
     header = inspect_file(studio.import_export.export(run_id, "kohya", rank=2), base="embedded")
     assert "It stands for fully trained weights" in header["metadata"]["modelspec.description"]
@@ -202,7 +202,7 @@ def test_the_lora_of_a_repository_is_found(sizes: dict[str, int], chosen: list[s
         ({"pytorch_lora_weights.bin": 5}, "no .safetensors file"),
         ({"a.safetensors": 5, "b.safetensors": 5}, "holds 2 .safetensors files"),
         ({"a.safetensors": 600_000_000}, "600 MB"),
-        ({"model_index.json": 1, "unet/x.safetensors": 5}, "whole model"),
+        ({"model_index.json": 1, "unet/x.safetensors": 5}, "base model"),
     ],
 )
 def test_repositories_without_one_small_lora_are_refused(sizes: dict[str, int], sentence: str) -> None:
@@ -242,6 +242,6 @@ def test_without_a_network_the_hub_is_a_sentence(studio: Studio, monkeypatch: py
     with pytest.raises(ValueError, match="could not be fetched from the Hugging Face Hub"):
         studio.import_export.load_from_hub("someone/rex")
     for name in ("rex", "../../etc", "a/b/c", "https://x/y", "a/b;rm", "a/--b", "a/b@v 1", "a/b.git"):
-        with pytest.raises(ValueError, match="is no name of a Hub repository"):
+        with pytest.raises(ValueError, match="is not a valid Hub repository"):
             studio.import_export.load_from_hub(name)
     assert json.dumps(studio.library.list_runs()) == "[]"

@@ -274,14 +274,14 @@ def odd_pattern(folder: Path, lora: LoRA) -> Path:
         odd(zip_that_climbs, "no adapter_model.safetensors"),
         odd(swollen_zip, "unpacks to more than"),
         odd(bomb, "unpacks to more than 64 MB"),
-        odd(overlapping_zip, "files that overlap"),
+        odd(overlapping_zip, "overlapping files"),
         odd(odd_compression, "is damaged"),
         odd(odd_deflation, "is damaged"),
         odd(odd_names, "is damaged"),
-        odd(full_weights, "only makes sense on its own"),
+        odd(full_weights, "only works on that one"),
         odd(other_base, "made for another base"),
         odd(odd_alpha, "does not say its alpha"),
-        odd(listed_config, "no configuration of PEFT"),
+        odd(listed_config, "not a PEFT configuration"),
         odd(odd_pattern, "alpha_pattern"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_truncated_adapter_is_never_handed_out(
     run_id = studio.import_export.import_lora(ours(tmp_path / "rex.safetensors", lora))
     path = studio.resources.store.get(run_id).file("adapter.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged or cut short, so nothing of it can be exported"):
+    with pytest.raises(ValueError, match="damaged or truncated, so it cannot be exported"):
         studio.import_export.export(run_id, format)
 
 

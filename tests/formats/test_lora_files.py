@@ -244,7 +244,7 @@ def test_endless_patterns_are_refused(tmp_path: Path) -> None:
     tensors = {f"unet.{ATTENTION}.to_q.lora_{half}.weight": torch.ones(1, 1) for half in "AB"}
     stated = {"unet.alpha_pattern": {"(a+)+b": 3}}
     save_file(tensors, tmp_path / "w.safetensors", metadata={"lora_adapter_metadata": json.dumps(stated)})
-    with pytest.raises(ValueError, match="too intricate"):
+    with pytest.raises(ValueError, match="too complex"):
         read_lora(tmp_path / "w.safetensors")
 
 
@@ -282,9 +282,9 @@ def test_peft_writes_each_part_into_its_own_folder(pipe, tmp_path: Path) -> None
 def test_peft_folder_is_needed_whole(pipe, tmp_path: Path) -> None:
     write_peft(tmp_path, some_lora(pipe, text=False))
     (tmp_path / "adapter_config.json").unlink()
-    with pytest.raises(ValueError, match=r"give the whole folder"):
+    with pytest.raises(ValueError, match=r"choose the whole folder"):
         read_lora(tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=r"adapter_config.json, which is missing; give the whole folder"):
+    with pytest.raises(ValueError, match=r"adapter_config.json, with .* is missing; choose the whole folder"):
         read_lora(tmp_path)
 
 
@@ -484,13 +484,13 @@ FLAT = "lora_unet_mid_block_resnets_0_conv1"
 REFUSED = {
     "not a number": (attention_pair(A=torch.tensor([[float("nan")] * 3] * 2)), "not finite"),
     "infinite": (attention_pair(B=torch.full((4, 2), torch.inf)), "not finite"),
-    "half": ({f"unet.{ATTENTION}.to_q.lora_A.weight": torch.ones(2, 3)}, "only one half"),
+    "half": ({f"unet.{ATTENTION}.to_q.lora_A.weight": torch.ones(2, 3)}, "only one of the two factors"),
     "ranks differ": (attention_pair(B=torch.ones(4, 3)), "do not fit together"),
     "rank": (attention_pair(A=torch.ones(2000, 1), B=torch.ones(1, 2000)), "rank 2000"),
     "integers": (attention_pair(A=torch.ones(2, 3, dtype=torch.int32)), "'I32'"),
     "unknown": (attention_pair() | {"unet.attic.lora_A.weight": torch.ones(1)}, r"1 of its keys.*unet\.attic"),
     "empty": ({}, "it is empty"),
-    "half a loha": ({f"{FLAT}.hada_w1_a": torch.ones(1)}, "only one half"),
+    "half a loha": ({f"{FLAT}.hada_w1_a": torch.ones(1)}, "only one of the two factors"),
     "lokr": ({f"{FLAT}.lokr_w1": torch.ones(1)}, "LoKr"),
     "dora": (attention_pair() | {f"{FLAT}.dora_scale": torch.ones(1)}, "DoRA"),
     "full": ({f"{FLAT}.diff": torch.ones(1)}, "full weight differences"),
@@ -553,7 +553,7 @@ def test_a_lora_for_another_base_is_refused(base: "Base", tmp_path: Path) -> Non
 
 
 def test_what_is_no_lora_is_not_written_as_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'full' is no LoRA"):
+    with pytest.raises(ValueError, match=r"'full' is not a LoRA"):
         as_lora(SimpleNamespace(kind="full"))
 
 

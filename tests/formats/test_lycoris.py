@@ -168,5 +168,5 @@ def test_half_a_loha_is_refused(tmp_path: Path):
         {f"{FLAT}.hada_w1_a": torch.ones(4, 2), f"{FLAT}.alpha": torch.tensor(1.0)},
         tmp_path / "k.safetensors",
     )
-    with pytest.raises(ValueError, match="only one half"):
+    with pytest.raises(ValueError, match="only one of the two factors"):
         read_lora(tmp_path / "k.safetensors")

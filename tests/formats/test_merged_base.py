@@ -123,5 +123,5 @@ def test_what_did_not_come_back_is_said() -> None:
     one = {"a": torch.zeros(2)}
     assert _compare([one], [one], name="x") == "1/1 tensors, largest difference 0"
     for other in ({}, {"a": torch.zeros(3)}, {"a": torch.full((2,), 0.5)}):
-        with pytest.raises(ValueError, match="did not come back as it was written"):
+        with pytest.raises(ValueError, match="was not read back as it was written"):
             _compare([other], [one], name="x")

@@ -74,7 +74,7 @@ def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_
         assert {row.state for row in studio.training.queue()} == {"queued"}
         studio.training.stop(runs["b"], when="checkpoint")
         assert places(studio) == [("c", 1), ("a", 2)]
-        with pytest.raises(ValueError, match="waits for its turn"):
+        with pytest.raises(ValueError, match="is in the queue"):
             studio.training.save_now(runs["a"])
     finish(studio, runs["a"])
     assert studio.training.queue() == []
@@ -89,7 +89,7 @@ def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_
         (0, "1 is the next run"),
         (1.5, "whole number"),
         ("x", "a number"),
-        (1, "does not wait"),
+        (1, "is not in the queue"),
     ):
         with pytest.raises(ValueError, match=sentence):
             studio.training.move(runs["a"], place)  # type: ignore[arg-type]  # what a client may send
@@ -114,7 +114,7 @@ def test_a_run_waits_for_those_it_comes_after_and_fails_when_one_is_stopped(
     assert finish(studio, second) == "done"
     assert studio.training.wait(blocked, PATIENCE_S) == "failed"
     assert "“stopped” was stopped, and “blocked” was to start" in studio.training.status(blocked)["error"]
-    with pytest.raises(ValueError, match="The run 'stopped' is stopped, so nothing can follow it"):
+    with pytest.raises(ValueError, match="The run 'stopped' is stopped, so no run can be started after it"):
         start("late", after=[stopped])
     studio.training.resume(stopped)
     studio.training.resume(blocked, after=[second, stopped])
@@ -161,7 +161,7 @@ def test_save_now_writes_what_another_program_can_use_and_disturbs_nothing(
     assert same_tensors(
         run.file("adapter.safetensors"), studio.resources.store.get(alone).file("adapter.safetensors")
     )
-    with pytest.raises(ValueError, match="not at work"):
+    with pytest.raises(ValueError, match="not running"):
         studio.training.save_now(run_id)
 
 

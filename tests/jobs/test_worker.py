@@ -99,7 +99,7 @@ def test_cancelling_a_queued_job_never_runs_it(worker: Worker) -> None:
     second = worker.submit("second", lambda job: seen.append("ran"))
     worker.cancel(second)
     assert second.state == "stopped"
-    with pytest.raises(ValueError, match="second was called off"):
+    with pytest.raises(ValueError, match="“second” was cancelled"):
         second.outcome(PATIENCE_S)
     release.set()
     assert first.wait(PATIENCE_S)

@@ -250,7 +250,7 @@ def test_a_run_leaves_for_every_program_and_its_reader_reads_it(trained, format:
     studio, run_id = trained
     told = studio.import_export.verified_export(run_id, format, rank=3)[1]
     assert told.startswith("64/64" if format in ("safetensors", "svdiff") else "128/128")
-    assert ("a LoRA of rank 3, off by" in told) == (format in ("diffusers", "peft", "kohya"))
+    assert ("a rank-3 LoRA (approximation error" in told) == (format in ("diffusers", "peft", "kohya"))
 
 
 def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(base, tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_shifts_of_every_kind_of_weight_leave_as_a_lora_that_says_what_it_lacks(
         if format == "svdiff":
             assert "one value for each norm loses" in told
         else:
-            assert "off by 0.0% of the matrices' change" in told
-            assert "is in parts that no LoRA holds" in told
+            assert "approximation error 0.0%" in told
+            assert "in parameters that a LoRA cannot store" in told
     packed = studio.import_export.export(run.id, "svdiff")
     assert packed.suffix == ".zip"
     assert studio.import_export.inspect_lora(packed)["format"] == "svdiff"

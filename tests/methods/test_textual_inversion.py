@@ -53,7 +53,7 @@ def test_only_the_rows_of_the_word_change(base: Base) -> None:
 
 
 def test_what_cannot_be_learned_is_refused(base: Base) -> None:
-    with pytest.raises(ValueError, match="no word to learn"):
+    with pytest.raises(ValueError, match="no trigger word"):
         Words(words=" ")
     with pytest.raises(ValueError, match="does not say which word"):
         Words.from_header({})
@@ -66,7 +66,7 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
             from_dict(TextualInversionConfig, {**to_dict(QUICK), name: value})
     with (
         injected(Spectral(subset="Mid-CA", text_encoder=True), base),
-        pytest.raises(ValueError, match="cannot be live beside spectral shifts"),
+        pytest.raises(ValueError, match="cannot be live together with spectral shifts"),
     ):
         Words(words="qev").inject(base)
 

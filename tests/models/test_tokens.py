@@ -4,7 +4,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 from pipelines.models.base import SD1_CONFIG, Base
-from pipelines.models.tokens import comes_back, is_word, known_letters, rare_identifiers
+from pipelines.models.tokens import is_word, known_letters, rare_identifiers, round_trips
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_letters_without_a_meaning_pass(letters: str) -> None:
 
 
 def test_pieces_do_not_come_back(clip: CLIPTokenizer) -> None:
-    assert comes_back(clip, "pll", token_id=25_266)
-    assert not comes_back(clip, "ktn", token_id=42_170)  # this entry of the vocabulary only begins words
+    assert round_trips(clip, "pll", token_id=25_266)
+    assert not round_trips(clip, "ktn", token_id=42_170)  # this entry of the vocabulary only begins words
 
 
 def test_the_list_of_known_letters_is_tidy() -> None:

@@ -104,7 +104,7 @@ def test_rename_note_and_delete(tmp_path: Path) -> None:
         assert (card.name, card.notes) == ("Rex the dog", "the best so far")
         with pytest.raises(ValueError, match="is empty; type one"):
             studio.library.rename(run_id, "  ")
-        with studio.resources.store.get(run_id).hold(), pytest.raises(ValueError, match="still at work"):
+        with studio.resources.store.get(run_id).hold(), pytest.raises(ValueError, match="still running"):
             studio.library.delete(run_id)
         studio.library.delete(run_id)
         assert studio.library.list_runs() == []

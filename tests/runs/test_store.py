@@ -122,9 +122,9 @@ def test_state_is_interrupted_when_nobody_holds_the_run(store: RunStore) -> None
     run.append("state", state="running", message="")
     with run.hold():
         assert store.get(run.id).state == "running"
-        with pytest.raises(ValueError, match="already at work"):
+        with pytest.raises(ValueError, match="already running"):
             store.get(run.id).acquire()
-        with pytest.raises(ValueError, match="still at work"):
+        with pytest.raises(ValueError, match="still running"):
             store.delete(run.id)
     assert store.get(run.id).state == "interrupted"
     run.append("state", state="done", message="")

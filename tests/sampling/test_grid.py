@@ -136,7 +136,7 @@ def test_the_second_runs_strength_is_an_axis(rows: list[Row], tmp_path: Path) ->
     assert strengths == [[], [1.0], [1.0, 0], [1.0, 1.5]], "rows without a second run are drawn once"
     with pytest.raises(ValueError, match="No row has a second run"):
         plan(rows, across="second", values=[1], config=CONFIG)
-    with pytest.raises(ValueError, match="goes beyond strength 2"):
+    with pytest.raises(ValueError, match="exceeds strength 2"):
         plan([both(rows, strengths=(1.5, 1.0))], across="strengths", values=[1.5], config=CONFIG)
     rows[2].runs[0].base["spec"] = "elsewhere"
     with pytest.raises(ValueError, match="made on different bases"):
@@ -153,8 +153,8 @@ def test_the_second_runs_strength_is_an_axis(rows: list[Row], tmp_path: Path) ->
         ("seeds", [-1], "smallest allowed"),
         ("strengths", [3], "between 0 and 2"),
         ("strengths", [float("nan")], "must be a number"),
-        ("prompts", [""], "give each column some words"),
-        ("prompts", [5], "give each column some words"),
+        ("prompts", [""], "enter a prompt for each column"),
+        ("prompts", [5], "enter a prompt for each column"),
     ],
 )
 def test_columns_that_cannot_be_are_refused(

@@ -199,7 +199,7 @@ def test_stop_keeps_and_train_more_goes_on_as_if_never_stopped(
     run = studio.resources.store.get(run_id)
     assert run.file("adapter.safetensors").is_file()
     assert studio.generation.generate(PICTURE, run_id=run_id)
-    with pytest.raises(ValueError, match="nothing to stop"):
+    with pytest.raises(ValueError, match="cannot be stopped"):
         studio.training.stop(run_id)
     studio.training.train_more(run_id, 3)
     assert finish(studio, run_id) == "done"

@@ -10,7 +10,7 @@ from ui.run.panels import caption, progress
 from ui.run.state import fold
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
-LONG = "The prompt is longer than the 75 tokens this base can read; it does not see: <b>hat</b>."
+LONG = "The prompt is longer than the 75 tokens that this base model can read; ignored: <b>hat</b>."
 
 
 def test_a_note_on_a_picture_stands_under_it(studio: Any, copies: BrowserCopies, monkeypatch: Any) -> None:

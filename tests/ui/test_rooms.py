@@ -537,7 +537,7 @@ def test_settings_go_out_and_come_in(shelf: LibraryHandlers, monitor: RunMonitor
     with pytest.raises(ValueError, match="not a text file"):
         shelf.read_settings(str(path), "embedded")
     path.write_text("[]")
-    with pytest.raises(ValueError, match="no settings of Atelier"):
+    with pytest.raises(ValueError, match="not Atelier settings"):
         shelf.read_settings(str(path), "embedded")
 
 
