@@ -86,9 +86,7 @@ def judged(
 
 def trained(studio: Studio, name: str, config: Any, subjects: Sequence[SubjectPhotos]) -> dict[str, Any]:
     """Return the status of the finished run of this name, trained unless it is there."""
-    known = [
-        run["id"] for run in studio.library.list_runs() if run["name"] == name and run["state"] == "done"
-    ]
+    known = [run.id for run in studio.library.list_runs() if (run.name, run.state) == (name, "done")]
     run_id = known[0] if known else ""
     if not run_id:
         run_id = studio.training.start("cut_mix_unmix", config, subjects=subjects, name=name)

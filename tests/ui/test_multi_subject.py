@@ -98,6 +98,11 @@ def test_a_run_shows_its_mixed_pictures_and_its_leakage(
     for step, share in ((0, 0.5), (8, 0.125)):
         matrix = [[1 - share, share], [share, 1 - share]]
         run.append("leakage", step=step, subjects=["zwx dog", "qev cat"], matrix=matrix, own=[0.1, 0.1])
+    one = studio.resources.store.create("dreambooth", {"identifier": "sks"}, BASE, name="Rex")
+    read_subject(SubjectPhotos("sks", "dog", photos), size_px=64).write(one.path / "photos" / "01")
+    offered = [value for _, value in multi.sources()]
+    assert f"run:{one.id}" in offered, "a run of one subject lends its photographs"
+    assert f"run:{run.id}" not in offered
     values = multi.watch(run.id)
     assert "&lt;and&gt;" in values["multi_mixes"]
     assert "0.125" in values["multi_views"]

@@ -38,11 +38,11 @@ class MultiSubjectHandlers:
 
     def sources(self) -> list[tuple[str, str]]:
         """Return (label, value) of the photographs that are here: the examples', and those of one's own runs."""
-        runs = [run for run in self.studio.library.list_runs() if not run.get("shipped")]
-        names = cards.told_apart(runs)
-        with_photos = [run for run in runs if len(stored_subjects(Path(self._path(run["id"])), {})) == 1]
+        runs = [run for run in self.studio.library.list_runs() if not run.shipped]
+        names = cards.unique_names(runs)
+        with_photos = [run for run in runs if len(stored_subjects(Path(self._path(run.id)), {})) == 1]
         return [(f"{each['title']} · example", f"example:{name}") for name, each in self.examples.items()] + [
-            (names[run["id"]], f"run:{run['id']}") for run in with_photos
+            (names[run.id], f"run:{run.id}") for run in with_photos
         ]
 
     def _path(self, run_id: str) -> str:
