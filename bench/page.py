@@ -38,8 +38,8 @@ REACTIONS: dict[str, tuple[str, str, str]] = {
         "document.querySelectorAll('#page-start .example-card')[{other}].classList.contains('chosen')",
     ),
     "open Advanced": ("train", "#advanced > button", "{toggled}"),
-    "open a card": ("library", ".shelf-card:not(.chosen)", "{pressed}"),
-    "search": ("library", "type:#shelf-head input, #shelf-head textarea", "{filtered}"),
+    "open a card": ("library", ".library-card:not(.chosen)", "{pressed}"),
+    "search": ("library", "type:#library-head input, #library-head textarea", "{filtered}"),
 }  # fmt: skip
 
 CLICK = """
@@ -138,7 +138,7 @@ def reaction(page: Any, name: str, turn_number: int) -> float:
         ready.replace("{other}", str(other))
         .replace("{toggled}", "node.getAttribute('class') !== before.open")
         .replace("{filtered}", "document.querySelector('#cards').innerHTML !== before.html")
-        .replace("{pressed}", "document.querySelector('.shelf-card.chosen')?.dataset.value === before.value")
+        .replace("{pressed}", "document.querySelector('.library-card.chosen')?.dataset.value === before.value")
     )
     return page.evaluate(CLICK, [target, text, ready])
 
