@@ -138,7 +138,9 @@ def reaction(page: Any, name: str, turn_number: int) -> float:
         ready.replace("{other}", str(other))
         .replace("{toggled}", "node.getAttribute('class') !== before.open")
         .replace("{filtered}", "document.querySelector('#cards').innerHTML !== before.html")
-        .replace("{pressed}", "document.querySelector('.library-card.chosen')?.dataset.value === before.value")
+        .replace(
+            "{pressed}", "document.querySelector('.library-card.chosen')?.dataset.value === before.value"
+        )
     )
     return page.evaluate(CLICK, [target, text, ready])
 

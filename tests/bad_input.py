@@ -229,7 +229,7 @@ def broken(door: Door, told: str) -> None:
     try:
         (folder / "run.json").write_text(told, encoding="utf-8")
         (card,) = [each for each in door.studio.library.list_runs() if each["id"] == folder.name]
-        assert card["state"] == "broken", card
+        assert card.state == "broken", card
         door.studio.training.status(folder.name)
     finally:
         shutil.rmtree(folder)
