@@ -78,7 +78,7 @@ def outlined(photo: Image.Image, mask: Image.Image) -> Image.Image:
 def tinted(mask: Image.Image) -> Image.Image:
     """Return the mask as a translucent RGBA layer, to be painted on over its photograph."""
     layer = Image.new("RGBA", mask.size, (*OUTLINE, 0))
-    layer.putalpha(mask.point(lambda value: TINT if value >= 128 else 0))
+    layer.putalpha(mask.point([0] * 128 + [TINT] * 128))
     return layer
 
 

@@ -180,7 +180,9 @@ class GenerationService:
 
             model_cache = self.resources.model_cache(job)
             base = model_cache.base(run.base["spec"])
-            adapter = self._adapter(run, run_id, model_cache=model_cache)
+            adapter = self._adapter(
+                run, Layer(run=run.id, name=run.name, strength=1.0), model_cache=model_cache
+            )
             with Image.open(picture) as opened, model_cache.aside(base):
                 drawn = overlays(base, [(adapter, 1.0)], opened.convert("RGB"), prompt=prompt, words=words)
             found = {}
