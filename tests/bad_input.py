@@ -1,6 +1,7 @@
-"""Everything wrong that people and programs are known to hand in, with the sentence they get.
+"""All known kinds of invalid input, each with the expected error message.
 
-docs/errors.md is made from this list: ``python -m tests.bad_input``; a test tries every entry and compares the page.
+docs/errors.md is generated from this list with ``python -m tests.bad_input``. A test runs every entry and checks that
+the page is up to date.
 """
 
 import errno
@@ -42,7 +43,7 @@ CHECKPOINT: dict[str, list[int]] = {
 
 @dataclass
 class Door:
-    """Where bad input is handed in: a Studio, a folder for files, and the API's client."""
+    """What a case needs to submit invalid input: a Studio, a folder for files, and an API client."""
 
     studio: Studio
     folder: Path
@@ -56,12 +57,12 @@ class Door:
         return path
 
     def photo(self, name: str = "photo.png", *, size: tuple[int, int] = (96, 96)) -> Path:
-        """A good photograph."""
+        """Write a valid photograph."""
         Image.effect_noise(size, 60).convert("RGB").save(self.folder / name)
         return self.folder / name
 
     def start(self, *paths: Path, **settings: Any) -> str:
-        """Start a run with a good photograph unless others are given."""
+        """Start a run; without ``photos``, use a valid photograph."""
         more = {
             key: settings.pop(key)
             for key in ("method", "base", "captions", "crops", "after", "masks", "parents", "subjects")
@@ -73,18 +74,18 @@ class Door:
         )
 
     def together(self, *words: tuple[str, str]) -> str:
-        """Start a run of several subjects, each with one good photograph."""
+        """Start a multi-subject run with one valid photograph per subject."""
         subjects = [SubjectPhotos(*each, [self.photo()]) for each in words]
         return self.studio.training.start("cut_mix_unmix", {"steps": 2}, subjects=subjects)
 
     def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
-        """A run that has ended without an adapter."""
+        """Return a finished run that has no adapter."""
         run = self.studio.resources.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
         run.append("state", state=state, message="")
         return run
 
     def finished(self, name: str = "Rex") -> Run:
-        """A run that is done, with a file in the adapter's place."""
+        """Return a finished run whose adapter file has arbitrary content."""
         run = self.run(name, state="done")
         run.file("adapter.safetensors").write_bytes(self.tensors("x.safetensors", {}).read_bytes())
         return run
@@ -92,7 +93,7 @@ class Door:
     def tensors(
         self, name: str, shapes: dict[str, list[int]], *, dtype: str = "F32", **metadata: str
     ) -> Path:
-        """A safetensors file of zeros."""
+        """Write a safetensors file of zeros."""
         header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
         end = 0
         for key, shape in shapes.items():
@@ -105,20 +106,20 @@ class Door:
         return self.file(name, len(raw).to_bytes(8, "little") + raw + bytes(end))
 
     def zipped(self, name: str, members: dict[str, bytes]) -> Path:
-        """A zip."""
+        """Write a zip file."""
         with zipfile.ZipFile(self.folder / name, "w") as archive:
             for member, content in members.items():
                 archive.writestr(member, content)
         return self.folder / name
 
     def bomb_zip(self, name: str) -> Path:
-        """A zip of 100 kB that unpacks to 100 MB."""
+        """Write a 100 kB zip file that unpacks to 100 MB."""
         with zipfile.ZipFile(self.folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("adapter_model.safetensors", bytes(100 * 2**20))
         return self.folder / name
 
     def overlapping(self, name: str) -> Path:
-        """A zip two of whose entries share their bytes."""
+        """Write a zip file in which two entries share the same bytes."""
         with zipfile.ZipFile(self.folder / name, "w") as archive:
             archive.writestr("unet/adapter_model.safetensors", bytes(2000))
             archive.writestr("text_encoder/adapter_model.safetensors", bytes(2000))
@@ -126,19 +127,19 @@ class Door:
         return self.folder / name
 
     def misnamed(self, name: str) -> Path:
-        """A zip with a name that says it is UTF-8 and is not."""
+        """Write a zip file with an entry name that is flagged as UTF-8 but is not valid UTF-8."""
         content = self.zipped(name, {"\u00e9.txt": b"x"}).read_bytes()
         return self.file(name, content.replace("\u00e9".encode(), b"\xff\xfe"))
 
     def cut_short(self) -> Run:
-        """A run whose adapter has lost its last bytes."""
+        """Return a run whose adapter file is truncated."""
         run = self.run(state="done")
         content = self.tensors("x.safetensors", {"a": [4]}).read_bytes()
         run.file("adapter.safetensors").write_bytes(content[:-4])
         return run
 
     def picture(self, name: str, **changed: Any) -> Path:
-        """A picture of ours whose settings somebody has changed."""
+        """Write one of Atelier's pictures after its settings were changed by hand."""
         told = picture_facts(PICTURE, index=0, stack=[], base=type("B", (), dict(BASE))()) | changed
         save_png(Image.new("RGB", (8, 8)), self.folder / name, told)
         return self.folder / name
@@ -146,20 +147,20 @@ class Door:
     def experiment(
         self, kind: str = "methods", *, photos: list[Path] | None = None, config: Any = None, **more: Any
     ) -> str:
-        """Start an experiment with a good photograph unless others are given."""
+        """Start an experiment; without photographs, use a valid one."""
         paths = [self.photo()] if photos is None else photos
         return self.studio.experiments.start(
             kind, config or {}, paths, class_noun="dog", identifier="zwx", **more
         )
 
     def ask(self, endpoint: str, **values: Any) -> Any:
-        """Call a named endpoint as a program does."""
+        """Call a named endpoint as an API client does."""
         return self.client.predict(**values, api_name=f"/{endpoint}")
 
 
 @dataclass(frozen=True)
 class Bad:
-    """One kind of bad input: in words, how to hand it in, and the sentence; one that ends in "..." is a beginning."""
+    """One kind of invalid input: a description, the call, and the message. A message that ends in "..." is a prefix."""
 
     part: str
     what: str
@@ -176,7 +177,7 @@ def too_many(door: Door) -> list[Path]:
 
 
 def bomb(door: Door) -> Path:
-    """A small PNG whose header says 400 megapixels."""
+    """Write a small PNG whose header declares 400 megapixels."""
     content = bytearray(door.photo("bomb.png").read_bytes())
     content[16:24] = (20_000).to_bytes(4, "big") * 2
     import zlib
@@ -206,7 +207,7 @@ def torn_zip(door: Door) -> Path:
 
 
 def saved_at(door: Door, number: int) -> None:
-    """Save a picture where the system answers with an error number."""
+    """Save a picture while the operating system returns an error number."""
     with patch("os.replace", side_effect=OSError(number, "refused")):
         door.picture("picture.png")
 
@@ -223,7 +224,7 @@ def held(run: Run) -> Iterator[str]:
 
 
 def broken(door: Door, told: str) -> None:
-    """Look at a run whose run.json holds something else."""
+    """Read a run whose run.json has this content."""
     folder = door.studio.resources.store.folder / "20200101-000000-00000000dead"
     folder.mkdir(parents=True)
     try:
@@ -627,7 +628,7 @@ BAD = (
 
 
 def page() -> str:
-    """Return docs/errors.md."""
+    """Return the text of docs/errors.md."""
     lines = [
         "# What can be wrong, and what Atelier says",
         "",

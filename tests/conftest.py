@@ -1,4 +1,4 @@
-"""Shared fixtures. One thread is pinned before torch starts: OpenMP spins for minutes on a contended machine."""
+"""Shared fixtures. One thread is set before torch is imported: OpenMP can spin for minutes on a busy machine."""
 
 import os
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def atelier_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a data folder of its own."""
+    """Give every test its own data folder."""
     home = tmp_path / "atelier-home"
     monkeypatch.setenv("ATELIER_HOME", str(home))
     return home
@@ -26,7 +26,7 @@ def atelier_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def base() -> "Base":
-    """The embedded base, loaded once; a test that changes it must leave it as it was."""
+    """The embedded base, loaded once per session. A test that changes it must restore it."""
     import torch
 
     from pipelines.models.base import load_base

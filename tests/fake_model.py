@@ -1,7 +1,7 @@
-"""A base whose UNet answers at once, so that runs and pictures take little time; everything around it is real.
+"""A base with a fake UNet that returns at once, so that runs and pictures take little time. Everything else is real.
 
-The tests of the page use it. The Studio, the queue, the training loop, losses, adapters, files, events, encoders and
-the sampler are the real ones. Only what the pictures show, and how long a step takes, is made up.
+The UI tests use it with the real Studio, queue, training loop, losses, adapters, files, events, encoders and sampler.
+Only the content of the pictures and the duration of a step are simulated.
 """
 
 import time
@@ -13,17 +13,17 @@ from torch import Tensor
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.models.base import Base
 
-LOOK_S = 0.01  # seconds between two looks at ``step_s``, so that a test can end a long step
+LOOK_S = 0.01  # seconds between two reads of ``step_s``, so that a test can end a long step
 
 
 class FakeModelCache(ModelCache):
-    """A model cache whose bases have their real weights and a pretended forward pass of the UNet."""
+    """A model cache whose bases have real weights but a fake forward pass of the UNet."""
 
     def __init__(self) -> None:
         super().__init__("cpu")
-        self.step_s = 0.0  # the least seconds of a training step
-        self.fail_at = 0  # the step (from 1) at which the loss of a run is not a number; 0: never
-        self.fail_kind = ""  # of adapters that fail; "": any
+        self.step_s = 0.0  # the minimum duration of a training step, in seconds
+        self.fail_at = 0  # the step (from 1) at which the loss becomes NaN; 0: never
+        self.fail_kind = ""  # the adapter kind whose runs fail; "": any
 
     def base(self, spec: str) -> Base:
         """Return a base, loaded on first use."""
@@ -37,7 +37,7 @@ class FakeModelCache(ModelCache):
         return base
 
     def _learned(self) -> Tensor:
-        """Return a number that depends on an eighth of the trained tensors, after the time that a step takes."""
+        """Wait for ``step_s``, then return a number that depends on an eighth of the trained tensors."""
         began, session = time.monotonic(), self.session
         assert session is not None
         while time.monotonic() - began < self.step_s:
@@ -49,7 +49,7 @@ class FakeModelCache(ModelCache):
 
 
 def _fingerprint(base: Base) -> Tensor:
-    """Return a number that changes with the attention weights, so that an adapter can be seen in a picture."""
+    """Return a number that depends on the attention weights, so that an adapter changes the picture."""
     names = ("attn2.to_q.weight", "attn2.to_out.0.weight")
     return torch.stack(
         [each.sum() for name, each in base.unet.named_parameters() if name.endswith(names)]

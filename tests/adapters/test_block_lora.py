@@ -1,4 +1,4 @@
-"""Block-wise LoRA: the counts of every block, rank 0 as if nothing were there, and the start that plain LoCon has."""
+"""Block-wise LoRA: counts per block, rank 0 leaves a block unchanged, initial state equals LoCon's."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ from tests.adapters.test_contract import disturb, names, predict
 from tests.adapters.test_lora import MetaBase
 from tests.tolerances import assert_close
 
-# For each block: layers and numbers of plain LoRA, then of what LoCon adds, of which so many in 3x3 kernels; rank 1.
+# Per block at rank 1: (LoRA layers, LoRA values, added LoCon layers, added LoCon values, values in 3x3 kernels).
 COUNTS = {
     "In0": (24, 23_552, 7, 19_200, 16_000),
     "In1": (24, 44_032, 8, 33_920, 29_120),
@@ -36,7 +36,7 @@ def sd15() -> MetaBase:
 
 
 def numbers(lora: LoRA, base) -> dict[str, int]:
-    """Trained numbers of each layer."""
+    """Return the number of trained values per layer."""
     lora.inject(base).remove()
     found: Counter[str] = Counter()
     for name, value in lora._named_parameters().items():
@@ -66,7 +66,7 @@ def test_counts_of_every_block_of_stable_diffusion(plain, locon, name):
 
 
 def test_ranks_multiply_their_own_part(sd15):
-    """The 3x3 part goes with the convolution rank, all the rest with the rank."""
+    """The size of the 3x3 part scales with the convolution rank, everything else with the rank."""
     found = numbers(block_lora(sd15, BlockPlan(ranks=(2,) * 9, conv_ranks=(3,) * 9)), sd15)
     for name, (_, floats, _, extra, three_by_three) in COUNTS.items():
         mine = sum(value for key, value in found.items() if block(key) == name)
@@ -151,7 +151,7 @@ def test_a_block_of_rank_nought_has_no_module_no_key_and_no_gradient(base):
 def test_out0_with_a_convolution_rank_alone_has_only_its_kernels(base):
     plan = BlockPlan(ranks=(0,) * 9, conv_ranks=(0, 0, 0, 0, 0, 4, 0, 0, 0))
     kernels = planned_ranks(base, plan)
-    assert len(kernels) == 7  # two in each of three resnets, and the upsampler
+    assert len(kernels) == 7  # two in each of three resnets, and one in the upsampler
     assert all(key.endswith(("conv1", "conv2", ".conv")) for key in kernels)
 
 

@@ -1,4 +1,4 @@
-"""Every adapter keeps every promise of adapters/core.py; a new adapter is one row."""
+"""Every adapter fulfils the contract of adapters/core.py. A new adapter adds one row to the table."""
 
 import dataclasses
 import logging
@@ -35,13 +35,13 @@ every_adapter = pytest.mark.parametrize("make", ROWS.values(), ids=ROWS.keys())
 
 
 def predict(base: Base) -> torch.Tensor:
-    """The base's answer to one fixed question, text encoder included."""
+    """Return the base's noise prediction for one fixed input; the text encoder is included."""
     contexts = base.encode_prompts(["a dog", "a photo of a cat"], grad=torch.is_grad_enabled())
     return base.unet(LATENTS.to(base.dtype), TIMESTEPS, contexts, return_dict=False)[0]
 
 
 def disturb(adapter: Adapter, *, seed: int = 0) -> None:
-    """Move every parameter a little, as training would."""
+    """Add small noise to every parameter, as training would."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapter.parameters():
@@ -101,10 +101,10 @@ def rms(values: torch.Tensor) -> float:
 
 @pytest.fixture(scope="module", params=[torch.float16, torch.bfloat16], ids=str)
 def half(request: pytest.FixtureRequest) -> tuple[Base, float]:
-    """A base in half precision, and the size of its own error: the untouched base against the same weights in float32.
+    """Return a base in half precision and its rounding error (RMS).
 
-    That error holds the dtype's rounding at the magnitude of the values, the number of roundings on the way, and how
-    this processor adds up; nothing of it is known beforehand.
+    The error is the difference between the untouched base and the same weights computed in float32. It depends on
+    the dtype, the magnitude of the values, the number of roundings and the processor, so it is measured here.
     """
     base, exact = (
         load_base("embedded", device="cpu", dtype=request.param),
@@ -133,11 +133,13 @@ def test_half_precision_keeps_the_promises(make, half):
     adapter.remove()
     with merged(base, [(adapter, 1.0)]):
         found = predict(base)
-    # Where the untouched base rounds once per layer, its output, a merged layer rounds twice (weight, output) and a
-    # live one three times (output, branch, sum). Independent roundings add in squares, so both together make five.
+    # The untouched base rounds once per layer (output), a merged layer twice (weight, output), and a live layer three
+    # times (output, branch, sum). Variances of independent roundings add up, so the difference has five of them.
     bound = 5**0.5 * rounding
     assert rms(found.float() - live.float()) < bound
-    assert float((found.float() - live.float()).abs().max()) < 6 * bound  # of 512 values, near to normal
+    assert (
+        float((found.float() - live.float()).abs().max()) < 6 * bound
+    )  # maximum of 512 nearly normal values
     assert rms(live.float() - before.float()) > bound, "or the adapter would be lost in the rounding"
     assert torch.equal(predict(base), before)
 
@@ -150,7 +152,7 @@ def test_a_live_stack_equals_its_merged_sum_in_any_order(make, base, untouched):
         live = predict(base)
     first.inject(base)
     second.inject(base)
-    first.remove()  # the lower one of two goes first
+    first.remove()  # the lower of the two is removed first
     second.remove()
     with merged(base, [(first, 1.0), (second, 1.0)]):
         assert_close(predict(base), live)

@@ -1,4 +1,4 @@
-"""What is special about LoRA: which layers it reaches, how many numbers that is on Stable Diffusion 1.5, its start."""
+"""LoRA: the layers it targets, its parameter count on Stable Diffusion 1.5, and its initial state."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from pipelines.adapters.core import injected
 
 
 class MetaBase:
-    """Stable Diffusion 1.5's own shapes without a single weight."""
+    """The layer shapes of Stable Diffusion 1.5 on the meta device (no weights are allocated)."""
 
     hash = "meta"
 

@@ -1,4 +1,4 @@
-"""Spectral shifts: the paper's counts on SD 1.5, every form equal to the dense formula, exact zeros, exact limits."""
+"""Spectral shifts: the paper's counts on SD 1.5, all forms equal the dense formula, zero shifts, limits."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tests.adapters.test_lora import MetaBase
 from tests.tiny import float_count
 from tests.tolerances import assert_close
 
-PAPER = {  # tensors, floats: METHODS 4.7, the paper's table of subsets
+PAPER = {  # (tensors, values): METHODS 4.7, the paper's table of subsets
     "UNet": (391, 322_856),
     "UNet-CA": (64, 43_776),
     "UNet-CA-KV": (32, 18_816),
@@ -64,7 +64,7 @@ def test_the_text_encoders_count_on_sd15():
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> Iterator[None]:
-    """One cache of decompositions for a whole module, as on a user's machine."""
+    """One cache of decompositions for the whole module, as on a user's machine."""
     folder = tmp_path_factory.mktemp("spectra")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spectral, "cache_folder", lambda: folder)
@@ -73,12 +73,12 @@ def kept(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def wide(kept, monkeypatch) -> None:
-    """A branch's operations start for nothing, nearly as on a GPU: every form is used."""
+    """Set the cost of a kernel launch to 0, similar to a GPU, so that every form is used."""
     monkeypatch.setattr(spectral, "DISPATCH", 0.0)
 
 
 def hidden(base) -> list[str]:
-    """The layers that compute with something of an adapter's."""
+    """Return the layers whose weight or forward pass an adapter has replaced."""
     return [
         path
         for part in (base.unet, base.text_encoder)
@@ -108,7 +108,7 @@ def test_every_subset_starts_as_the_base_and_is_merged_and_removed_exactly(base,
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @torch.no_grad()
 def test_zero_shift_of_wide_layers_is_the_base_in_half_precision(wide, dtype):
-    """The shifts' own products are float32, and what they add is rounded once: at 0 nothing."""
+    """The shifts' products are computed in float32 and their sum is rounded once, so a zero shift adds exactly 0."""
     half = load_base("embedded", device="cpu", dtype=dtype)
     untouched = predict(half)
     for batch in (1, 64):
@@ -126,7 +126,7 @@ def test_zero_shift_of_wide_layers_is_the_base_in_half_precision(wide, dtype):
 
 
 def test_every_form_learns_what_the_others_do(base, kept, monkeypatch):
-    """With the same shifts: the same answer and the same gradients, also under checkpointing, whatever the forms."""
+    """With the same shifts, all forms give the same output and the same gradients, also with checkpointing."""
     found = []
     for dispatch, checkpointed in ((math.inf, False), (0.0, False), (0.0, True)):
         monkeypatch.setattr(spectral, "DISPATCH", dispatch)
@@ -149,7 +149,7 @@ def test_every_form_learns_what_the_others_do(base, kept, monkeypatch):
 
 @torch.no_grad()
 def test_wide_shifts_act_on_the_bases_own_product_beside_a_lora(base, wide):
-    """U(ρ ∘ Uᵀy) of a LoRA's output would be another model; the order of the stack does not matter."""
+    """The shift acts on the base's output, not on the LoRA's, where U(ρ ∘ Uᵀy) differs. Order is irrelevant."""
     low = trained(ROWS["lora-conv-text"], base, seed=2)
     shifts = filled(base, seed=1, batch=1)
     assert sum(shift.form in ("output", "input") for shift in shifts.shifts.values()) > 50
@@ -162,7 +162,7 @@ def test_wide_shifts_act_on_the_bases_own_product_beside_a_lora(base, wide):
 
 
 def layers() -> dict[str, tuple[nn.Module, torch.Tensor, tuple[str, ...]]]:
-    """A layer, an input, and the forms that are exact for it."""
+    """Return layers, each with an input and the forms that are exact for it."""
     generator = torch.Generator().manual_seed(3)
     wide, tall = nn.Linear(24, 10), nn.Linear(10, 24, bias=False)
     kernel, pointwise, strided = nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(12, 5, 1), nn.Conv2d(4, 6, 3, 2, 1)
@@ -252,7 +252,7 @@ def test_the_form_suits_the_shape_the_batch_and_the_singular_values():
 def test_a_singular_weight_is_shifted_without_dividing_by_nought(monkeypatch):
     layer = nn.Linear(24, 10)
     layer.weight[:, 12:] = layer.weight[:, :12]
-    layer.weight[5:] = layer.weight[:5]  # rank 5
+    layer.weight[5:] = layer.weight[:5]  # reduces the rank to 5
     factors = decompose(layer.weight)
     assert spectral.chosen_form(layer, layer.weight, factors, tokens=1) == "rebuild", "so small on a CPU"
     monkeypatch.setattr(spectral, "DISPATCH", 0.0)
@@ -339,7 +339,9 @@ def test_decompositions_are_kept_and_read_again(base, tmp_path, monkeypatch):
     assert again.right.data_ptr() != first.right.data_ptr()
     assert [path.name for path in tmp_path.iterdir()] == [base.hash[:24]]
     monkeypatch.undo()
-    Spectra(dataclasses.replace(base, hash="f" * 64), tmp_path).factors(key, weight)  # not another base's
+    Spectra(dataclasses.replace(base, hash="f" * 64), tmp_path).factors(
+        key, weight
+    )  # not a cache of another base
 
 
 def test_a_decomposition_that_was_stopped_goes_on_and_a_damaged_one_is_made_again(base, tmp_path):
@@ -386,7 +388,7 @@ def test_a_spectral_run_and_a_lora_together_equal_their_merged_sum(base):
 
 
 def filled(base, *, seed: int, **options) -> Spectral:
-    """A spectral adapter with random shifts, not live."""
+    """Return a spectral adapter with random shifts; it is not live."""
     adapter = Spectral(**options)
     generator = torch.Generator().manual_seed(seed)
     with injected(adapter, base), torch.no_grad():
@@ -480,7 +482,7 @@ def test_svdiff_pytorchs_files_come_back(base, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize(("share", "left"), [(0.5, 1.5), (-0.25, 0.75), (-1.0, 0.0), (-3.0, 0.0)])
 def test_a_norms_single_value_scales_its_gains_and_stops_at_zero(base, tmp_path, share, left):
-    """svdiff-pytorch's norm is (ReLU(‖w‖ + δ) / ‖w‖) w; δ is ``share`` times ‖w‖ here."""
+    """svdiff-pytorch computes a norm's weight as (ReLU(‖w‖ + δ) / ‖w‖) w. Here δ is ``share`` times ‖w‖."""
     written = write_svdiff(Spectral(), base, tmp_path)
     tensors, _ = read_tensors(written.files[0])
     own = base_parameter(base, "unet.conv_norm_out.weight").detach()
@@ -490,12 +492,12 @@ def test_a_norms_single_value_scales_its_gains_and_stops_at_zero(base, tmp_path,
 
 
 def test_svdiff_pytorchs_sizes_on_sd15(tmp_path):
-    """To the byte, of what the writer writes: names, shapes, no metadata.
+    """The written files have svdiff-pytorch's exact size in bytes: same names, same shapes, no metadata.
 
-    Its text encoder is a CLIPTextModel of its own, whose names begin with "text_model."; its reader knows no others.
-    Without these eleven letters, as transformers 5 calls the same layers, the file would have 234,392 bytes.
+    svdiff-pytorch uses its own CLIPTextModel, whose layer names begin with "text_model.", and its reader accepts no
+    other names. With the names of transformers 5, which lack this prefix, the file would have 234,392 bytes.
     """
-    written = write_svdiff(Spectral(text_encoder=True), MetaBase(), tmp_path)  # nothing moved
+    written = write_svdiff(Spectral(text_encoder=True), MetaBase(), tmp_path)  # all shifts are zero
     assert [path.stat().st_size for path in written.files] == [935_484, 235_480]
     text = load_file(written.files[1])
     assert len(text) == 99

@@ -1,4 +1,4 @@
-"""A strength for each block: live equals merged, and what diffusers' own ``set_adapters`` leaves out is reached."""
+"""Strengths per block: live equals merged, and blocks that diffusers' own ``set_adapters`` cannot scale are scaled."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_each_layer_is_changed_by_its_blocks_strength(base: Base, make):
     found = dict(adapter.changes(base, MIXED))
     assert found.keys() == {key for key in whole if MIXED.at(key)}
     assert {block(key) for key in found} >= {"In1", "In3", "Out0", "Out3"}
-    if adapter.kind != "spectral":  # there ReLU(σ + sδ) is not linear in s
+    if adapter.kind != "spectral":  # ReLU(σ + sδ) is not linear in s
         for key, change in found.items():
             assert_close(change, MIXED.at(key) * whole[key])
     ones = dict(adapter.changes(base, EVERYTHING))
@@ -60,7 +60,7 @@ def diffusers_strengths(unet: torch.nn.Module) -> dict[str, float]:
 
 
 def test_diffusers_leaves_blocks_at_one_that_our_map_reaches(base: Base, tmp_path: Path):
-    """Its dict of strengths is right where there is attention: our oracle there, and the reason for our map elsewhere."""
+    """Strengths in diffusers: the reference for blocks with attention; it leaves all other blocks at 1."""
     adapter = trained(lambda: LoRA(rank=2, targets="attention+conv"), base)
     write_diffusers(tmp_path / "locon.safetensors", adapter)
     pipe = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)

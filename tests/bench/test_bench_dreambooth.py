@@ -1,4 +1,4 @@
-"""The DreamBooth bench measures what it says: line-up, scenes, clock and words, on a Studio that trains nothing."""
+"""The DreamBooth benchmark: subjects, scenes, timing and text output, tested with a Studio that does not train."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from recipes.captions import SCENE_PHRASES
 
 
 class ThumbnailEncoder:
-    """A picture is its 4x4 thumbnail; a text is the mean thumbnail of the scene that it names."""
+    """Encode a picture as its 4x4 thumbnail, and a text as the mean thumbnail of the scene that it names."""
 
     name = "thumbnails"
     scale = 1.0
@@ -48,7 +48,7 @@ class ThumbnailEncoder:
 
 
 class ScriptedStudio:
-    """Every run ends at once; every picture is the one it was given for the prompt, or noise."""
+    """A Studio whose runs finish at once. It returns a prepared picture for each prompt, or noise if there is none."""
 
     def __init__(self, folder: Path, events: list[dict]) -> None:
         self.training = self.generation = self

@@ -1,4 +1,4 @@
-"""The benches of experiments: means over pairs with their intervals, and tables that a terminal can show."""
+"""Benchmarks of experiments: means over pairs with confidence intervals, and tables for the terminal."""
 
 from pathlib import Path
 from typing import Any

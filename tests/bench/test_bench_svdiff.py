@@ -1,4 +1,4 @@
-"""The measurement of spectral shifts: its other side computes the same, its layers are SD 1.5's, its ratios ratios."""
+"""Benchmark of spectral shifts: the reference computes the same output, and the layers are those of SD 1.5."""
 
 import pytest
 import torch

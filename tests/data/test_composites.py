@@ -1,4 +1,4 @@
-"""Composites: the subject alone is carried into another background, and the mask says where it stands."""
+"""Composites: only the subject is pasted onto another background, and the mask marks its position."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Cut-mixed pictures: their halves are the subjects', their words stand on the subjects' sides."""
+"""Cut-mix pictures: each half shows the right subject, and the prompt names the subject of each side."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ SIDE = 32
 
 
 def pictures(subject: int, count: int) -> torch.Tensor:
-    """(N, 3, 32, 32): subject, photograph, and column can be read off each pixel."""
+    """(N, 3, 32, 32): the channels of each pixel encode the subject, the photograph and the column."""
     found = torch.zeros(count, 3, SIDE, SIDE)
     found[:, 0], found[:, 2] = subject, torch.arange(SIDE).float()
     found[:, 1] = torch.arange(count).view(-1, 1, 1)
@@ -75,7 +75,7 @@ def test_one_photograph_each_is_enough() -> None:
 def test_a_column_stands_about_its_subject_and_within_the_photograph() -> None:
     masks = torch.zeros(3, 1, SIDE, SIDE)
     masks[0, ..., 4:8] = 1
-    masks[1, ..., 20:24] = 1  # the third covers nothing
+    masks[1, ..., 20:24] = 1  # the third mask is empty
     assert middles(masks, 3) == pytest.approx([6 / SIDE, 22 / SIDE, 0.5])
     assert middles(None, 2) == [0.5, 0.5]
     learned, _ = plan_mixes(

@@ -1,4 +1,4 @@
-"""Masks of subjects: found in photographs, deterministic, handed over beside the photographs, and honest when nothing is found."""
+"""Subject masks: detected in photographs, deterministic, accepted as files; a failed detection is reported."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipelines.data.subject import SubjectPhotos, read_subject
 
 
 def photograph(*, size_px: int = 192, radius: float = 0.25) -> tuple[Image.Image, np.ndarray]:
-    """Return a red disc on a noisy green ground, and the disc as bool (size, size)."""
+    """Return a red disc on a noisy green background, and the disc as a bool array (size, size)."""
     rng = np.random.default_rng(0)
     ground = rng.normal((60, 140, 70), 25, (size_px, size_px, 3)).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(ground)
@@ -49,7 +49,7 @@ def test_nothing_to_find_is_said() -> None:
     assert not found.found
     assert (
         0.2 < (np.asarray(found.image) > 0).mean() < 0.6
-    )  # the ellipse in the middle, to be corrected by hand
+    )  # the default ellipse in the middle, for the user to correct
 
 
 def test_the_outline_dims_the_background_alone() -> None:
@@ -61,7 +61,7 @@ def test_the_outline_dims_the_background_alone() -> None:
 
 
 def written(folder: Path, *, side_px: int = 192) -> tuple[Path, Path]:
-    """Write a photograph and a mask of ``side_px`` whose left half is the subject."""
+    """Write a photograph and a mask of ``side_px`` px; the subject covers its left half."""
     photo, mask = folder / "Disc.png", folder / "disc.mask.png"
     photograph()[0].save(photo)
     half = Image.new("L", (side_px, side_px))
@@ -117,7 +117,7 @@ def test_whose_mask_counts(tmp_path: Path, source: str) -> None:
     share = (np.asarray(read.masks[0]) > 0).mean()
     assert share == pytest.approx(
         0.196 if source == "found" else 0.5, abs=0.02
-    )  # a disc of a quarter's radius
+    )  # a disc whose radius is a quarter of the side
 
 
 def test_a_square_mask_is_that_of_the_photographs_square(tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ def test_what_is_painted_on_the_tinted_layer_belongs_to_the_mask() -> None:
     layer = tinted(mask)
     assert (np.asarray(painted([layer], mask.size)) > 0).tolist() == truth.tolist()
     brush = ImageDraw.Draw(layer)
-    brush.rectangle([0, 0, 40, 40], fill=(255, 255, 255, 150))  # a white stroke adds
+    brush.rectangle([0, 0, 40, 40], fill=(255, 255, 255, 150))  # a white stroke adds to the mask
     brush.rectangle([80, 80, 110, 110], fill=(0, 0, 0, 0))  # the eraser removes
     upper = Image.new("RGBA", mask.size)
     ImageDraw.Draw(upper).rectangle(
         [60, 95, 70, 99], fill=(0, 0, 0, 200)
-    )  # and so does black, also on another layer
+    )  # a black stroke removes, also on another layer
     ours = painted([layer, upper.resize((384, 384))], mask.size)
     assert [ours.getpixel(place) for place in ((20, 20), (95, 95), (65, 97), (75, 96), (10, 100))] == [
         255, 0, 0, 255, 0,

@@ -1,4 +1,4 @@
-"""Photographs: read by content, turned, stripped, cropped; every bad file refused by name."""
+"""Photographs: type detected by content, rotated, metadata removed, cropped; invalid files refused by name."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ from pipelines.models.base import Base
 
 
 def picture(*, width: int = 160, height: int = 120) -> Image.Image:
-    """Left half red, right half blue, with a white top row of blocks."""
+    """Left half red, right half blue, with a row of white blocks at the top."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[:, : width // 2, 0] = 200
     pixels[:, width // 2 :, 2] = 200
@@ -27,7 +27,7 @@ def picture(*, width: int = 160, height: int = 120) -> Image.Image:
 
 
 def save(path: Path, image: Image.Image | None = None, **options: object) -> Path:
-    """Save a picture in the format its name says."""
+    """Save a picture in the format of its file extension."""
     (image or picture()).save(path, **options)
     return path
 
@@ -75,7 +75,7 @@ def test_every_bad_file_is_named_in_one_sentence(tmp_path: Path) -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims any size."""
+    """Write a PNG of a few bytes whose header declares an arbitrary size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -99,12 +99,12 @@ def test_bombs_are_refused_from_their_header(tmp_path: Path, side: int) -> None:
 
 def test_exif_is_obeyed_and_then_forgotten(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to stand upright
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise for upright display
     exif[0x010F] = "maker"
     path = save(tmp_path / "turned.jpg", exif=exif, quality=95)
     (photo,) = read_photos([path], size_px=64)
     upright = np.asarray(photo.image).astype(int)
-    assert upright[5, 20, 0] > 150  # the left half has turned to the top, and the white edge to the right
+    assert upright[5, 20, 0] > 150  # the left half is now at the top, and the white edge on the right
     assert upright[5, 20, 2] < 60
     assert upright[55, 20, 2] > 150
     assert photo.image.info == {}

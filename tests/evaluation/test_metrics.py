@@ -1,4 +1,4 @@
-"""Measurements: what each score is at its ends, by a transparent encoder, and the real encoders at toy size."""
+"""Metrics: extreme values of each score with a hand-computable encoder, and the real encoders at small size."""
 
 import json
 import math
@@ -40,7 +40,7 @@ WORDS = {"red": 0, "green": 1, "blue": 2}
 
 
 class ColourEncoder:
-    """Mean colour of a picture and of the colour words in a text, as unit vectors: every score is known by hand."""
+    """Encode pictures and colour words as unit vectors of their mean colour, for scores known by hand."""
 
     name = "colours"
     scale = 1.0
@@ -80,7 +80,7 @@ def noise(seed: int, *, size: tuple[int, int] = (40, 30)) -> Image.Image:
     return Image.fromarray(levels)
 
 
-# ---- scores by hand -------------------------------------------------------------------------------------------------
+# ---- hand-computed scores -----------------------------------------------------------------------------------------
 
 
 def test_identical_pictures_score_one(encoders: Encoders) -> None:
@@ -132,7 +132,7 @@ def test_identifier_is_taken_out_of_the_prompt(encoders: Encoders) -> None:
     assert clip_t(encoders, [RED], ["a blue red dog"], identifier="blue") == pytest.approx(1)
 
 
-# ---- intervals ------------------------------------------------------------------------------------------------------
+# ---- confidence intervals -----------------------------------------------------------------------------------------
 
 
 def test_normalised_score_has_a_zero_and_a_one() -> None:
@@ -195,7 +195,7 @@ def test_report_names_its_encoders_and_leaves_out_what_it_cannot_know(encoders: 
 
 @pytest.fixture(scope="module")
 def toy_encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
-    """The Hub encoders' own classes on random weights: two layers, 32 pixels."""
+    """The Hub encoders' classes with random weights: two layers, 32 px input."""
     folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(ASSETS / "base" / "tokenizer")
@@ -213,7 +213,7 @@ def toy_encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
 def test_dino_sees_the_middle_of_a_picture_resized_to_eight_sevenths_of_its_input(
     toy_encoders: Encoders,
 ) -> None:
-    """As DINO's evaluation does (256 pixels for an input of 224): here 36 for 32, so that 2 on each side are cut."""
+    """DINO's evaluation resizes to 256 px and crops to 224. Here: 36 px to 32, 2 px cut on each side."""
     plain, edge, inside = (np.full((36, 36, 3), 90, dtype=np.uint8) for _ in range(3))
     edge[:2], edge[-2:], edge[:, :2], edge[:, -2:] = 255, 255, 255, 255
     inside[2:3] = 255
@@ -269,7 +269,7 @@ def test_absent_encoders_are_told_in_a_sentence() -> None:
 
 
 class RandomInstruments:
-    """The instruments' four methods without their weights."""
+    """The four methods of the instruments, with random features instead of trained weights."""
 
     clip = SimpleNamespace(log_scale=torch.tensor(0.0))
 
@@ -290,7 +290,7 @@ class RandomInstruments:
 def test_instruments_measure_pictures_of_any_size() -> None:
     instruments = RandomInstruments()
     encoders = Encoders(clip=InstrumentClip(instruments), identity=InstrumentIdentity(instruments))  # type: ignore[arg-type]
-    images = [noise(seed) for seed in range(35)]  # more than one batch
+    images = [noise(seed) for seed in range(35)]  # more pictures than one batch holds
     assert encoders.identity.image_features(images).shape == (35, 48)
     assert [tuple(layer.shape) for layer in encoders.identity.layers(images)] == [(35, 3, 16), (35, 3, 4)]
     assert dino(encoders, images[:1], images[:1]) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Captions as tag lists, and automatic tags of pictures whose truth is known."""
+"""Captions as tag lists, and automatic tags for pictures with known labels."""
 
 import json
 from collections.abc import Sequence
@@ -86,14 +86,14 @@ def clip() -> InstrumentClip:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[world.Picture]:
-    """Forty held-out pictures of one subject each."""
+    """Forty held-out pictures with one subject each."""
     seeds = range(world.HELD_OUT_FROM, world.HELD_OUT_FROM + 60)
     drawn = (world.sample_picture(np.random.default_rng(seed)) for seed in seeds)
     return [picture for picture in drawn if len(picture.placed) == 1][:40]
 
 
 def test_what_clip_is_sure_of_is_true(clip: InstrumentClip, pictures: list[world.Picture]) -> None:
-    """Of every set of rivals: how often a tag is told, and how often the told one is the truth."""
+    """For each group of alternative tags: how often a tag is assigned, and how often it is correct."""
     words = vocabulary("embedded")
     told = tag_pictures([world.draw(picture) for picture in pictures], clip, words, with_subject=True)
     truth = {
@@ -124,7 +124,7 @@ def test_without_the_subject_only_the_picture_is_told(
 
 
 class Pretended:
-    """A CLIP whose every word is a direction; a picture is the mean of the words in its size."""
+    """A fake CLIP: each word is a direction, a picture the mean of the words that its size selects."""
 
     scale = 100.0
 
@@ -197,7 +197,7 @@ def test_the_worlds_words_are_as_its_recipe_writes_them() -> None:
 
 
 def test_a_repeated_photograph_is_dealt_more_often(base: Base) -> None:
-    """In every round of seven cards the second of three photographs comes five times."""
+    """In every epoch of seven draws, the second of three photographs is drawn five times."""
     moments = Moments(
         mean=torch.arange(3.0).view(3, 1, 1, 1).expand(3, 4, 2, 2), logvar=torch.full((3, 4, 2, 2), -60.0)
     )
@@ -223,7 +223,7 @@ def test_a_repeated_photograph_is_dealt_more_often(base: Base) -> None:
 
 
 def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
-    """A picture of the beach is tagged so; captions, repeats and settings come back as they went in."""
+    """A picture of a beach gets the tag "beach". Captions, repeats and settings survive a round trip."""
     choice = world.Choice(kind="dog", scene="beach", style="photo")
     picture = world.sample_picture(np.random.default_rng(3), choice)
     drawn = world.draw(replace(picture, placed=picture.placed[:1]))
@@ -258,10 +258,10 @@ def test_tags_and_repeats_through_the_door(base: Base, tmp_path: Path) -> None:
 def test_clip_knows_its_own_world_and_says_so_of_nothing_else(
     clip: InstrumentClip, pictures: list[world.Picture]
 ) -> None:
-    """Pictures from outside get no caption, for it would be a guess."""
+    """Pictures outside the training distribution get no caption, because it would be a guess."""
     words = vocabulary("embedded")
     own = [world.draw(picture) for picture in pictures if picture.style == "photo"][:8]
-    # the instruments were never shown a photograph
+    # the instruments were not trained on real photographs
     outside = [
         Image.fromarray(picture[:300, :300]).resize((128, 128))
         for picture in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())
@@ -278,7 +278,7 @@ def test_clip_knows_its_own_world_and_says_so_of_nothing_else(
 
 
 def test_a_run_describes_the_photographs_that_have_no_caption(base: Base, tmp_path: Path) -> None:
-    """What surrounds the subject goes into the caption, what belongs to it does not; an own caption stays."""
+    """The caption describes the surroundings, not the subject. A caption written by the user is kept."""
     choice = world.Choice(kind="dog", scene="beach", style="photo")
     paths = draw_photos(tmp_path / "photos")
     for seed, path in enumerate(paths):

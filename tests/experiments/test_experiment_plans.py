@@ -1,4 +1,4 @@
-"""Experiments on paper: every preset makes a plan, and what the numbers say follows from them; nothing is trained."""
+"""Experiment plans: every preset gives a valid plan, and verdicts follow from the numbers. Nothing is trained."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_every_preset_of_a_family_makes_a_plan(family: str, config: ExperimentCo
     for run in runs:
         own = from_dict(method_config(run.method), run.config)
         assert (own.seed, own.measure) == (config.seed, False)
-        huge = (run.key, family) == ("dreambooth-full", "sd1")  # 3.4 GB each
+        huge = (run.key, family) == ("dreambooth-full", "sd1")  # 3.4 GB per snapshot
         assert len(own.snapshot_steps) == (3 if isinstance(config, MethodsConfig) and not huge else 0)
 
 
@@ -41,10 +41,10 @@ def test_every_method_that_learns_one_subject_takes_part() -> None:
     }
     assert {run.config["weights"] for run in runs if run.method == "dreambooth"} == {"lora", "full"}
     subjects = {row.key: row.subject for row in rows}
-    assert subjects["textual_inversion"] == "zwx"  # its prompts know no class word
+    assert subjects["textual_inversion"] == "zwx"  # its prompts do not contain the class word
     assert subjects["svdiff"] == "zwx dog"
     assert subjects["base"] == "dog"
-    assert {row.said for row in rows} == {"dog"}  # text alignment asks the same of all
+    assert {row.said for row in rows} == {"dog"}  # text alignment uses the same text for all rows
     some, _ = planned(
         MethodsConfig(methods=("svdiff", "block_lora")), family="embedded", words=WORDS, captioned={}
     )
@@ -76,7 +76,7 @@ def test_the_papers_experiments_are_all_planned() -> None:
         planned(BlocksConfig(), family="embedded", words=WORDS | {"style_word": "zwx"}, captioned={})
 
 
-# ---- what the numbers say -------------------------------------------------------------------------------------------
+# ---- verdicts from the numbers ------------------------------------------------------------------------------------
 
 
 def row(

@@ -1,4 +1,4 @@
-"""Experiments from a click to a table: measured on the tiny base, failed rows marked, kept across a restart."""
+"""Experiments end to end on the tiny base: measured, failed rows marked, and restored after a restart."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def studio(tmp_path: Path, base: Base) -> Iterator[Studio]:
 
 
 def finished(studio: Studio, experiment_id: str) -> dict[str, Any]:
-    """Wait until nothing is at work any more: a run's end submits measurements, whose end is the experiment's."""
+    """Wait until no job is left: the end of a run submits measurements, and their end finishes the experiment."""
     for planned_run in studio.experiments.store.get(experiment_id).runs:
         studio.training.wait(planned_run.run, PATIENCE_S)
     while jobs := list(studio.experiments._measuring.values()):
@@ -129,7 +129,7 @@ def test_what_was_cut_off_goes_on(studio: Studio, base: Base, tmp_path: Path) ->
 
 
 def test_a_character_and_a_style(studio: Studio, tmp_path: Path) -> None:
-    """Two finished runs stand in for five of the six, so that only the style in the upper blocks is trained."""
+    """Two finished runs replace five of the six, so only the style in the upper blocks is trained."""
     photos, pictures = draw_photos(tmp_path / "photos"), draw_photos(tmp_path / "style")
     character, style = (
         studio.training.start("dreambooth", TINY, paths, name=paths[0].parent.name)

@@ -1,4 +1,4 @@
-"""What a LoRA's header tells, what the Hub may hand over, and that a written file comes back whole."""
+"""LoRA file headers, files from the Hub, and round trips of exported files."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def lora(base: Base) -> LoRA:
 
 
 def shelve(studio: Studio, adapter: Any, *, base: Base) -> str:
-    """A finished run that holds an adapter."""
+    """Return a finished run that holds an adapter."""
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
     with studio.resources.store.draft("dreambooth", dict(WORDS), about, name="Rex") as run:
         facts = {"base": {"name": base.name}, "config": WORDS}
@@ -152,7 +152,7 @@ def test_a_file_that_lost_or_changed_something_is_told(
 
 
 def test_full_weights_leave_as_they_are_or_as_the_nearest_lora(studio: Studio, base: Base) -> None:
-    """Trained by a change of rank 3 everywhere: a LoRA of rank 3 says all of it, one of rank 2 how much it lacks."""
+    """The change has rank 3 in every layer: a rank-3 LoRA is exact, a rank-2 LoRA reports its error."""
     full = Full(text_encoder=True)
     full.inject(base).remove()
     generator = torch.Generator().manual_seed(1)

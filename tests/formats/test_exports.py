@@ -1,4 +1,4 @@
-"""Every way to learn, in every format, loaded by that format's own reader: it computes what the run computes here."""
+"""Every method in every export format: the format's own reader computes the same output as the run."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from tests.tiny import shop_with
 from tests.tolerances import assert_close
 
 PROMPTS = ["a photo of a dog", "zwx on the beach"]
-WHOLE = 1280  # a rank that leaves nothing out
+WHOLE = 1280  # a rank high enough for an exact LoRA
 MADE: dict[str, Callable[[Base], Adapter]] = {
     "dreambooth-text": lambda base: LoRA(rank=2, alpha=1.0, text_encoder_rank=3),
     "dreambooth-full": lambda base: Full(text_encoder=True),
@@ -39,7 +39,7 @@ LORAS = ("dreambooth-text", "dreambooth-full", "block_lora", "svdiff-text")
 
 
 def moved(make: Callable[[Base], Adapter], base: Base) -> Adapter:
-    """An adapter that changes matrices alone, as far as a LoRA and svdiff-pytorch can say it; not live."""
+    """Return a trained adapter that changes only matrices, as LoRA and svdiff-pytorch do; not live."""
     adapter = make(base)
     generator = torch.Generator().manual_seed(3)
     with injected(adapter, base), torch.no_grad():
@@ -56,19 +56,19 @@ def moved(make: Callable[[Base], Adapter], base: Base) -> Adapter:
 
 @torch.no_grad()
 def answer(unet: torch.nn.Module, text_encoder: torch.nn.Module, base: Base) -> torch.Tensor:
-    """What a UNet and a text encoder, whoever holds them, make of two prompts and fixed noise."""
+    """Return the noise prediction for two prompts and fixed noise, with any UNet and text encoder."""
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     contexts = text_encoder(base.token_ids(PROMPTS))[0]
     return unet(latents, torch.tensor([40, 700]), contexts, return_dict=False)[0]
 
 
 def fresh() -> StableDiffusionPipeline:
-    """The embedded base as any other program sees it."""
+    """The embedded base, loaded with plain diffusers."""
     return StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
 
 
 class Shelf:
-    """A Studio that holds a run of every method, and what each of them computes."""
+    """A Studio with one run per method, and the output of each run."""
 
     def __init__(self, studio: Studio, base: Base) -> None:
         self.studio, self.base = studio, base
@@ -129,7 +129,10 @@ def test_peft_loads_every_folder(shelf: Shelf, name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["svdiff", "svdiff-text"])
 @torch.no_grad()
 def test_svdiff_pytorch_rebuilds_the_run_from_its_files(shelf: Shelf, name: str, tmp_path: Path) -> None:
-    """As its layers do: U diag(ReLU(σ + δ)) Vᵀ of every weight, a norm's as a row; a key for each, and no other."""
+    """Compute the weights as svdiff-pytorch's layers do: U diag(ReLU(σ + δ)) Vᵀ, a norm's weight as one row.
+
+    The file has exactly one key per weight.
+    """
     folder = tmp_path / "shifts"
     shutil.unpack_archive(shelf.export(name, "svdiff"), folder)
     pipe = fresh()

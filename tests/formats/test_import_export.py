@@ -1,4 +1,4 @@
-"""A LoRA file from anywhere becomes a finished run; what leaves as a file says what it is and comes back."""
+"""An imported LoRA file becomes a finished run; an exported file describes itself and can be imported again."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ PICTURE = SampleConfig(prompt="a photo of a {identifier} {class_noun}", steps=2,
 
 @pytest.fixture(scope="module")
 def model_cache(base: Base) -> ModelCache:
-    """The base that all tests share, so that none of them loads one."""
+    """The base that all tests share, so that it is loaded once."""
     shop = ModelCache()
     shop._bases["embedded"] = base
     return shop
@@ -67,7 +67,7 @@ def peft_folder(path: Path, adapter: LoRA) -> Path:
 
 
 def peft_zip(path: Path, adapter: LoRA) -> Path:
-    """With a folder around it and clutter in it, as a Mac packs one."""
+    """A zip file with an enclosing folder and the extra files that macOS adds."""
     folder = peft_folder(path, adapter)
     target = path.with_suffix(".zip")
     with zipfile.ZipFile(target, "w") as archive:
@@ -188,7 +188,7 @@ def bomb(folder: Path, lora: LoRA) -> Path:
 
 
 def overlapping_zip(folder: Path, lora: LoRA) -> Path:
-    """Two entries of the directory that share one file's bytes."""
+    """Two directory entries that share the same bytes."""
     path = folder / "lora.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("unet/adapter_model.safetensors", bytes(2000))
@@ -198,7 +198,7 @@ def overlapping_zip(folder: Path, lora: LoRA) -> Path:
 
 
 def odd_compression(folder: Path, lora: LoRA) -> Path:
-    """An LZMA stream that is none."""
+    """Invalid data marked as an LZMA stream."""
     path = folder / "lora.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("adapter_model.safetensors", bytes(range(256)) * 8)
@@ -219,7 +219,7 @@ def odd_deflation(folder: Path, lora: LoRA) -> Path:
 
 
 def odd_names(folder: Path, lora: LoRA) -> Path:
-    """A name that says it is UTF-8 and is not."""
+    """An entry name that is flagged as UTF-8 but is not valid UTF-8."""
     path = folder / "lora.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("\u00e9dapter_model.safetensors", b"x")
@@ -361,7 +361,7 @@ def test_every_export_is_read_back_before_it_is_handed_out(
 
 
 def cut_off(write: Callable) -> Callable:
-    """A writer whose disk loses the end of every file."""
+    """Return a writer whose files lose their last 64 bytes."""
 
     def short(*given: object, **more: object) -> Path:
         write(*given, **more)
@@ -376,7 +376,7 @@ def cut_off(write: Callable) -> Callable:
 def test_kohya_files_that_diffusers_writes_are_read(
     base: Base, lora: LoRA, tmp_path: Path, alpha: torch.dtype
 ) -> None:
-    """Every run of diffusers' train_dreambooth_lora_sd15_advanced.py writes such a file, with alphas as whole numbers."""
+    """diffusers' train_dreambooth_lora_sd15_advanced.py writes such a file after every run, with integer alphas."""
     state = formats.as_lora(lora)
     wanted = {key: value for key, value in state.tensors.items() if ".attn1." in key or ".self_attn." in key}
     named = {key.replace("text_encoder.", "text_encoder.text_model."): value for key, value in wanted.items()}

@@ -1,4 +1,4 @@
-"""LoRA files: what we write is proved by the programs that read it, what we read by a dense reference."""
+"""LoRA files: written files are checked with the programs that read them, read files against a dense reference."""
 
 import json
 import pickle
@@ -53,7 +53,7 @@ SD15_TEXT = {
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    """The embedded base as any other program sees it."""
+    """The embedded base, loaded with plain diffusers."""
     torch.set_num_threads(1)
     loaded = StableDiffusionPipeline.from_pretrained(ASSETS / "base", torch_dtype=torch.float32)
     loaded.set_progress_bar_config(disable=True)
@@ -62,13 +62,13 @@ def pipe() -> StableDiffusionPipeline:
 
 @pytest.fixture
 def exact(pipe: StableDiffusionPipeline) -> Iterator[StableDiffusionPipeline]:
-    """The same in float64."""
+    """The same pipeline in float64."""
     yield pipe.to(torch.float64)
     pipe.to(torch.float32)
 
 
 def children_of(model: nn.Module, parents: tuple[str, ...]) -> list[str]:
-    """Linear and Conv2d modules inside modules of these classes: kohya's own rule for what a LoRA changes."""
+    """Return the Linear and Conv2d modules inside modules of these classes: kohya's rule for the layers of a LoRA."""
     found = {
         f"{at}.{name}"
         for at, parent in model.named_modules()
@@ -90,7 +90,7 @@ def text_targets(text_encoder: nn.Module) -> list[str]:
 def random_lora(
     modules: dict[str, nn.Module], *, ranks: tuple[int, ...] = (2,), size: float = 0.3
 ) -> LoRAState:
-    """Random factors, of the ranks in turn, for modules {"unet.<name>": Linear or Conv2d}."""
+    """Return random factors for modules {"unet.<name>": Linear or Conv2d}, cycling through the ranks."""
     generator = torch.Generator().manual_seed(7)
     tensors: dict[str, Tensor] = {}
     for index, (name, module) in enumerate(sorted(modules.items())):
@@ -113,7 +113,7 @@ def some_lora(pipe: StableDiffusionPipeline, *, text: bool, ranks: tuple[int, ..
 
 @contextmanager
 def added(pipe: StableDiffusionPipeline, state: LoRAState) -> Iterator[None]:
-    """Our own meaning of a LoRA: its dense changes added to the weights."""
+    """Reference for a LoRA: add its dense changes to the weights."""
     parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
     before = {}
     for module in state.modules:
@@ -129,7 +129,7 @@ def added(pipe: StableDiffusionPipeline, state: LoRAState) -> Iterator[None]:
 
 
 def picture(pipe: StableDiffusionPipeline) -> Tensor:
-    """Latents after two steps with guidance, (1, 4, h, w)."""
+    """Return latents after two steps with guidance, (1, 4, h, w)."""
     generator = torch.Generator().manual_seed(3)
     return pipe(
         "a photo of a person",
@@ -153,7 +153,7 @@ def assert_same(ours: LoRAState, theirs: LoRAState, dtype: torch.dtype = torch.f
 @pytest.mark.parametrize("ranks", [(2,), (1, 4, 2)])
 @pytest.mark.parametrize("write", [write_diffusers, write_kohya])
 def test_diffusers_draws_the_same_picture(exact, tmp_path: Path, write, ranks: tuple[int, ...]) -> None:
-    """In float64, where two orders of the same sums agree and only another meaning of the file would not."""
+    """In float64, a different order of summation stays within tolerance, but a different interpretation does not."""
     pipe = exact
     state = some_lora(pipe, text=True, ranks=ranks)
     path = write(tmp_path / "lora.safetensors", state, dtype=torch.float32)
@@ -228,7 +228,7 @@ def test_every_generation_of_diffusers_names_is_read(tmp_path: Path, generation:
 
 
 def test_stated_alpha_is_folded(tmp_path: Path) -> None:
-    """A LoRA of rank 1 with alpha 27 is 27 times too weak for a reader that overlooks the header."""
+    """A LoRA of rank 1 with alpha 27 is 27 times too weak if a reader ignores the header."""
     stem = f"unet.{ATTENTION}"
     tensors = {
         f"{stem}.{to}.lora_{half}.weight": torch.ones(1, 1) for to in ("to_q", "to_v") for half in "AB"
@@ -303,7 +303,7 @@ def test_peft_alpha_and_rank_stabilised_alpha(tmp_path: Path, rslora: bool, scal
 
 @pytest.fixture(scope="module")
 def sd15() -> SimpleNamespace:
-    """The SD 1.5 configuration with no memory behind it."""
+    """The SD 1.5 configuration on the meta device (no memory is allocated)."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**SD15_UNET)
         text_encoder = CLIPTextModel(CLIPTextConfig(**SD15_TEXT))
@@ -312,7 +312,7 @@ def sd15() -> SimpleNamespace:
 
 @pytest.mark.parametrize(("conv", "count", "floats"), [(False, 192, 423_936), (True, 278, 1_050_816)])
 def test_kohya_names_and_shapes_for_sd15(sd15, tmp_path: Path, conv: bool, count: int, floats: int) -> None:
-    """The names are derived here from the live module tree, as kohya does; counts are those of its own files."""
+    """Derive the names from the live module tree, as kohya does. The counts are those of kohya's own files."""
     unet = {f"unet.{name}": sd15.unet.get_submodule(name) for name in unet_targets(sd15.unet, conv=conv)}
     texts = text_targets(sd15.text_encoder)
     text = {f"text_encoder.{name}": sd15.text_encoder.get_submodule(name) for name in texts}
@@ -367,7 +367,7 @@ LAYERS = {
 @pytest.mark.parametrize("alpha", [None, 1.0, 8.0])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_kohya_change_equals_the_two_layers_of_its_authors(tmp_path: Path, layer: str, alpha, dtype) -> None:
-    """Dense reference W + alpha/r * up @ down, and up(down(x)) as the trainer runs it."""
+    """Dense reference W + alpha/r * up @ down, and up(down(x)) as kohya's trainer computes it."""
     name, module = LAYERS[layer]
     generator = torch.Generator().manual_seed(1)
     down = torch.randn(4, *module.weight.shape[1:], generator=generator).to(dtype)
@@ -417,7 +417,7 @@ def test_kohya_ranks_and_alphas_may_differ(tmp_path: Path) -> None:
     assert [state.change(module)[0, 0].item() for module in state.modules] == [1.0, 16.0]
 
 
-# ---- refusals -------------------------------------------------------------------------------------------------------
+# ---- refused files ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".ckpt", ".pth"])
@@ -457,7 +457,7 @@ def test_oversize_headers_are_refused(tmp_path: Path) -> None:
 
 
 def test_header_of_640_bytes_is_no_pickle(tmp_path: Path) -> None:
-    """640 is 80 02 in the file's first bytes, which is how a pickle of protocol 2 begins too."""
+    """A header length of 640 gives the first bytes 80 02, which are also the start of a protocol 2 pickle."""
     keys = [f"unet.{ATTENTION}.to_q.lora_{half}.weight" for half in "AB"]
     entries = {
         key: {"dtype": "F32", "shape": [1, 1], "data_offsets": [4 * i, 4 * i + 4]}
@@ -511,7 +511,7 @@ def test_refused_in_a_sentence(tmp_path: Path, case: str) -> None:
         read_lora(tmp_path / "lora.safetensors")
 
 
-# ---- our own adapter ------------------------------------------------------------------------------------------------
+# ---- Atelier's own adapter ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [write_diffusers, write_kohya, write_peft])

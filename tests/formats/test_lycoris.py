@@ -1,4 +1,4 @@
-"""kohya's and LyCORIS's files with a rank and an alpha of their own at every layer, against dense references."""
+"""kohya and LyCORIS files with a separate rank and alpha per layer, compared with dense references."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 
 def layers(base) -> dict[str, nn.Module]:
-    """All the layers that a LoCon of a UNet has, under our names."""
+    """Return all layers that a LoCon of a UNet has, under Atelier's names."""
     return {
         f"unet.{name}": module
         for name, module in base.unet.named_modules()
@@ -33,7 +33,7 @@ def layers(base) -> dict[str, nn.Module]:
 
 
 def lora_parts(weight: Tensor, *, rank: int, seed: int, tucker: bool) -> tuple[Parts, Tensor]:
-    """A layer's tensors as kohya names them, and B·A as a dense change."""
+    """Return a layer's tensors under kohya's names, and B·A as a dense change."""
     out, into, *side = weight.shape
     if tucker:
         down, mid = numbers(rank, into, 1, 1, seed=seed), numbers(rank, rank, *side, seed=seed + 1)
@@ -46,7 +46,7 @@ def lora_parts(weight: Tensor, *, rank: int, seed: int, tucker: bool) -> tuple[P
 
 
 def hada_parts(weight: Tensor, *, rank: int, seed: int, tucker: bool) -> tuple[Parts, Tensor]:
-    """A LoHa of one layer as LyCORIS stores it, and its dense change as LyCORIS computes it."""
+    """Return a LoHa of one layer as LyCORIS stores it, and its dense change as LyCORIS computes it."""
     out, into, *side = weight.shape
     halves, parts = [], {}
     for index in (1, 2):
@@ -64,7 +64,7 @@ def hada_parts(weight: Tensor, *, rank: int, seed: int, tucker: bool) -> tuple[P
 
 
 def test_a_rank_and_an_alpha_for_each_block_with_tucker_kernels(base, tmp_path: Path):
-    """Every one of the layers, all 3x3 ones of half the blocks as Tucker kernels: W + alpha/r * dense, nothing else."""
+    """Every layer becomes W + alpha/r * dense; half of the blocks have Tucker kernels (3x3)."""
     tensors: Parts = {}
     expected: dict[str, Tensor] = {}
     for seed, (key, module) in enumerate(sorted(layers(base).items())):
@@ -97,7 +97,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("alpha", [None, 1.5])
-@pytest.mark.parametrize("rank", [1, 2, 4])  # 16 is more than some of the layers are wide
+@pytest.mark.parametrize("rank", [1, 2, 4])  # 16 exceeds the width of some layers
 @pytest.mark.parametrize("layer", LAYERS)
 def test_loha_is_the_product_of_its_halves(tmp_path: Path, layer: str, rank: int, alpha: float | None):
     key, shape = LAYERS[layer]

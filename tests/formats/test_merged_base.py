@@ -1,4 +1,4 @@
-"""A run merged into its base for good: the file opens in diffusers and draws the live run's picture."""
+"""A run merged permanently into its base: diffusers opens the file and generates the same picture as the live run."""
 
 import shutil
 import zipfile
@@ -28,7 +28,7 @@ PICTURE = SampleConfig(prompt="a photo of a zwx dog", steps=2, seed=5, size_px=6
 
 
 def shelved(studio: Studio, adapter: LoRA, base: Base) -> str:
-    """A finished run that holds an adapter."""
+    """Return a finished run that holds an adapter."""
     about = {"spec": base.spec, "family": base.family, "hash": base.hash, "name": base.name}
     config = {"identifier": "zwx", "class_noun": "dog"}
     with studio.resources.store.draft("dreambooth", config, about, name="Rex") as run:

@@ -1,6 +1,7 @@
-"""Files that version 0.1 wrote, with one module for everything, are read as they are: runs, exports, pictures, settings.
+"""Files written by version 0.1 are still read: runs, exports, pictures and settings.
 
-The fixture holds a run of each method on the embedded base, one exported file of each format, a picture and settings.
+Version 0.1 had a single module. The fixture holds a run of each method on the embedded base, one exported file per
+format, a picture and settings.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Learned words of other programs: told by their headers, taken in, and read by diffusers to the same embeddings."""
+"""Textual inversion files of other programs: detected by header, imported, read by diffusers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +18,11 @@ from pipelines.studio import Studio
 from tests.tiny import shop_with
 from tests.tolerances import assert_close
 
-WIDTH = 128  # C of the embedded base
+WIDTH = 128  # embedding width of the embedded base
 
 
 def vectors(count: int) -> torch.Tensor:
-    """(count, C): about as long as the words of the vocabulary are."""
+    """Return embeddings (count, C) with about the same norm as those of the vocabulary."""
     return 0.05 * torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(count))
 
 
@@ -39,7 +39,7 @@ def studio(base: Base, tmp_path: Path) -> Iterator[Studio]:
 
 
 def embeddings_of(studio: Studio, run_id: str, base: Base, prompt: str) -> torch.Tensor:
-    """(1, T, C): the prompt as the base reads it while the word is live."""
+    """Return the prompt's encoding (1, T, C) while the learned token is live."""
     path = studio.resources.store.get(run_id).file("adapter.safetensors")
     with injected(studio.resources.model_cache().adapter(path, base), base):
         return base.encode_prompts([prompt])
