@@ -1,4 +1,4 @@
-"""Changes of a base's weights: injected and removed again without a trace, merged, stacked, saved and loaded."""
+"""Adapters of a base model's weights: inject, remove exactly, merge, stack, save and load."""
 
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA

@@ -1,4 +1,4 @@
-"""The adapter protocol, and the operations common to all adapters: merge, suspend, save, load."""
+"""The adapter protocol and the operations shared by all adapters: merge, suspend, save, load."""
 
 import json
 import os
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn alike: at ``rate`` times the run's learning rate, with a weight decay of their own or,
-    where that is None, the run's."""
+    """Parameters that share optimizer settings.
+
+    Their learning rate is ``rate`` times the run's. Weight decay None means the run's own value.
+    """
 
     parameters: list[nn.Parameter]
     rate: float = 1.0
@@ -32,10 +34,10 @@ class ParameterGroup:
 
 
 class Adapter(Protocol):
-    """A change of a base's weights that can be injected, trained, removed without a trace, and saved.
+    """A change of a base model's weights that can be injected, trained, removed exactly, and saved.
 
-    ``base`` is the base it is live in, or None. ``base_hash`` is the base it was made on ("" until the first
-    inject). ``note`` is a sentence for the user, "" when there is nothing to say.
+    ``base`` is the base model it is injected into, or None. ``base_hash`` identifies the base model it was created
+    for ("" until the first inject). ``note`` is a sentence for the user, or "".
     """
 
     kind: str
@@ -45,23 +47,23 @@ class Adapter(Protocol):
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:
-        """Build the adapter that :meth:`header` describes, with no weights yet."""
+        """Build the adapter described by a :meth:`header`, without weights."""
         ...
 
     def inject(self, base: "Base") -> Self:
-        """Make it live and trainable. After :meth:`remove`, the same parameters are injected again."""
+        """Make it live and trainable. Injecting again after :meth:`remove` reuses the same parameters."""
         ...
 
     def remove(self) -> None:
-        """Remove it: the base computes the same as before, bit for bit, and has no wrapped layers."""
+        """Remove it. The base model then has no wrapped layers and its outputs equal the original ones bit for bit."""
         ...
 
     def parameters(self) -> list[nn.Parameter]:
-        """The trainable tensors, float32, in an order that never changes."""
+        """The trainable tensors, float32, in a fixed order."""
         ...
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The same tensors in groups that learn alike; no group is empty."""
+        """The same tensors, grouped by optimizer settings; no group is empty."""
         ...
 
     def materialise(self) -> None:
@@ -73,30 +75,30 @@ class Adapter(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Strict: raises ValueError naming the first missing, unexpected or misshapen tensor."""
+        """Load strictly. Raises ValueError naming the first tensor that is missing, unexpected or of the wrong shape."""
         ...
 
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterable[tuple[str, Tensor]]:
-        """("unet.<module>.weight", float32 change of the original weight at strength ``scale``), live or not.
+        """Yield ("unet.<module>.weight", float32 weight delta at strength ``scale``); the adapter need not be live.
 
-        Layers whose strength is 0 are left out: their weights stay the very tensors they were.
+        Layers with strength 0 are skipped, so their weights remain the same tensor objects.
         """
         ...
 
     def header(self) -> dict[str, str]:
-        """The metadata from which :meth:`from_header` can rebuild it."""
+        """The metadata from which :meth:`from_header` rebuilds the adapter."""
         ...
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the base's own layer inside any number of live wrappers."""
+    """Return the base model's own layer, below any number of adapter wrappers."""
     while isinstance(module, BaseTunerLayer):
         module = module.get_submodule("base_layer")
     return module
 
 
 def own_forward(layer: nn.Module, x: Tensor) -> Tensor:
-    """The output of the base's own layer, including the bias, regardless of any forward set by an adapter."""
+    """Return the output of the base model's own layer, bias included, ignoring any forward set by an adapter."""
     return type(layer).forward(layer, x)
 
 
@@ -108,7 +110,7 @@ def parent_of(base: "Base", key: str) -> tuple[nn.Module, str]:
 
 
 def base_parameter(base: "Base", key: str) -> nn.Parameter:
-    """Return the base's own parameter for a key such as "unet.conv_in.weight", whatever wraps the layer."""
+    """Return the base model's own parameter for a key such as "unet.conv_in.weight", below any wrappers."""
     layer_key, _, name = key.rpartition(".")
     parent, attribute = parent_of(base, layer_key)
     parameter = unwrapped(parent.get_submodule(attribute))._parameters[name]
@@ -136,7 +138,7 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size])
 
 @contextmanager
 def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
-    """Inject the adapter inside the block and remove it afterwards, also when the block raises."""
+    """Inject the adapter for the duration of the block and remove it afterwards, also when the block raises."""
     adapter.inject(base)
     try:
         yield adapter
@@ -146,9 +148,9 @@ def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
 
 @contextmanager
 def suspended(adapter: Adapter) -> Iterator["Base"]:
-    """Remove a live adapter inside the block and inject the same parameters again afterwards.
+    """Remove a live adapter for the duration of the block, then inject the same parameters again.
 
-    Optimizer state stays valid, so a training run may be suspended between any two of its steps.
+    Optimizer state stays valid, so a training run can be suspended between any two steps.
     """
     base = adapter.base
     assert base is not None, "only a live adapter can be suspended"
@@ -161,11 +163,10 @@ def suspended(adapter: Adapter) -> Iterator["Base"]:
 
 @contextmanager
 def merged(base: "Base", stack: Iterable[tuple[Adapter, Strength]]) -> Iterator[None]:
-    """Add the sum of the changes, each at its strength (one, or one for each block of the UNet), to the base's weights
-    for the length of the block.
+    """Merge a stack of adapters into the base model's weights for the duration of the block.
 
-    The sum is taken in float32 and rounded once, so the order of the stack does not matter. On exit, also by an
-    exception, every weight is the very tensor it was.
+    Each adapter has one strength, or one per UNet block. The sum is computed in float32 and rounded once, so the
+    order of the stack does not matter. On exit, also after an exception, every original tensor is restored.
     """
     sums: dict[str, Tensor] = {}
     for adapter, scale in stack:
@@ -185,9 +186,9 @@ def merged(base: "Base", stack: Iterable[tuple[Adapter, Strength]]) -> Iterator[
 
 
 def save_adapter(path: Path, adapter: Adapter, *, extra: Mapping[str, Any]) -> None:
-    """Write an adapter as safetensors with its header, the base's hash and ``extra`` (as JSON) in the metadata.
+    """Write an adapter as safetensors. The metadata holds its header, the base model's hash and ``extra`` as JSON.
 
-    The file appears whole or not at all.
+    The write is atomic: no partial file is ever visible.
     """
     own = {**adapter.header(), "kind": adapter.kind, "base_hash": adapter.base_hash}
     further = {
@@ -200,9 +201,9 @@ def save_adapter(path: Path, adapter: Adapter, *, extra: Mapping[str, Any]) -> N
 
 @disk_sentences()
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None) -> None:
-    """Write safetensors atomically: to a neighbour first, then into place. Raises DiskError.
+    """Write safetensors atomically: to a temporary file in the same folder, then rename. Raises DiskError.
 
-    ``metadata`` None writes none at all, as some programs expect.
+    ``metadata`` None writes no metadata, as some programs expect.
     """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -214,7 +215,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return (tensors, metadata) of a safetensors file. Raises ValueError when it is not one."""
+    """Return (tensors, metadata) of a safetensors file. Raises ValueError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

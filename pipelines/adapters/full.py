@@ -1,4 +1,4 @@
-"""Full fine-tuning as an adapter: while live, float32 copies of all weights replace the base's own tensors."""
+"""Full fine-tuning as an adapter: while live, float32 copies of all weights replace the base model's tensors."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Full:
-    """Every weight and bias of the UNet and, on request, of the text encoder.
+    """Every weight and bias of the UNet and, optionally, of the text encoder.
 
-    The base's parameters stay where they are. While live, a plain attribute of the same name on the layer hides
-    each of them; taking the attribute away is an exact undo. What is stored is the trained tensors themselves:
-    a stored difference would not be restored bit for bit.
+    The base model's parameters stay registered. While live, a plain attribute of the same name on the layer shadows
+    each of them; deleting the attribute is an exact undo. The state holds the trained tensors themselves, because
+    a stored difference could not be restored bit for bit.
     """
 
     kind = "full"
@@ -68,7 +68,7 @@ class Full:
         return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
-        """Show the layers the masters in the base's own dtype; gradients flow back through the cast."""
+        """Set the master weights on the layers, cast to the base model's dtype; gradients flow through the cast."""
         for layer, name, master, dtype in self._shadowed:
             layer.__dict__[name] = master.to(dtype)
 
@@ -92,11 +92,11 @@ class Full:
             yield from _own_parameters(base.module(prefix), prefix=prefix)
 
 
-Place = tuple[str, nn.Module, str, nn.Parameter]  # key, layer, attribute, the base's own parameter
+Place = tuple[str, nn.Module, str, nn.Parameter]  # key, layer, attribute, the base model's own parameter
 
 
 def _own_parameters(module: nn.Module, *, prefix: str) -> Iterator[Place]:
-    """Yield every parameter of the base, looking through other adapters' wrappers."""
+    """Yield every parameter of the base model, below other adapters' wrappers."""
     layer = unwrapped(module)
     for name, parameter in layer._parameters.items():
         if parameter is not None:

@@ -25,21 +25,21 @@ TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"
 RESNET = r"resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
 TARGETS = {  # full-match patterns on the UNet's module names
     "attention": rf".*\.({ATTENTION})",
-    "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # what LoCon reaches: all 278 layers inside SD 1.x's blocks
+    "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # as LoCon: all 278 layers in the blocks of SD 1.x
 }
 TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x
 NARROW = (
     2**17
-)  # weights of a layer below which, on a CPU, W + s·B·A is cheaper than a branch beside W (bench.step)
-LIVE = "default"  # PEFT's name for the adapter inside a layer; each of our layers holds exactly one
+)  # number of weights below which W + s·B·A is cheaper on a CPU than a separate branch (bench.step)
+LIVE = "default"  # PEFT's adapter name inside a layer; each of our layers holds exactly one adapter
 
 
 @dataclass
 class Branch:
-    """One adapted layer: PEFT's wrapper, and its A (r, in) or (r, in, kh, kw) and B (out, r) or (out, r, 1, 1).
+    """One adapted layer: PEFT's wrapper and its matrices, with scale s = alpha / rank.
 
-    ``scale`` is s = alpha / rank.
+    A has shape (r, in) or (r, in, kh, kw); B has shape (out, r) or (out, r, 1, 1).
     """
 
     wrapper: nn.Module
@@ -51,9 +51,9 @@ class Branch:
 class LoRA:
     """A low-rank change of the UNet and, when ``text_encoder_rank`` is not 0, of the text encoder.
 
-    ``alpha`` 0 means alpha = rank, a scale of 1. ``ranks`` ("unet.<module>" to rank), when given, names every
-    layer and its rank by itself; ``rank``, ``targets`` and ``text_encoder_rank`` are then not read. No layer at all
-    is the base itself.
+    ``alpha`` 0 means alpha = rank, that is a scale of 1. ``ranks`` ({"unet.<module>": rank}), when given, lists every
+    adapted layer with its rank; ``rank``, ``targets`` and ``text_encoder_rank`` are then ignored. A LoRA without
+    layers leaves the base model unchanged.
     """
 
     kind = "lora"
@@ -116,7 +116,7 @@ class LoRA:
         for key, branch in self._branches.items():
             parent, name = parent_of(self.base, key)
             while (found := parent.get_submodule(name)) is not branch.wrapper:
-                parent, name = found, "base_layer"  # an adapter injected later lies outside
+                parent, name = found, "base_layer"  # an adapter injected later wraps this one
             setattr(parent, name, branch.wrapper.base_layer)
             branch.wrapper._modules["base_layer"] = None
         self.base = None
@@ -128,7 +128,7 @@ class LoRA:
         return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
-        """Does nothing: the live weights are the parameters."""
+        """Do nothing: the layers compute with the parameters directly."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: value.detach().to("cpu", copy=True) for name, value in self._named_parameters().items()}
@@ -142,7 +142,7 @@ class LoRA:
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
-        """ΔW = s·B·A, times ``scale``; a convolution's A carries the kernel, its B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
+        """Yield ΔW = scale·s·B·A. For a convolution, A has the kernel's size and B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
         if not self._branches:
             self.inject(base).remove()
         for key, branch in self._branches.items():
@@ -151,7 +151,7 @@ class LoRA:
                 yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
 
     def scales(self) -> dict[str, float]:
-        """Return s = alpha / rank for each adapted layer ("unet.<module>")."""
+        """Return {"unet.<module>": alpha / rank} for all adapted layers."""
         return {key: branch.scale for key, branch in self._branches.items()}
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
@@ -178,7 +178,7 @@ class LoRA:
         return branches
 
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
-        """Return for each part of the base (layer pattern, rank, PEFT's rank_pattern)."""
+        """Return (layer pattern, rank, PEFT's rank_pattern) for each part of the base model."""
         if self.ranks is None:
             text = {"text_encoder": (TEXT_TARGETS, self.text_encoder_rank, {})}
             return {
@@ -203,7 +203,7 @@ class LoRA:
 def _check_meant(meant: Mapping[str, int], found: Mapping[str, int]) -> None:
     """Raise ValueError unless exactly the expected layers have the expected ranks.
 
-    PEFT does not report a pattern that matches no layer, or another one.
+    PEFT reports neither a pattern that matches no layer nor one that matches an unintended layer.
     """
     wrong = sorted(key for key in meant.keys() | found.keys() if meant.get(key) != found.get(key))
     if wrong:
@@ -214,7 +214,7 @@ def _check_meant(meant: Mapping[str, int], found: Mapping[str, int]) -> None:
 
 
 def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, nn.Module]:
-    """Let PEFT build its layers for a module and take them out again: (path to loose layer)."""
+    """Let PEFT build its layers for a module, then detach them. Returns {path: detached layer}."""
     with _bare(module), torch.random.fork_rng(devices=[]):
         trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
         inject_adapter_in_model(config, module, adapter_name=LIVE)
@@ -232,7 +232,7 @@ def _wrap(module: nn.Module, config: LoraConfig) -> dict[str, nn.Module]:
 
 @contextmanager
 def _bare(module: nn.Module) -> Iterator[None]:
-    """Set other adapters' wrappers aside, so that PEFT sees the base's own layers."""
+    """Temporarily remove other adapters' wrappers, so that PEFT sees the base model's own layers."""
     wrapped = [
         (parent, name, child)
         for parent in list(module.modules())
@@ -249,7 +249,7 @@ def _bare(module: nn.Module) -> Iterator[None]:
 
 
 def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator) -> Branch:
-    """A ~ N(0, 1/r²), B = 0, both float32, from the run's own generator; scale alpha / r."""
+    """Initialise A ~ N(0, 1/r²) from ``generator`` and B = 0, both float32; the scale is alpha / r."""
     down, up = (
         wrapper.get_submodule(f"{name}.{LIVE}").float().requires_grad_(True).get_parameter("weight")
         for name in ("lora_A", "lora_B")
@@ -263,7 +263,7 @@ def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator
 
 
 def _use_fused_forward(branch: Branch, base_layer: nn.Module) -> None:
-    """Give a narrow layer on a CPU the shorter form of its forward; all others keep PEFT's."""
+    """Use the fused forward for a narrow layer on a CPU; all other layers keep PEFT's forward."""
     weight = base_layer.get_parameter("weight")
     narrow = weight.device.type == "cpu" and weight.numel() <= NARROW
     if narrow and isinstance(base_layer, (nn.Linear, nn.Conv2d)):
@@ -271,10 +271,10 @@ def _use_fused_forward(branch: Branch, base_layer: nn.Module) -> None:
 
 
 def _narrow_forward(branch: Branch, x: Tensor) -> Tensor:
-    """(W + s·B·A) x, the same function as W x + s·B (A x) in one pass over x instead of five.
+    """Compute (W + s·B·A) x: the same function as W x + s·B (A x), in one pass over x instead of five.
 
-    The sum is made in float32 and rounded once to the layer's dtype, as when it is merged.
-    Over another adapter's wrapper PEFT's sum is taken; what another's forward adds to the base's own layer is added.
+    The sum is computed in float32 and rounded once to the layer's dtype, as in a merge. Around another adapter's
+    wrapper, PEFT's sum is used. Whatever another adapter's forward adds to the base model's layer is added.
     """
     base_layer = branch.wrapper.base_layer
     if not isinstance(base_layer, (nn.Linear, nn.Conv2d)):

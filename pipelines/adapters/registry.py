@@ -1,4 +1,4 @@
-"""Every kind of adapter by the name that its file bears, and reading such a file."""
+"""The registry of adapter kinds by the name stored in their files, and the loader of such files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spect
 
 
 def load_adapter(path: Path, base: Base) -> Adapter:
-    """Rebuild an adapter from :func:`save_adapter`'s file, checked against the base, not live.
+    """Load an adapter from a file of :func:`save_adapter` and check it against the base model; do not inject it.
 
-    An adapter of another base: a LoRA is let through with a warning that is also its ``note``; every other kind
-    raises ValueError, because it only works on its own base.
+    A LoRA of another base model is accepted with a warning, which is also its ``note``. Every other kind raises
+    ValueError, because it only works on its own base model.
     """
     state, header = read_tensors(path)
     kind = header.get("kind", "")

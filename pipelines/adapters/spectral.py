@@ -1,8 +1,8 @@
-"""Spectral shifts (SVDiff, Han et al. 2023, 2303.11305): only the singular values of the base's weights move.
+"""Spectral shifts (SVDiff, Han et al. 2023, 2303.11305): only the singular values of the weights are trained.
 
-W_δ = U diag(ReLU(σ + δ)) Vᵀ, written as W + U diag(ReLU(σ + δ) − σ) Vᵀ: at δ = 0 the correction is exactly zero, in
-any dtype, where a plain rebuild would be off by its rounding. Norm gains move element by element, w + δ, as in the
-author's code; biases never.
+W_δ = U diag(ReLU(σ + δ)) Vᵀ is computed as W + U diag(ReLU(σ + δ) − σ) Vᵀ. At δ = 0 the correction is then exactly
+zero in any dtype, whereas rebuilding W_δ directly would add a rounding error. Norm gains are shifted element by
+element, w + δ, as in the author's code. Biases are not trained.
 """
 
 import math
@@ -22,15 +22,15 @@ from pipelines.unet_blocks import Strength, strength_at
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
-DISPATCH = 2e6  # products that a CPU does in the time in which it starts the few more operations of a branch
-LEAST_RATIO = 1e-3  # smallest σ_min / σ_max for the one-sided form, which divides by σ
-NORM_RATE = 1e-3  # learning rate of norm gains over that of matrices: the author's 1e-6 / 1e-3
+DISPATCH = 2e6  # multiplications in the time that a CPU needs to launch a branch's extra operations
+LEAST_RATIO = 1e-3  # smallest σ_min / σ_max that allows the one-sided form, which divides by σ
+NORM_RATE = 1e-3  # learning rate of norm gains relative to that of matrices: the author's 1e-6 / 1e-3
 
 CROSS = ".attn2.to_"
 KEY_VALUE = (".attn2.to_k", ".attn2.to_v")
 SUBSETS: dict[
     str, Callable[[str, Tensor], bool]
-] = {  # the paper's ablation: (module path, weight) -> in or out
+] = {  # the subsets of the paper's ablation: (module path, weight) -> whether it is trained
     "UNet": lambda path, weight: True,
     "UNet-CA": lambda path, weight: CROSS in path,
     "UNet-CA-KV": lambda path, weight: path.endswith(KEY_VALUE),
@@ -47,15 +47,15 @@ SUBSETS: dict[
 
 
 def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor]:
-    """Return the weights that a subset moves, by module path, sorted; biases are not among them.
+    """Return the weights that a subset trains, sorted by module path, without biases.
 
-    Where other adapters are live, their wrappers are looked through.
+    These are the base model's own weights, also below the wrappers of other live adapters.
     """
     return {path: _own_weight(layer) for path, layer in _bare_layers(module, subset).items()}
 
 
 def shift_size(weight: Tensor, rank: int = 0) -> int:
-    """Return how many values move: the first ``rank`` (0: all) singular values of a matrix, every gain of a norm."""
+    """Return the number of trained values: the first ``rank`` (0: all) singular values, or all gains of a norm."""
     if weight.dim() == 1:
         return len(weight)
     size = min(matrix(weight).shape)
@@ -64,7 +64,7 @@ def shift_size(weight: Tensor, rank: int = 0) -> int:
 
 @dataclass
 class Shift:
-    """One moved weight: its layer, its δ, and how the layer computes with it while live.
+    """One trained weight: its layer, its δ, and how the layer applies it while live.
 
     ``form`` is "gain" (norms), "rebuild" (W_δ itself, together with all weights of its shape), "output" and "input"
     (the one-sided forms on the small side), "branch" (two-sided) or "rows" (an embedding, row by row).
@@ -74,18 +74,18 @@ class Shift:
     parameter: nn.Parameter
     form: str
     factors: Factors | None = None
-    gain: Tensor | None = None  # ReLU(σ + δ) − σ, or ρ for the one-sided forms; made by ``materialise``
+    gain: Tensor | None = None  # ReLU(σ + δ) − σ, or ρ for the one-sided forms; set by ``materialise``
 
     @torch.no_grad()
     def change_of_values(self, scale: float = 1.0) -> Tensor:
-        """ReLU(σ + sδ) − σ of a matrix, (k,): the signed singular values of its change."""
+        """Return ReLU(σ + sδ) − σ of a matrix, (k,): the signed singular values of ΔW."""
         assert self.factors is not None, "a norm has no singular values"
         return _gain(self.factors.values, scale * self.parameter.detach())
 
 
 @dataclass(frozen=True)
 class Pack:
-    """All "rebuild" weights of one shape, stacked: one batched product makes them all."""
+    """All "rebuild" weights of one shape, stacked, so that one batched product computes them all."""
 
     shifts: list[Shift]
     weights: Tensor  # (L, M, N)
@@ -95,11 +95,11 @@ class Pack:
 
 
 class Spectral:
-    """Shifts of the UNet's singular values, in one of the twelve ``SUBSETS``, and of the text encoder's on request.
+    """Shifts of singular values in one of the twelve ``SUBSETS`` of the UNet and, optionally, in the text encoder.
 
-    ``rank`` trains the first so many singular values of every matrix, 0 all of them. ``batch`` (items per forward)
-    only decides which form each layer takes; the result is the same. ``norm_rate`` is the learning rate of norm gains
-    over that of matrices.
+    ``rank`` is the number of singular values trained per matrix, largest first; 0 trains all. ``batch`` (items per
+    forward) only selects each layer's form and does not affect the result. ``norm_rate`` is the learning rate of norm
+    gains relative to that of matrices.
     """
 
     kind = "spectral"
@@ -125,7 +125,7 @@ class Spectral:
         self.base_hash = self.note = ""
         self._shifts: dict[str, Shift] = {}  # by "unet.<module>", sorted
         self._packs: list[Pack] = []
-        self._gains: list[list[Shift]] = []  # norms of one width together
+        self._gains: list[list[Shift]] = []  # norms grouped by width
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:
@@ -149,7 +149,7 @@ class Spectral:
 
     @property
     def shifts(self) -> Mapping[str, Shift]:
-        """Every moved weight by "unet.<module>", sorted; empty before the first inject."""
+        """All shifts by "unet.<module>", sorted; empty before the first inject."""
         return self._shifts
 
     def inject(self, base: "Base") -> Self:
@@ -188,7 +188,7 @@ class Spectral:
         return [group for group in groups if group.parameters]
 
     def materialise(self) -> None:
-        """Make the live weights, and the factors of those that are never built, from the shifts."""
+        """Compute the live weights from the shifts, or the gains for layers whose weight is never built."""
         for pack in self._packs:
             delta = torch.stack([shift.parameter for shift in pack.shifts])
             gain = _gain(pack.values, delta)
@@ -209,7 +209,7 @@ class Spectral:
                 shift.gain = gain / shift.factors.values if one_sided else gain
 
     def state_dict(self) -> dict[str, Tensor]:
-        """ "unet.<module>.delta" to δ: of singular values for a matrix, of gains for a norm."""
+        """Return {"unet.<module>.delta": δ}: shifts of a matrix's singular values or of a norm's gains."""
         return {
             f"{key}.delta": shift.parameter.detach().to("cpu", copy=True)
             for key, shift in self._shifts.items()
@@ -223,7 +223,7 @@ class Spectral:
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
-        """U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix, sδ for every norm gain; s = ``scale``."""
+        """Yield U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix and sδ for every norm gain; s = ``scale``."""
         for key, shift in self._shifts.items():
             at = strength_at(scale, key)
             if not at:
@@ -237,7 +237,7 @@ class Spectral:
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def weights(self, base: "Base") -> dict[str, Tensor]:
-        """Return the base's weights that move, by "unet.<module>", sorted; live wrappers are looked through."""
+        """Return the base model's weights that are trained, by "unet.<module>", also below live wrappers."""
         return {key: _own_weight(layer) for key, layer in self._layers(base).items()}
 
     def _layers(self, base: "Base") -> dict[str, nn.Module]:
@@ -294,7 +294,7 @@ class Spectral:
 
 
 def _gain(values: Tensor, delta: Tensor) -> Tensor:
-    """ReLU(σ + δ) − σ over the last dimension; δ may be shorter than σ (a truncated rank), the rest stays 0."""
+    """Return ReLU(σ + δ) − σ over the last axis. If δ is shorter than σ (truncated rank), it is padded with 0."""
     moved = values[..., : delta.shape[-1]]
     gain = F.relu(moved + delta) - moved
     return F.pad(gain, (0, values.shape[-1] - delta.shape[-1]))
@@ -307,7 +307,7 @@ def _own_weight(layer: nn.Module) -> nn.Parameter:
 
 
 def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
-    """The layers of :func:`shifted_weights`, where other adapters may be live: their wrappers are looked through."""
+    """Return the layers of :func:`shifted_weights`, also below the wrappers of other live adapters."""
     wanted = SUBSETS[subset]
 
     def walk(current: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
@@ -327,7 +327,7 @@ def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
 
 
 def token_count(key: str, base: "Base") -> int:
-    """Return over how many places a layer works for one item: latent cells of its level, or tokens of the prompt."""
+    """Return the number of positions per item that a layer processes: latent cells at its level or prompt tokens."""
     prefix, _, path = key.partition(".")
     if prefix == "text_encoder" or path.endswith(KEY_VALUE):
         return base.context
@@ -342,11 +342,12 @@ def token_count(key: str, base: "Base") -> int:
 
 
 def chosen_form(layer: nn.Module, weight: Tensor, factors: Factors, *, tokens: int) -> str:
-    """Return the cheapest exact form for a layer that works on ``tokens`` places, by its products (METHODS' counts).
+    """Return the cheapest exact form for a layer that processes ``tokens`` positions, by number of multiplications.
 
-    With k = min(M, N), forward and backward: rebuild 4kMN + 2TMN (the gradient of the whole weight), two-sided
-    4Tk(M+N), one-sided 8Tk². The one-sided form divides by σ, so it needs a well-conditioned weight. On a CPU what is
-    not rebuilt, together with all weights of its shape, pays for its own operations, too.
+    With T = ``tokens`` and k = min(M, N), forward and backward cost: rebuild 4kMN + 2TMN (which includes the gradient
+    of the whole weight), two-sided 4Tk(M+N), one-sided 8Tk². The one-sided form divides by σ and so needs a
+    well-conditioned weight. On a CPU, a layer that is not rebuilt in a batch with all weights of its shape also pays
+    for launching its extra operations.
     """
     if isinstance(layer, nn.Embedding):
         return "rows"
@@ -375,7 +376,7 @@ def _channels(x: Tensor, factor: Tensor, *, convolution: bool) -> Tensor:
 
 
 def _each(values: Tensor, *, convolution: bool) -> Tensor:
-    """One value for each channel, to be multiplied with or added to a layer's output."""
+    """Reshape one value per channel so that it broadcasts over a layer's output."""
     return values[:, None, None] if convolution else values
 
 
@@ -386,7 +387,7 @@ def _live(shift: Shift) -> tuple[Factors, Tensor, bool]:
 
 
 def _output_forward(shift: Shift, x: Tensor) -> Tensor:
-    """y + U(ρ ∘ Uᵀy) with y = W x and ρ = ReLU(σ + δ)/σ − 1: exact for M ≤ N, because W = U diag(σ) Vᵀ."""
+    """Return y + U(ρ ∘ Uᵀy) with y = W x and ρ = ReLU(σ + δ)/σ − 1: exact for M ≤ N, because W = U diag(σ) Vᵀ."""
     factors, gain, convolution = _live(shift)
     answer = own_forward(shift.layer, x)
     bias = shift.layer._parameters["bias"]
@@ -398,7 +399,7 @@ def _output_forward(shift: Shift, x: Tensor) -> Tensor:
 
 
 def _input_forward(shift: Shift, x: Tensor) -> Tensor:
-    """W (x + V(ρ ∘ Vᵀx)): exact for M > N, on layers that look at one place at a time."""
+    """Return W (x + V(ρ ∘ Vᵀx)): exact for M > N on layers that process each position independently."""
     factors, gain, convolution = _live(shift)
     inner = _channels(x.float(), factors.right, convolution=convolution) * _each(
         gain, convolution=convolution
@@ -409,7 +410,7 @@ def _input_forward(shift: Shift, x: Tensor) -> Tensor:
 
 
 def _branch_forward(shift: Shift, x: Tensor) -> Tensor:
-    """W x + U(g ∘ Vᵀx) with g = ReLU(σ + δ) − σ: two thin products beside the base's own."""
+    """Return W x + U(g ∘ Vᵀx) with g = ReLU(σ + δ) − σ: two thin products in addition to W x."""
     factors, gain, convolution = _live(shift)
     answer = own_forward(shift.layer, x)
     if isinstance(shift.layer, nn.Conv2d):
@@ -422,7 +423,7 @@ def _branch_forward(shift: Shift, x: Tensor) -> Tensor:
 
 
 def _rows_forward(shift: Shift, ids: Tensor) -> Tensor:
-    """An embedding: the rows asked for are gathered from U first, so the table is never rebuilt."""
+    """Look up embedding rows: the requested rows are gathered from U first, so the table is never rebuilt."""
     factors, gain, _ = _live(shift)
     rows = own_forward(shift.layer, ids)
     return rows + ((F.embedding(ids, factors.left) * gain) @ factors.right).to(rows.dtype)

@@ -1,6 +1,6 @@
-"""Thin singular value decompositions of a base's weights: computed once, kept on disk under the base's hash.
+"""Thin singular value decompositions of a base model's weights, computed once and cached on disk under its hash.
 
-A convolution (c_out, c_in, kh, kw) is read as the matrix (c_out, c_in·kh·kw), as SVDiff does (2303.11305, sec. 3.2).
+A convolution (c_out, c_in, kh, kw) is reshaped to the matrix (c_out, c_in·kh·kw), as SVDiff does (2303.11305, sec. 3.2).
 """
 
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_EVERY = 16  # weights between two words of progress
+PROGRESS_EVERY = 16  # weights between two progress reports
 BLOCK = re.compile(r"unet\.(?:(?:down|up)_blocks\.\d+|mid_block)(?=\.)")
 PARTS = ("left", "values", "right")
 MATRICES = (nn.Linear, nn.Conv2d, nn.Embedding)
@@ -32,14 +32,14 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 @dataclass(frozen=True)
 class Factors:
-    """W = U diag(S) Vh of a weight read as (M, N), k = min(M, N): U (M, k), S (k,), Vh (k, N); float32."""
+    """W = U diag(S) Vh of a weight reshaped to (M, N): U (M, k), S (k,), Vh (k, N), float32, k = min(M, N)."""
 
     left: Tensor  # U
     values: Tensor  # S, largest first
     right: Tensor  # Vh
 
     def on(self, device: torch.device, *, left: bool = True, right: bool = True) -> "Factors":
-        """Return them with the values, and the vectors that are wanted, on a device; the others stay where they are."""
+        """Return a copy whose values and requested vectors are on a device; other vectors are not moved."""
         return Factors(
             self.left.to(device) if left else self.left,
             self.values.to(device),
@@ -47,9 +47,9 @@ class Factors:
         )
 
     def copied(self, *, left: bool, right: bool) -> "Factors":
-        """Return them with the vectors that are wanted in memory of their own.
+        """Return a copy whose requested vectors are in newly allocated memory.
 
-        A mapped tensor may begin anywhere, and a processor's products depend, in the last bit, on where it begins.
+        A memory-mapped tensor may have any alignment, and the last bit of a CPU's matrix product depends on it.
         """
         return Factors(
             self.left.clone() if left else self.left, self.values, self.right.clone() if right else self.right
@@ -57,31 +57,31 @@ class Factors:
 
 
 def matrix(weight: Tensor) -> Tensor:
-    """Return a weight as the matrix (M, N) whose singular values move: (c_out, everything else)."""
+    """Reshape a weight to the matrix (M, N) whose singular values are trained: (c_out, product of the other axes)."""
     return weight.flatten(1)
 
 
 def decompose(weight: Tensor) -> Factors:
-    """Return the thin SVD of a weight in float32, on the device it lies on."""
+    """Return the thin SVD of a weight in float32, on the weight's device."""
     left, values, right = torch.linalg.svd(matrix(weight.detach()).float(), full_matrices=False)
     return Factors(left.contiguous(), values, right.contiguous())
 
 
 class Spectra:
-    """The decompositions of one base, on the CPU: a file for each block, mapped into memory, so that of a kept one
-    only the vectors that somebody uses are ever read.
+    """The decompositions of one base model, on the CPU.
 
-    ``folder`` None keeps nothing on disk.
+    There is one memory-mapped file per UNet block, so only vectors that are used are read from disk. ``folder``
+    None disables the cache on disk.
     """
 
     def __init__(self, base: "Base", folder: Path | None) -> None:
         self.base = base
         self.folder = folder / base.hash[:24] if folder is not None else None
-        self._open: dict[str, dict[str, Tensor]] = {}  # shard -> what its file holds
-        self._fresh: dict[str, dict[str, Factors]] = {}  # shard -> what is not kept yet
+        self._open: dict[str, dict[str, Tensor]] = {}  # shard -> tensors in its file
+        self._fresh: dict[str, dict[str, Factors]] = {}  # shard -> factors not written yet
 
     def factors(self, key: str, weight: Tensor) -> Factors:
-        """Return the factors of "unet.<module>", those that are kept if they fit; :meth:`keep` writes the others."""
+        """Return the factors of "unet.<module>", from the cache if the shapes fit; :meth:`keep` writes new ones."""
         if (kept := self._kept(key, weight)) is not None:
             return kept
         found = decompose(weight).on(torch.device("cpu"))
@@ -89,7 +89,9 @@ class Spectra:
         return found
 
     def prepare(self, weights: Mapping[str, Tensor], on_progress: Callable[[int, int], None]) -> None:
-        """Decompose the matrices and keep what is not kept yet. ``on_progress(done, total)`` may raise to stop; nothing done is lost."""
+        """Decompose and cache all matrices that are not cached yet.
+
+        ``on_progress(done, total)`` may raise to stop; finished decompositions are not lost."""
         matrices = {key: weight for key, weight in weights.items() if weight.dim() > 1}
         missing = [key for key, weight in matrices.items() if self._kept(key, weight) is None]
         missing.sort(key=shard_of)
@@ -106,7 +108,7 @@ class Spectra:
             on_progress(len(missing), len(missing))
 
     def keep(self) -> None:
-        """Write what is new, each block's file whole or not at all."""
+        """Write new decompositions to disk; each block's file is written atomically."""
         for shard, found in self._fresh.items() if self.folder is not None else ():
             path = self._path(shard)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,7 @@ class Spectra:
                 tensors |= {f"{key}.{part}": getattr(parts, part) for part in PARTS}
             try:
                 save_tensors(path, tensors, metadata={})
-            except OSError as error:  # a full disk costs time at the next start, not this run
+            except OSError as error:  # a full disk only means recomputing next time
                 logger.warning("The decompositions of %s are not kept: %s", shard, error)
             self._open.pop(shard, None)
         self._fresh.clear()
@@ -125,7 +127,7 @@ class Spectra:
         return self.folder / f"{shard}.safetensors"
 
     def _file(self, shard: str) -> dict[str, Tensor]:
-        """Return what a block's file holds; a damaged one counts as empty."""
+        """Return the tensors in a block's file; a damaged file counts as empty."""
         if self.folder is not None and shard not in self._open:
             path = self._path(shard)
             try:
@@ -136,7 +138,7 @@ class Spectra:
         return self._open.get(shard, {})
 
     def _kept(self, key: str, weight: Tensor) -> Factors | None:
-        """Return a kept decomposition; one of another shape counts as absent."""
+        """Return a cached decomposition; one of another shape counts as absent."""
         shard = shard_of(key)
         if key in self._fresh.get(shard, {}):
             return self._fresh[shard][key]
@@ -156,9 +158,9 @@ class Spectra:
 
 
 def mapped(path: Path) -> dict[str, Tensor]:
-    """Return the float32 tensors of a safetensors file as views of one mapping, of which nothing is read yet.
+    """Return the float32 tensors of a safetensors file as lazy views of one memory mapping.
 
-    safetensors' own reader takes as long to hand out a small tensor as its decomposition would take.
+    For a small tensor, safetensors' own reader takes as long as computing the decomposition.
     """
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -178,11 +180,11 @@ def mapped(path: Path) -> dict[str, Tensor]:
 
 
 def shard_of(key: str) -> str:
-    """Return the file that a weight's decomposition lies in: one for each block of the UNet, one for each other part."""
+    """Return the name of the cache file for a weight: one per UNet block and one per other part of the model."""
     block = BLOCK.match(key)
     return block[0] if block else key.partition(".")[0]
 
 
 def cache_folder() -> Path:
-    """Return where decompositions are kept: in the user's data folder."""
+    """Return the cache folder, inside the user's data folder."""
     return data_root() / "cache" / "spectra"

@@ -1,7 +1,7 @@
 """Textual inversion (Gal et al. 2022, 2208.01618) as an adapter: only a word's embedding is trained.
 
-The word is a rare one from the existing vocabulary, so the tokenizer is unchanged: row e of the token embedding becomes
-e + δ for each token of the word, and at δ = 0 the base is unchanged, bit for bit.
+The word is an identifier from the existing vocabulary, so the tokenizer is unchanged. For each of its tokens, row e of
+the token embedding becomes e + δ. At δ = 0 the base model is unchanged, bit for bit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,8 +22,10 @@ TABLE = "text_encoder.embeddings.token_embedding"
 
 
 class Words:
-    """δ of shape (n, C), a row for each token of ``words``; it begins at the mean of the tokens of ``initializer``, or
-    at 0 where that is ""."""
+    """δ of shape (n, C), one row per token of ``words``.
+
+    e + δ is initialised to the mean embedding of the tokens of ``initializer``; if that is "", δ starts at 0.
+    """
 
     kind = "words"
 
@@ -34,7 +36,7 @@ class Words:
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._ids: Tensor | None = None  # (n,)
-        self._own: Tensor | None = None  # (n, C): what the base has there
+        self._own: Tensor | None = None  # (n, C): the base model's rows
         self._delta: nn.Parameter | None = None
 
     @classmethod
@@ -79,7 +81,7 @@ class Words:
         return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
-        """Nothing: the live rows are made as they are read."""
+        """Do nothing: the live rows are computed at lookup."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"delta": self._live()[1].detach().to("cpu", copy=True)}
@@ -91,20 +93,20 @@ class Words:
             delta.copy_(state["delta"])
 
     def vectors(self) -> Tensor:
-        """Return the learned rows themselves, e + δ, (n, C) float32 on the CPU: what other programs store."""
+        """Return the learned rows e + δ, (n, C) float32 on the CPU, as other programs store them."""
         _, delta, own = self._live()
         return (own + delta.detach()).cpu()
 
     @torch.no_grad()
     def learn(self, vectors: Tensor) -> None:
-        """Take over learned rows, (n, C), such as :meth:`vectors` gives them."""
+        """Set δ from learned rows e + δ, (n, C), as returned by :meth:`vectors`."""
         _, delta, own = self._live()
         check_state({"vectors": vectors}, {"vectors": delta.shape})
         delta.copy_(vectors.to(own.device) - own)
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
-        """The change of the token embedding (vocabulary, C): sδ in the rows of the word, 0 elsewhere."""
+        """Yield the change of the token embedding (vocabulary, C): sδ in the word's rows, 0 elsewhere; s = ``scale``."""
         key = f"{TABLE}.weight"
         if self._delta is None:
             self.inject(base).remove()
@@ -115,7 +117,7 @@ class Words:
             yield key, change
 
     def _live(self) -> tuple[Tensor, nn.Parameter, Tensor]:
-        """(token ids, δ, the base's own rows)."""
+        """Return (token ids, δ, the base model's rows)."""
         assert self._ids is not None, "inject comes first"
         assert self._delta is not None
         assert self._own is not None
@@ -137,7 +139,7 @@ class Words:
 
 
 def token_ids(base: "Base", text: str) -> list[int]:
-    """Return the distinct tokens of a text, in their order, start and end marks left out."""
+    """Return the distinct token ids of a text in order, without the start and end tokens."""
     return list(dict.fromkeys(base.tokenizer(text, add_special_tokens=False).input_ids))
 
 
@@ -149,7 +151,7 @@ def _table(base: "Base") -> nn.Embedding:
 
 
 class Lookup:
-    """The live token embedding: the rows of ``ids`` (B, T), with each live word's δ added where its tokens stand."""
+    """The live token embedding: the rows of ``ids`` (B, T), plus δ of each live word at the positions of its tokens."""
 
     def __init__(self, layer: nn.Embedding) -> None:
         self.layer = layer

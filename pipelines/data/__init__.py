@@ -1,1 +1,1 @@
-"""User data: photographs, captions, masks."""
+"""User data: photographs, captions and masks."""

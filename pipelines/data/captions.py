@@ -1,6 +1,6 @@
-"""Captions as lists of tags, "zwx dog, beach, red scarf": split, joined, and edited in all captions at once.
+"""Captions as lists of tags, "zwx dog, beach, red scarf": split, join, and edit the tags of all captions at once.
 
-Needs no torch.
+This module does not need torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from typing import Any
 from pipelines.config import MAX_TEXT, clean_text, whole_number
 
 TRIGGER = (
-    "{identifier} {class_noun}"  # filled in when a run begins, so that a tag follows the words on the page
+    "{identifier} {class_noun}"  # filled in when a run starts, so that captions use the words set on the page
 )
 MOST_REPEATS = 100
 
 
 def split_tags(caption: str) -> list[str]:
-    """Return the tags of a caption, each once, in their order; a plain sentence is one tag."""
+    """Return the distinct tags of a caption in order; a plain sentence is one tag."""
     return list(dict.fromkeys(tag for part in caption.split(",") if (tag := clean_text(part))))
 
 
 def join_tags(tags: Sequence[str]) -> str:
-    """Return tags as a caption. ValueError when it is longer than a text may be."""
+    """Join tags to a caption. Raises ValueError when it exceeds the maximum length."""
     return clean_text(", ".join(split_tags(",".join(tags))))
 
 
 def caption_of(tags: Sequence[str]) -> str:
-    """Return the caption of a photograph with these tags: a run's own words first, then as many tags as a text holds."""
+    """Return a photograph's caption: the run's words, then as many of the tags as fit the maximum length."""
     fitting = split_tags(",".join([TRIGGER, *tags]))
     while len(", ".join(fitting)) > MAX_TEXT:
         fitting.pop()
@@ -33,15 +33,15 @@ def caption_of(tags: Sequence[str]) -> str:
 
 
 def common_tags(captions: Sequence[str]) -> list[str]:
-    """Return the tags that every caption has, in the first one's order; [] for no captions."""
+    """Return the tags shared by all captions, in the first caption's order; [] for no captions."""
     lists = [split_tags(caption) for caption in captions]
     return [tag for tag in lists[0] if all(tag in others for others in lists[1:])] if lists else []
 
 
 def with_common(captions: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """Return the captions with ``tags`` in the place of those that were common to all, first in each.
+    """Replace the tags shared by all captions with ``tags``, placed first in each caption.
 
-    A tag that is common no longer is taken out of every caption; what only some have stays where it is.
+    Shared tags that are not in ``tags`` are removed from every caption. Other tags keep their position.
     """
     gone = {*common_tags(captions), *tags}
     return [
@@ -50,7 +50,7 @@ def with_common(captions: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 
 def checked_repeats(repeats: Mapping[str, Any] | None) -> dict[str, int]:
-    """Return the repeats of each photograph by file name. ValueError names an invalid one."""
+    """Return the repeats of each photograph by file name. Raises ValueError naming an invalid entry."""
     checked = {}
     for name, times in (repeats or {}).items():
         count = whole_number(times, label=f"Repeats of {str(name)[:60]}")

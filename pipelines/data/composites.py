@@ -1,7 +1,7 @@
-"""Composites: the subject of a photograph, cut out by its mask and pasted into another background.
+"""Composites: the subject of a photograph, cut out by its mask and pasted onto another background.
 
-Training on them, each with its background in the caption, keeps the photograph's own background out of the subject
-(cut-and-paste augmentation, Dwibedi et al. 2017, 1708.01642).
+Each composite's caption describes its background. Training on composites keeps the model from learning the
+photograph's background as part of the subject (cut-and-paste augmentation, Dwibedi et al. 2017, 1708.01642).
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-SMALLEST = 0.7  # of the photograph's side
-FEATHER = 128  # a side of so many pixels has an edge blurred by one
+SMALLEST = 0.7  # smallest scale of the subject, relative to the photograph
+FEATHER = 128  # the edge is blurred by one pixel per this many pixels of the image side
 
 
 def composite(
     photo: Image.Image, mask: Image.Image, background: Image.Image, rng: np.random.Generator
 ) -> tuple[Image.Image, Image.Image]:
-    """Return the subject in front of ``background`` and where it stands there (L, 0 or 255), both of the photo's size.
+    """Return the subject in front of ``background`` and its new mask (L, 0 or 255), both of the photo's size.
 
-    The photograph is scaled by 0.7 to 1, stands on the lower edge as it did, and is moved sideways.
+    The photograph is scaled by a factor from 0.7 to 1, aligned with the lower edge, and moved horizontally.
     """
     side = photo.width
     scaled = max(1, round(side * rng.uniform(SMALLEST, 1.0)))

@@ -1,7 +1,7 @@
-"""Cut-mixed pictures (SVDiff, Han et al. 2023, 2303.11305, section 3.3): two subjects side by side, and their words.
+"""CutMix pictures (SVDiff, Han et al. 2023, 2303.11305, section 3.3): two subjects side by side, and their prompts.
 
-A half is a column of the photograph, half as wide as it, that stands about the subject: the left half of a portrait
-would show half a face. Everything follows from the generators that are passed in.
+Each half is a column of the photograph, half its width and centred near the subject, because the left half of a
+portrait would show only half a face. All randomness comes from the generators that are passed in.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ EXPLICIT = (
     "a photo of a {right} on the right and a {left} on the left",
 )
 VAGUE = ("a photo of a {left} and a {right}", "a photo of a {right} and a {left}")
-MOST_MIXES = 24  # of one subject on the left and another on the right; each is encoded once
-HELD_OUT = 2  # of them, where there are more pairs of photographs than these, no update sees
-JITTER = 1 / 16  # of a side: how far a column may stand from the subject's middle
+MOST_MIXES = 24  # per ordered pair of subjects (left, right); each mix is encoded once
+HELD_OUT = 2  # additional mixes per pair that are not trained on, if there are enough pairs of photographs
+JITTER = 1 / 16  # of a side: largest offset of a column from the subject's centre
 
 
 @dataclass(frozen=True)
 class Mix:
-    """One cut-mixed picture: photograph ``photos[0]`` of subject ``subjects[0]`` on the left, the other on the right.
+    """One CutMix picture: photograph ``photos[0]`` of subject ``subjects[0]`` on the left, the other on the right.
 
     ``columns`` are the left edges of the two columns in their photographs, in pixels.
     """
@@ -33,7 +33,7 @@ class Mix:
     columns: tuple[int, int]
 
     def picture(self, pixels: Sequence[Tensor]) -> Tensor:
-        """Return it, (C, H, W), of each subject's pictures (N, C, H, W): photographs, or their masks."""
+        """Build the mix (C, H, W) from each subject's pictures (N, C, H, W), which may be photographs or masks."""
         halves = [
             pixels[subject][photo, ..., column : column + pixels[subject].shape[-1] // 2]
             for subject, photo, column in zip(self.subjects, self.photos, self.columns, strict=True)
@@ -41,22 +41,22 @@ class Mix:
         return torch.cat(halves, dim=-1)
 
     def prompt(self, words: Sequence[str], *, explicit: bool, turned: bool) -> str:
-        """Return its prompt with each subject's words, "zwx dog"; ``turned`` names the right one first."""
+        """Return the prompt with each subject's words, for example "zwx dog"; ``turned`` names the right subject first."""
         left, right = (words[subject] for subject in self.subjects)
         return (EXPLICIT if explicit else VAGUE)[turned].format(left=left, right=right)
 
 
 def regions(height: int, width: int) -> Tensor:
-    """Return where the left and the right subject of any mix stand, (2, h, w): 1 there, 0 elsewhere."""
+    """Return the masks (2, h, w) of the left and the right half of a mix: 1 inside, 0 outside."""
     found = torch.zeros(2, height, width)
     found[0, :, : width // 2] = found[1, :, width // 2 :] = 1
     return found
 
 
 def middles(masks: Tensor | None, count: int) -> list[float]:
-    """Return how far from the left each photograph's subject stands, 0 to 1: its mask's middle, else the picture's.
+    """Return the horizontal centre of each photograph's subject, 0 (left) to 1 (right), computed from its mask.
 
-    ``masks`` are (N, 1, H, W); one that covers nothing tells nothing.
+    ``masks`` are (N, 1, H, W). Without masks, or for an empty mask, the centre is 0.5.
     """
     if masks is None:
         return [0.5] * count
@@ -75,10 +75,11 @@ def plan_mixes(
     generator: torch.Generator,
     most: int = MOST_MIXES,
 ) -> tuple[list[Mix], list[Mix]]:
-    """Return the mixes to learn from and those held out, over every ordered pair of subjects.
+    """Return (training mixes, held-out mixes) for every ordered pair of subjects.
 
-    ``decks`` are each subject's photographs, as often as they are repeated; ``places`` where the subject stands in each,
-    see :func:`middles`. The photographs of a pair take turns, so that each takes part however few mixes there are.
+    ``decks`` lists each subject's photographs, with repeats. ``places`` holds the subject's horizontal centre in each
+    photograph, see :func:`middles`. The photographs of a pair alternate, so that even few mixes use as many
+    photographs as possible.
     """
     learned: list[Mix] = []
     held_out: list[Mix] = []
@@ -110,7 +111,7 @@ def _columns(
     side_px: int,
     generator: torch.Generator,
 ) -> tuple[int, int]:
-    """Return the left edges of two columns about their subjects, moved a little, within the photographs."""
+    """Return the left edges (px) of two columns centred near their subjects, with jitter, inside the photographs."""
     shifts = ((torch.rand(2, generator=generator) * 2 - 1) * JITTER).tolist()
     left, right = (
         round(min(0.5, max(0.0, places[one][photo] + shift - 0.25)) * side_px)

@@ -1,7 +1,7 @@
-"""Masks of the subject in a photograph: found automatically and shown as an outline.
+"""Masks of the subject in a photograph: automatic segmentation and display as an outline.
 
-A mask is an "L" picture of the photograph's size, 255 on the subject and 0 elsewhere. Training weights its loss by it
-(:func:`pipelines.training.losses.cell_weights`), so that what surrounds the subject is not learned with it.
+A mask is an "L" picture of the photograph's size, 255 on the subject and 0 elsewhere. It weights the training loss
+(:func:`pipelines.training.losses.cell_weights`), so that the subject's surroundings are not learned.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-WORKING_PX = 192  # GrabCut's cost grows with the pixels; an outline needs no more
+WORKING_PX = 192  # GrabCut's cost grows with the number of pixels; this is enough for an outline
 ITERATIONS = 6
-BORDER = 0.04  # of a side: what lies at the border of the crop is taken for background
-SUBJECT = 0.35  # of a side, half-axis of the ellipse in the middle that is probably the subject
-SMALLEST, LARGEST = 0.02, 0.93  # share of the picture; a mask outside of this is not believed
+BORDER = 0.04  # of a side: this border of the crop is assumed to be background
+SUBJECT = 0.35  # of a side: half-axis of the central ellipse that is probably the subject
+SMALLEST, LARGEST = 0.02, 0.93  # fraction of the picture; a mask outside this range is rejected
 SEED = 0  # of OpenCV's k-means, so that the same photograph has the same mask
-FLAT = 4.0  # of 255; a picture without any contrast has no outline
-GRAIN = 3.0  # of 255, added: areas of exactly one colour make the cut take minutes
+FLAT = 4.0  # of 255; a picture with less contrast has no outline
+GRAIN = 3.0  # of 255, standard deviation of added noise: areas of a single colour make GrabCut take minutes
 OUTLINE = (255, 64, 32)
 TINT = 115  # of 255, the opacity of the mask over its photograph
-PAINTED = 64  # of 255; what is painted at least so opaque belongs to the mask
+PAINTED = 64  # of 255; painted pixels with at least this opacity belong to the mask
 
 
 @dataclass(frozen=True)
 class FoundMask:
-    """A mask and whether it was found (else it is the ellipse in the middle, to be corrected by hand)."""
+    """A mask. If ``found`` is False, it is the central ellipse, to be corrected by hand."""
 
     image: Image.Image  # "L", 0 or 255
     found: bool
@@ -36,8 +36,8 @@ class FoundMask:
 def find_mask(photo: Image.Image) -> FoundMask:
     """Return the subject's mask in a square RGB photograph, by GrabCut (Rother et al. 2004).
 
-    It starts from the border as certain background and from the middle as probable subject; of the result the part
-    that reaches into the middle is kept and its holes are filled.
+    The border is initialised as certain background and the centre as probable subject. Of the result, the component
+    that covers most of the centre is kept and its holes are filled.
     """
     import cv2
 
@@ -52,7 +52,7 @@ def find_mask(photo: Image.Image) -> FoundMask:
     cv2.grabCut(
         np.ascontiguousarray(small[..., ::-1]),
         labels,
-        (0, 0, 0, 0),  # the rectangle, which a start by labels does not use
+        (0, 0, 0, 0),  # the rectangle, unused when initialised by labels
         background,
         foreground,
         ITERATIONS,
@@ -64,7 +64,7 @@ def find_mask(photo: Image.Image) -> FoundMask:
 
 
 def outlined(photo: Image.Image, mask: Image.Image) -> Image.Image:
-    """Return the photograph with the mask's outline drawn in and everything outside of it dimmed."""
+    """Return the photograph with the mask's outline drawn and everything outside it dimmed."""
     import cv2
 
     inside = np.asarray(_resized(mask, photo.size)) >= 128
@@ -76,14 +76,14 @@ def outlined(photo: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def tinted(mask: Image.Image) -> Image.Image:
-    """Return the mask as a translucent RGBA layer, to be painted on over its photograph."""
+    """Return the mask as a translucent RGBA layer for the paint editor, to be shown over its photograph."""
     layer = Image.new("RGBA", mask.size, (*OUTLINE, 0))
     layer.putalpha(mask.point([0] * 128 + [TINT] * 128))
     return layer
 
 
 def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
-    """Return the mask of what is painted on RGBA layers, the lowest first: everything opaque enough and not dark."""
+    """Return the mask painted on RGBA layers, lowest layer first: all pixels that are opaque enough and not dark."""
     seen = Image.new("RGBA", size)
     for layer in layers:
         seen.alpha_composite(layer.convert("RGBA").resize(size, Image.Resampling.BILINEAR))
@@ -101,7 +101,7 @@ def _resized(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _start() -> np.ndarray:
-    """GrabCut's labels at the start, (WORKING_PX, WORKING_PX) uint8."""
+    """Return GrabCut's initial labels, (WORKING_PX, WORKING_PX) uint8."""
     import cv2
 
     labels = np.full((WORKING_PX, WORKING_PX), cv2.GC_PR_BGD, dtype=np.uint8)
@@ -117,7 +117,7 @@ def _ellipse(radius: float) -> np.ndarray:
 
 
 def _cleaned(mask: np.ndarray) -> np.ndarray:
-    """Drop specks, keep the component with the most area in the middle, and fill its holes."""
+    """Remove specks, keep the component with the largest area in the centre, and fill its holes."""
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))

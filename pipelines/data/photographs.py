@@ -1,7 +1,7 @@
-"""Photographs in, pictures out: the only place where pixel ranges change (PIL 0..255 <-> float32 [-1, 1]).
+"""Reading photographs and converting pictures: all conversions between PIL 0..255 and float32 [-1, 1] are here.
 
-torch is imported inside the functions that need it, so that a photograph can be checked and shown while it
-still loads.
+torch is imported inside the functions that need it, so that photographs can be checked and shown while torch
+is still loading.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PHOTOS = 20
 MAX_FILE_BYTES = 40 * 2**20
-MAX_ZIP_BYTES = 400 * 2**20  # of all members together, unpacked
+MAX_ZIP_BYTES = 400 * 2**20  # unpacked size of all members together
 MAX_ZIP_MEMBERS = 200
-MAX_PIXELS = 50_000_000  # a telephone's 48 megapixels pass, a decompression bomb does not
+MAX_PIXELS = 50_000_000  # accepts 48-megapixel phone photographs and rejects decompression bombs
 MIN_SIDE_PX = 64
 MASK_ENDING = ".mask.png"
-MAX_SENTENCES = 8  # of refusal; a whole archive of wrong files needs no more
+MAX_SENTENCES = 8  # maximum number of error sentences, also for an archive full of invalid files
 ORIENTATION = 0x0112  # the EXIF tag
-SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
+SIDEWAYS = (5, 6, 7, 8)  # the values that swap width and height
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -52,7 +52,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph as training sees it."""
+    """A photograph, prepared for training."""
 
     name: str
     image: Image.Image  # RGB, square, without metadata
@@ -72,7 +72,7 @@ class Moments:
         return len(self.mean)
 
     def sample(self, generator: torch.Generator, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
-        """Draw latents (B, 4, h, w) of the pictures ``indices``, unscaled; ``generator`` lives on the CPU."""
+        """Sample unscaled latents (B, 4, h, w) of the pictures ``indices``; ``generator`` must be on the CPU."""
         import torch
 
         chosen = torch.as_tensor(indices, dtype=torch.long)
@@ -82,7 +82,7 @@ class Moments:
 
 
 def encode(base: Base, pictures: Mapping[str, Image.Image]) -> Moments:
-    """Return the VAE's moments of pictures by name, one at a time. ValueError when half precision overflows."""
+    """Encode pictures, given by name, one at a time. Raises ValueError when half precision overflows."""
     import torch
 
     moments = [base.encode_images(to_tensor([picture])) for picture in pictures.values()]
@@ -103,7 +103,7 @@ def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
 
 
 def to_images(pixels: torch.Tensor) -> list[Image.Image]:
-    """Return (B, 3, H, W) in [-1, 1] as RGB pictures; values outside are clipped."""
+    """Return (B, 3, H, W) in [-1, 1] as RGB pictures; values outside this range are clipped."""
     import torch
 
     levels = ((pixels.detach().float().cpu().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
@@ -115,10 +115,10 @@ def read_photos(
 ) -> list[Photo]:
     """Read 1 to 20 photographs, or zips of them, as clean squares of ``size_px``.
 
-    The type of a file is determined by its content, not its name: JPEG, PNG or WebP, rotated according to its EXIF data,
-    which is then removed. A .txt file with a photograph's name is its caption, a .mask.png file its mask (white where the
-    subject is, of the photograph's size). ``crops`` moves a photograph's square, by file name: (dx, dy) from -1 (left,
-    top) over 0 (centre) to 1 (right, bottom). Raises ValueError with one sentence for each file that cannot be used, up
+    The file type (JPEG, PNG or WebP) is determined by content, not by name. Photographs are rotated according to their
+    EXIF data, which is then removed. A .txt file with a photograph's name is its caption, a .mask.png file its mask
+    (white on the subject, of the photograph's size). ``crops`` moves the crop by file name: (dx, dy), each from -1
+    (left, top) through 0 (centre) to 1 (right, bottom). Raises ValueError with one sentence for each unusable file, up
     to eight.
     """
     _check_crops(crops or {})
@@ -160,7 +160,7 @@ def _read_masks(
     size_px: int,
     crops: Mapping[str, tuple[float, float]],
 ) -> dict[str, Image.Image]:
-    """Return the masks among the files, by their photographs' names; what cannot be used goes to ``refusals``."""
+    """Return the masks among the files by photograph name; reasons for unusable ones are added to ``refusals``."""
     found, left = {}, dict(contents)
     for photo in photos:
         content = left.pop(_stem(photo.name), None)
@@ -181,8 +181,8 @@ def read_mask(
 ) -> Image.Image:
     """Return a mask file's content as an L picture of 0 and 255, cropped as its photograph is.
 
-    With ``of_square`` a square picture is the mask of the photograph's square, however large. Raises ValueError, in a
-    whole sentence, when it is no picture or of another size than the photograph.
+    With ``of_square``, a square picture of any size is taken as the mask of the photograph's square crop. Raises
+    ValueError, with a complete sentence, when it is not a picture or its size differs from the photograph's.
     """
     try:
         mask = _read_photo(photo.name, content, size_px=size_px, shift=shift)
@@ -206,7 +206,7 @@ def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
 
 
 def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of every file, also inside zips; what cannot be opened goes to ``refusals``."""
+    """Yield (name, content) of every file, also inside zips; errors are added to ``refusals``."""
     for path in map(Path, paths):
         try:
             if zipfile.is_zipfile(path):
@@ -222,7 +222,7 @@ def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, by
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a zip without writing any to the disk. ValueError when it is a trap or damaged."""
+    """Yield the files of a zip without unpacking to disk. Raises ValueError for damaged or oversized archives."""
     with zip_members(
         path,
         wanted=lambda inside: not _is_clutter(inside),
@@ -242,14 +242,14 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_clutter(inside: PurePosixPath) -> bool:
-    """Whether a member of a zip is what operating systems leave in there."""
+    """Whether a member of a zip is an operating system's metadata file."""
     parts = inside.parts
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
     return hidden or not parts or parts[-1].lower() in ("thumbs.db", "desktop.ini")
 
 
 def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Photo:
-    """Decode one picture into a square. ValueError says, after the file's name, why not and what to do."""
+    """Decode one picture into a square. Raises ValueError with the file's name, the reason and what to do."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -275,7 +275,7 @@ def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, 
 def _square(
     image: Image.Image, *, size_px: int, shift: tuple[float, float]
 ) -> tuple[Image.Image, tuple[int, int, int]]:
-    """Return the upright, cropped, reduced picture, and the crop (left, top, side) in original pixels."""
+    """Return the upright, cropped and resized picture, and the crop (left, top, side) in original pixels."""
     turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
     width, height = image.size[::-1] if turned else image.size
     image.draft("RGB", (2 * size_px, 2 * size_px))  # a large JPEG is decoded at a fraction of its size
@@ -293,7 +293,7 @@ def _square(
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return any picture as RGB: the transparent becomes white, 16-bit greys keep their upper eight bits."""
+    """Convert any picture to RGB: transparent pixels become white, 16-bit greys keep their upper eight bits."""
     if image.mode.startswith("I"):
         return Image.fromarray(
             (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
@@ -305,7 +305,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _caption(content: bytes) -> str:
-    """Return the text of a caption file, clean. ValueError when it is no text or too long."""
+    """Return the cleaned text of a caption file. Raises ValueError when it is not text or too long."""
     try:
         return clean_text(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -315,10 +315,10 @@ def _caption(content: bytes) -> str:
 
 
 def _stem(name: str) -> str:
-    """What a photograph and its caption file have in common."""
+    """Return the name part that a photograph shares with its caption file."""
     return PurePosixPath(name).stem.lower()
 
 
 def _shown(name: str) -> str:
-    """A file's name as a message may show it."""
+    """Return a file's name in a form that is safe to show in a message."""
     return "".join(letter for letter in PurePosixPath(name).name if letter.isprintable())[:80] or "A file"

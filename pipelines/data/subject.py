@@ -1,9 +1,9 @@
-"""A subject: what photographs teach, as a client hands it over, as it lies in a run's folder, as training sees it.
+"""Subjects: as passed by a client, as stored in a run's folder, and as used by training.
 
-A run keeps each of its subjects in ``photos/<subject>/``: the photographs as PNG, ``masks/`` with a mask of the same name
-for each of them where there are any, ``scenes/`` with one picture of each where it was set into scenes, and ``subject.json`` (:class:`StoredSubject`'s words, captions and repeats). Runs
-made before that hold one subject: ``photos/*.png``, its words in the config, ``captions.json`` and ``repeats.json``.
-Nothing here imports torch before it is needed.
+A run stores each of its subjects in ``photos/<subject>/``: the photographs as PNG, optional masks of the same names in
+``masks/``, optional pictures of the subject composited into scenes in ``scenes/``, and ``subject.json`` with the words,
+captions and repeats of :class:`StoredSubject`. Older runs have a single subject: ``photos/*.png``, the words in the
+config, ``captions.json`` and ``repeats.json``. torch is only imported where it is needed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ SCENES = "scenes"
 
 @dataclass(frozen=True)
 class SubjectPhotos:
-    """One subject as a client hands it over; everything else goes by the photographs' file names.
+    """One subject as passed by a client; all mappings are keyed by the photographs' file names.
 
-    ``crops`` moves a photograph's square by (dx, dy); ``masks`` are pictures of the photograph's own size, or square
-    ones of its square, white where the subject is; ``repeats`` is how often a photograph is shown while the others are shown once.
+    ``crops`` moves a photograph's square crop by (dx, dy). ``masks`` are white on the subject and have either the
+    photograph's size or the square shape of its crop. ``repeats`` is the number of times that a photograph is used per
+    round (others: once).
     """
 
     identifier: str
@@ -46,7 +47,7 @@ class SubjectPhotos:
 
 @dataclass(frozen=True)
 class ReadSubject:
-    """A subject whose files have been read and checked; ``masks`` are L pictures, one for each photo, or ()."""
+    """A subject whose files were read and checked; ``masks`` has one L picture per photo, or is ()."""
 
     words: tuple[str, str]  # identifier, class noun
     photos: Sequence[Photo]
@@ -75,9 +76,9 @@ class ReadSubject:
 
 @dataclass(frozen=True)
 class StoredSubject:
-    """A subject in a run's folder; ``captions`` and ``repeats`` go by the photographs' names."""
+    """A subject in a run's folder; ``captions`` and ``repeats`` are keyed by the photographs' file names."""
 
-    folder: Path  # of what is kept beside the photographs
+    folder: Path  # contains the files stored with the photographs
     identifier: str
     class_noun: str
     photos: tuple[Path, ...]
@@ -88,9 +89,9 @@ class StoredSubject:
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject ready for training: the VAE has been asked once and is not needed again.
+    """A subject ready for training: all VAE encodings are computed, so the VAE is not needed any more.
 
-    ``repeats`` says how often each photograph is dealt in a round, () once each.
+    ``repeats`` is how often each photograph is used per round; () means once each.
     """
 
     identifier: str
@@ -105,7 +106,7 @@ class Subject:
 
     @property
     def deck(self) -> list[int]:
-        """The photographs of one round, each as often as it is repeated."""
+        """Return the photographs' indices for one round, with repeats."""
         times = self.repeats or (1,) * len(self.names)
         return [index for index, count in enumerate(times) for _ in range(count)]
 
@@ -117,7 +118,7 @@ class Subject:
 def read_subject(subject: SubjectPhotos, *, size_px: int, mask_background: bool = False) -> ReadSubject:
     """Read a subject's photographs and masks as squares of ``size_px``; ``mask_background`` finds missing masks.
 
-    Raises ValueError, in one sentence for each file, for what cannot be used.
+    Raises ValueError with one sentence for each unusable file.
     """
     from pipelines.data.photographs import read_photos
 
@@ -133,10 +134,10 @@ def read_subject(subject: SubjectPhotos, *, size_px: int, mask_background: bool 
 
 
 def _masks(subject: SubjectPhotos, photos: Sequence[Photo], *, size_px: int, find: bool) -> Sequence[Any]:
-    """Return one L picture for each photograph, or () when none has a mask and none is to be found.
+    """Return one L picture for each photograph, or () when none has a mask and ``find`` is False.
 
-    A mask that is handed over comes before the one beside the photograph, that before one that is found; a photograph
-    without any counts as a whole.
+    A mask passed by the client takes precedence over the mask file stored with the photograph, and that over an
+    automatic mask. A photograph without a mask gets a mask that covers all of it.
     """
     from PIL import Image
 
@@ -167,10 +168,10 @@ def _own_mask(subject: SubjectPhotos, photo: Photo, *, size_px: int) -> Any | No
 
 
 def named_together(prompts: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Return prompts about several subjects, each subject's words "zwx dog".
+    """Fill the placeholders of prompts for several subjects; ``words`` has entries such as "zwx dog".
 
-    {all} names them in one prompt ("a zwx dog and a qev cat"), so does {beside} ("a zwx dog beside a qev cat"); a prompt
-    with {each} becomes one for each of them ("a photo of a zwx dog", ...).
+    {all} becomes all subjects in one prompt ("a zwx dog and a qev cat"), as does {beside} ("a zwx dog beside a qev
+    cat"). A prompt with {each} becomes one prompt per subject ("a photo of a zwx dog", ...).
     """
     articled = [f"a {each}" for each in words]
     together, beside = (word.join([", ".join(articled[:-1]), articled[-1]]) for word in (" and ", " beside "))
@@ -183,7 +184,7 @@ def named_together(prompts: Sequence[str], words: Sequence[str]) -> tuple[str, .
 
 
 def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredSubject]:
-    """Return the subjects in a run's folder, in their order; [] for a run that learned from no photographs."""
+    """Return the subjects in a run's folder in order; [] for a run without photographs."""
     folder = run_folder / "photos"
     told = sorted(folder.glob(f"*/{WORDS}"))
     if told:
@@ -202,7 +203,7 @@ def stored_subjects(run_folder: Path, config: Mapping[str, Any]) -> list[StoredS
 
 
 def trigger_words(run_folder: Path, config: Mapping[str, Any]) -> str:
-    """Return the words that name what a run learned, of each of its subjects: "zwx dog, qev cat"; "" without any."""
+    """Return the trigger words of all of a run's subjects, for example "zwx dog, qev cat"; "" without subjects."""
     if "identifier" in config or "class_noun" in config:
         return fill_words("{identifier} {class_noun}", **_words(config))
     subjects = stored_subjects(run_folder, config)
@@ -210,18 +211,18 @@ def trigger_words(run_folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def stored_photos(run_folder: Path) -> list[Path]:
-    """Return the photographs in a run's folder, of all its subjects."""
+    """Return the photographs of all subjects in a run's folder."""
     return [photo for subject in stored_subjects(run_folder, {}) for photo in subject.photos]
 
 
 def stored_masks(run_folder: Path) -> dict[Path, Path]:
-    """Return the masks in a run's folder, by their photographs."""
+    """Return the masks in a run's folder, keyed by photograph."""
     subjects = stored_subjects(run_folder, {})
     return {photo: mask for each in subjects for photo, mask in zip(each.photos, each.masks, strict=False)}
 
 
 def stored_scenes(run_folder: Path) -> list[Path]:
-    """Return the pictures in a run's folder that show its subjects in the scenes they were set into."""
+    """Return the pictures in a run's folder that show its subjects composited into scenes."""
     return sorted((run_folder / "photos").glob(f"*/{SCENES}/*.png"))
 
 
