@@ -1,4 +1,4 @@
-"""Writes Stable Diffusion 1.x in the original single-file layout, as the files that people have do, to test reading."""
+"""Write Stable Diffusion 1.x checkpoints in the original single-file (LDM) layout, to test the reader."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipelines.models.base import SD1_CONFIG
 
 
 def ldm_tensors(unet: Any, vae: Any, text_encoder: Any) -> dict[str, torch.Tensor]:
-    """Return the parts' tensors under their original names, with the positions that old files carry along."""
+    """Return the tensors of all parts under their original names, with the position ids that old files contain."""
     tensors = dict(ldm_names.ldm_tensors(unet, vae, text_encoder))
     positions = torch.arange(text_encoder.config.max_position_embeddings)[None]
     tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
@@ -29,7 +29,7 @@ def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], **metadata: s
 
 
 def narrow_sd1(folder: Path, *, layers: int = 1) -> dict[str, torch.Tensor]:
-    """Write the configs of a narrow Stable Diffusion 1.x and return its tensors in LDM names."""
+    """Write the configs of a narrow Stable Diffusion 1.x and return its tensors under LDM names."""
     shutil.copytree(ASSETS / "base" / "tokenizer", folder / "tokenizer")
     shutil.copytree(SD1_CONFIG / "scheduler", folder / "scheduler")
     unet_config = UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")

@@ -1,4 +1,4 @@
-"""Several runs in a line, on one device and on two: order, places, remaining time, and the ways to stop and to save."""
+"""The run queue on one and on two devices: order, dependencies, remaining time, stopping and saving."""
 
 import json
 import signal
@@ -41,7 +41,7 @@ def studio(tmp_path: Path, base: Base) -> Iterator[Studio]:
 
 @contextmanager
 def busy(studio: Studio) -> Iterator[None]:
-    """Keep the first device from beginning anything inside the block."""
+    """Keep the first device busy inside the block, so that it starts nothing else."""
     release = threading.Event()
     studio.resources.worker.submit("before", lambda job: release.wait(PATIENCE_S))
     try:
@@ -92,7 +92,7 @@ def test_waiting_runs_are_listed_moved_and_begun_in_order(studio: Studio, photo_
         (1, "is not in the queue"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            studio.training.move(runs["a"], place)  # type: ignore[arg-type]  # what a client may send
+            studio.training.move(runs["a"], place)  # type: ignore[arg-type]  # clients can send a value of another type
 
 
 def test_a_run_waits_for_those_it_comes_after_and_fails_when_one_is_stopped(

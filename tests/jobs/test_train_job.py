@@ -1,4 +1,4 @@
-"""A run tells its user, in its events, what the page must show."""
+"""The events of a run contain the notes that the page shows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.tiny import TINY, draw_photos, finish, shop_with
 def test_what_the_user_should_know_is_told_once(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No encoders at hand, and a sample prompt that is longer than the text encoder reads."""
+    """The encoders are missing, and a sample prompt is longer than the text encoder's limit."""
     cache = shop_with(base)
     monkeypatch.setattr(cache, "encoders", lambda family: None)
     studio = Studio(tmp_path / "studio", model_cache=cache)

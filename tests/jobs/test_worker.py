@@ -1,4 +1,4 @@
-"""The worker: order, short jobs between steps, stopping, and failures that are kept."""
+"""The worker: order, short jobs between training steps, stopping, and stored errors."""
 
 import threading
 import weakref
@@ -187,7 +187,7 @@ def test_workers_of_one_queue_wait_for_each_others_jobs() -> None:
 
 
 class Tensors:
-    """Stands for what a failed training held on the device."""
+    """Stands for the tensors that a failed training held on the device."""
 
 
 def test_a_kept_error_keeps_nothing_of_what_failed_alive(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""Block-wise LoRA as a method: its settings, its cost, a run from start to file, and what it shows of itself."""
+"""Block-wise LoRA as a method: its settings, its cost, a run from start to exported file, and its views."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_ranks_that_cannot_be_meant_are_refused(changes: dict[str, object], sent
 
 
 def test_the_cost_counts_what_will_be_trained(base: Base) -> None:
-    """The numbers told before the click are those of the layers, on both families, for ranks that differ."""
+    """The predicted parameter count equals that of the real layers, on both families and for mixed ranks."""
     plan = "5,0,2,1,3,0,4,1,2"
     for family, made in (("embedded", base), ("sd1", MetaBase())):
         for conv_plan in ("2,1,0,3,0,5,0,1,4", "0,0,0,0,0,0,0,0,0"):
@@ -56,7 +56,7 @@ def test_the_cost_counts_what_will_be_trained(base: Base) -> None:
                 weight = made.module(prefix).get_submodule(path).get_parameter("weight")
                 counted += rank * (weight.shape[0] + weight[0].numel())
             told = 1e6 * trained_values(config, size=SIZES[family])
-            assert told == pytest.approx(counted, rel=2e-3)  # the text encoder's share is rounded
+            assert told == pytest.approx(counted, rel=2e-3)  # the text encoder's count is rounded
 
 
 @pytest.mark.parametrize("family", ["embedded", "sd1"])
@@ -81,7 +81,7 @@ def studio(base: Base, tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_a_run_from_photographs_to_files(studio: Studio, tmp_path: Path) -> None:
-    """Trained, saved, drawn with, written for others and read back; the same seed gives the same run."""
+    """Train, save, generate, export and import; the same seed gives the same run."""
     photos = draw_photos(tmp_path / "photos")
     run_id, again = (studio.training.start("block_lora", UPPER, photos) for _ in range(2))
     assert (finish(studio, run_id), finish(studio, again)) == ("done", "done")
@@ -97,7 +97,7 @@ def test_a_run_from_photographs_to_files(studio: Studio, tmp_path: Path) -> None
     asked = SampleConfig(prompt="a {identifier} {class_noun}", steps=2, size_px=64)
     before, after = studio.generation.generate(asked, run_id=run_id, before_after=True)
     assert pixels(before) != pixels(after)
-    middle = [{"run": run_id, "blocks": "0,1,1,1,1,1,1,1,0"}]  # where this run has nothing
+    middle = [{"run": run_id, "blocks": "0,1,1,1,1,1,1,1,0"}]  # blocks in which this run has no layers
     assert pixels(studio.generation.generate(asked, stack=middle)[0]) == pixels(before)
     for format in ("kohya", "diffusers", "peft"):
         assert "keys, largest difference" in studio.import_export.verified_export(run_id, format)[1]

@@ -1,4 +1,4 @@
-"""What a new method needs: its module, its config and its spec. Toys of the methods to come run through the Studio."""
+"""A new method needs only a module, a config and a spec: toy versions of future methods run through the Studio."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_the_engine_and_the_page_name_a_method_in_its_module_its_config_and_its_
 
 
 def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Path) -> None:
-    """Both subjects come with pixels, captions, repeats and masks; both terms are plotted; the form is its own."""
+    """Both subjects have pixels, captions, repeats and masks; both loss terms are plotted; the form has its own fields."""
     paths = draw_photos(tmp_path / "photos")
     mask = tmp_path / "mask.png"
     Image.new("L", (160, 140), 255).save(mask)
@@ -108,7 +108,7 @@ def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Pat
 def test_a_mask_is_cut_as_its_photograph(studio: Studio, tmp_path: Path) -> None:
     (photo, _), mask = draw_photos(tmp_path / "photos"), tmp_path / "mask.png"
     side = Image.new("L", (160, 140))
-    side.paste(255, (0, 0, 20, 140))  # cropped away, unless the square is moved to the left
+    side.paste(255, (0, 0, 20, 140))  # cropped away, unless the crop is moved to the left
     side.save(mask)
     seen = {}
     for across in (-1.0, 1.0):

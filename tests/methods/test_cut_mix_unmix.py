@@ -1,4 +1,4 @@
-"""Cut-Mix-Unmix: what an update sees, where its words are held, and a run of three subjects through the Studio."""
+"""Cut-Mix-Unmix: the content of a batch, the regions of the attention loss, and a run with three subjects."""
 
 import json
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def test_words_of_several_tokens_are_found_whole(base: Base) -> None:
 
 
 def test_the_gradient_of_the_unmix_term_takes_words_off_the_other_half(base: Base) -> None:
-    """On one batch again and again; with gradient checkpointing the same."""
+    """Train repeatedly on one batch, with and without gradient checkpointing."""
     config = replace(
         QUICK, steps=8, mix_probability=1.0, unmix_weight=1.0, weights="full", learning_rate=3e-3
     )

@@ -1,4 +1,4 @@
-"""DreamBooth: which prompts, which pictures in which order, which class images, and what it shows."""
+"""DreamBooth: prompts, order of photographs, class images, and views."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ CONFIG = DreamBoothConfig(
 
 
 def moments(count: int, *, value: float = 0.0) -> Moments:
-    """Recognisable pictures: picture i is constant value + i, and certain."""
+    """Recognisable latents: picture i has the constant value + i, with almost no variance."""
     mean = (value + torch.arange(count, dtype=torch.float32)).view(-1, 1, 1, 1).expand(-1, 4, 8, 8).clone()
     return Moments(mean=mean, logvar=torch.full_like(mean, -60.0))
 

@@ -1,4 +1,4 @@
-"""Photographs set into scenes: drawn once, kept, in the caption, and what the run learns from."""
+"""Photographs pasted into scenes: generated once, stored, described in the caption, and used for training."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SVDiff: what it trains, that a run through the Studio does what every run does, and that a resumed one is the same."""
+"""SVDiff: its trained parameters, a complete run through the Studio, and an identical result after resuming."""
 
 import dataclasses
 import json
@@ -152,7 +152,7 @@ def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate:
 
 
 def before_groups(state: TrainState, adapter: Spectral, *, unit: float) -> TrainState:
-    """A checkpoint as it was written before there were groups: by layer, a norm's parameter being its shift / unit."""
+    """Return a checkpoint in the old format without parameter groups: per layer, with a norm's value as shift / unit."""
     norms = [shift.form == "gain" for shift in adapter.shifts.values()]
     sizes = [len(shift.parameter) for shift in adapter.shifts.values()]
     order = [
@@ -208,7 +208,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(base, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def trained(base, tmp_path_factory: pytest.TempPathFactory):
-    """A finished run of four steps, in a Studio."""
+    """A Studio and its finished run of four steps."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("svdiff")
         patch.setenv("ATELIER_HOME", str(folder))
@@ -347,7 +347,7 @@ def test_the_studio_tells_views_layers_spectra_and_likeness(trained) -> None:
 
 
 def test_the_diagonal_tells_two_learning_rates_of_one_subject(trained, base, tmp_path: Path) -> None:
-    """The paper's matrix: a row for each subject, learned twice from the same photographs; a stranger stands alone."""
+    """As in the paper, each row of the matrix is a subject: two runs on the same photographs share a row."""
     studio, _ = trained
     about = {"spec": "embedded", "family": "embedded", "hash": base.hash, "name": base.name}
     adapter = Spectral(subset="Mid-CA")

@@ -1,4 +1,4 @@
-"""Textual inversion: one row of the token embedding learns, begun at the class word, and leaves as a file."""
+"""Textual inversion: trains one token embedding, initialised with the class word, and exports it as a file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_what_cannot_be_learned_is_refused(base: Base) -> None:
 
 @torch.no_grad()
 def test_a_word_and_a_lora_and_shifts_meet_in_one_picture(base: Base) -> None:
-    """Merged in a stack: a word of the text encoder, a LoRA of it, and spectral shifts of the UNet."""
+    """A merged stack: a learned token and a LoRA of the text encoder, and spectral shifts of the UNet."""
     word, lora, shifts = Words(words="dog"), LoRA(rank=1, text_encoder_rank=1), Spectral(subset="Mid-CA")
     for seed, adapter in enumerate((word, lora, shifts)):
         with injected(adapter, base):

@@ -1,4 +1,4 @@
-"""The base: embedded, in Stable Diffusion 1.5's true configuration, from one file, and what is refused."""
+"""The base model: embedded, with the true Stable Diffusion 1.5 configuration, from a single file; and refused files."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ from pipelines.training.loop import train
 
 
 def empty_unet() -> UNet2DConditionModel:
-    """Stable Diffusion 1.5's UNet without memory."""
+    """Stable Diffusion 1.5's UNet on the meta device (no memory is allocated)."""
     with torch.device("meta"):
         return UNet2DConditionModel.from_config(
             UNet2DConditionModel.load_config(SD1_CONFIG, subfolder="unet")
@@ -103,7 +103,7 @@ def test_a_ddim_step_is_the_papers_and_clips_no_latent(base: Base) -> None:
     kind, options = SCHEDULER_CLASSES["DDIM"]
     scheduler = kind.from_config(
         base.scheduler_config, **options
-    )  # the pipeline would correct a clipping one
+    )  # the diffusers pipeline corrects the config of a clipping scheduler
     scheduler.set_timesteps(10)
     x, noise = 4 * torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     times = scheduler.timesteps.tolist()
@@ -119,7 +119,7 @@ def test_a_ddim_step_is_the_papers_and_clips_no_latent(base: Base) -> None:
 
 
 def test_dpm_solver_follows_karras_sigmas(base: Base) -> None:
-    """Karras et al. 2022, eq. 5: σ^(1/ρ) falls evenly from the largest to the smallest, ρ = 7."""
+    """Karras et al. 2022, eq. 5: σ^(1/ρ) decreases linearly from the largest to the smallest value, ρ = 7."""
     scheduler = base.pipeline("DPM++ 2M Karras").scheduler
     scheduler.set_timesteps(9)
     noise_to_signal = ((1 - base.alphas_cumprod) / base.alphas_cumprod).sqrt()
@@ -154,7 +154,7 @@ def test_large_hashes_are_remembered(
     assert base_module._hash_file(file) != first
 
 
-# A single checkpoint file
+# Single-file checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused_naming_it(
 
 @pytest.mark.slow
 def test_true_sd15_size_from_one_file_makes_a_picture(tmp_path: Path) -> None:
-    """All 1.07 billion parameters with random weights: written in LDM layout, read back, one tiny picture."""
+    """Write all 1.07 billion parameters (random values) in LDM layout, read them back, generate one tiny picture."""
     parts = []
     for kind, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
         with torch.device("meta"):
@@ -250,7 +250,7 @@ def test_true_sd15_size_from_one_file_makes_a_picture(tmp_path: Path) -> None:
 
 
 def one_step_and_every_export(base: Base, folder: Path) -> None:
-    """One DreamBooth update of a rank-4 LoRA on 8x8 latents, then each file's names as other programs expect them."""
+    """Run one DreamBooth update of a rank-4 LoRA on 8x8 latents; then check the tensor names of each export format."""
     config = DreamBoothConfig(prior_preservation=True, steps=1, rank=4, targets="attention", class_images=1)
     still = Moments(mean=torch.randn(1, 4, 8, 8), logvar=torch.full((1, 4, 8, 8), -20.0))
     photos = Subject("sks", "person", moments=still, captions=("",), names=("00.png",), class_moments=still)
@@ -265,7 +265,7 @@ def one_step_and_every_export(base: Base, folder: Path) -> None:
     assert torch.equal(before, base.unet.conv_in.weight)
     assert (
         sum(value.numel() for value in adapter.state_dict().values()) == 797_184
-    )  # METHODS of DreamBooth LoRA, r = 4
+    )  # METHODS: DreamBooth LoRA, r = 4
     block = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
     formats.write_diffusers(folder / "diffusers.safetensors", adapter)
     formats.write_kohya(folder / "kohya.safetensors", adapter)
@@ -280,11 +280,11 @@ def one_step_and_every_export(base: Base, folder: Path) -> None:
             assert key in file.keys()  # noqa: SIM118 (not a dict)
 
 
-# What is refused, by name
+# Refused files: the message contains the file name
 
 
 def header_file(path: Path, shapes: dict[str, tuple[int, ...]], **metadata: str) -> Path:
-    """Write a checkpoint of empty-handed tensors that has only what recognition looks at."""
+    """Write a checkpoint of zeros that has only the tensors needed to recognise its architecture."""
     return write_checkpoint(path, {name: torch.zeros(shape) for name, shape in shapes.items()}, **metadata)
 
 
@@ -408,7 +408,7 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
 def folder_with(
     tmp_path: Path, *, pipeline: str = "StableDiffusionPipeline", unet: dict, scheduler: dict
 ) -> Path:
-    """Write a diffusers folder of configs only."""
+    """Write a diffusers folder that contains only configs."""
     for name, content in (
         ("model_index.json", {"_class_name": pipeline}),
         ("unet/config.json", {"in_channels": 4, "cross_attention_dim": 768, **unet}),

@@ -1,4 +1,4 @@
-"""What ships in assets/: Stable Diffusion 1.x in small, its vocabulary and its instruments, as they were trained."""
+"""The model in assets/: a small Stable Diffusion 1.x, its vocabulary and its evaluation models, as trained."""
 
 import json
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_card_figures_are_those_of_the_figures_file():
     )
 
 
-# What the card must reach: below, the world is to be made smaller before anything is built on it.
+# Minimum values for the model card. If a value is missed, simplify the training data before building on this model.
 FLOORS = {
     "vae_psnr_renders_db": 25,
     "vae_psnr_photographs_db": 19,
@@ -139,7 +139,7 @@ def test_every_figure_of_the_card_holds_its_floor():
 
 
 def test_a_caption_decides_the_colour_of_hair(base, instruments):
-    """Not the card's figures again: eight pictures of today's program, read by the instrument."""
+    """Independent of the card: generate eight pictures with the current code and classify them."""
     colours = ["black", "blond", "red", "white"] * 2
     texts = [f"a photo of a person with {colour} hair" for colour in colours]
     images = generate(base, texts, guidance_scale=base.guidance_scale)

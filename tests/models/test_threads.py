@@ -1,4 +1,4 @@
-"""How many threads a base computes on."""
+"""The number of CPU threads of a base."""
 
 import dataclasses
 import time
@@ -25,14 +25,14 @@ def test_a_large_base_and_another_device_keep_every_core(base: Base, monkeypatch
 
 
 def test_the_choice_reads_no_clock(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A choice by timing made the same seed give different adapters in two processes."""
+    """A thread count chosen by timing gave different adapters for the same seed in two processes."""
     for name in ("time", "monotonic", "perf_counter"):
         monkeypatch.setattr(time, name, lambda: pytest.fail("a clock was read"))
     assert threads_for(base, most=2) == 1
 
 
 def test_every_base_has_its_own_threads(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small base on one thread does not take the cores from a large one that is used next."""
+    """A small base on one thread does not reduce the threads of a large base that is used next."""
     before = torch.get_num_threads()
     monkeypatch.setattr(model_cache, "load_base", lambda spec, device: base)
     monkeypatch.setattr(model_cache, "threads_for", lambda base, most: chosen.pop(0))

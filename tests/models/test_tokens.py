@@ -1,4 +1,4 @@
-"""Rare identifiers: from the embedded vocabulary and from CLIP's own of 49,408 entries."""
+"""Trigger words from the embedded vocabulary and from CLIP's vocabulary of 49,408 entries."""
 
 import pytest
 from transformers import CLIPTokenizer
@@ -9,13 +9,13 @@ from pipelines.models.tokens import is_word, known_letters, rare_identifiers, ro
 
 @pytest.fixture(scope="module")
 def clip() -> CLIPTokenizer:
-    """CLIP's tokenizer, as Stable Diffusion 1.x uses it."""
+    """CLIP's tokenizer, as used by Stable Diffusion 1.x."""
     return CLIPTokenizer.from_pretrained(SD1_CONFIG, subfolder="tokenizer")
 
 
 @pytest.fixture(params=["clip", "embedded"])
 def tokenizer(request: pytest.FixtureRequest, clip: CLIPTokenizer, base: Base) -> CLIPTokenizer:
-    """Both kinds of vocabulary."""
+    """Both vocabularies."""
     return clip if request.param == "clip" else base.tokenizer
 
 
@@ -68,7 +68,9 @@ def test_letters_without_a_meaning_pass(letters: str) -> None:
 
 def test_pieces_do_not_come_back(clip: CLIPTokenizer) -> None:
     assert round_trips(clip, "pll", token_id=25_266)
-    assert not round_trips(clip, "ktn", token_id=42_170)  # this entry of the vocabulary only begins words
+    assert not round_trips(
+        clip, "ktn", token_id=42_170
+    )  # this entry only occurs at the start of a longer word
 
 
 def test_the_list_of_known_letters_is_tidy() -> None:

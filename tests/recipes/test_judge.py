@@ -1,4 +1,4 @@
-"""What teaches the base its captions: which fields a caption names, and where the judge's loss reaches."""
+"""The caption loss of the embedded base: the fields that a caption names, and the pictures and fields it covers."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def layout() -> Layout:
 
 @pytest.fixture(scope="module")
 def labels(layout: Layout) -> np.ndarray:
-    """As the recipe has them: of pictures with one subject."""
+    """Labels as in the recipe: layout labels only for pictures with one subject."""
     pictures = map(picture_of, range(COUNT))
     return np.stack([truth(layout, p, p.placed[0] if len(p.placed) == 1 else None) for p in pictures])
 

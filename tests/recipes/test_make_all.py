@@ -1,4 +1,4 @@
-"""What follows from the base is made again when, and only when, the weights it follows from have changed."""
+"""A derived asset is rebuilt if, and only if, the weights it depends on have changed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How the base's pictures are compared with the illustrator's."""
+"""Metrics that compare pictures of the base with reference renders."""
 
 import numpy as np
 import pytest

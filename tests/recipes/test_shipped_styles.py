@@ -1,4 +1,4 @@
-"""The pictures of styles that ship are what the illustrator draws, and need no illustrator."""
+"""The shipped style pictures equal the output of the renderer and do not need it at run time."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_the_shipped_pictures_are_drawn_by_their_recipe(style: str, tmp_path: Pa
 
 
 def test_they_are_small_and_every_style_of_the_page_ships(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "recipes", None)  # as where it is not deployed
+    monkeypatch.setitem(sys.modules, "recipes", None)  # simulate an installation without the recipes package
     assert sum(path.stat().st_size for path in SHIPPED_STYLES.rglob("*") if path.is_file()) < 1_000_000
     for _, style in STYLES:
         found = ExperimentHandlers._style_of(None, style, None)  # type: ignore[arg-type]

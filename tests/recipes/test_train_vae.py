@@ -1,4 +1,4 @@
-"""The decoder can learn on while the latents stay."""
+"""The VAE decoder can be trained further without changing the latents."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A wider UNet starts as the narrow one, and bfloat16 copies compute what their masters do."""
+"""A widened UNet initially computes the same output as the narrow one; bfloat16 copies match their float32 weights."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from recipes.widen import copied, joined, shares, widen
 
 
 class Scaled(nn.Module):
-    """In a normalisation's place: without statistics, a widened UNet computes exactly what the narrow one does."""
+    """Replaces a normalisation. It uses no statistics, so a widened UNet computes exactly the narrow UNet's output."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return 0.3 * states

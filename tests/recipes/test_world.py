@@ -1,4 +1,4 @@
-"""The illustrated world: determinism, true captions, rare words, independence of scene and identity."""
+"""The synthetic training data: determinism, correct captions, trigger words, and independence of scene and identity."""
 
 import re
 from collections import Counter
@@ -103,7 +103,7 @@ def test_captions_only_say_what_is_true() -> None:
 
 
 def _check_attributes(placed: world.Placed, text: str) -> None:
-    """No phrase for an attribute that this subject lacks may stand in ``text``."""
+    """Check that ``text`` contains no phrase for an attribute that this subject lacks."""
     kind, found = placed.subject.kind, world.attributes(placed.subject, placed.view)
     true = {phrase for name, word in found.items() for phrase in phrases_of(kind, name, word)}
     for phrase in sorted(true, key=len, reverse=True):

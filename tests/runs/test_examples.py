@@ -1,4 +1,4 @@
-"""The shipped examples: each says with which settings it was made."""
+"""The shipped examples: each stores the settings that it was made with."""
 
 import json
 from dataclasses import fields
@@ -10,7 +10,12 @@ from pipelines.config import ASSETS, Setting, from_dict
 from pipelines.methods.specs import method_config, preset
 from pipelines.runs.store import read_run
 
-OWN = {"identifier", "class_noun", "sample_prompts", "sample_seed"}  # an example's, not its preset's
+OWN = {
+    "identifier",
+    "class_noun",
+    "sample_prompts",
+    "sample_seed",
+}  # an example's own fields
 
 
 def shown(value: object) -> str:

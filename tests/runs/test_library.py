@@ -1,4 +1,4 @@
-"""Cards are made from the files of runs alone, quickly, and shipped examples are told from the user's own runs."""
+"""Library cards: built quickly from run files alone; shipped examples are distinguished from the user's runs."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def finished(store: RunStore) -> Run:
-    """A run whose second row of samples is the best."""
+    """Return a run whose second row of samples is the best."""
     run = store.create("dreambooth", WORDS, BASE, name="Rex")
     (run.path / "samples").mkdir()
     run.append("state", state="running", message="")
@@ -47,7 +47,7 @@ def test_a_card_tells_what_a_run_is(store: RunStore) -> None:
     assert [*card.as_json()] == [
         "id", "name", "state", "method", "created", "identifier", "class_noun", "trigger", "base", "base_name", "notes",
         "shipped", "source", "thumbnail", "bytes", "seconds", "trainable", "kind",
-    ]  # fmt: skip  # what programs get over the network
+    ]  # fmt: skip  # the JSON that API clients receive
 
 
 def test_cards_follow_what_happens(store: RunStore) -> None:
@@ -139,7 +139,7 @@ ODD_EVENTS = [
 
 
 def odd_runs(store: RunStore) -> list[str]:
-    """A run folder for every corruption of run.json; their names."""
+    """Write one run folder per kind of corrupt run.json; return the names."""
     made = []
     for index in range(len(ODD_FIELDS) + len(LACKING) + len(ODD_FILES)):
         run = finished(store)

@@ -1,4 +1,4 @@
-"""Settings leave as JSON and come back checked; the command line says in a sentence what it cannot use."""
+"""Settings are exported as JSON and validated on import; the command line reports invalid settings in one sentence."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def test_the_command_line_refuses_with_exit_code_two(
 
 
 class Scripted:
-    """A Studio whose run moves on with every look; the first Ctrl-C comes at the third."""
+    """A Studio whose run advances with every status call; the third call raises KeyboardInterrupt (Ctrl-C)."""
 
     def __init__(self) -> None:
         self.training = self

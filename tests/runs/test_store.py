@@ -1,4 +1,4 @@
-"""Run folders: events survive crashes, ids cannot lead astray, a dead process leaves an interrupted run."""
+"""Run folders: events survive crashes, ids cannot escape the folder, and a dead process leaves an interrupted run."""
 
 import json
 import os

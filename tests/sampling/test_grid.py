@@ -1,4 +1,4 @@
-"""A comparison is planned, labelled and written without a model; with one, every cell is its own recallable picture."""
+"""Comparison grids are planned, labelled and written without a model; with one, every cell is a recallable picture."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ COLOURS = ("teal", "gold", "plum", "tan")
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[Row]:
-    """The base, and two finished runs; the second has been measured."""
+    """The base, and two finished runs; the second one has metrics."""
     store = RunStore(tmp_path / "data")
     found = [Row()]
     for name, word in (("Rex", "zwx"), ("Bello, trained for very much longer than the other", "qev")):
@@ -35,7 +35,7 @@ def rows(tmp_path: Path) -> list[Row]:
 
 
 class Drawer:
-    """Pretends to draw: a plain colour for each cell."""
+    """A fake sampler: it returns a plain colour for each cell."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ def test_grid_table_and_cells(rows: list[Row], tmp_path: Path) -> None:
     )  # fmt: skip
     assert told == [(done, 6) for done in range(7)]
     strengths = [[layer.strength for layer in cell.layers] for cell in drawer.cells]
-    assert strengths == [[], [0.5], [1.0], [0.5], [1.0]]  # the base is drawn once
+    assert strengths == [[], [0.5], [1.0], [0.5], [1.0]]  # the base is sampled only once
     assert found["cells"][0][0] == found["cells"][0][1]
     assert found["rows"][0]["name"] == BASE_NAME
     assert found["rows"][0]["trainable"] == 0
@@ -85,7 +85,7 @@ def test_grid_table_and_cells(rows: list[Row], tmp_path: Path) -> None:
     with Image.open(found["grid"]) as grid:
         assert grid.format == "PNG"
         colours = {colour for _, colour in grid.getcolors(maxcolors=100_000) or ()}
-        assert len(colours) > 10  # labels are drawn
+        assert len(colours) > 10  # the labels are rendered
         assert grid.width > 2 * 192
         assert grid.height > 3 * 192
     table = json.loads(found["json"].read_text())
@@ -95,7 +95,7 @@ def test_grid_table_and_cells(rows: list[Row], tmp_path: Path) -> None:
 
 
 def both(rows: list[Row], *, strengths: tuple[float, float] = (1.0, 0.5)) -> Row:
-    """The two runs as one row."""
+    """Combine the two runs into one row."""
     layers = [replace(row.layers[0], strength=each) for row, each in zip(rows[1:], strengths, strict=True)]
     return Row(tuple(layers), (*rows[1].runs, *rows[2].runs))
 

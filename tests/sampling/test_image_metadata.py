@@ -1,4 +1,4 @@
-"""A picture tells how it was made, and only what may leave this machine; damaged and foreign pictures are refused."""
+"""Picture metadata: stores how a picture was made, without private data; damaged and foreign pictures are refused."""
 
 import json
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def remembered(folder: Path, run: Run, **told: Any) -> Path:
 def test_a_finished_picture_is_drawn_again_with_the_same_adapter_only(
     tmp_path: Path, store: RunStore, run: Run
 ) -> None:
-    """The adapter's file is told apart by its content: after more training it is another one."""
+    """An adapter file is identified by its content, so after more training it is a different one."""
     run.file("adapter.safetensors").write_bytes(b"learned")
     path = remembered(tmp_path, run, step=10, adapter=adapter_hash(run)[:16])
     assert (asked(path, store)["stack"], asked(path, store)["note"]) == (

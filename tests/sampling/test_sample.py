@@ -1,4 +1,4 @@
-"""The sampler: seeds, strengths, previews, interruption, and pictures that remember how they were made."""
+"""The sampler: seeds, strengths, previews, interruption, and pictures that store their settings."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Several runs in one picture, a strength for each of their blocks, and which block does what."""
+"""Several runs in one picture, a strength for each of their blocks, and the contribution of each block."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ PARTS = {"character": "all", "style": "upper"}
 
 @pytest.fixture(scope="module")
 def adapters(base: Base) -> dict[str, Adapter]:
-    """A LoCon in every block, and one in the upper part alone; both can be seen."""
+    """A LoCon in every block and one in the upper part only; both change the picture visibly."""
     made = {}
     for seed, (name, part) in enumerate(PARTS.items()):
         adapter = block_lora(base, BlockPlan.of_part(part, rank=2, conv_rank=1), seed=seed)
@@ -114,7 +114,7 @@ def test_a_stack_is_compared_with_what_it_is_made_of(studio: Studio) -> None:
 
 
 def test_which_block_does_what(studio: Studio, base: Base, adapters) -> None:
-    """The style moves In0 and Out3 alone; silencing another block of it cannot change the picture."""
+    """The style changes only In0 and Out3, so disabling another block cannot change the picture."""
     run, steps = ids(studio)["style"], []
     found = studio.generation.contributions(
         run, PICTURE, progress=lambda done, total: steps.append((done, total))
@@ -158,7 +158,7 @@ def test_a_change_of_the_picture_is_its_mean_over_the_pixels(tmp_path: Path) -> 
 )
 def test_stacks_that_cannot_be_used_are_refused(stack: object, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        asked_stack(stack)  # type: ignore[arg-type]  # as a client may send it
+        asked_stack(stack)  # type: ignore[arg-type]  # clients can send a value of another type
 
 
 def test_runs_of_different_bases_are_not_stacked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Around a finished run, on the real base: its pictures are made again to the bit, its settings repeat it."""
+"""Operations on a finished run, with the real base: pictures are reproduced exactly, and settings repeat the run."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, base: Base) -> Iterator[Stu
 
 @pytest.fixture(scope="module")
 def run_id(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A finished run that the tests here leave as it is."""
+    """A finished run; tests must not modify it."""
     run_id = studio.training.start(
         "dreambooth", TINY, draw_photos(tmp_path_factory.mktemp("photos")), name="Rex"
     )
@@ -54,7 +54,7 @@ def test_every_picture_is_drawn_again_from_what_it_tells(studio: Studio, run_id:
 
 
 def test_pictures_of_a_run_that_was_trained_further(studio: Studio, tmp_path: Path) -> None:
-    """A sample of a kept state is drawn with it; what is not kept is said in a sentence."""
+    """A sample of a stored snapshot is reproduced with that snapshot. A missing snapshot gives an error message."""
     config = replace(TINY, steps=2, sample_every=1, snapshots=1)
     run_id = studio.training.start("dreambooth", config, draw_photos(tmp_path / "photos"), name="Bello")
     assert finish(studio, run_id) == "done"
@@ -63,7 +63,7 @@ def test_pictures_of_a_run_that_was_trained_further(studio: Studio, tmp_path: Pa
     middle = run.file("samples/000001-0.png")
     assert studio.generation.recall(middle)["stack"][0]["step"] == 1
     assert pixels(draw_again(studio, middle)) == pixels(middle)
-    again = draw_again(studio, draw_again(studio, middle))  # a picture of a kept state tells that state, too
+    again = draw_again(studio, draw_again(studio, middle))  # it stores the snapshot, too
     assert pixels(again) == pixels(middle)
     assert pixels(draw_again(studio, finished)) == pixels(finished)
 

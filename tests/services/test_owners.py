@@ -1,4 +1,4 @@
-"""Runs and experiments have an owner: the services of another see none of them."""
+"""Runs and experiments have an owner; other users' services do not list or open them."""
 
 import json
 import threading

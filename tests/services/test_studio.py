@@ -1,4 +1,4 @@
-"""Real tiny runs through the one door: started, watched, interrupted, stopped, killed, resumed, used."""
+"""Real tiny runs through the Studio: started, watched, interrupted, stopped, killed, resumed, used."""
 
 import json
 import os
@@ -46,7 +46,7 @@ PICTURE = SampleConfig(prompt="a photo of a {identifier} {class_noun}", steps=2,
 
 @pytest.fixture
 def photo_paths(tmp_path: Path) -> list[Path]:
-    """Three photographs of nothing much, 160 x 140 px."""
+    """Three arbitrary photographs, 160 x 140 px."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for index, colour in enumerate(("firebrick", "seagreen", "slateblue")):
@@ -58,7 +58,7 @@ def photo_paths(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def model_cache() -> ModelCache:
-    """One loaded base for all the tests here, whose weights every run must leave as they were."""
+    """One base for all tests of this module. Every run must leave its weights unchanged."""
     return ModelCache()
 
 
@@ -279,7 +279,9 @@ def test_a_run_discarded_at_the_moment_it_ends_is_gone(
 
 
 def test_the_base_in_training_is_the_one_that_pictures_are_drawn_with(base: Base) -> None:
-    shop = ModelCache()  # it has let the base go meanwhile, for the pictures of others
+    shop = (
+        ModelCache()
+    )  # an empty cache, as if the base was evicted in the meantime for other users' pictures
     with shop.training(TrainingSession(run_id="x", base=base, adapter=LoRA())):
         assert shop.base(base.spec) is base
 

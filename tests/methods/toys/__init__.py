@@ -1,1 +1,1 @@
-"""Methods to come, each in small: one module with a config, a spec and what a method states; nothing else knows them."""
+"""Toy versions of future methods. Each is a single module with a config and a spec; no other module refers to it."""

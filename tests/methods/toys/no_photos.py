@@ -1,4 +1,4 @@
-"""Nothing to look at: noise is learned, as a space of adapters learns from no photograph either."""
+"""A method without photographs: it trains on noise, as a method on a space of adapters would."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pipelines.training.loop import Batch, Batches, Denoising
 
 @dataclass(frozen=True)
 class NoPhotosConfig(TrainConfig):
-    """No photographs."""
+    """A config without photographs."""
 
     def trained_values(self, size: Size) -> float:
         return size.rank_values["attention"]

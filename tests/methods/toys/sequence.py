@@ -1,4 +1,4 @@
-"""One subject after the other: each run goes on from the adapter of the one before."""
+"""Sequential training: each run starts from the adapter of the previous run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["adapter", "batches", "loss", "views"]
 
 @dataclass(frozen=True)
 class SequenceConfig(SubjectConfig):
-    """The next subject of a sequence."""
+    """Config for the next subject of a sequence."""
 
     def trained_values(self, size: Size) -> float:
         return size.rank_values["attention"]

@@ -1,4 +1,4 @@
-"""Two subjects in one picture: halves of two photographs side by side, and a loss on where their words look."""
+"""Two subjects in one picture: halves of two photographs side by side, and a loss on the attention of their words."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2"
 
 @dataclass(frozen=True)
 class TwoSubjectsConfig(PhotosConfig):
-    """Two subjects at once."""
+    """Config for two subjects in one run."""
 
     attention_weight: float = setting(
         0.1, label="Attention weight", help="Of the second term.", low=0, high=10
@@ -75,9 +75,9 @@ def attention_layers(config: TwoSubjectsConfig, update: int) -> Collection[str]:
 
 
 def loss(denoising: Denoising, adapter: LoRA, config: TwoSubjectsConfig) -> dict[str, Tensor]:
-    looks = denoising.attention[LAYER].mean(dim=1)  # (B, places, T)
+    looks = denoising.attention[LAYER].mean(dim=1)  # (B, positions, T)
     side = round(looks.shape[1] ** 0.5)
-    region = F.interpolate(denoising.extra["region"], size=side).flatten(1)  # (B, places)
+    region = F.interpolate(denoising.extra["region"], size=side).flatten(1)  # (B, positions)
     instance = (denoising.noise_pred - denoising.noise).square().mean()
     return {
         "instance": instance,
