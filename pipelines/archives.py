@@ -1,4 +1,4 @@
-"""Opens untrusted zip files: total size and compression ratio are limited, and no member is read twice."""
+"""Open untrusted zip files: total size and compression ratio are limited, and no member is read twice."""
 
 import lzma
 import struct
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-HARMLESS_BYTES = 64 * 2**20  # unpacked in a moment, whatever the ratio
-MAX_RATIO = 20  # weights and photographs hardly compress; an adapter of zeros does, and is small
-LOCAL_HEADER_BYTES = 30  # before a member's name, extra field and data
+HARMLESS_BYTES = 64 * 2**20  # small enough to unpack at any compression ratio
+MAX_RATIO = 20  # weights and photographs hardly compress; an adapter of zeros does, but it is small
+LOCAL_HEADER_BYTES = 30  # precedes a member's name, extra field and data
 DAMAGE = (
     OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error,
     lzma.LZMAError, struct.error, ValueError, OverflowError,
@@ -18,16 +18,17 @@ DAMAGE = (
 
 
 class RefusedError(ValueError):
-    """An archive that is readable but refused; the message is a sentence."""
+    """The archive is readable but not accepted; the message is a sentence for the user."""
 
 
 @contextmanager
 def zip_members(
     path: Path, *, wanted: Callable[[PurePosixPath], bool], max_bytes: int, damaged: str, name: str = ""
 ) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
-    """Open a zip for the length of the block, with its wanted files, whose sizes were checked.
+    """Open a zip file for the duration of the block and yield it with its wanted members, after checking their sizes.
 
-    Raises ValueError: ``damaged`` where anything in the block finds it so, else a sentence that begins with ``name``, if any.
+    Raises ValueError with the message ``damaged`` if anything in the block finds the file damaged, and RefusedError
+    with a sentence that begins with ``name`` if the sizes are not accepted.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -41,7 +42,7 @@ def zip_members(
 
 
 def place(member: zipfile.ZipInfo) -> PurePosixPath:
-    """Return where a member says that it belongs; never to be followed."""
+    """Return the path stored for a member. It is untrusted: never write to it."""
     return PurePosixPath(member.filename)
 
 

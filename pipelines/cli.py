@@ -1,6 +1,6 @@
 """Repeat a run from the terminal: ``python -m pipelines.cli --settings run.json PHOTO...``.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped with Ctrl-C (the adapter so far is kept; a second Ctrl-C
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped with Ctrl-C (the current adapter is kept; a second Ctrl-C
 exits immediately).
 """
 
@@ -26,7 +26,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".txt", ".zip")
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.cli", description="Repeat a run of Atelier from its settings."
     )
@@ -133,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """Return the photographs, those of a folder in the order of their names."""
+    """Return the photographs; those of a folder are sorted by name."""
     found = []
     for path in paths:
         inside = path.iterdir() if path.is_dir() else [path]

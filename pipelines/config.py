@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
 MAX_SEED = 2**32 - 1
-MOST_VECTORS = 16  # and tokens of a learned embedding
+MOST_VECTORS = 16  # the limit for the tokens of a learned embedding, too
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SampleConfig(Checked):
 
 @dataclass(frozen=True)
 class LoopConfig(Checked):
-    """The settings that the training loop reads, for every method."""
+    """The settings of the training loop, shared by all methods."""
 
     steps: int = setting(
         400, label="Steps", help="Number of training steps (adapter updates).", low=1, high=20_000, step=1
@@ -128,7 +128,7 @@ class LoopConfig(Checked):
 
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
-    """The settings of every method in addition to the loop's: samples, resolution, and what is saved."""
+    """The settings of all methods in addition to the loop's: samples, resolution, and what is saved."""
 
     size_px: int = setting(
         0,
@@ -200,7 +200,7 @@ class TrainConfig(LoopConfig):
 
     @property
     def sample_negative_prompt(self) -> str:
-        """What no sample shows, as far as the method knows; "" is nothing."""
+        """The negative prompt of the samples generated during training; "" for none."""
         return ""
 
     def words(self, template: str) -> str:
@@ -212,13 +212,16 @@ class TrainConfig(LoopConfig):
         raise NotImplementedError
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return the size in MB of the base's singular vectors, which a run holds and which are cached once per base."""
+        """Return the size in MB of the base's singular vectors.
+
+        A run keeps them in memory; they are cached on disk once per base.
+        """
         return 0.0
 
 
 @dataclass(frozen=True)
 class PhotosConfig(TrainConfig):
-    """The settings of every method that learns from photographs, of one or several subjects."""
+    """The settings of all methods that train on photographs of one or several subjects."""
 
     instance_prompt: str = setting(
         "a photo of a {identifier} {class_noun}",
@@ -275,7 +278,7 @@ class PhotosConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class SubjectConfig(PhotosConfig):
-    """The settings of every method that learns one subject: identifier and class noun."""
+    """The settings of all methods that train on one subject: identifier and class noun."""
 
     identifier: str = setting(
         "sks", label="Trigger word", help="A rare word that will mean your subject.", advanced=False
@@ -306,7 +309,7 @@ class SubjectConfig(PhotosConfig):
 
 
 def check_words(identifier: str, class_noun: str, *, class_images: bool) -> None:
-    """Raise ValueError unless the two words can name a subject, and its class if class images are needed."""
+    """Raise ValueError if the words cannot name a subject, or if class images need a class noun and it is empty."""
     if not identifier and not class_noun:
         raise ValueError("Trigger word and class word are both empty; enter at least one of them.")
     for word, label in ((identifier, "The trigger word"), (class_noun, "The class word")):
@@ -320,7 +323,7 @@ def check_words(identifier: str, class_noun: str, *, class_images: bool) -> None
 
 @dataclass(frozen=True)
 class TextEncoderConfig(Checked):
-    """For methods that can also train the text encoder."""
+    """The setting of methods that can also train the text encoder."""
 
     text_encoder: bool = setting(
         False, label="Train the text encoder", help="Also adapts the meaning of words."
@@ -328,13 +331,13 @@ class TextEncoderConfig(Checked):
 
     @property
     def text_encoder_is_live(self) -> bool:
-        """Return the setting."""
+        """The value of the ``text_encoder`` setting."""
         return self.text_encoder
 
 
 @dataclass(frozen=True)
 class PriorConfig(Checked):
-    """For methods with prior preservation (class images, DreamBooth's second loss term)."""
+    """The settings of prior preservation (class images, DreamBooth's second loss term)."""
 
     prior_preservation: bool = setting(
         False, label="Prior preservation", help="Prevents the whole class from turning into your subject."
@@ -359,7 +362,7 @@ class PriorConfig(Checked):
 
 @dataclass(frozen=True)
 class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
-    """DreamBooth: a rare identifier is bound to one subject, while the class keeps its meaning."""
+    """DreamBooth: an identifier is bound to one subject, and the class noun keeps its meaning."""
 
     weights: str = setting(
         "lora",
@@ -388,7 +391,7 @@ class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
     )
 
     def trained_values(self, size: "Size") -> float:
-        """Return the number of trained values in millions: all of the UNet's, or those of the LoRA."""
+        """Return the number of trained values in millions: all of the UNet, or the LoRA."""
         if self.weights == "full":
             return size.unet_values
         text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
@@ -397,7 +400,7 @@ class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
 
 @dataclass(frozen=True)
 class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
-    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank, or none."""
+    """Block-wise LoRA (2403.07500): each block of the UNet has its own rank; 0 leaves it untrained."""
 
     part: str = setting(
         "all",
@@ -447,7 +450,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         return BlockPlan.of(self)
 
     def trained_values(self, size: "Size") -> float:
-        """Return the number of trained values in millions, with each block at its own rank."""
+        """Return the number of trained values in millions, given the rank of each block."""
         text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
         return self.plan.values(size.block_values) + text
 
@@ -456,9 +459,9 @@ SPECTRAL_SUBSETS = (
     "UNet", "UNet-CA", "UNet-CA-KV", "UNet-1D", "UNet-2D", "UNet-4D",
     "Up-Blocks", "Down-Blocks", "Mid-Block", "Up-CA", "Down-CA", "Mid-CA",
 )  # fmt: skip
-SPECTRAL = "spectral"  # the kind of an adapter of spectral shifts
+SPECTRAL = "spectral"  # the adapter kind of spectral shifts
 SPECTRAL_RANKS = ("all", "1", "4", "16", "64", "256")
-KEPT_RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # of a truncation
+KEPT_RANKS = tuple(map(int, SPECTRAL_RANKS[1:]))  # allowed ranks of a truncation
 
 
 @dataclass(frozen=True)
@@ -505,7 +508,7 @@ UNMIX_LAYERS = ("In0+In1+Out2+Out3", "In1+Out2", "In2+Out1")
 
 @dataclass(frozen=True)
 class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
-    """Cut-Mix-Unmix (SVDiff, section 3.3): two or three subjects learn to stand in one picture, each itself."""
+    """Cut-Mix-Unmix (SVDiff, section 3.3): two or three subjects are trained to appear in one picture without mixing."""
 
     weights: str = setting(
         "spectral",
@@ -557,7 +560,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
 
     @property
     def sample_negative_prompt(self) -> str:
-        """The negative prompt against seams."""
+        """The negative prompt, by default against visible seams."""
         return self.negative_prompt
 
     @property
@@ -566,7 +569,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         return self.sample_prompts[-1]
 
     def trained_values(self, size: "Size") -> float:
-        """Return the millions of values that a run trains."""
+        """Return the number of trained values in millions."""
         if self.weights == "full":
             return size.unet_values
         if self.weights == "lora":
@@ -574,7 +577,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         return (size.shifts["UNet"][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return what the singular vectors of all weights take, where they are needed."""
+        """Return the size of the singular vectors of all weights in MB; 0 if spectral shifts are not trained."""
         return size.factors_mb if self.weights == "spectral" else 0.0
 
 
@@ -582,7 +585,9 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
 class TextualInversionConfig(SubjectConfig):
     """Textual inversion: only the embedding of the identifier is trained."""
 
-    retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {  # written by 0.1, where they could not be changed
+    retired: ClassVar[
+        Mapping[str, tuple[Any, ...]]
+    ] = {  # saved by version 0.1, which did not let the user change them
         "text_encoder": (True,),
         "prior_preservation": (False,),
         "prior_weight": (),

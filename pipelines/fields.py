@@ -1,4 +1,4 @@
-"""The definition of a setting and the check of its values; :mod:`pipelines.config` lists the settings.
+"""Defines settings and validates their values; :mod:`pipelines.config` lists the settings.
 
 Nothing in this file needs torch.
 """
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-MAX_TEXT = 300  # characters of anything a user types
+MAX_TEXT = 300  # maximum length of any text that a user types, in characters
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a form needs to know about a field; ``low``/``high`` bound numbers and the length of tuples."""
+    """The description of a form field. ``low`` and ``high`` are bounds of a number or of the length of a tuple."""
 
     label: str
     help: str
@@ -36,7 +36,7 @@ def setting(
     choices: tuple[str, ...] = (),
     advanced: bool = True,
 ) -> Any:
-    """Return a dataclass field whose metadata carries its :class:`Setting`."""
+    """Return a dataclass field with its :class:`Setting` in the metadata."""
     described = Setting(
         label=label, help=help, low=low, high=high, step=step, choices=choices, advanced=advanced
     )
@@ -44,9 +44,9 @@ def setting(
 
 
 def clean_text(text: str) -> str:
-    """Return a user's text without control characters, with single spaces, at most ``MAX_TEXT`` characters.
+    """Return a user's text without control characters and with single spaces.
 
-    Raises ValueError when the text is longer than that.
+    Raises ValueError if the result is longer than ``MAX_TEXT`` characters.
     """
     visible = "".join(
         " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text
@@ -61,10 +61,10 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """Base of every config: values are brought to the declared type and checked against their settings.
+    """Base class of all configs: values are converted to the declared type and checked against their settings.
 
-    ``retired`` are settings that earlier versions wrote and that nothing reads any more, each with the values that mean
-    the same without it; () is any value. :func:`from_dict` drops those and refuses another value as unknown.
+    ``retired`` maps settings of earlier versions that are no longer used to the values that can be dropped without
+    changing the result; () allows every value. :func:`from_dict` drops these and rejects any other value as unknown.
     """
 
     retired: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -102,7 +102,7 @@ def _typed(value: Any, *, kind: Any, label: str) -> Any:
 
 
 def _is_finite(value: float) -> bool:
-    """Whether a number is one that a float can hold; an int of 400 digits is not."""
+    """Whether a number is finite as a float; an int of 400 digits is not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -110,21 +110,21 @@ def _is_finite(value: float) -> bool:
 
 
 def _written(value: Any) -> str:
-    """A value as a message may show it: a whole number in full, nothing longer than a line."""
+    """Format a value for a message: whole numbers in full, at most 60 characters."""
     try:
         text = f"{value:g}" if isinstance(value, float) and value != int(value) else repr(value)
-    except (ValueError, OverflowError):  # no number, or of more digits than Python writes
+    except (ValueError, OverflowError):  # NaN, infinity, or more digits than Python converts to text
         text = repr(value) if isinstance(value, float) else "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def whole_number(value: Any, *, label: str) -> int:
-    """Return a number that a client sent as an int. ValueError when it is none, or not whole."""
+    """Return a client's value as an int. Raises ValueError if it is not a whole number."""
     return _typed(value, kind=int, label=label)
 
 
 def real_number(value: Any, *, label: str) -> float:
-    """Return a number that a client sent as a float. ValueError when it is none, or not finite."""
+    """Return a client's value as a float. Raises ValueError if it is not a finite number."""
     return _typed(value, kind=float, label=label)
 
 
@@ -147,21 +147,21 @@ def _check_bounds(value: Any, described: Setting) -> None:
 
 
 def fill_words(template: str, *, identifier: str, class_noun: str) -> str:
-    """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no gap."""
+    """Return a prompt with {identifier} and {class_noun} filled in; an empty word leaves no extra space."""
     filled = template.replace("{identifier}", identifier).replace("{class_noun}", class_noun)
     return " ".join(filled.split())
 
 
 def to_dict(config: Checked) -> dict[str, Any]:
-    """Return a config as JSON-ready values, one entry per field."""
+    """Return a config as a dictionary of JSON-compatible values, one entry per field."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
-    """Build a config from plain values, those of an older version, too (see :class:`Checked`).
+    """Build a config from JSON values, including those saved by older versions (see :class:`Checked`).
 
-    Raises ValueError naming unknown fields or a value out of bounds.
+    Raises ValueError that names the unknown fields or the value out of bounds.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"Settings must be a table of names and values, not {_written(data)}.")

@@ -1,4 +1,4 @@
-"""Where the data lies, writing it whole or not at all, and temporary copies of it. Needs no torch."""
+"""The data folder, atomic writes, sentences for disk errors, and temporary folders. Does not import torch."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
-UNUSED_S = 2 * 3600.0  # for so long a browser may come back for a copy
+UNUSED_S = 2 * 3600.0  # a browser can download a copy for this long
 SWEEP_S = 600.0
 DAY_S = 24 * 3600.0
 
@@ -34,15 +34,15 @@ DISK_TROUBLE = {
     errno.EROFS: f"The disk is read-only, so this could not be saved; make it writable, or {REFUSED}",
     errno.EACCES: f"The system refused access to a file or folder; allow it for your user, or {REFUSED}",
 }
-OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells of an OSError
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors formats an OSError
 
 
 class DiskError(OSError, ValueError):
-    """What the disk refused, as a sentence for the user."""
+    """A disk error, described by a sentence for the user."""
 
 
 def disk_error(error: BaseException) -> DiskError | None:
-    """Return the sentence for a full or a read-only disk and for missing rights; None for any other error."""
+    """Return a DiskError for a full or read-only disk or missing permissions; None for any other error."""
     if isinstance(error, DiskError):
         return error
     told = OS_ERROR.search(str(error))
@@ -53,7 +53,7 @@ def disk_error(error: BaseException) -> DiskError | None:
 
 @contextmanager
 def disk_sentences() -> Iterator[None]:
-    """Raise DiskError in place of an error that :func:`disk_error` knows."""
+    """Replace an error that :func:`disk_error` recognizes by its DiskError."""
     try:
         yield
     except Exception as error:
@@ -63,9 +63,9 @@ def disk_sentences() -> Iterator[None]:
 
 
 def data_root() -> Path:
-    """Return the folder of all data: ATELIER_HOME, or the user's data directory; never the working directory.
+    """Return the data folder: ATELIER_HOME, or the user's data directory; never the working directory.
 
-    Raises ValueError when ATELIER_HOME lies in the working directory, which a web server may hand out.
+    Raises ValueError if ATELIER_HOME is inside the working directory, because a web server may serve its files.
     """
     chosen = os.environ.get("ATELIER_HOME", "").strip()
     if chosen:
@@ -81,8 +81,10 @@ def data_root() -> Path:
 
 
 def prepare_data_root(root: Path) -> None:
-    """Make the data folder. DiskError, a ValueError, when it cannot be written; a full disk is only logged, so that runs
-    can still be deleted."""
+    """Create the data folder and check that it is writable.
+
+    Raises DiskError (a ValueError) if it is not. A full disk is only logged, so that runs can still be deleted.
+    """
     try:
         with disk_sentences():
             root.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def prepare_data_root(root: Path) -> None:
 
 @disk_sentences()
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary name beside it, to the disk, then into place.
+    """Write a file atomically: write a temporary file in the same folder, fsync it, then rename it.
 
     Raises DiskError.
     """
@@ -120,30 +122,30 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as readable JSON, atomically."""
+    """Write a value as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files under a folder."""
+    """Return the total size in bytes of all files below a folder."""
     total = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a temporary file may go while we look
+        with suppress(FileNotFoundError):  # a temporary file may be deleted meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total
 
 
 class TemporaryFolder:
-    """A folder of this process, for copies of files; ``path`` is where it lies.
+    """A temporary folder of this process for copies of files, at ``path``.
 
-    It is removed by :meth:`close`, or by the next process that makes one with the same prefix after this one was
-    killed: a living process holds the folder's lock.
+    :meth:`close` removes it. If the process was killed, the next process that creates a folder with the same prefix
+    removes it; a running process holds the folder's lock.
     """
 
     def __init__(self, prefix: str) -> None:
         try:
             parent = Path(tempfile.gettempdir())
-        except FileNotFoundError as error:  # also when the disk is full: Python tries to write in each
+        except FileNotFoundError as error:  # also when the disk is full: Python test-writes in each candidate
             raise DiskError(
                 "There is no folder for temporary files that can be written; free some space, or set TMPDIR to such a "
                 "folder, then start Atelier again."
@@ -157,31 +159,33 @@ class TemporaryFolder:
         self._swept = time.monotonic()
 
     def sweep(self, *, unused_s: float = UNUSED_S, every_s: float = SWEEP_S) -> None:
-        """Remove files that were written or touched more than ``unused_s`` ago, at most once in ``every_s``."""
+        """Remove files last modified more than ``unused_s`` seconds ago; does nothing within ``every_s`` of the last call."""
         if time.monotonic() - self._swept < every_s:
             return
         self._swept = time.monotonic()
         oldest = time.time() - unused_s
-        for path in sorted(self.path.rglob("*"), reverse=True):  # what a folder holds before the folder
-            with suppress(OSError):  # a folder that is not empty, a file that has gone
+        for path in sorted(
+            self.path.rglob("*"), reverse=True
+        ):  # the contents of a folder before the folder itself
+            with suppress(OSError):  # a folder that is not empty, or a file deleted meanwhile
                 if path.name == LOCK or path.stat().st_mtime > oldest:
                     continue
                 path.rmdir() if path.is_dir() else path.unlink()
 
     def close(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder and its contents."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _remove_left_over(folder: Path) -> None:
-    """Remove the temporary folder of a process that has ended; one without a lock when it is a day old."""
+    """Remove the temporary folder of a process that has ended; without a lock file, only if it is a day old."""
     try:
         if (folder / LOCK).exists():
             with FileLock(folder / LOCK, timeout=0):
                 pass
         elif time.time() - folder.stat().st_mtime < DAY_S:
             return
-    except (Timeout, OSError):  # its process lives, or it is somebody else's
+    except (Timeout, OSError):  # its process is still running, or another user owns it
         return
     shutil.rmtree(folder, ignore_errors=True)

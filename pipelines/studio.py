@@ -1,6 +1,6 @@
-"""The only thing that pages and API clients use: runs are started, watched, stopped and used through here.
+"""The entry point to all services, used by the user interface, the API and the command line.
 
-Heavy libraries are imported when the first piece of work needs them, never when this module is.
+Heavy libraries such as torch are imported by the first job that needs them, not by this module.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 
 class Studio:
-    """The services over the runs below ``root`` (default: the user's data folder), one worker thread per device.
+    """All services for the runs below ``root`` (default: the user's data folder), with one worker thread per device.
 
-    ``base`` is what is used where nothing else is named. ``devices`` are names such as "cuda:0" (default: every CUDA
-    device, else the processor). ``model_cache`` hands over bases that are loaded already, from a Studio that has been
-    closed, to the first of them.
+    ``base`` is the default base model. ``devices`` are names such as "cuda:0" (default: all CUDA devices, or the CPU if
+    there are none). ``model_cache`` is the cache of a closed Studio with its loaded bases; the first device reuses it.
     """
 
     def __init__(
@@ -52,9 +51,9 @@ class Studio:
         self.experiments = ExperimentService(resources, training=self.training, tags=self.inspection.tags)
 
     def for_owner(self, owner: str) -> Studio:
-        """Return the services for the runs of one owner ("": the machine's own), over the same devices and queue.
+        """Return the services for the runs of one owner ("": the local user), with the same devices and queue.
 
-        A hosted copy asks through its visitor's; another owner's run or experiment is refused as if it did not exist.
+        A hosted app has one owner per visitor; runs and experiments of other owners are treated as missing.
         """
         if owner not in self._by_owner:
             view = copy(self)
@@ -63,9 +62,9 @@ class Studio:
         return self._by_owner[owner]
 
     def warm(self) -> None:
-        """Load the heavy libraries and the base in the background, so that the first click need not wait."""
+        """Load the heavy libraries and the base in the background, so that the first action is fast."""
         self.resources.warm()
 
     def close(self) -> None:
-        """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
+        """Stop all running jobs (their checkpoints are kept) and remove the temporary copies made for browsers."""
         self.resources.close()

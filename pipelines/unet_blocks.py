@@ -1,7 +1,7 @@
-"""The blocks of Stable Diffusion 1.x's UNet: which layer lies where, and strings of block weights; needs no torch.
+"""The blocks of the Stable Diffusion 1.x UNet: the position of each layer, and lists of block weights. No torch.
 
-Nine blocks (In0 to In3, Mid, Out0 to Out3: diffusers' down_blocks, mid_block, up_blocks) hold 25 positions, IN00 to
-OUT11, which kohya's scripts and A1111's "LoRA block weight" count; A1111 puts BASE, the text encoder, before them.
+Nine blocks (In0 to In3, Mid, Out0 to Out3: diffusers' down_blocks, mid_block, up_blocks) contain 25 positions, IN00 to
+OUT11, which kohya's scripts and A1111's "LoRA block weight" use; A1111 adds BASE, the text encoder, before them.
 """
 
 import math
@@ -13,7 +13,7 @@ from functools import cache
 from typing import Protocol, Self
 
 BLOCKS: tuple[str, ...] = ("In0", "In1", "In2", "In3", "Mid", "Out0", "Out1", "Out2", "Out3")
-# Block-wise LoRA (2403.07500): the thirds of the UNet between which a style and a subject can be divided
+# Block-wise LoRA (2403.07500): the parts of the UNet that can hold a style and a subject separately
 PARTS: dict[str, tuple[str, ...]] = {
     "all": BLOCKS,
     "upper": ("In0", "Out3"),
@@ -27,15 +27,15 @@ PLACE = re.compile(r"(down|up)_blocks\.([0-3])\.(resnets|attentions|downsamplers
 THREE_BY_THREE = re.compile(r"(.+\.)?(conv1|conv2|conv|conv_in|conv_out)")
 ONE_BY_ONE = re.compile(r".+\.(proj_in|proj_out|conv_shortcut)")
 MAX_BLOCK_RANK = 128
-MOST = 2.0  # the largest strength of a block, either way
-LISTS = {  # how many values -> what they stand for
+MOST = 2.0  # the largest absolute strength of a block
+LISTS = {  # number of values -> their positions
     9: BLOCKS,
     17: (TEXT, *(each for each in POSITIONS if each not in WITHOUT_ATTENTION)),
     25: POSITIONS,
     26: (TEXT, *POSITIONS),
 }
 XL_LISTS = (12, 20)
-PROGRAMS = {  # a list's name elsewhere -> how many values, and whether it is one for a plain LoRA
+PROGRAMS = {  # a list's name in another program -> number of values, and whether it is for attention-only LoRAs
     "A1111, LoRA (17)": (17, True),
     "A1111, LoCon (26)": (26, False),
     "kohya (25)": (25, False),
@@ -45,8 +45,9 @@ PROGRAMS = {  # a list's name elsewhere -> how many values, and whether it is on
 def position(key: str) -> str:
     """Return BASE, or IN00 to OUT11, for a layer such as "unet.down_blocks.0.resnets.0.conv1" or its weight.
 
-    The layers outside the blocks go with their neighbours, conv_in and the time embedding with IN00, conv_out with
-    OUT11, so that every layer has a position and a list of zeros is the base itself.
+    Layers outside the blocks share a neighbour's position: conv_in and the time embedding IN00, conv_norm_out and
+    conv_out OUT11. So every layer has a position, and a list of zeros gives the base model. Raises ValueError for a
+    key that is not a layer of Stable Diffusion 1.x.
     """
     prefix, _, name = key.partition(".")
     if prefix == "text_encoder":
@@ -56,7 +57,7 @@ def position(key: str) -> str:
         return "M00"
     if place := PLACE.match(name):
         side, block, kind, index = place[1], int(place[2]), place[3], int(place[4])
-        within = 2 if kind.endswith("samplers") else index  # an upsampler shares the place of resnet 2
+        within = 2 if kind.endswith("samplers") else index  # an upsampler shares the position of resnet 2
         return f"{'IN' if side == 'down' else 'OUT'}{3 * block + within + (side == 'down'):02d}"
     if name.startswith(("conv_in.", "time_embedding.")):
         return "IN00"
@@ -66,7 +67,7 @@ def position(key: str) -> str:
 
 
 def block(key: str) -> str:
-    """Return In0 to Out3 for a layer, or "" for one outside the blocks (and for the text encoder)."""
+    """Return the block In0 to Out3 of a layer; "" for layers outside the blocks and for the text encoder."""
     bare = key.removeprefix("unet.")
     if not bare.startswith(("down_blocks.", "mid_block.", "up_blocks.")):
         return ""
@@ -74,7 +75,7 @@ def block(key: str) -> str:
 
 
 def block_of(place: str) -> str:
-    """Return the block in which one of the 25 positions lies; "" for IN00, which lies before them."""
+    """Return the block of one of the 25 positions; "" for IN00, which is outside the blocks."""
     if place == "M00":
         return "Mid"
     if place.startswith("IN"):
@@ -83,7 +84,7 @@ def block_of(place: str) -> str:
 
 
 def kernel(module: str) -> int:
-    """Return the side of a layer's kernel: 3 or 1 for a convolution, 0 for a linear layer (of the UNet or the text)."""
+    """Return a layer's kernel size: 3 or 1 for a convolution, 0 for a linear layer of the UNet or text encoder."""
     if THREE_BY_THREE.fullmatch(module):
         return 3
     return 1 if ONE_BY_ONE.fullmatch(module) else 0
@@ -91,7 +92,7 @@ def kernel(module: str) -> int:
 
 @dataclass(frozen=True)
 class BlockStrengths:
-    """How strongly an adapter is applied at BASE and each of the 25 positions; ``values`` are 26 numbers."""
+    """The strength of an adapter at BASE and each of the 25 positions; ``values`` has 26 numbers."""
 
     values: tuple[float, ...] = (1.0,) * 26
 
@@ -100,7 +101,10 @@ class BlockStrengths:
 
     @classmethod
     def of_blocks(cls, strengths: dict[str, float], *, text: float = 1.0) -> Self:
-        """One strength for each named block, 1 for the others; the layers outside the blocks stay at 1."""
+        """Build from one strength per named block; other blocks and layers outside the blocks get 1.
+
+        Raises ValueError for an unknown block.
+        """
         unknown = sorted(set(strengths) - set(BLOCKS))
         if unknown:
             raise ValueError(f"There is no block {unknown[0]!r}; the blocks are {', '.join(BLOCKS)}.")
@@ -108,10 +112,11 @@ class BlockStrengths:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a comma-separated list of 9 (our blocks), 17 or 26 (A1111) or 25 (kohya) values; "" is all ones.
+        """Parse a comma-separated list of 9 (In0 to Out3), 17 or 26 (A1111) or 25 (kohya) values; "" is all ones.
 
-        A list of 17 names only the positions with attention; as in A1111's extension all others are then 0, which a
-        plain LoRA does not notice. Lists of 9 and 25 leave the text encoder at 1.
+        A list of 17 has BASE and the positions with attention. As in A1111's extension, all other positions are 0; a
+        LoRA of the attention layers has no weights there. Lists of 9 and 25 set the text encoder to 1. Raises
+        ValueError for any other length or for a value that is not a number between -``MOST`` and ``MOST``.
         """
         numbers = [_number(entry) for entry in text.split(",")] if text.strip() else [1.0] * 26
         if len(numbers) in XL_LISTS:
@@ -129,9 +134,9 @@ class BlockStrengths:
         return cls(tuple(told.get(place, rest) for place in (TEXT, *POSITIONS)))
 
     def format(self, count: int = 26, *, plain: bool = False) -> str:
-        """Write the list of ``count`` values. ValueError when a list of that length cannot say it.
+        """Return a list of ``count`` values as text. Raises ValueError if that length cannot express the strengths.
 
-        ``plain`` writes it for a LoRA of the attention alone, which has nothing where a list of 17 says nothing.
+        With ``plain``, only the positions of a LoRA of the attention layers (those in a list of 17) must match.
         """
         if count not in LISTS:
             raise ValueError(f"There is no list of {count} block weights; choose 9, 17, 25 or 26.")
@@ -146,7 +151,7 @@ class BlockStrengths:
         return text
 
     def elsewhere(self) -> dict[str, str]:
-        """Return the lists of other programs that can say it, by what they are called there."""
+        """Return the equivalent lists for other programs by :data:`PROGRAMS` name, if they can express the strengths."""
         found = {}
         for name, (count, plain) in PROGRAMS.items():
             with suppress(ValueError):
@@ -154,7 +159,7 @@ class BlockStrengths:
         return found
 
     def times(self, strength: float) -> Self:
-        """Return the strengths with another over all of them."""
+        """Return all strengths multiplied by ``strength``."""
         return type(self)(tuple(value * strength for value in self.values))
 
     def at(self, key: str) -> float:
@@ -164,7 +169,7 @@ class BlockStrengths:
 
 
 class BlockSettings(Protocol):
-    """What a person says of the ranks: those of a part of the UNet, or nine of one's own in their place."""
+    """The rank settings: one rank for a part of the UNet, or a list of nine ranks that replaces it."""
 
     @property
     def part(self) -> str: ...
@@ -180,10 +185,10 @@ class BlockSettings(Protocol):
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """A rank and a convolution rank for each block, In0 to Out3; 0 means that nothing is trained there.
+    """A rank and a convolution rank for each block, In0 to Out3; 0 means that these layers are not trained.
 
-    As in kohya's scripts ``ranks`` is for linear layers and 1x1 convolutions, ``conv_ranks`` for 3x3 ones. A block
-    with a convolution rank is LoCon: its resnets' linear layers and shortcuts take part, too.
+    As in kohya's scripts, ``ranks`` applies to linear layers and 1x1 convolutions, ``conv_ranks`` to 3x3 convolutions.
+    A block with a convolution rank is a LoCon: the linear layers and shortcuts of its resnets are trained, too.
     """
 
     ranks: tuple[int, ...]
@@ -194,7 +199,7 @@ class BlockPlan:
 
     @classmethod
     def of(cls, settings: BlockSettings) -> Self:
-        """Return the plan of a method's settings. ValueError for lists that are not nine ranks."""
+        """Return the plan for a method's settings. Raises ValueError for a list that is not nine valid ranks."""
         plan = cls.of_part(settings.part, rank=settings.rank, conv_rank=settings.conv_rank)
         own, own_conv = settings.ranks, settings.conv_ranks
         return cls(
@@ -206,15 +211,18 @@ class BlockPlan:
 
     @classmethod
     def of_part(cls, part: str, *, rank: int, conv_rank: int) -> Self:
-        """The same ranks in every block of a part of the UNet, nothing in the others."""
+        """Build from the same ranks in each block of a part of the UNet, 0 elsewhere. ValueError for an unknown part."""
         if part not in PARTS:
             raise ValueError(f"There is no part {part!r} of the UNet; choose one of {', '.join(PARTS)}.")
         inside = [name in PARTS[part] for name in BLOCKS]
         return cls(tuple(rank * each for each in inside), tuple(conv_rank * each for each in inside))
 
     def values(self, per_rank: Mapping[str, tuple[float, float, float]]) -> float:
-        """Return how many values are trained, from those per rank of each block: (attention, resnets' linear layers and
-        shortcuts, 3x3 kernels)."""
+        """Return the number of trained values.
+
+        ``per_rank`` gives the values per rank of each block: (attention, linear layers and shortcuts of the resnets,
+        3x3 convolutions).
+        """
         return sum(
             rank * (attention + (resnets if conv_rank else 0)) + conv_rank * kernels
             for (attention, resnets, kernels), rank, conv_rank in zip(
@@ -223,7 +231,7 @@ class BlockPlan:
         )
 
     def rank_of(self, module: str) -> int:
-        """Return the rank of a layer such as "mid_block.resnets.0.conv1"; 0 for one that stays as it is."""
+        """Return the rank of a layer such as "mid_block.resnets.0.conv1"; 0 if it is not trained."""
         name = block(module)
         if not name:
             return 0
@@ -234,7 +242,7 @@ class BlockPlan:
 
 
 def parse_ranks(text: str, *, label: str) -> tuple[int, ...]:
-    """Read nine comma-separated ranks, In0 to Out3. ValueError says what is wrong with them."""
+    """Parse nine comma-separated ranks, In0 to Out3. Raises ValueError for a wrong length or value."""
     entries = [entry.strip() for entry in text.split(",")]
     if len(entries) != len(BLOCKS):
         raise ValueError(f"{label} has {len(entries)} values; write nine, for {', '.join(BLOCKS)}.")
@@ -254,12 +262,12 @@ Strength = float | BlockStrengths
 
 
 def strength_at(strength: Strength, key: str) -> float:
-    """Return how strongly a layer is changed, by a strength for all or one for each block."""
+    """Return the strength at a layer, given one strength for all layers or one per position."""
     return strength.at(key) if isinstance(strength, BlockStrengths) else strength
 
 
 def _written(value: float) -> str:
-    """Return the shortest text that is read as the same number."""
+    """Return the ``:g`` text of a number if it is exact, else its ``repr``."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -277,7 +285,7 @@ def _number(entry: str) -> float:
 
 
 def _attention_modules(at: str) -> list[str]:
-    """The twelve Linear and 1x1 convolution modules of one Transformer2DModel."""
+    """Return the twelve linear and 1x1 convolution modules of one Transformer2DModel."""
     block = f"{at}.transformer_blocks.0"
     heads = [
         f"{block}.{attn}.{to}" for attn in ("attn1", "attn2") for to in ("to_q", "to_k", "to_v", "to_out.0")
@@ -287,9 +295,10 @@ def _attention_modules(at: str) -> list[str]:
 
 @cache
 def unet_modules() -> tuple[str, ...]:
-    """Every module of the SD 1.x UNet that a LoRA may change, as diffusers names it (no prefix).
+    """Return the diffusers names, without prefix, of all modules of the SD 1.x UNet that a LoRA can target.
 
-    A shortcut convolution is listed for every resnet block; which of them exist depends on the widths."""
+    A shortcut convolution is listed for every resnet, although some do not exist, depending on the channel widths.
+    """
     names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
     resnets = ["mid_block.resnets.0", "mid_block.resnets.1"]
     attentions = ["mid_block.attentions.0"]
