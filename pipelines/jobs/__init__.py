@@ -1,1 +1,1 @@
-"""Work that waits for a device or occupies it: worker, queue, devices, model cache, training job."""
+"""Scheduling and running jobs on devices: worker, queue, devices, model cache, training job."""

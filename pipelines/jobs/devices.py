@@ -1,6 +1,7 @@
-"""The devices of this machine: a worker and a model cache for each, and one queue of runs that they share.
+"""The devices of this machine: one worker and one model cache per device, and a shared queue of runs.
 
-A run goes to the device that is free first; a picture to the device where its run is learning, else to the least busy.
+The first free device takes the next run. A sampling job runs on the device that trains its run, else on the least busy
+device.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pipelines.jobs.worker import Job, JobQueue, Worker
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache
 
-ASK_S = 5.0  # for the driver to say how many GPUs there are
+ASK_S = 5.0  # timeout of nvidia-smi
 
 
 def device_names() -> tuple[str, ...]:
-    """Return "cuda:0", "cuda:1", ... where a driver shows several GPUs, else the one device there is; needs no torch."""
+    """Return "cuda:0", "cuda:1", ... for several GPUs, "cuda" for one, "cpu" for none, without importing torch."""
     driver = shutil.which("nvidia-smi")
     if driver is None:
         return ("cpu",)
@@ -44,7 +45,7 @@ def device_names() -> tuple[str, ...]:
 
 @dataclass
 class Device:
-    """One device: its name, its thread, and the models loaded on it (None before the first is needed)."""
+    """One device: its name, its worker thread, and its model cache (None until a model is needed)."""
 
     name: str
     worker: Worker
@@ -52,7 +53,7 @@ class Device:
 
 
 class Devices:
-    """All devices; ``model_cache`` is that of the first."""
+    """All devices. ``model_cache`` is given to the first. Raises ValueError unless names are given and all different."""
 
     def __init__(self, names: Sequence[str], *, model_cache: ModelCache | None = None) -> None:
         if not names or len(set(names)) < len(names):
@@ -65,26 +66,24 @@ class Devices:
         self.load_lock = LoadLock()
 
     def close(self) -> None:
-        """Stop what runs on every device, then wait for each."""
+        """Stop the running jobs on all devices, then wait for the worker threads."""
         for device in self.all:
             device.worker.close(timeout=0.0)
         for device in self.all:
             device.worker.close()
 
     def model_cache(self, job: Job | None = None) -> ModelCache:
-        """Return the models loaded on the device where ``job`` is being done (default: the first)."""
+        """Return the model cache of the device that runs ``job`` (default: the first device)."""
         device = self.device_of(job) or self.all[0]
         if device.model_cache is None:
-            with (
-                self.load_lock.exclusive()
-            ):  # the libraries' first import, too, is not safe beside other work
+            with self.load_lock.exclusive():  # the first import of the libraries is not thread-safe either
                 from pipelines.jobs.model_cache import ModelCache
 
                 device.model_cache = device.model_cache or ModelCache(device.name, load_lock=self.load_lock)
         return device.model_cache
 
     def device_of(self, job: Job | None) -> Device | None:
-        """Return the device of a job, None while a long one waits."""
+        """Return the device of a job; None while a long job waits in the queue."""
         worker = job.worker if job is not None else None
         return next((device for device in self.all if device.worker is worker), None)
 
@@ -96,11 +95,11 @@ class Devices:
         then: Callable[[Job], None],
         after: Sequence[Job] = (),
     ) -> Job:
-        """Put a long job at the end of the queue; it starts when those it comes ``after`` are done."""
+        """Append a long job to the queue; it starts when the jobs in ``after`` are done."""
         return self.all[0].worker.submit(name, self._inside(work), then=then, after=after)
 
     def submit_short(self, name: str, work: Callable[[Job], Any], *, beside: Job | None = None) -> Job:
-        """Submit a short job to the device of ``beside`` while that runs, else to the least busy device."""
+        """Submit a short job to the device of the job ``beside`` if that is running, else to the least busy device."""
         near = (
             self.device_of(beside) if beside is not None and beside.state in ("running", "stopping") else None
         )
@@ -113,7 +112,7 @@ class Devices:
             device.worker.submit(name, self._inside(work), short=True)
 
     def serve(self, job: Job) -> None:
-        """Between two steps of a long job: let others load, then do the short jobs that wait on its device."""
+        """Between two steps of a long job: let other threads load models, then run its device's waiting short jobs."""
         self.load_lock.pause()
         if job.worker is not None:
             job.worker.serve()
@@ -126,7 +125,7 @@ class Devices:
         return guarded
 
     def cancel(self, job: Job, *, keep: bool = True) -> None:
-        """End a job: a waiting one at once, a running one after its current step."""
+        """Cancel a job: a waiting job at once, a running job after its current step."""
         (job.worker or self.all[0].worker).cancel(job, keep=keep)
 
 
@@ -137,10 +136,10 @@ def finish_times(
     devices: int,
     after: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, float]:
-    """Return when each waiting run will be done, in seconds from now, by its id.
+    """Return the estimated finish time of each waiting run by its id, in seconds from now.
 
-    ``working`` holds the seconds left of each run at work, ``waiting`` in order what each takes by itself. Each is
-    taken by the device that is free first, once those it comes ``after`` have ended.
+    ``working`` gives the seconds left of each running run, ``waiting`` the duration of each waiting run in seconds, in
+    queue order. The first free device takes a run as soon as the runs in its ``after`` have ended.
     """
     before = {run: [each for each in (after or {}).get(run, ()) if each in waiting] for run in waiting}
     free = sorted([*working.values(), *[0.0] * max(devices - len(working), 0)])

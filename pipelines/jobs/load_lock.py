@@ -1,7 +1,7 @@
-"""A lock for the threads of several devices: they work side by side, but whoever loads a model does so alone.
+"""A shared/exclusive lock for the device threads: jobs run concurrently, but a model is loaded exclusively.
 
-While they load, diffusers and transformers change what holds for the whole process (the default dtype, how modules are
-made); work on another device at that moment would compute with it.
+While loading, diffusers and transformers change process-wide state (the default dtype, module initialization), which
+would affect computations on other devices at the same time.
 """
 
 import threading
@@ -11,17 +11,21 @@ from contextlib import contextmanager
 
 
 class LoadLock:
-    """Shared by many, or exclusive to one. A thread inside may ask for it exclusively; it waits for the others' next pause."""
+    """A shared/exclusive lock.
+
+    A thread that holds the lock shared can request it exclusively; it then waits until all others call :meth:`pause`
+    or release the lock.
+    """
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self._inside: Counter[int] = Counter()  # by thread, how often it has entered
-        self._exclusive: int | None = None  # the thread that is
-        self._asking = 0  # threads that wait to be alone
+        self._inside: Counter[int] = Counter()  # thread id -> number of nested entries
+        self._exclusive: int | None = None  # the id of the thread with exclusive access
+        self._asking = 0  # number of threads that wait for exclusive access
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Work inside the block; it begins when nobody is alone or waits to be. A thread may enter again."""
+        """Hold the lock shared; waits while a thread has or requests exclusive access. Reentrant."""
         me = threading.get_ident()
         with self._change:
             self._enter(me)
@@ -33,7 +37,7 @@ class LoadLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Have every other thread outside, or paused, while the block runs."""
+        """Hold the lock exclusively: all other threads have released it or are paused. Reentrant."""
         me, mine = threading.get_ident(), 0
         with self._change:
             again = self._exclusive == me
@@ -55,7 +59,7 @@ class LoadLock:
                     self._change.notify_all()
 
     def pause(self) -> None:
-        """Let those through who wait to be alone; for a thread at work, between two of its steps."""
+        """Let threads that wait for exclusive access run; called by a running job between two steps."""
         me = threading.get_ident()
         with self._change:
             if not self._asking or me not in self._inside:

@@ -1,6 +1,6 @@
-"""The models loaded on one device: bases, adapters, the encoders that measure, and the adapter in training.
+"""The models loaded on one device: bases, adapters, evaluation encoders, and the adapter in training.
 
-Only the worker's thread uses it, so nothing needs a lock.
+Only the device's worker thread uses the cache, so it needs no lock.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipelines.unet_blocks import Strength
 
 log = logging.getLogger(__name__)
 
-BASES_KEPT = 2  # a run's own base and the one of a picture asked for meanwhile
+BASES_KEPT = 2  # the base in training, and one for pictures generated meanwhile
 ADAPTERS_KEPT = 3
-ADAPTERS_KEPT_BYTES = 2 * 2**30  # in their files; fully trained models are large
+ADAPTERS_KEPT_BYTES = 2 * 2**30  # total file size; fully fine-tuned models are large
 
 
 @dataclass
 class TrainingSession:
-    """The run that trains right now. ``step`` is its last finished update."""
+    """The run that is being trained. ``step`` is its last finished training step."""
 
     run_id: str
     base: Base
@@ -42,21 +42,21 @@ class TrainingSession:
 
 
 class ModelCache:
-    """Loaded bases, adapters and encoders; the least recently used are dropped."""
+    """A cache of bases, adapters and encoders; the least recently used bases and adapters are evicted."""
 
     def __init__(self, device: str | None = None, *, load_lock: LoadLock | None = None) -> None:
-        """``device``: "cpu", "cuda:1", ... (default: CUDA where there is one); ``load_lock`` is shared by all of them."""
+        """``device``: "cpu", "cuda:1", ... (default: CUDA if available). All devices share one ``load_lock``."""
         self.device = device
         self.session: TrainingSession | None = None
         self._load_lock = load_lock if load_lock is not None else LoadLock()
         self._bases: dict[str, Base] = {}
         self._most_threads = torch.get_num_threads()
-        self._threads: dict[str, int] = {}  # by base
+        self._threads: dict[str, int] = {}  # by base spec
         self._adapters: dict[tuple[Path, int, int, str], Adapter] = {}
         self._encoders: dict[str, Encoders | None] = {}
 
     def base(self, spec: str) -> Base:
-        """Return a base, loaded on first use. ValueError when it cannot be one."""
+        """Return a base, loaded on first use. Raises ValueError if it is not a usable base."""
         base = self._bases.pop(spec, None)
         if base is None:
             in_use = self.session.base.spec if self.session else ""
@@ -71,7 +71,10 @@ class ModelCache:
         return base
 
     def adapter(self, path: Path, base: Base) -> Adapter:
-        """Return the adapter in a file, not live; the live one of a base in training is put aside while loading."""
+        """Load an adapter from a file without injecting it.
+
+        If ``base`` is in training, its injected adapter is suspended while loading.
+        """
         facts = path.stat()
         key = (path, facts.st_mtime_ns, facts.st_size, base.hash)
         adapter = self._adapters.pop(key, None)
@@ -88,7 +91,7 @@ class ModelCache:
         return len(self._adapters) >= ADAPTERS_KEPT or kept + more_bytes > ADAPTERS_KEPT_BYTES
 
     def encoders(self, family: str) -> Encoders | None:
-        """Return the measuring instruments of a base family, loaded on first use; None when they are not here."""
+        """Return the CLIP and DINO encoders of a base family, loaded on first use; None if they are not available."""
         if family not in self._encoders:
             try:
                 with self._load_lock.exclusive():
@@ -100,9 +103,11 @@ class ModelCache:
 
     @contextmanager
     def training(self, session: TrainingSession) -> Iterator[None]:
-        """Mark an injected adapter as the one that learns, for the length of the block."""
+        """Register an injected adapter as the one in training for the duration of the block."""
         self.session = session
-        self._bases[session.base.spec] = session.base  # pictures meanwhile may have crowded it out
+        self._bases[session.base.spec] = (
+            session.base
+        )  # it may have been evicted meanwhile by bases for pictures
         try:
             yield
         finally:
@@ -110,7 +115,7 @@ class ModelCache:
 
     @contextmanager
     def aside(self, base: Base) -> Iterator[None]:
-        """Take the learning adapter out of ``base`` for the length of the block, and put it back exactly."""
+        """Remove the adapter in training from ``base`` for the duration of the block, then restore it exactly."""
         session = self.session
         inside = session is not None and session.base is base and session.adapter.base is not None
         with suspended(session.adapter) if inside and session is not None else nullcontext():
@@ -119,13 +124,13 @@ class ModelCache:
     def draw(
         self, base: Base, stack: list[tuple[Adapter, Strength]], config: SampleConfig, **watch: object
     ) -> Samples:
-        """Draw pictures with a stack of adapters; ``watch`` is the sampler's ``on_preview`` and ``stop``."""
+        """Generate pictures with a stack of adapters; ``watch`` is passed to the sampler: ``on_preview`` and ``stop``."""
         with self.aside(base):
             return sample(base, stack, config, **watch)  # type: ignore[arg-type]  # passed through
 
 
 def usable(device: str | None) -> str | None:
-    """Return the device as torch takes it: any "cpu:N" is the one processor, CUDA without a driver is left to torch."""
+    """Return the device name for torch: "cpu" for any "cpu:N"; None, torch's default, for CUDA if it is unavailable."""
     if device is not None and device.startswith("cpu"):
         return "cpu"
     return device if device is None or torch.cuda.is_available() else None

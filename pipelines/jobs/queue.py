@@ -1,6 +1,6 @@
 """The training queue: the queued, running and finished runs of this process, their order and their final states.
 
-Nothing here needs torch before a run begins.
+torch is imported only when a run starts.
 """
 
 from __future__ import annotations
@@ -29,28 +29,26 @@ MEMORY_SIGNS = (
     "OutOfMemory",
     "MemoryError",
     "can't allocate memory",
-)  # of torch on CUDA, Python, torch on a CPU
+)  # raised by torch on CUDA, Python, torch on a CPU
 
 
 class TrainingQueue:
-    """Long jobs by the id of their run."""
+    """The long jobs, by the id of their run."""
 
     def __init__(self, store: RunStore, *, devices: Devices, costs: Costs) -> None:
         self.store = store
         self.devices = devices
         self.costs = costs
         self.jobs: dict[str, Job] = {}
-        self.end_listeners: list[
-            Callable[[str], None]
-        ] = []  # each is called with the id of a run that has ended
+        self.end_listeners: list[Callable[[str], None]] = []  # called with the id of each run that has ended
 
     def alive(self, run_id: str) -> Job | None:
-        """Return the job of a run that waits or works, else None."""
+        """Return the job of a run that is queued or running, else None."""
         job = self.jobs.get(run_id)
         return job if job is not None and job.state in LIVE_STATES else None
 
     def place(self, run_id: str) -> int | None:
-        """Return 0 for a run at work, 1 for the next one, and so on; None for one that has ended."""
+        """Return the position of a run: 0 if it is running, 1 if it is next, and so on; None if it has ended."""
         job, runs = self.alive(run_id), set(self.jobs.values())
         if job is None:
             return None
@@ -58,9 +56,10 @@ class TrainingQueue:
         return waiting.index(job) + 1 if job in waiting else 0
 
     def begin(self, run: Run, *, lock: BaseFileLock | None = None, after: Sequence[Job] = ()) -> None:
-        """Queue a run; ``lock`` is its own, if taken already. ValueError when it is at work.
+        """Queue a run. ``lock`` is the run's lock if the caller holds it already. ValueError if the run is in use.
 
-        It starts when the jobs ``after`` are done; when one of them fails or is stopped, it fails with a sentence.
+        The run starts when the jobs in ``after`` are done. If one of them fails or is stopped, the run fails with a
+        sentence.
         """
         held = lock if lock is not None else run.acquire()
         run.append("state", state="queued", message="")
@@ -100,7 +99,7 @@ class TrainingQueue:
             raise
 
     def rows(self, *, owner: str = "") -> list[QueueRow]:
-        """Return an owner's runs at work and those that wait, in order; positions and times count everybody's runs."""
+        """Return an owner's running and waiting runs in queue order; positions and times include all owners' runs."""
         ids = {job: run_id for run_id, job in self.jobs.items()}
         current = [device.worker.current for device in self.devices.all]
         waiting = [job for job in self.devices.queue.waiting() if job in ids]
@@ -108,7 +107,7 @@ class TrainingQueue:
         placed += [(job, place) for place, job in enumerate(waiting, start=1)]
         rows = []
         for job, place in placed:
-            with suppress(ValueError):  # a run that is being thrown away
+            with suppress(ValueError):  # a run that is being deleted
                 rows.append(self._queue_row(ids[job], position=place))
         working = {row.run: row.seconds_left for row in rows if row.position == 0}
         alone = {row.run: row.seconds_left for row in rows if row.position}
@@ -123,7 +122,10 @@ class TrainingQueue:
         ]
 
     def move(self, run: Run, position: int) -> None:
-        """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
+        """Move a waiting run to a position in the queue: 1 is next, a number beyond the end is last.
+
+        Raises ValueError for a position below 1 or a run that is not in the queue.
+        """
         place = whole_number(position, label="The place in the queue")
         if place < 1:
             raise ValueError(f"The place in the queue is {place}; 1 is the next run, larger ones come later.")
@@ -132,7 +134,7 @@ class TrainingQueue:
             raise ValueError(f"The run {run.name!r} is not in the queue, so it cannot be moved.")
 
     def unfinished(self, runs: Sequence[Run]) -> list[Job]:
-        """Return the jobs of runs that wait or work. ValueError for one that ended without being finished."""
+        """Return the jobs of the runs that are queued or running. ValueError for a run that failed or was stopped."""
         jobs = []
         for run in runs:
             job = self.alive(run.id)
@@ -148,11 +150,11 @@ class TrainingQueue:
         for listener in list(self.end_listeners):
             try:
                 listener(run_id)
-            except Exception:  # the others, and the worker, go on
+            except Exception:  # the other listeners and the worker must continue
                 log.exception("A listener failed at the end of run %s", run_id)
 
     def _queue_row(self, run_id: str, *, position: int) -> QueueRow:
-        """``seconds_left`` is of this run alone."""
+        """Return the row of a run; ``seconds_left`` excludes its waiting time."""
         run = self.store.get(run_id)
         job = self.jobs[run_id]
         device = self.devices.device_of(job)
@@ -169,7 +171,7 @@ class TrainingQueue:
         )
 
     def ends(self, run_id: str) -> bool:
-        """Whether somebody has asked a run at work to end."""
+        """Return whether a queued or running run was requested to stop."""
         job = self.jobs.get(run_id)
         return (
             job is not None
@@ -179,7 +181,7 @@ class TrainingQueue:
 
 
 def _settle(run: Run, job: Job) -> None:
-    """Write how a run ended into its events."""
+    """Append the final state of a run, and its error message, to its events."""
     message = ""
     if job.exception is not None:
         message = job.error
@@ -191,5 +193,5 @@ def _settle(run: Run, job: Job) -> None:
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an error is the device's, or the machine's, way of saying that its memory is full."""
+    """Return whether an error means that the device or the machine is out of memory."""
     return any(sign in f"{type(error).__name__}: {error}" for sign in MEMORY_SIGNS)

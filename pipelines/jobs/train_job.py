@@ -1,7 +1,7 @@
-"""One run from its photographs to its finished adapter, on the worker's thread, recorded in the run's events.
+"""One training run, from the photographs to the finished adapter, on the worker's thread, recorded in the run's events.
 
-The order: base, photographs, class images, adapter, samples before the first step, the loop with its checkpoints and
-samples, the finished file. Between two steps the worker serves the short jobs that wait.
+The order: base, photographs, class images, adapter, samples before the first step, the training loop with checkpoints
+and samples, the adapter's file. Between two steps the worker runs waiting short jobs.
 """
 
 import json
@@ -42,8 +42,8 @@ from pipelines.unet_blocks import Strength
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_S = 10.0  # seconds of work between two checkpoints ...
-CHECKPOINT_SHARE = 10.0  # ... or so many times what writing one takes, when that is slow
+CHECKPOINT_S = 10.0  # minimum seconds between two checkpoints ...
+CHECKPOINT_SHARE = 10.0  # ... and minimum multiple of the time that writing one takes
 
 
 UNMEASURED = (
@@ -53,7 +53,7 @@ UNMEASURED = (
 
 
 class StoppedEarlyError(Exception):
-    """The run was stopped before its first step; there is nothing to keep."""
+    """The run was stopped before its first step, so there is no adapter to save."""
 
 
 @dataclass
@@ -82,10 +82,10 @@ class TrainJob:
         self.config = from_dict(self.spec.config, self.run.config)
 
     def perform(self) -> None:
-        """Do the whole run, or what is left of it after an interruption."""
+        """Execute the run, or resume it from its checkpoint after an interruption."""
         started = time.monotonic()
         self.run.append("state", state="running", message="")
-        for cut_off in self.run.path.glob(".*.part"):  # a file being written when the program was killed
+        for cut_off in self.run.path.glob(".*.part"):  # an incomplete file of a killed process
             cut_off.unlink()
         try:
             self._stage("Loading the base", done=0, total=1)
@@ -116,7 +116,10 @@ class TrainJob:
             self._record_speed(start_s)
 
     def _stage(self, name: str, *, done: int, total: int) -> None:
-        """Record the progress of the preparation, run waiting short jobs, and stop if requested."""
+        """Record the progress of the preparation and run waiting short jobs.
+
+        Raises StoppedEarlyError if a stop was requested.
+        """
         self.run.append("stage", name=name, done=done, total=total)
         self.serve()
         if self.job.stop_requested:
@@ -136,7 +139,7 @@ class TrainJob:
         return base
 
     def _parents(self) -> list[Run]:
-        """Return the runs that this one stands on. ValueError when one is gone, unfinished, or on another base."""
+        """Return the parent runs. Raises ValueError if one is missing, unfinished, or was trained on another base."""
         found = [read_run(self.run.path.parent / run_id) for run_id in self.run.parents]
         for parent in found:
             check_finished(parent)
@@ -148,7 +151,7 @@ class TrainJob:
         return found
 
     def _read_subjects(self) -> list[Subject]:
-        """Return the subjects with their photographs as VAE moments, from the run's own clean copies."""
+        """Return the subjects with their photographs as VAE moments, from the run's processed copies."""
         stored = stored_subjects(self.run.path, self.run.config)
         total, done = sum(len(subject.photos) for subject in stored), 0
         found = []
@@ -159,7 +162,7 @@ class TrainJob:
         return found
 
     def _encode(self, stored: StoredSubject) -> Subject:
-        """Return one subject; the VAE is asked once per run, and what it says is kept."""
+        """Return one subject; its photographs are encoded once per run and the moments are cached."""
         names = tuple(path.name for path in stored.photos)
         pictures = {path.name: open_picture(path) for path in stored.photos}
         self.photos += pictures.values()
@@ -187,7 +190,7 @@ class TrainJob:
     def _in_scenes(
         self, subject: Subject, stored: StoredSubject, pictures: Mapping[str, Image.Image]
     ) -> Subject:
-        """Return the subject with composites in the place of its photographs, each with its scene in the caption."""
+        """Return the subject with composites instead of its photographs; each caption includes the scene."""
         config = self.config
         assert isinstance(config, PhotosConfig), "scenes are a setting of methods that learn from photographs"
         scenes = scene_pictures(
@@ -212,7 +215,7 @@ class TrainJob:
         )
 
     def _captions(self, stored: StoredSubject, pictures: Mapping[str, Image.Image]) -> tuple[str, ...]:
-        """Return each photograph's caption: its own, or with ``auto_captions`` what CLIP says, kept for a resumed run."""
+        """Return the caption of each photograph: its own, or CLIP's with ``auto_captions``, cached for a resumed run."""
         config = self.config
         if not isinstance(config, PhotosConfig):
             return ("",) * len(pictures)
@@ -252,7 +255,7 @@ class TrainJob:
         return lambda done, total: self._stage(name, done=done, total=total)
 
     def _learn(self, session: TrainingSession, *, batches: Batches, method: Method) -> int:
-        """Drain the loop into events, samples and checkpoints; return the last finished step (0: none)."""
+        """Run the training loop with events, samples and checkpoints; return the last finished step (0: none)."""
         resume = self._checkpoint()
         finished = resume.meta["step"] if resume else 0
         if resume:
@@ -329,7 +332,7 @@ class TrainJob:
         return Similarity(encoders, photos=self.photos, base_pictures=base_pictures, identifier=identifier)
 
     def _measure(self, adapter: Adapter) -> None:
-        """Score the finished adapter on its last samples, on pictures of the class, and on several of one prompt."""
+        """Evaluate the finished adapter on its last samples, pictures of the class, and several of one prompt."""
         config = self.config
         if not config.measure or self.last_row is None or len(self.subjects) != 1:
             return
@@ -374,20 +377,20 @@ class TrainJob:
 
 
 def note(run: Run, text: str) -> None:
-    """Tell the user a sentence in the run's events, once; "" is nothing to tell."""
+    """Append a note for the user to the run's events, unless it is empty or already there."""
     told = [event["text"] for event in run.events() if event["kind"] == "note"]
     if text and text not in told:
         run.append("note", text=text)
 
 
 def reread(run: Run) -> None:
-    """Take over the name and the note that somebody may have given the run meanwhile."""
+    """Reload the run's name and note, which the user may have edited meanwhile."""
     now = read_run(run.path)
     run.name, run.note = now.name, now.note
 
 
 def save_checkpoint(run: Run, step: Step) -> float:
-    """Write everything needed to continue after ``step``, and return the seconds it took."""
+    """Write a checkpoint to resume after ``step``; return the seconds it took."""
     started = time.monotonic()
     step.state().save(run.file("checkpoint.safetensors"))
     run.append("checkpoint", step=step.index)
@@ -395,14 +398,14 @@ def save_checkpoint(run: Run, step: Step) -> float:
 
 
 def keep(run: Run, adapter: Adapter, *, step: int) -> None:
-    """Write the adapter with its metadata, and the run's model card."""
+    """Save the adapter with its metadata, and the run's model card."""
     reread(run)
     save_adapter(run.file("adapter.safetensors"), adapter, extra=adapter_facts(run, step=step))
     write_atomic(run.file("card.md"), card(run, step=step).encode())
 
 
 def keep_snapshot(run: Run, adapter: Adapter, *, step: int) -> None:
-    """Write the adapter as it is after ``step``, beside the one that is still to come, and tell the run's events."""
+    """Save a snapshot of the adapter after ``step`` in addition to the final adapter, and append an event."""
     name = snapshot_name(step)
     run.file(name).parent.mkdir(exist_ok=True)
     save_adapter(run.file(name), adapter, extra=adapter_facts(run, step=step))
@@ -410,14 +413,14 @@ def keep_snapshot(run: Run, adapter: Adapter, *, step: int) -> None:
 
 
 def adapter_facts(run: Run, *, step: int) -> dict[str, object]:
-    """Return what an adapter's file says about the run it is of."""
+    """Return the metadata about the run that is stored in an adapter's file."""
     config = from_dict(method_config(run.method), run.config)
     return {
         "run": run.id,
         "name": run.name,
         "method": run.method,
         "config": run.config,
-        "base": {name: value for name, value in run.base.items() if name != "spec"},  # a path, maybe
+        "base": {name: value for name, value in run.base.items() if name != "spec"},  # may be a local path
         "step": step,
         "seed": config.seed,
         "versions": run.versions,
@@ -426,25 +429,25 @@ def adapter_facts(run: Run, *, step: int) -> dict[str, object]:
 
 
 class CheckpointClock:
-    """Says when a checkpoint is due: after ``CHECKPOINT_S``, later where writing one is slow."""
+    """Decides when to write a checkpoint: after ``CHECKPOINT_S`` seconds, or later if writing is slow."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
         self.pause_s = CHECKPOINT_S
 
     def due(self) -> bool:
-        """Return whether enough work has been done since the last one."""
+        """Return whether enough time has passed since the last checkpoint."""
         return time.monotonic() - self.last >= self.pause_s
 
     def wrote(self, seconds: float) -> None:
-        """Note that one was written just now and how long that took."""
+        """Record that a checkpoint was just written and took ``seconds``."""
         self.last = time.monotonic()
         self.pause_s = max(CHECKPOINT_S, CHECKPOINT_SHARE * seconds)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture for each sample prompt of a run, and the seconds they took together."""
+    """One picture for each sample prompt of a run, and the total seconds."""
 
     prompts: list[str]
     pictures: list[Image.Image]
@@ -453,7 +456,7 @@ class Row:
 
 
 def draw_row(run: Run, session: TrainingSession, *, model_cache: ModelCache, step: int, label: str) -> Row:
-    """Draw the sample prompts with the adapter as it is now, save them and tell the run's events."""
+    """Generate one picture per sample prompt with the current adapter, save them and append events to the run."""
     config = from_dict(method_config(run.method), run.config)
     row = Row(
         prompts=[config.words(prompt) for prompt in config.sample_prompts], pictures=[], files=[], seconds=0.0
@@ -498,6 +501,6 @@ def mask_tensor(masks: Sequence[Image.Image]) -> Tensor:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Return one of our own PNG files as RGB."""
+    """Open a PNG file that Atelier wrote, as RGB."""
     with Image.open(path) as picture:
         return picture.convert("RGB")

@@ -1,9 +1,8 @@
-"""Long work off the page: one worker thread per device, which is also the only lock on that device.
+"""Background jobs: one worker thread per device. Only this thread uses the device, so the device needs no lock.
 
-Long jobs run one after another, and several workers may take them from one queue. A long job may wait ``after`` others:
-it starts when they are done, and fails when one of them did not finish. A short job (one picture, say) starts at once
-while nothing runs; while a long job runs, it is done inside that job's next :meth:`Worker.serve`, between two steps, so
-nobody waits for a training to end.
+Long jobs run one after another; several workers may share one queue. A long job starts when the jobs in its ``after``
+are done, and fails if one of them failed or was stopped. A short job (such as one picture) starts at once if the worker
+is idle. While a long job is running, short jobs run between two of its steps, when it calls :meth:`Worker.serve`.
 """
 
 import logging
@@ -22,7 +21,7 @@ FINISHED = ("done", "stopped", "failed")
 
 
 class Job:
-    """One piece of work. ``state``: queued, running, stopping, done, stopped or failed."""
+    """One job. ``state``: queued, running, stopping, done, stopped or failed."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Job:
         self.result: Any = None
         self.keep = True
         self.after = tuple(after)
-        self.worker: Worker | None = None  # whose turn it is or was; a short job's from the start
+        self.worker: Worker | None = None  # set when the job starts; for a short job, when it is submitted
         self._work = work
         self._then = then
         self._begun = False
@@ -51,11 +50,11 @@ class Job:
 
     @property
     def stop_requested(self) -> bool:
-        """True once somebody asked this job to end; the work checks it between two steps."""
+        """Whether this job was requested to stop; the work checks it between two steps."""
         return self._stop.is_set()
 
     def stop(self, keep: bool = True) -> None:
-        """Ask the work to end after its current step; ``keep`` says whether what it made so far is kept."""
+        """Request the job to stop after its current step; ``keep``: whether its results so far are kept."""
         self.keep = keep
         self._stop.set()
         with self._change:
@@ -64,28 +63,28 @@ class Job:
 
     @property
     def checkpoint_stop_requested(self) -> bool:
-        """True once somebody asked this job to end at its next checkpoint."""
+        """Whether this job was requested to stop at its next checkpoint."""
         return self._stop_at_checkpoint.is_set()
 
     def stop_at_checkpoint(self) -> None:
-        """Ask the work to end at its next checkpoint, with what it made so far kept."""
+        """Request the job to stop at its next checkpoint; its results so far are kept."""
         self._stop_at_checkpoint.set()
         with self._change:
             if self.state == "running":
                 self.state = "stopping"
 
     def waits_for(self) -> "list[Job]":
-        """Return the jobs before this one that have not ended yet."""
+        """Return the jobs in ``after`` that have not ended yet."""
         return [job for job in self.after if not job.wait(0)]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job has ended (seconds; None waits for ever) and return whether it has."""
+        """Wait up to ``timeout`` seconds (None: without limit) and return whether the job has ended."""
         return self._finished.wait(timeout)
 
     def outcome(self, timeout: float | None = None) -> Any:
-        """Wait and return the work's result; raises the work's own error, or TimeoutError.
+        """Wait for the job and return its result; ``timeout`` is in seconds.
 
-        Raises ValueError for a job that was cancelled before its turn came.
+        Raises the exception of the work, TimeoutError, or ValueError if the job was cancelled before it started.
         """
         if not self.wait(timeout):
             raise TimeoutError(f"{self.name} has not finished after {timeout:g} seconds.")
@@ -112,7 +111,7 @@ class Job:
         self._finished.set()
 
     def _guarded(self, work: "Callable[[Job], Any]") -> bool:
-        """Do ``work`` and keep its result, or its error; return whether it went well."""
+        """Call ``work``, store its result or its error, and return whether it succeeded."""
         try:
             result = work(self)
         except Exception as raised:
@@ -129,7 +128,7 @@ class Job:
 
 
 def _check_order(job: Job) -> None:
-    """ValueError when a job that this one was to follow did not finish."""
+    """Raise ValueError if a job in ``after`` failed or was stopped."""
     for before in job.after:
         if before.state != "done":
             ended = "failed" if before.state == "failed" else "was stopped"
@@ -140,7 +139,7 @@ def _check_order(job: Job) -> None:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Free what the frames of an error hold: after running out of memory, the very tensors that filled it."""
+    """Release the objects referenced by an error's frames; after out-of-memory errors, these are large tensors."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error.__traceback__ = None
@@ -148,23 +147,23 @@ def _let_go(error: BaseException | None) -> None:
 
 
 class JobQueue:
-    """Long jobs in order: the first that waits for no other is taken by whichever worker is free first."""
+    """An ordered queue of long jobs; a free worker takes the first one that waits for no other job."""
 
     def __init__(self) -> None:
         self.jobs: deque[Job] = deque()
         self.changed = threading.Condition()
 
     def waiting(self) -> list[Job]:
-        """Return the jobs that have not begun, the next one first."""
+        """Return the jobs that have not started, in queue order."""
         with self.changed:
             return list(self.jobs)
 
     def next_ready(self) -> Job | None:
-        """Return the first job that waits for no other; the caller holds ``changed``."""
+        """Return the first job that waits for no other job; the caller must hold ``changed``."""
         return next((job for job in self.jobs if not job.waits_for()), None)
 
     def move(self, job: Job, place: int) -> bool:
-        """Put a waiting job at ``place`` (0 is next; beyond the end is last); False when it no longer waits."""
+        """Move a waiting job to index ``place`` (0 is next, beyond the end is last); False if it has started or ended."""
         with self.changed:
             if job not in self.jobs:
                 return False
@@ -174,7 +173,7 @@ class JobQueue:
 
 
 class Worker:
-    """A thread that owns one device and runs the short jobs submitted to it and the long ones of its queue."""
+    """The thread of one device; it runs the short jobs submitted to it and the long jobs of its queue."""
 
     def __init__(self, name: str, queue: JobQueue | None = None) -> None:
         self.name = name
@@ -197,11 +196,11 @@ class Worker:
         then: Callable[[Job], None] | None = None,
         after: Sequence[Job] = (),
     ) -> Job:
-        """Queue ``work`` and return its job at once. Raises ValueError once the worker is closed.
+        """Queue ``work`` and return its job immediately. Raises ValueError if the worker is closed.
 
-        ``then`` is called exactly once when the job has its final state, even if it never ran, and before anyone
-        who waits for the job is woken. A long job starts when those it comes ``after`` are done; when one of them
-        failed or was stopped it fails without having begun.
+        ``then`` is called exactly once, when the job has its final state, even if it never ran, and before
+        :meth:`Job.wait` returns. A long job starts when the jobs in ``after`` are done; it fails without calling
+        ``work`` if one of them failed or was stopped.
         """
         job = Job(name, work, then, after=after)
         with self._changed:
@@ -214,7 +213,10 @@ class Worker:
         return job
 
     def serve(self) -> None:
-        """Run the short jobs that wait now. Only for the running long job, between two of its steps."""
+        """Run the waiting short jobs. Only the running long job may call this, between two steps.
+
+        Raises RuntimeError on any thread other than the worker's.
+        """
         if threading.current_thread() is not self._thread:
             raise RuntimeError("serve() belongs to the worker's own thread")
         if self._serving:
@@ -228,17 +230,17 @@ class Worker:
 
     @property
     def current(self) -> Job | None:
-        """The job that is being done; a short one inside a long one does not show."""
+        """The running job; while a long job serves a short one, this is the long job."""
         with self._changed:
             return self._current
 
     def jobs(self) -> list[Job]:
-        """Return the jobs in running order: the running one, then short ones, then long ones of the queue."""
+        """Return all jobs in execution order: the running job, the short jobs, the long jobs of the queue."""
         with self._changed:
             return [*([self._current] if self._current else []), *self._short, *self._long]
 
     def cancel(self, job: Job, *, keep: bool = True) -> None:
-        """End a job: a queued one at once, a running one after its current step."""
+        """Cancel a job: a queued job at once, a running job after its current step."""
         with self._changed:
             queued = next((waiting for waiting in (self._short, self._long) if job in waiting), None)
             if queued is not None:
@@ -250,7 +252,7 @@ class Worker:
                 self._changed.notify_all()
 
     def close(self, timeout: float | None = 30.0) -> None:
-        """Take no new work, stop what runs, drop what waits, and wait for the thread (seconds)."""
+        """Reject new jobs, stop the running job, cancel waiting jobs, and join the thread (``timeout`` in seconds)."""
         with self._changed:
             self._closed = True
             waiting = [*self._short, *self._long]
@@ -268,7 +270,7 @@ class Worker:
             return waiting.popleft() if waiting else None
 
     def _next(self) -> Job | None:
-        """Return the job to do now, None while there is none; the caller holds the lock."""
+        """Return the job to run next, or None; the caller must hold the lock."""
         return self._short[0] if self._short else self.queue.next_ready()
 
     def _loop(self) -> None:
@@ -284,4 +286,4 @@ class Worker:
             job._run()
             with self._changed:
                 self._current = None
-                self._changed.notify_all()  # others may have waited for it
+                self._changed.notify_all()  # jobs in the queue may have waited for this one

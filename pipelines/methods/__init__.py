@@ -1,1 +1,1 @@
-"""How adapters are learned: ``specs`` is the registry (no torch), ``core`` the contract, then one module per method."""
+"""Training methods: ``specs`` is the registry (no torch), ``core`` defines the protocol, and each method has a module."""

@@ -1,6 +1,6 @@
-"""Block-wise LoRA and LoCon (Li et al. 2024, 2403.07500): the blocks that carry a style, or a subject, learn alone.
+"""Block-wise LoRA and LoCon (Li et al. 2024, 2403.07500): only the blocks that encode a style or a subject are trained.
 
-No new loss: DreamBooth's, with the class images as its regularisation.
+The loss is DreamBooth's, with class images as regularization.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["adapter", "batches", "loss", "views"]
 
 
 def adapter(base: "Base", config: BlockLoRAConfig, parents: Sequence[Run]) -> Adapter:
-    """Return a LoRA with the ranks of the config's plan; blocks of rank 0 have no module."""
+    """Return a LoRA with the ranks of the config's plan; blocks of rank 0 have no LoRA modules."""
     return block_lora(
         base,
         config.plan,

@@ -1,4 +1,4 @@
-"""What a method states: its adapter, its batches, its loss terms, and what it can show about itself."""
+"""The protocol of a training method: its adapter, batches, loss terms and views of a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Something a method can show about a run; the page lays it out.
+    """The data of a chart about a run; the user interface renders it.
 
-    ``kind`` "bars": ``values`` maps a label to a number, in the order to draw. "unet": the same for the nine blocks
-    (In0 to In3, Mid, Out0 to Out3), to be drawn in the UNet's own shape. "heat": ``cells`` are ``rows`` by ``columns``,
-    None where there is nothing. "curves": ``lines`` maps a name to values over 0, 1, 2, ..., ``axis`` says of what.
+    ``kind`` is one of:
+
+    - "bars": ``values`` maps labels to numbers, in display order.
+    - "unet": ``values`` maps the nine blocks (In0 to In3, Mid, Out0 to Out3) to numbers, shown in the shape of the UNet.
+    - "heat": ``cells`` has the shape ``rows`` by ``columns``; None is an empty cell.
+    - "curves": ``lines`` maps names to values at x = 0, 1, 2, ...; ``axis`` is the label of the x axis.
     """
 
     title: str
@@ -36,37 +39,37 @@ class View:
 
 
 class Method(Protocol):
-    """What a method's module holds; ``config`` is of the class that its spec names."""
+    """The functions that a method's module defines; ``config`` is an instance of the config class in its spec."""
 
     def adapter(self, base: "Base", config: Any, parents: Sequence[Run]) -> Adapter:
-        """Return what learns, not live yet. ``parents`` are the finished runs it stands on."""
+        """Return the adapter to train, not yet injected. ``parents`` are the finished runs that it builds on."""
         ...
 
     def batches(self, base: "Base", subjects: Sequence["Subject"], config: Any) -> Batches:
-        """Return what each update sees; ``subjects`` is empty for a method that needs no photographs."""
+        """Return the batch of each update; ``subjects`` is empty for a method without photographs."""
         ...
 
     def loss(self, denoising: Denoising, adapter: Any, config: Any) -> dict[str, Tensor]:
-        """Return named, weighted terms; their sum is minimised, and the names are the lines of the plot."""
+        """Return the weighted loss terms by name; their sum is minimized, and each term is one line in the loss plot."""
         ...
 
     def views(self, run: Run) -> list[View]:
-        """Return what can be shown about a run; [] before its adapter is finished."""
+        """Return the charts about a run; [] before its adapter is finished."""
         ...
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A method with long work before the first injection."""
+    """A method with slow preparation before the adapter is first injected."""
 
     def prepare(self, adapter: Any, base: "Base", on_progress: Callable[[int, int], None]) -> None:
-        """Do it; ``on_progress(done, total)`` may raise to stop between two parts."""
+        """Run the preparation; ``on_progress(done, total)`` may raise to stop it."""
         ...
 
 
 @runtime_checkable
 class RecordsAttention(Protocol):
-    """A method whose loss looks at cross-attention maps."""
+    """A method whose loss uses cross-attention maps."""
 
     def attention_layers(self, config: Any, update: int) -> Sequence[str]:
         """Return the layers whose maps the loss needs at an update (from 0); () for none."""
@@ -75,10 +78,10 @@ class RecordsAttention(Protocol):
 
 @runtime_checkable
 class Observes(Protocol):
-    """A method that tells more about a run at work than its terms and samples."""
+    """A method that records more about a running run than loss terms and samples."""
 
     def observer(
         self, base: "Base", subjects: Sequence["Subject"], config: Any, run: Run
     ) -> Callable[[int, Adapter], None]:
-        """Return what is called with the step and the live adapter after each row of samples; it adds to the run."""
+        """Return a callback(step, injected adapter), called after each row of samples; it appends events to the run."""
         ...

@@ -1,7 +1,8 @@
-"""Cut-Mix-Unmix (SVDiff, Han et al. 2023, 2303.11305, section 3.3): several subjects in one picture, each itself.
+"""Cut-Mix-Unmix (SVDiff, Han et al. 2023, 2303.11305, section 3.3): several subjects in one picture without mixing.
 
-With probability 0.6 an update sees two subjects side by side, named with or without their places; else each alone. The
-Unmix term keeps the words of one subject off the other's half.
+With probability 0.6 an update uses pictures of two subjects side by side, and the prompt may state their positions;
+otherwise it uses pictures of one subject. The Unmix loss term penalizes attention of one subject's words to the other
+subject's half.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["adapter", "attention_layers", "batches", "loss", "observer", "prepare", "views"]
 
-SHOWN = 6  # mixed pictures that are written into the run
+SHOWN = 6  # number of mixed pictures saved in the run
 EXAMPLES = "mixed"
-PROBED_TIMESTEPS = (200, 500, 800)  # of the schedule's 1000, where the held-out mixes are looked at
+PROBED_TIMESTEPS = (200, 500, 800)  # of 1000, at which leakage is measured on the held-out mixes
 CROSS_ATTENTION = {
     "In0": ("down_blocks.0", 2), "In1": ("down_blocks.1", 2), "In2": ("down_blocks.2", 2),
     "Out1": ("up_blocks.1", 3), "Out2": ("up_blocks.2", 3), "Out3": ("up_blocks.3", 3),
@@ -44,7 +45,7 @@ CROSS_ATTENTION = {
 
 
 def adapter(base: "Base", config: CutMixUnmixConfig, parents: Sequence[Run]) -> Adapter:
-    """Return what is trained: spectral shifts, a LoRA, or every weight of the UNet; not live."""
+    """Return the adapter to train: spectral shifts, a LoRA, or all weights of the UNet; not injected."""
     if config.weights == "full":
         return Full(text_encoder=config.text_encoder)
     if config.weights == "lora":
@@ -59,24 +60,24 @@ def adapter(base: "Base", config: CutMixUnmixConfig, parents: Sequence[Run]) -> 
 
 
 def prepare(adapter: Adapter, base: "Base", on_progress: Callable[[int, int], None]) -> None:
-    """Decompose the base's weights for spectral shifts, once for each base; the other adapters need nothing."""
+    """Compute the SVD of the base's weights for spectral shifts, cached per base; other adapters need no preparation."""
     if isinstance(adapter, Spectral):
         Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
 
 
 def is_mixed(config: CutMixUnmixConfig, update: int) -> bool:
-    """Return whether an update (from 0) sees mixes; it follows from the seed, so that a resumed run agrees."""
+    """Return whether an update (from 0) uses mixes; depends only on seed and update, so a resumed run agrees."""
     generator = torch.Generator().manual_seed((config.seed * 1_000_003 + update) % 2**63)
     return bool(torch.rand((), generator=generator) < config.mix_probability)
 
 
 def attention_layers(config: CutMixUnmixConfig, update: int) -> Collection[str]:
-    """Return the cross-attention layers of the chosen blocks, for updates that see mixes."""
+    """Return the layers whose attention maps an update needs; () for updates without the Unmix term."""
     return unmix_layers(config) if config.unmix_weight and is_mixed(config, update) else ()
 
 
 def unmix_layers(config: CutMixUnmixConfig) -> list[str]:
-    """Return the cross-attention layers that the Unmix term looks at."""
+    """Return the cross-attention layers of the blocks chosen for the Unmix term."""
     chosen = [CROSS_ATTENTION[label] for label in config.unmix_layers.split("+")]
     return [
         f"{place}.attentions.{index}.transformer_blocks.0.attn2"
@@ -86,16 +87,16 @@ def unmix_layers(config: CutMixUnmixConfig) -> list[str]:
 
 
 def batches(base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> Batches:
-    """Return what each update sees: mixes of two subjects, or each alone; class images, mixed alike, after them.
+    """Return the batch of each update: mixes of two subjects or single subjects, then class images, mixed the same way.
 
-    Mixes are composed in pixels and encoded once, so a step costs what DreamBooth's does.
+    Mixes are composed in pixel space and encoded once, so a step costs as much as DreamBooth's.
     """
     alone, mixed = _Alone(base, subjects, config), _Mixed(base, subjects, config)
     return lambda index, generator: (mixed if is_mixed(config, index) else alone).draw(index, generator)
 
 
 def loss(denoising: Denoising, adapter: Adapter, config: CutMixUnmixConfig) -> dict[str, Tensor]:
-    """DreamBooth's terms and, where the update sees mixes, the Unmix term."""
+    """Return DreamBooth's loss terms and, for updates with mixes, the Unmix term."""
     terms = denoising_terms(denoising, adapter, config)
     if denoising.attention:
         penalty = unmix_loss(
@@ -106,7 +107,7 @@ def loss(denoising: Denoising, adapter: Adapter, config: CutMixUnmixConfig) -> d
 
 
 class _Alone:
-    """Batches of one subject a picture, the subjects in turn."""
+    """Batches with one subject per picture."""
 
     def __init__(self, base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> None:
         self.config, self.scaling = config, base.scaling_factor
@@ -147,7 +148,7 @@ class _Alone:
 
 
 class _Mixed:
-    """Batches of two subjects a picture, explicit and vague prompts in turn, the order of the words at random."""
+    """Batches with two subjects per picture; prompts with and without positions alternate, in random word order."""
 
     def __init__(self, base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig) -> None:
         self.config, self.scaling = config, base.scaling_factor
@@ -194,7 +195,7 @@ class _Mixed:
 
 
 def plan(subjects: Sequence[Subject], config: CutMixUnmixConfig) -> tuple[list[Mix], list[Mix]]:
-    """Return the mixes of a run's photographs to learn from, and those held out; they follow from its seed."""
+    """Return the training mixes of a run's photographs and the held-out mixes; deterministic for the config's seed."""
     return plan_mixes(
         [one.deck for one in subjects],
         [middles(one.masks, len(one.names)) for one in subjects],
@@ -204,7 +205,7 @@ def plan(subjects: Sequence[Subject], config: CutMixUnmixConfig) -> tuple[list[M
 
 
 def word_masks(base: "Base", prompt: str, words: Sequence[str]) -> Tensor:
-    """Return (S, T): for each of S subjects 1 at the tokens of its words in the prompt."""
+    """Return a float32 mask (S, T): for each of S subjects, 1 at the tokens of its words in the prompt, else 0."""
     masks = torch.zeros(len(words), base.context)
     for row, text in zip(masks, words, strict=True):
         row[positions(base.tokenizer, prompt, text, context=base.context)] = 1
@@ -212,7 +213,7 @@ def word_masks(base: "Base", prompt: str, words: Sequence[str]) -> Tensor:
 
 
 def _wordings(mix: Mix, words: Sequence[str]) -> list[str]:
-    """The four prompts of a mix: explicit, explicit turned, vague, vague turned."""
+    """Return the four prompts of a mix: with positions, the same in reverse order, without positions, the same reversed."""
     return [
         mix.prompt(words, explicit=explicit, turned=turned)
         for explicit in (True, False)
@@ -223,7 +224,7 @@ def _wordings(mix: Mix, words: Sequence[str]) -> list[str]:
 def _mixed_class_images(
     base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig
 ) -> tuple[list[Mix], Moments | None]:
-    """Return mixes of the class images, and their moments; the first images of each class are decoded for it."""
+    """Return mixes of the class images and their moments; decodes the first (at most 24) images of each class."""
     if not config.class_images_needed:
         return [], None
     pixels = []
@@ -256,7 +257,7 @@ def _pixels(subject: Subject) -> Tensor:
 
 
 def _masks(subjects: Sequence[Subject]) -> list[Tensor]:
-    """Each subject's masks, (N, 1, H, W), whole photographs where it has none; [] when none has any."""
+    """Return each subject's masks (N, 1, H, W), all ones if it has none; [] if no subject has masks."""
     if all(one.masks is None for one in subjects):
         return []
     return [one.masks if one.masks is not None else torch.ones_like(_pixels(one)[:, :1]) for one in subjects]
@@ -268,7 +269,7 @@ def _cells(subjects: Sequence[Subject], config: CutMixUnmixConfig) -> Tensor | N
 
 
 def _table(base: "Base", prompts: list[str], config: CutMixUnmixConfig) -> Tensor:
-    """Embeddings of the prompts, or their token ids when the text encoder trains."""
+    """Return the embeddings of the prompts, or their token ids if the text encoder is trained."""
     return base.token_ids(prompts) if config.text_encoder_is_live else base.encode_prompts(prompts)
 
 
@@ -279,7 +280,7 @@ def _batch(
     *,
     prior: tuple[Tensor, Tensor] | None = None,
 ) -> Batch:
-    """A batch with its class images after it; what the loss needs of them is nothing, but all of their cells."""
+    """Return a batch, followed by its class images. Their loss weights ("cells") are 1; their other extras are 0."""
     count = len(latents)
     if prior is None:
         return Batch(latents, prompts, {"instance": slice(0, count)}, extra=extra)
@@ -292,17 +293,17 @@ def _batch(
     )
 
 
-# What a run shows of itself
+# Leakage and charts of a run
 
 
 def observer(
     base: "Base", subjects: Sequence[Subject], config: CutMixUnmixConfig, run: Run
 ) -> Callable[[int, Adapter], None]:
-    """Write a few of the mixed pictures into the run; return what tells the leakage after a step.
+    """Save a few of the mixed pictures in the run; return the callback that records the leakage after a step.
 
-    Each row of samples is followed by an event "leakage", of mixes that no update sees where there are enough
-    photographs: ``matrix``, the share of the attention of subject i's words inside subject j's half, and ``own``, their
-    mean attention in their own half.
+    After each row of samples the callback appends an event "leakage", measured on held-out mixes (if there are enough
+    photographs): ``matrix``, the share of the attention of subject i's words inside subject j's half, and ``own``,
+    their mean attention in their own half.
     """
     pixels = [_pixels(one) for one in subjects]
     learned, held_out = plan(subjects, config)
@@ -337,7 +338,7 @@ def _write_examples(run: Run, mixes: Sequence[Mix], pixels: Sequence[Tensor], wo
 def leakage(
     base: "Base", mixes: Sequence[Mix], moments: Moments, words: Sequence[str], *, layers: Sequence[str]
 ) -> tuple[list[list[float]], list[float]]:
-    """Return (matrix, own) of what is live: see :func:`observer`. The noise is the same at every call."""
+    """Return (matrix, own) of the injected adapter, see :func:`observer`. The noise is the same in every call."""
     generator = torch.Generator().manual_seed(0)
     times = torch.tensor(PROBED_TIMESTEPS)
     halves = regions(*moments.mean.shape[-2:]).expand(len(times), -1, -1, -1).to(base.device)
@@ -357,7 +358,7 @@ def leakage(
             for j, within in zip(mix.subjects, inside, strict=True):
                 shares[i, j] += (within / whole * row).sum()
                 counts[i, j] += 1
-                own[i] += 2 * (within * row).sum() if i == j else 0  # its half is half of the places
+                own[i] += 2 * (within * row).sum() if i == j else 0  # each half is half of the positions
     matrix = (shares / counts.clamp(min=1)).tolist()
     return _rounded(matrix), _rounded([(own / counts.diagonal().clamp(min=1)).tolist()])[0]
 
@@ -367,7 +368,7 @@ def _rounded(rows: list[list[float]]) -> list[list[float]]:
 
 
 def views(run: Run) -> list[View]:
-    """Return the leakage over the rows of samples and its newest matrix, then what the adapter itself shows."""
+    """Return the latest leakage matrix, the leakage at each row of samples, and the views of the adapter."""
     told = [event for event in run.events() if event["kind"] == "leakage"]
     adapter_views = svdiff.views(run) or dreambooth.views(run)
     if not told:

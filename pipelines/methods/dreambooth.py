@@ -1,4 +1,4 @@
-"""DreamBooth (Ruiz et al. 2022, 2208.12242): a rare word learns one subject, class images keep the class alive."""
+"""DreamBooth (Ruiz et al. 2022, 2208.12242): binds an identifier to one subject; class images preserve the class."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ __all__ = ["adapter", "batches", "loss", "views"]
 
 
 def adapter(base: "Base", config: DreamBoothConfig, parents: Sequence[Run]) -> Adapter:
-    """Return what is trained: a LoRA, or every weight of the UNet (and of the text encoder on request)."""
+    """Return the adapter to train: a LoRA, or all weights of the UNet (and optionally of the text encoder)."""
     if config.weights == "full":
         return Full(text_encoder=config.text_encoder)
     return LoRA(
@@ -36,7 +36,7 @@ def adapter(base: "Base", config: DreamBoothConfig, parents: Sequence[Run]) -> A
 
 
 def views(run: Run) -> list[View]:
-    """Return what a run's LoRA shows: how far each block of the UNet moved, and what each does to the picture."""
+    """Return the charts of a run: the norm of each block's LoRA update, and each block's effect on the picture."""
     path = run.file("adapter.safetensors")
     if not path.is_file():
         return []
@@ -53,7 +53,7 @@ def views(run: Run) -> list[View]:
 
 
 def contribution_views(run: Run) -> list[View]:
-    """Return the map of the blocks' contributions, once they have been measured."""
+    """Return the chart of the blocks' contributions; [] if they were not measured."""
     path = run.file(CONTRIBUTIONS)
     if not path.is_file():
         return []
@@ -70,7 +70,7 @@ def contribution_views(run: Run) -> list[View]:
 
 
 def block_changes(state: dict[str, Tensor], *, alpha: float) -> dict[str, float]:
-    """Return ‖ΔW‖_F per UNet block of a LoRA state, from ‖B A‖² = Σ (BᵀB) ∘ (AAᵀ), without forming B A."""
+    """Return ‖ΔW‖_F per UNet block of a LoRA state dict, from ‖B A‖² = Σ (BᵀB) ∘ (AAᵀ), without computing B A."""
     squares: dict[str, float] = dict.fromkeys(BLOCKS, 0.0)
     for name, down in state.items():
         key, _, part = name.partition(".lora_A")

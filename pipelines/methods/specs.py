@@ -1,4 +1,4 @@
-"""The one registry of methods, without torch: forms, tabs, costs, cards, exports and experiments read it."""
+"""The registry of methods, used by forms, tabs, costs, model cards, exports and experiments. Does not import torch."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Inputs = Literal["one subject", "several subjects", "a sequence", "one image", "
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of the experiment "Which method?"; ``preset`` "" is the experiment's own choice."""
+    """A row of the experiment "Which method?"; with ``preset`` "" the experiment selects the preset."""
 
     key: str
     label: str
@@ -34,13 +34,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """What is known of a method before its module is imported.
+    """The description of a method, available before its module is imported.
 
-    ``inputs`` is what it learns from: "one subject", "several subjects", "a sequence" (one subject after the other, each
-    on its parents), "one image", or "none" (no photographs). ``tab`` is the page that offers it. ``adapter_kinds`` are
-    keys of ``pipelines.adapters.KINDS``: what its runs may hold. ``implementation`` is the module that is the
-    :class:`pipelines.methods.core.Method`. ``keeps_pixels``: its batches mix pictures, so subjects come with their
-    pixels. ``preparing`` is what the page says during its ``prepare``.
+    ``inputs`` is the training data: "one subject", "several subjects", "a sequence" (one subject after another, each
+    run building on its parents), "one image", or "none" (no photographs). ``tab`` is the tab that offers the method.
+    ``adapter_kinds`` are the kinds of adapters that its runs may contain, keys of ``pipelines.adapters.KINDS``.
+    ``implementation`` is the module that implements :class:`pipelines.methods.core.Method`. ``keeps_pixels``: its
+    batches mix pictures, so subjects include their pixels. ``preparing`` is the status text during its ``prepare``.
     """
 
     name: str
@@ -55,7 +55,7 @@ class MethodSpec:
     preparing: str = ""
 
     def load(self) -> "Method":
-        """Import the implementation, which brings torch along."""
+        """Import and return the implementation, which imports torch."""
         return cast("Method", import_module(self.implementation))
 
 
@@ -111,36 +111,36 @@ METHODS: dict[str, MethodSpec] = {
 
 
 def method_spec(method: str) -> MethodSpec:
-    """Return a method of the registry. Raises ValueError naming the methods there are."""
+    """Return a method's spec. Raises ValueError that lists the available methods for an unknown one."""
     if method not in METHODS:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(METHODS)}.")
     return METHODS[method]
 
 
 def method_config(method: str) -> type[TrainConfig]:
-    """Return the config class of a method. Raises ValueError naming the methods there are."""
+    """Return a method's config class. Raises ValueError that lists the available methods for an unknown one."""
     return method_spec(method).config
 
 
 def methods_of(tab: str) -> Sequence[MethodSpec]:
-    """Return the methods that a page offers, in the registry's order."""
+    """Return the methods that a tab offers, in the registry's order."""
     return [spec for spec in METHODS.values() if spec.tab == tab]
 
 
 def method_of_kind(adapter_kind: str) -> MethodSpec:
-    """Return the first method whose runs hold this kind of adapter: its views suit an imported one."""
+    """Return the first method with this kind of adapter; its views are used for imported adapters."""
     return next(
         (spec for spec in METHODS.values() if adapter_kind in spec.adapter_kinds), METHODS["dreambooth"]
     )
 
 
 def preset_names(method: str, family: str) -> list[str]:
-    """Return the names of the presets that suit a method on a base family, the quickest first."""
+    """Return the names of the presets of a method for a base family, the fastest first."""
     return list(_presets(method, family))
 
 
 def preset(method: str, family: str, name: str = "Quick") -> Any:
-    """Return a shipped preset, a config of the method's class. Raises ValueError naming the presets there are."""
+    """Return a shipped preset as a config. Raises ValueError that lists the available presets for an unknown one."""
     presets = _presets(method, family)
     if name not in presets:
         raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(presets)}.")
@@ -148,7 +148,7 @@ def preset(method: str, family: str, name: str = "Quick") -> Any:
 
 
 def photograph_settings(method: str, family: str) -> dict[str, Any]:
-    """Return the settings that suit photographs of the user's own on a base family, instead of a preset's; {}: none."""
+    """Return the settings that override a preset's for the user's own photographs on a base family; {} for none."""
     return _preset_file(method, family).get("photographs", {})
 
 

@@ -1,4 +1,4 @@
-"""What spectral shifts show: where they moved, the spectrum of a layer before and after, how alike runs are."""
+"""Charts of spectral shifts: their size per layer, a layer's spectrum before and after, the similarity of runs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,25 +30,27 @@ PARTS = {
 
 
 def group_of(key: str) -> str:
-    """Return the group of layers that "unet.<module>" belongs to, such as "Mid, cross-attention"."""
+    """Return the layer group of "unet.<module>", such as "Mid, cross-attention"."""
     place = next(label for start, label in PLACES.items() if key.startswith(start))
     part = next((label for mark, label in PARTS.items() if mark in key), "convolutions")
     return place if place == "Ends and time" else f"{place}, {part}"
 
 
 def is_norm(key: str) -> bool:
-    """Return whether "unet.<module>" is a norm, whose shifts have no order."""
+    """Return whether "unet.<module>" is a norm layer, whose shifts are not ordered."""
     return "norm" in key.rpartition(".")[2]
 
 
 def matrices(names: Sequence[str]) -> list[str]:
-    """Return "unet.<module>" of every matrix among the names of a state."""
+    """Return "unet.<module>" of each weight matrix among the names of a state dict."""
     return [key for key in (name.removesuffix(ENDING) for name in names) if not is_norm(key)]
 
 
 def heat_map(state: Mapping[str, Tensor]) -> View:
-    """Return the mean |δ| over the groups of layers (rows) and over the index of the singular value, from the largest
-    to the smallest, in ``BINS`` equal shares (columns); SVDiff's heat map with its layers taken together."""
+    """Return SVDiff's heat map of the mean |δ|, with the layers averaged by group.
+
+    Rows are layer groups; columns are ``BINS`` equal ranges of the index of the singular value, the largest first.
+    """
     found: dict[str, list[Tensor]] = {}
     for key in matrices(list(state)):
         found.setdefault(group_of(key), []).append(_binned(state[f"{key}{ENDING}"].abs()))
@@ -62,7 +64,7 @@ def heat_map(state: Mapping[str, Tensor]) -> View:
 
 
 def by_layer(state: Mapping[str, Tensor]) -> View:
-    """Return the heat map of the paper: the same for every layer by itself."""
+    """Return the paper's heat map, with one row per layer; see :func:`heat_map`."""
     return _heat(
         {key: _binned(state[f"{key}{ENDING}"].abs()) for key in matrices(list(state))},
         title="Layer by layer",
@@ -82,7 +84,7 @@ def _heat(rows: Mapping[str, Tensor], *, title: str, told: str) -> View:
 
 
 def _binned(values: Tensor) -> Tensor:
-    """Means over ``BINS`` equal shares of the index; NaN where a short spectrum has nothing."""
+    """Return the means over ``BINS`` equal ranges of the index; NaN for empty bins of a short spectrum."""
     shares = (torch.arange(len(values)) * BINS) // len(values)
     sums = torch.zeros(BINS).index_add_(0, shares, values.float())
     counts = torch.zeros(BINS).index_add_(0, shares, torch.ones(len(values)))
@@ -90,7 +92,7 @@ def _binned(values: Tensor) -> Tensor:
 
 
 def by_group(state: Mapping[str, Tensor]) -> View:
-    """Return the root mean square shift of each part of the model, matrices and norms apart."""
+    """Return the root mean square shift of each part of the model, separately for matrices and norms."""
     squares: dict[str, list[Tensor]] = {}
     for name, delta in state.items():
         key = name.removesuffix(ENDING)
@@ -105,7 +107,7 @@ def by_group(state: Mapping[str, Tensor]) -> View:
 
 
 def spectrum(adapter: Spectral, layer: str, *, scale: float = 1.0) -> View:
-    """Return σ and ReLU(σ + sδ) of one layer, "unet.<module>". ValueError when it has none."""
+    """Return σ and ReLU(σ + sδ) of one layer, "unet.<module>". ValueError if it has no trained singular values."""
     shift = adapter.shifts.get(layer)
     if shift is None or shift.factors is None:
         raise ValueError(f"{layer!r} has no trained singular values; choose another layer.")
@@ -123,9 +125,10 @@ def spectrum(adapter: Spectral, layer: str, *, scale: float = 1.0) -> View:
 def likeness(
     names: Sequence[str], states: Sequence[Mapping[str, Tensor]], subjects: Sequence[Sequence[int]] = ()
 ) -> View:
-    """Return the paper's correlation matrix: the cosine between two runs' δ, averaged over the layers.
+    """Return the paper's correlation matrix: the cosine similarity between the δ of two runs, averaged over the layers.
 
-    With ``subjects``, each the places of its runs, a row is a subject, whose own cell tells its runs from each other.
+    ``subjects`` groups the indices of runs by subject: a row is then a subject, and its diagonal cell is the mean
+    similarity between its different runs.
     """
     alike, groups = (
         correlation([dict(state) for state in states]),
@@ -148,6 +151,6 @@ def likeness(
 
 
 def _between(alike: Tensor, one: Sequence[int], other: Sequence[int]) -> float:
-    """The mean over all pairs of two different runs; 1 for a run alone with itself."""
+    """Return the mean over all pairs of different runs; 1 if there are none."""
     found = [float(alike[i, j]) for i in one for j in other if i != j]
     return sum(found) / len(found) if found else 1.0

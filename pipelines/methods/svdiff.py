@@ -1,4 +1,4 @@
-"""SVDiff (Han et al. 2023, 2303.11305): the singular values of the base's weights learn one subject."""
+"""SVDiff (Han et al. 2023, 2303.11305): trains the singular values of the base's weights on one subject."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ __all__ = ["adapter", "batches", "loss", "prepare", "views"]
 
 
 def adapter(base: "Base", config: SVDiffConfig, parents: Sequence[Run]) -> Adapter:
-    """Return the shifts of the chosen subset, and of the text encoder on request; not live."""
+    """Return the spectral shifts of the chosen subset, and optionally of the text encoder; not injected."""
     return Spectral(
         subset=config.subset,
         text_encoder=config.text_encoder,
@@ -30,12 +30,12 @@ def adapter(base: "Base", config: SVDiffConfig, parents: Sequence[Run]) -> Adapt
 
 
 def prepare(adapter: Spectral, base: "Base", on_progress: Callable[[int, int], None]) -> None:
-    """Decompose the base's weights, once for each base; ``on_progress`` may raise to stop between two of them."""
+    """Compute the SVD of the base's weights, cached per base; ``on_progress`` may raise to stop between two weights."""
     Spectra(base, cache_folder()).prepare(adapter.weights(base), on_progress)
 
 
 def views(run: Run) -> list[View]:
-    """Return what the run's shifts show: which singular values moved, and how far each part of the model went."""
+    """Return the charts of the run's shifts: by singular value, by part of the model, and by layer."""
     path = run.file("adapter.safetensors")
     if not path.is_file():
         return []

@@ -1,7 +1,7 @@
-"""Textual inversion (Gal et al. 2022, 2208.01618): the rare word's embedding is all that learns.
+"""Textual inversion (Gal et al. 2022, 2208.01618): only the embedding of the identifier is trained.
 
-The classic comparison: same photographs, same loss, no prior term, for a class that does not contain the word cannot
-drift. The word begins as its class word.
+It uses the same photographs and the same loss as DreamBooth, without a prior term, because prompts without the
+identifier are not affected. The embedding is initialized from the class noun by default.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ __all__ = ["adapter", "batches", "loss", "views"]
 
 
 def adapter(base: "Base", config: TextualInversionConfig, parents: Sequence[Run]) -> Adapter:
-    """Return the rare word's embedding, begun at the config's initializer, or else at the class word."""
+    """Return the embedding of the identifier, initialized from the config's initializer or else the class noun."""
     return Words(words=config.identifier, initializer=config.initializer or config.class_noun)
 
 
 def views(run: Run) -> list[View]:
-    """Return []: a vector shows nothing by itself."""
+    """Return []: there is no chart for an embedding."""
     return []

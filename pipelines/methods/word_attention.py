@@ -1,4 +1,4 @@
-"""Where a prompt's words look in a finished picture: cross-attention at a moderate noise, drawn over it."""
+"""Cross-attention maps of a prompt's words in a finished picture, at a moderate noise level, as overlays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 TIMESTEPS = (250, 500)
-SMALLEST = 4  # a layer of so many times fewer cells a side than the latents places nothing
+SMALLEST = 4  # layers with a side more than 4 times smaller than the latents' are too coarse
 GLOW = np.array([255.0, 96.0, 32.0])
 
 
@@ -33,11 +33,11 @@ def overlays(
     prompt: str,
     words: Sequence[str],
 ) -> list[Image.Image]:
-    """Return the picture once for each of ``words``, dimmed where their tokens attend least.
+    """Return one copy of the picture for each of ``words``, dimmed where the attention to its tokens is low.
 
-    The picture is noised again (timesteps 250 and 500 of 1000, noise of seed 0) and the UNet asked once with the adapters
-    of ``stack``; the maps are averaged over heads and over the layers that are fine enough. ValueError for words that
-    the prompt does not hold.
+    Noise is added to the picture (timesteps 250 and 500 of 1000, seed 0), followed by one forward pass of the UNet with
+    the adapters of ``stack``. The maps are averaged over timesteps, heads and all layers that are fine enough. Raises
+    ValueError for words that the prompt does not contain.
     """
     layers = cross_attention_layers(base.unet)
     with merged(base, list(stack)):
@@ -57,7 +57,7 @@ def overlays(
 
 
 def _joined(maps: Sequence[torch.Tensor], *, side: int) -> torch.Tensor:
-    """The mean of maps (places,) of several sizes as (side, side) in [0, 1]."""
+    """Return the mean of flat maps of several sizes as one map (side, side), scaled to [0, 1]."""
     squares = [each.view(1, 1, round(len(each) ** 0.5), -1) / each.mean() for each in maps]
     grown = [F.interpolate(each, size=(side, side), mode="bilinear")[0, 0] for each in squares]
     mean = torch.stack(grown).mean(dim=0)
