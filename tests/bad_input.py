@@ -229,7 +229,7 @@ def broken(door: Door, told: str) -> None:
     folder.mkdir(parents=True)
     try:
         (folder / "run.json").write_text(told, encoding="utf-8")
-        (card,) = [each for each in door.studio.library.list_runs() if each["id"] == folder.name]
+        (card,) = [each for each in door.studio.library.list_runs() if each.id == folder.name]
         assert card.state == "broken", card
         door.studio.training.status(folder.name)
     finally:

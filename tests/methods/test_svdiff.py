@@ -325,7 +325,7 @@ def test_views_say_which_singular_values_moved(base) -> None:
     before, after = view.lines["before"], view.lines["after"]
     assert (before, after[1:]) == (sorted(before, reverse=True), before[1:])
     assert after[0] == pytest.approx(before[0] + 1.0, rel=1e-5)
-    with pytest.raises(ValueError, match="no singular values"):
+    with pytest.raises(ValueError, match="no trained singular values"):
         spectrum(adapter, "unet.conv_norm_out")
 
 

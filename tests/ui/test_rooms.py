@@ -448,7 +448,7 @@ def test_shifts_leave_as_a_lora_of_a_chosen_rank(
     shown = shelf.detail(shifts[0])
     assert shown["lib_rank"]["visible"]
     assert "svdiff" in [value for _, value in shown["lib_format"]["choices"]]
-    assert "rank 5" in shelf.export(shifts[0], "kohya", 5)["verified"]
+    assert "rank-5" in shelf.export(shifts[0], "kohya", 5)["verified"]
     shown = shelf.detail(finished_run(studio, weights="full"))
     assert shown["lib_rank"]["visible"]
     assert "svdiff" not in [value for _, value in shown["lib_format"]["choices"]]
