@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import DESKTOP, PATIENCE_MS, Served, newest
 
+from pipelines.data.subject import stored_photos
 from pipelines.sampling.image_metadata import read_png_settings
 
 pytestmark = pytest.mark.browser
@@ -111,7 +112,7 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     visitor.wait_for_step(1)
     run = newest(served.studio)
     assert (run.config["class_noun"], run.config["identifier"]) == ("teapot", word)
-    assert len(list((run.path / "photos").rglob("*.png"))) == len(photographs)
+    assert len(stored_photos(run.path)) == len(photographs)
 
 
 def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(

@@ -264,7 +264,7 @@ def test_the_ways_to_stop(visitor: Visitor, served: Served, pace: Any) -> None:
     visitor.page.click("#personalize")
     visitor.wait_for_step(1)
     visitor.press("Save now")
-    visitor.page.wait_for_selector(".toast-body:has-text('in the Library')")
+    visitor.page.wait_for_selector(".toast-body:has-text('current adapter')")
     visitor.press("Stop at the next checkpoint")
     visitor.see(".run-title:has-text('Stopped')")
     run = newest(served.studio)
