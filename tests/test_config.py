@@ -1,4 +1,4 @@
-"""Configs: every value is checked wherever it comes from, and every shipped preset is one."""
+"""Configs: every value is validated, whatever its source, and every shipped preset is valid."""
 
 import json
 import math

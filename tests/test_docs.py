@@ -1,4 +1,4 @@
-"""What is written about the program is true of it, and the repository holds nothing that it must not."""
+"""The documentation matches the code, and the repository contains no forbidden content."""
 
 import ast
 import importlib.util
@@ -22,7 +22,7 @@ PUBLIC_PARTS = (ast.FunctionDef, ast.ClassDef)
 
 
 def tracked() -> list[Path]:
-    """Every file that the repository holds; outside a clone, every file that is not hidden."""
+    """Return the files in the git index; outside a clone, every file that is not hidden or generated."""
     if (ROOT / ".git").exists():
         told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
         found = [ROOT / name for name in told.stdout.split("\0") if name]
@@ -36,14 +36,14 @@ def _is_made(path: Path) -> bool:
 
 
 def section(title: str) -> str:
-    """Return README's text under a heading, up to the next one."""
+    """Return the text of a README section, up to the next heading."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
     assert found, f"README has no section {title!r}"
     return found[1]
 
 
 def tree() -> dict[Path, str]:
-    """README's tree: path -> what stands beside it."""
+    """Return README's file tree as path -> description."""
     drawing = re.search(r"```\n(.*?)```", section("The tree"), re.DOTALL)
     assert drawing, "README's tree is a code block"
     entries: dict[Path, str] = {}
@@ -59,16 +59,16 @@ def tree() -> dict[Path, str]:
 
 
 def commands() -> list[list[str]]:
-    """Every call of run.py that README shows, as words."""
+    """Return every call of run.py that README shows, split into words."""
     quoted = re.findall(r"python3 (run\.py[^`#\n]*)", README)
     return [line.split() for line in quoted]
 
 
-PACKAGES = ("pipelines", "ui")  # whose folders the tree shows
+PACKAGES = ("pipelines", "ui")  # the packages whose folders appear in README's tree
 
 
 def folders() -> set[Path]:
-    """Every folder that holds a file of the repository."""
+    """Return every folder that contains a file of the repository."""
     files = [path.relative_to(ROOT) for path in tracked()]
     return {parent for path in files for parent in path.parents} - {Path()}
 
@@ -117,11 +117,11 @@ def test_the_two_commands_do_what_they_say(monkeypatch: pytest.MonkeyPatch) -> N
         else:
             assert Path(line[1]).is_file()
             monkeypatch.setattr(sys, "argv", line[1:])
-            app.arguments()  # leaves with an error on a flag that the program does not have
+            app.arguments()  # exits with an error if the program does not have a flag
 
 
 def what_it_runs(words: list[str], *, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the command line that a call of run.py ends in."""
+    """Return the command line that a call of run.py executes."""
     called: list[list[str]] = []
 
     def keep(line: list[object], **_: object) -> subprocess.CompletedProcess:

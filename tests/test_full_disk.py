@@ -1,4 +1,4 @@
-"""A full disk, a read-only one and missing rights end in one sentence, and nothing half is left behind."""
+"""A full disk, a read-only disk or missing permissions give one error sentence and leave no partial files."""
 
 import errno
 import os
@@ -109,7 +109,7 @@ def test_starting_on_a_full_disk_is_refused(
 def test_a_training_keeps_its_last_checkpoint(
     studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fills up after the first checkpoint: the run fails with the sentence and can be resumed."""
+    """The disk is full after the first checkpoint: the run fails with the error sentence and can be resumed."""
     save, made = core.save_file, []
 
     def second_is_too_much(tensors: Any, path: Path, **more: Any) -> None:
@@ -176,7 +176,7 @@ def test_the_start_refuses_a_file_for_the_data_folder_and_lets_a_full_disk_pass(
     prepare_data_root(tmp_path / "home")
     assert list((tmp_path / "home").iterdir()) == []
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    prepare_data_root(tmp_path / "home")  # so that runs can be deleted
+    prepare_data_root(tmp_path / "home")  # restore permissions, so that runs can be deleted
 
 
 def test_temporary_files_without_a_place_get_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

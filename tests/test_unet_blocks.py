@@ -1,4 +1,4 @@
-"""The block map against the live UNet, and strings of block weights as kohya and A1111 write them."""
+"""The block map against the live UNet, and block weight strings in the format of kohya and A1111."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from pipelines.unet_blocks import (
 )
 
 ONES = ",".join(["1"] * 26)
-# What kohya's own count says of the numbers at each position (LoRA, rank 1: METHODS 5.4), by the layers it must hold.
+# The layers that must be at each position, derived from kohya's value counts (LoRA, rank 1: METHODS 5.4).
 ATTENTION_AT = {"IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT{i:02d}" for i in range(3, 12))}
 SAMPLERS = {
     "down_blocks.0.downsamplers.0.conv": ("IN03", "In0"),
@@ -60,7 +60,7 @@ def test_what_a_list_stands_for():
     assert seventeen.at("unet.down_blocks.0.attentions.1.proj_in.weight") == 2
     assert seventeen.at("unet.mid_block.attentions.0.proj_in") == 0.25
     assert seventeen.at("unet.up_blocks.3.attentions.2.proj_in") == 1.5
-    assert seventeen.at("unet.down_blocks.0.downsamplers.0.conv") == 0  # in no list of 17
+    assert seventeen.at("unet.down_blocks.0.downsamplers.0.conv") == 0  # at no position of a 17-value list
     nine = BlockStrengths.parse("0,0,0,0,0.5,0,0,0,2")
     assert nine.at("unet.mid_block.resnets.0.conv1") == 0.5
     assert nine.at("unet.up_blocks.3.resnets.0.conv1") == 2
@@ -90,7 +90,7 @@ def test_lists_of_17_and_26_agree_on_what_a_plain_lora_has():
     with pytest.raises(ValueError, match="17 values cannot express"):
         long.format(17)
     with pytest.raises(ValueError, match="25 values cannot express"):
-        long.format(25, plain=True)  # the text encoder is not at 1
+        long.format(25, plain=True)  # the text encoder's weight is not 1
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_lists_that_cannot_be_meant_are_refused(text, sentence):
 
 
 def test_a_list_too_short_for_its_weights_is_refused():
-    strengths = BlockStrengths.parse(ONES.replace("1", "0.5", 1))  # the text encoder at a half
+    strengths = BlockStrengths.parse(ONES.replace("1", "0.5", 1))  # the text encoder's weight is 0.5
     with pytest.raises(ValueError, match="25 values cannot express"):
         strengths.format(25)
     with pytest.raises(ValueError, match="17 values cannot express"):
-        BlockStrengths().format(17)  # ones where a list of 17 has noughts
+        BlockStrengths().format(17)  # these blocks are 1, but a 17-value list implies 0
     with pytest.raises(ValueError, match="no list of 10"):
         strengths.format(10)
     with pytest.raises(ValueError, match="no block 'In9'"):

@@ -1,4 +1,4 @@
-"""The walls: pages know no torch, the engine knows no page, and every setting is read by somebody."""
+"""Import rules: ui does not import torch, pipelines does not import gradio, and every config field is read somewhere."""
 
 import ast
 import subprocess
@@ -13,8 +13,8 @@ from pipelines.methods.specs import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "peft")
-CONFIG = ("config", "settings", "used")  # what the engine calls a config
-# A package imports from its own layer and those before it, never from a later one.
+CONFIG = ("config", "settings", "used")  # variable names of configs in pipelines
+# A package may import from its own layer and earlier layers, never from a later one.
 LAYERS = (
     ("config", "fields", "files", "archives", "unet_blocks", "methods.specs"),
     ("data", "models"),
@@ -38,7 +38,7 @@ for name in found:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield the top-level names of everything a file imports, inside functions as well."""
+    """Yield the top-level names of all imports of a file, including imports inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -47,7 +47,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def module_graph() -> dict[str, set[str]]:
-    """Return what each of our modules imports of the others, inside functions as well, but not for its types alone."""
+    """Return the imports between our modules, including those inside functions but not those for type checking only."""
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for folder in ("pipelines", "ui")
@@ -77,7 +77,7 @@ def module_graph() -> dict[str, set[str]]:
 
 
 def package_of(module: str) -> str:
-    """Return the node of a module in the picture of CONTRIBUTING.md."""
+    """Return the node of a module in the import diagram of CONTRIBUTING.md."""
     parts = module.split(".")
     return "ui" if parts[0] == "ui" else "methods.specs" if parts[1:] == ["methods", "specs"] else parts[1]
 
@@ -116,7 +116,7 @@ def test_imports_follow_the_layers() -> None:
 
 
 def test_contributing_draws_the_imports() -> None:
-    """The picture holds every import between packages that does not follow from two others."""
+    """The diagram contains every import between packages that is not implied transitively by others."""
     graph = package_graph()
     reach = {package: reachable(graph, package) for package in graph}
     drawn = {
@@ -164,7 +164,7 @@ def test_what_an_import_brings_along(statement: str, absent: tuple[str, ...]) ->
 
 
 def attributes_of(tree: ast.AST, receivers: tuple[str, ...]) -> set[str]:
-    """Return what is read of an object of one of these names: ``config.rank``, ``self.config.rank``."""
+    """Return the attributes read from objects with one of these names: ``config.rank``, ``self.config.rank``."""
     return {
         node.attr
         for node in ast.walk(tree)
@@ -179,7 +179,7 @@ def parsed(module: str) -> ast.Module:
 
 
 def read_by_its_class(cls: type) -> set[str]:
-    """Return the fields that a config's own properties and methods read; a check alone reads nothing."""
+    """Return the fields that a config's own properties and methods read; validation does not count."""
     (body,) = (node for node in parsed(cls.__module__).body if getattr(node, "name", "") == cls.__name__)
     methods = [node for node in ast.walk(body) if isinstance(node, ast.FunctionDef)]
     return {
@@ -192,9 +192,9 @@ def read_by_its_class(cls: type) -> set[str]:
 
 @pytest.mark.parametrize("cls", [SampleConfig, *(spec.config for spec in METHODS.values())])
 def test_every_config_field_has_a_reader(cls: type) -> None:
-    """A method's own fields are read by its own module (or its class), the others anywhere in the engine.
+    """A method's own fields are read in its own module or class, all other fields anywhere in pipelines.
 
-    Only what is called a config counts: an attribute of the same name of something else reads no setting.
+    Only objects with a config's name count: an attribute of the same name on another object is not a read.
     """
     own = [spec for spec in METHODS.values() if spec.config is cls]
     anywhere = {
@@ -208,7 +208,7 @@ def test_every_config_field_has_a_reader(cls: type) -> None:
             continue
         if own and owner is cls:
             read = attributes_of(parsed(own[0].implementation), CONFIG)
-            read |= attributes_of(parsed("pipelines.unet_blocks"), CONFIG)  # reads a plan's ranks
+            read |= attributes_of(parsed("pipelines.unet_blocks"), CONFIG)  # reads the ranks of a block plan
         else:
             read = anywhere
         unread = [name for name in declared if name not in read | read_by_its_class(owner) | {"retired"}]

@@ -1,4 +1,4 @@
-"""The smallest real run: two photographs of nothing much, two steps, and what tests ask of it."""
+"""The smallest real run (two generated photographs, two steps) and helpers shared by the tests."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ TINY = DreamBoothConfig(
 
 
 def draw_photos(folder: Path) -> list[Path]:
-    """Two photographs, 160 x 140 px."""
+    """Generate two photographs, 160 x 140 px."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, colour in enumerate(("firebrick", "seagreen")):
         picture = Image.new("RGB", (160, 140), "wheat")
@@ -38,7 +38,7 @@ def draw_photos(folder: Path) -> list[Path]:
 
 
 def visible_lora(base: Base) -> LoRA:
-    """A LoRA on attention, convolutions and text encoder, scale 1/2, that one can see in a picture; not live."""
+    """Return a LoRA on attention, convolutions and text encoder, scale 1/2, with a visible effect; it is not live."""
     adapter = LoRA(rank=2, alpha=1.0, targets="attention+conv", text_encoder_rank=1, seed=5)
     adapter.inject(base).remove()
     generator = torch.Generator().manual_seed(6)
@@ -48,31 +48,31 @@ def visible_lora(base: Base) -> LoRA:
 
 
 def shop_with(base: Base) -> ModelCache:
-    """A model_cache on which the session's base stands already."""
+    """Return a model cache that already contains the session's base."""
     shop = ModelCache()
     shop._bases["embedded"] = base
     return shop
 
 
 def finish(studio: Studio, run_id: str) -> str:
-    """Wait for a run and return its state, which must not be a failure."""
+    """Wait for a run and return its state; a failed run fails the test."""
     state = studio.training.wait(run_id, PATIENCE_S)
     assert state != "failed", studio.training.status(run_id)["error"]
     return state
 
 
 def pixels(path: Path) -> bytes:
-    """The picture in a file, to the bit."""
+    """Return the exact pixels of a picture file."""
     with Image.open(path) as picture:
         return picture.convert("RGB").tobytes()
 
 
 def same_tensors(first: Path, second: Path) -> bool:
-    """Whether two safetensors files hold the same tensors to the bit."""
+    """Return whether two safetensors files contain exactly the same tensors."""
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
 
 
 def float_count(module: torch.nn.Module, subset: str = "UNet", rank: int = 0) -> int:
-    """How many values spectral shifts of a subset store for a module."""
+    """Return the number of values that spectral shifts of a subset store for a module."""
     return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())

@@ -1,4 +1,4 @@
-"""How close two computations of the same thing must come, by dtype: (rtol, atol). Exceptions state their reason."""
+"""Tolerances (rtol, atol) per dtype for two computations of the same quantity. Exceptions state their reason."""
 
 import torch
 
@@ -10,6 +10,6 @@ TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
 
 
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, *, dtype: torch.dtype | None = None) -> None:
-    """Compare in float32 with the tolerance of ``dtype``, by default that of ``expected``."""
+    """Compare in float32 with the tolerance of ``dtype``, which defaults to that of ``expected``."""
     rtol, atol = TOLERANCES[dtype or expected.dtype]
     torch.testing.assert_close(actual.float(), expected.float(), rtol=rtol, atol=atol)

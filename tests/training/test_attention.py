@@ -1,4 +1,4 @@
-"""Recorded cross-attention: the same picture, maps in the graph, also under checkpointing, and no trace afterwards."""
+"""Recorded cross-attention: the same output, maps in the autograd graph, also with checkpointing, and full cleanup."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ ADAPTERS: dict[str, Callable[[], Adapter]] = {
 
 @pytest.fixture(autouse=True)
 def processors(base: Base) -> Iterator[dict[str, object]]:
-    """No test leaves another processor than it found."""
+    """Every test must leave the attention processors unchanged."""
     before = dict(base.unet.attn_processors)
     yield before
     assert all(base.unet.attn_processors[name] is processor for name, processor in before.items())
@@ -106,7 +106,7 @@ def test_a_map_is_the_softmax_of_queries_and_keys(base: Base) -> None:
 
 
 def backward(base: Base) -> None:
-    """Of a loss on the maps and on the prediction, so that both paths go through the same checkpointed block."""
+    """Backpropagate a loss on the maps and the prediction, so that both use the same checkpointed block."""
     with recorded_attention(base.unet, LAYERS) as maps:
         noise_pred = predict(base)
         weights = torch.linspace(0, 1, base.context)
@@ -167,7 +167,7 @@ def test_processors_come_back_after_an_exception(base: Base) -> None:
         recorded_attention(base.unet, [MIDDLE, "mid_block.attn9"]).__enter__()
 
 
-# ---- in the loop ----------------------------------------------------------------------------------------------------
+# ---- in the training loop -----------------------------------------------------------------------------------------
 
 
 def steps(
@@ -188,7 +188,7 @@ def steps(
 
 
 def attention_loss(denoising: Denoising, adapter: Adapter, config: LoopConfig) -> dict[str, Tensor]:
-    """Photographs look at the mask; ``extra`` and the maps have the rows of the micro-batch."""
+    """A loss that aligns attention with the mask; ``extra`` and the maps have the rows of the micro-batch."""
     rows = denoising.extra["row"]
     assert torch.equal(denoising.extra["mask"], MASKS[rows])
     assert torch.equal(denoising.latents, LATENTS[rows])
@@ -265,7 +265,7 @@ def halves(count: int) -> Tensor:
 
 
 def looking(left: list[float], right: list[float]) -> dict[str, Tensor]:
-    """Maps of two layers, (1, 2, places, 3): token t attends with left[t] in the left half, right[t] in the right."""
+    """Maps of two layers, (1, 2, positions, 3): token t has attention left[t] in the left half, right[t] in the right."""
     maps = {}
     for side in (2, 8):
         across = torch.tensor([left, right]).repeat_interleave(side // 2, dim=0)  # (side, T)

@@ -1,4 +1,4 @@
-"""The loop: it learns, it repeats itself, it stops, resumes and steps aside without leaving a mark."""
+"""The training loop: it learns, is reproducible, stops, resumes, and can be paused without changing the result."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ PICTURES = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def batches_of(base: Base, config: LoopConfig, *, token_ids: bool = False) -> Callable:
-    """Photos and class images in equal parts; which ones, and a little jitter, come from the loop's generator."""
+    """Photographs and class images in equal parts; the loop's generator selects them and adds a little noise."""
     prompts = ["a photo of a sks dog", "a photo of a dog"]
     table = base.token_ids(prompts) if token_ids else base.encode_prompts(prompts)
     count = config.batch_size * config.accumulation
@@ -97,7 +97,7 @@ def test_accumulating_two_times_one_equals_one_times_two(base):
     for one, other in zip(terms, other_terms, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     for name, value in state.items():
-        # Adam divides by the gradient's size, so a gradient of rounding noise alone moves by up to the whole rate
+        # Adam normalises by the gradient's size, so a gradient that is only rounding noise can move a value by a full rate
         torch.testing.assert_close(other_state[name], value, rtol=1e-3, atol=2e-4)
 
 
@@ -121,7 +121,7 @@ def test_a_non_finite_loss_names_step_and_term_and_keeps_the_last_good_weights(b
 def test_a_non_finite_gradient_is_named(base):
     def infinite_slope(denoising, adapter, config):
         error = denoising.noise_pred - denoising.noise
-        return {"instance": (error - error.detach()).square().sum().sqrt()}  # 0 with a slope of 0 / 0
+        return {"instance": (error - error.detach()).square().sum().sqrt()}  # value 0, gradient 0 / 0
 
     adapter = small()
     with (
@@ -189,7 +189,7 @@ def test_train_more_begins_the_cosine_anew_and_a_resumed_part_goes_on_with_it(ba
     assert more[-1] < 0.2e-3
     resumed = [
         step.learning_rate for step in run(base, longer, adapter=small(), resume=states[2])
-    ]  # its process died
+    ]  # resumed after the process died
     assert resumed == more[3:]
 
 
@@ -248,7 +248,7 @@ def test_half_precision_trains_float32_parameters(dtype):
 
 
 def test_clipping_bounds_the_gradient_but_reports_the_true_norm(base):
-    """With Adam a scaled gradient moves nothing differently on the first step; its first moment shows the clip."""
+    """Adam's first step does not depend on the gradient's scale, so the clipping is checked on the first moment."""
     free, clipped = (
         next(run(base, dataclasses.replace(CONFIG, max_grad_norm=limit))) for limit in (0.0, 0.01)
     )
@@ -272,7 +272,7 @@ def test_one_step_is_adamw_by_hand(base):
 
 
 def test_each_group_has_its_own_rate_and_weight_decay(base, monkeypatch: pytest.MonkeyPatch):
-    """The first half of the LoRA at a tenth of the rate and with no decay, the second with the run's own."""
+    """The first half of the LoRA has a tenth of the rate and no weight decay, the second half the run's own values."""
     config = dataclasses.replace(CONFIG, steps=3, max_grad_norm=0.0, weight_decay=0.1)
     adapter = small()
     with injected(adapter, base):

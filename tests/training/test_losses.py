@@ -63,7 +63,7 @@ def test_each_half_keeps_the_weights_of_its_own_timesteps():
 
 
 def test_one_photo_and_one_class_image_are_not_averaged_into_each_other():
-    """With one item in each half a product of (2,) weights and a (1,) loss would broadcast without an error."""
+    """With one item in each half, a product of (2,) weights and a (1,) loss would broadcast silently."""
     groups = {"instance": slice(0, 1), "prior": slice(1, 2)}
     weights = torch.tensor([1.0, 0.1])
     terms = prior_preservation_terms(NOISE_PRED, NOISE, groups=groups, prior_weight=1.0, weights=weights)

@@ -1,4 +1,4 @@
-"""The page on a real Studio with a fake model, served in this process; look-ups of foreign hosts are kept."""
+"""The page, served in this process by a real Studio with a fake UNet. DNS look-ups of other hosts are recorded."""
 
 import os
 import re
@@ -34,14 +34,14 @@ CHROMIUM = next(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gradio leaves the event loop of the building thread, and its sockets, to the garbage collector."""
+    """Ignore Gradio's ResourceWarnings: its event loop and sockets are closed only by the garbage collector."""
     for message in ("unclosed event loop", "unclosed <socket"):
         config.addinivalue_line("filterwarnings", f"ignore:{message}:ResourceWarning")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Keep with a failed test what its tabs show."""
+    """Attach the visible text of all open tabs to the report of a failed test."""
     report = yield
     if report.when == "call" and report.failed:
         report.sections += [("The page", visitor.told()) for visitor in Visitor.present]
@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @dataclass
 class Served:
-    """A running page: its address, its Studio, and the names of other machines that were looked up."""
+    """A running page: its address, its Studio, and the names of other hosts that were looked up."""
 
     url: str
     studio: Studio
@@ -66,7 +66,7 @@ def model() -> FakeModelCache:
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory, model: FakeModelCache) -> Iterator[Studio]:
-    """A real Studio; only its model is fake."""
+    """A real Studio; only the UNet of its model is fake."""
     made = Studio(tmp_path_factory.mktemp("atelier"), devices=("cpu",), model_cache=model)
     yield made
     model.step_s = 0.0
@@ -74,17 +74,17 @@ def studio(tmp_path_factory: pytest.TempPathFactory, model: FakeModelCache) -> I
 
 
 def clear(studio: Studio, model: FakeModelCache, *, keep: Collection[str] = ()) -> None:
-    """Stop what is at work, wait for it, and delete every run but those to ``keep``."""
+    """Stop running jobs, wait for them, and delete every run except those in ``keep``."""
     model.step_s, model.fail_at, model.fail_kind = 0.0, 0, ""
     for run in studio.resources.store.list():
         if run.id not in keep:
-            with suppress(ValueError):  # it has deleted itself
+            with suppress(ValueError):  # already deleted
                 studio.training.discard(run.id)
                 studio.training.wait(run.id, PATIENCE_MS / 1000)
 
 
 def newest(studio: Studio) -> Run:
-    """Return the run that was started last."""
+    """Return the most recently started run."""
     return studio.resources.store.list()[0]
 
 
@@ -100,14 +100,14 @@ def finished_run(studio: Studio, method: str = "dreambooth", *, steps: int = 2, 
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left(studio: Studio, model: FakeModelCache) -> Iterator[None]:
-    """The runs of one module are no other's."""
+    """Delete the runs of a test module at its end."""
     yield
     clear(studio, model)
 
 
 @pytest.fixture(scope="session")
 def lora_file(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA as kohya's scripts write it, "zwx dog" in its metadata: rex.safetensors."""
+    """Return rex.safetensors: a LoRA in kohya's format with "zwx dog" in its metadata."""
     run_id = finished_run(studio, rank=2)
     file = studio.import_export.export(run_id, "kohya").rename(
         tmp_path_factory.mktemp("elsewhere") / "rex.safetensors"
@@ -149,7 +149,7 @@ def served(studio: Studio, model: FakeModelCache, copies: BrowserCopies) -> Iter
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; without one its tests are skipped, or fail where ATELIER_REQUIRE_BROWSER is set."""
+    """A headless Chromium. If there is none, its tests are skipped, or fail if ATELIER_REQUIRE_BROWSER is set."""
     required = os.environ.get("ATELIER_REQUIRE_BROWSER") == "1"
     try:
         from playwright.sync_api import sync_playwright
@@ -166,7 +166,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visitor:
-    """One tab, with every request it makes and every error it prints."""
+    """One browser tab, with the requests it makes and the errors it logs."""
 
     present: ClassVar[list["Visitor"]] = []
 
@@ -201,18 +201,18 @@ class Visitor:
         self.context.close()
 
     def turn(self, tab: str) -> "Visitor":
-        """Turn to another tab; what is done next is done there."""
+        """Switch to another tab of the page; later calls refer to that tab."""
         self.page.locator("#tabs [role=tab]").get_by_text(tab.capitalize(), exact=True).first.click()
         self.place = f"#page-{tab}"
         self.page.wait_for_selector(self.place)
         return self
 
     def see(self, selector: str, **options: Any) -> Any:
-        """Wait until something is visible on the tab that was opened."""
+        """Wait until an element is visible on the current tab."""
         return self.page.wait_for_selector(f"{self.place} {selector}", **options)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something has come true on the server's side."""
+        """Wait until a condition on the server is true."""
         deadline = time.monotonic() + PATIENCE_MS / 1000
         while not condition() and time.monotonic() < deadline:
             self.page.wait_for_timeout(50)
@@ -223,7 +223,7 @@ class Visitor:
         self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
 
     def choose(self, title: str) -> None:
-        """Click 1, and wait until it is answered: its noun is in the form again, its shipped result shown."""
+        """Select an example and wait until the form shows its class noun and the page shows its shipped result."""
         noun = self.page.locator(self.place).get_by_label("What is it?")
         noun.fill("")
         self.page.locator(f"{self.place} button.example-card").filter(has_text=title).click()
@@ -231,12 +231,12 @@ class Visitor:
         self.see(f".run-title:has-text('Finished'):has(.run-name:text-is('{title}'))")
 
     def told(self) -> str:
-        """Return what the page shows, for a test that failed."""
+        """Return the visible text of the page, for the report of a failed test."""
         from playwright.sync_api import Error as PlaywrightError
 
         try:
             words = self.page.locator("body").inner_text(timeout=5000).splitlines()
-        except PlaywrightError as error:  # a report must not end the whole run
+        except PlaywrightError as error:  # an error in a report must not end the test session
             return f"the page does not answer: {error}"
         return "\n".join([self.page.url, *self.errors, *(line for line in words if line.strip())])
 
@@ -269,7 +269,7 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
 
 @pytest.fixture
 def pace(model: FakeModelCache) -> Iterator[Any]:
-    """Set the least seconds of a training step: enough to be seen on a busy machine, or never to end by itself."""
+    """Set the minimum duration of a training step: long enough to be observed, or so long that it never ends by itself."""
     yield lambda step_s: setattr(model, "step_s", step_s)
     model.step_s = 0.0
 

@@ -1,7 +1,7 @@
-"""Pictures of every page, light and dark, 1440 and 390 px wide: ``python -m tests.ui.screens --out DIR``.
+"""Screenshots of every page, light and dark, 1440 and 390 px wide: ``python -m tests.ui.screens --out DIR``.
 
-They are taken of the page on a real Studio with the embedded base and an empty data folder; the experiments are short.
-The weight of the page and the time to its first paint are printed.
+The page runs on a real Studio with the embedded base and an empty data folder; the experiments are short.
+The transfer size of the page and the time to first paint are printed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # conftest lies beside this file
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # conftest is in the same folder
 
 from conftest import CHROMIUM, CHROMIUM_ARGS
 
@@ -31,7 +31,7 @@ LONG_MS = 900_000  # of a short experiment
 
 
 def main() -> None:
-    """Read the command line and take the pictures."""
+    """Parse the command line and take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the PNG files")
     parser.add_argument("--only", default="", help="take only pages whose name contains this")
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def take(page: Any, name: str, *, out: Path) -> None:
-    """Take a page as it is in the four combinations."""
+    """Take a screenshot of a page in each of the four combinations."""
     for width, viewport in WIDTHS.items():
         for scheme in SCHEMES:
             page.set_viewport_size(viewport)
@@ -66,7 +66,7 @@ def take(page: Any, name: str, *, out: Path) -> None:
 
 @contextmanager
 def served() -> Iterator[tuple[str, Studio]]:
-    """Serve the page on a Studio with nothing but the shipped examples."""
+    """Serve the page on a Studio that has only the shipped examples."""
     copies = BrowserCopies()
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(Path(folder))
@@ -93,7 +93,7 @@ def chromium() -> Iterator[Any]:
 
 
 def first_paint(browser: Any, url: str) -> str:
-    """Return what a first visit weighs and when it shows something."""
+    """Return the transfer size of a first visit and the times to first paint and first comparison."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     began = time.monotonic()
@@ -115,13 +115,13 @@ def _open(page: Any, url: str, *, tab: str = "", query: str = "") -> None:
 
 
 def start(page: Any, url: str, studio: Studio) -> None:
-    """The first paint."""
+    """The page Start, after its first paint."""
     _open(page, url)
     page.wait_for_selector("#first-showcase .compare img.after")
 
 
 def start_played(page: Any, url: str, studio: Studio) -> None:
-    """A finished example, and a picture made with it."""
+    """A finished example, and a picture generated with it."""
     start(page, url, studio)
     page.locator("#page-start button.example-card").nth(1).click()
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
@@ -130,7 +130,7 @@ def start_played(page: Any, url: str, studio: Studio) -> None:
 
 
 def train(page: Any, url: str, studio: Studio) -> None:
-    """A finished run with its curves, strip and playground."""
+    """A finished run with its curves, samples and playground."""
     _open(page, url, tab="Train")
     page.locator("#page-train button.example-card").first.click()
     page.wait_for_selector("#run-card .strip img")
@@ -138,7 +138,7 @@ def train(page: Any, url: str, studio: Studio) -> None:
 
 
 def train_at_work(page: Any, url: str, studio: Studio) -> None:
-    """A run at work, and two that wait."""
+    """A running run and two queued runs."""
     _open(page, url, tab="Train")
     page.click("#personalize")
     for _ in range(2):
@@ -150,20 +150,20 @@ def train_at_work(page: Any, url: str, studio: Studio) -> None:
 
 
 def call_off(studio: Studio) -> None:
-    """End what the last picture left at work."""
+    """Discard the runs that the last screenshot left in the queue."""
     for row in reversed(studio.training.queue()):
         studio.training.stop(row.run, keep=False)
 
 
 def talk(page: Any, url: str, studio: Studio) -> None:
-    """The first page as a hall sees it."""
+    """The first page in presentation mode."""
     _open(page, url, query="?presentation=1")
     page.locator("#page-start button.example-card").nth(1).click()
     page.wait_for_selector("#first-run .run-title:has-text('Finished')")
 
 
 def library(page: Any, url: str, studio: Studio) -> None:
-    """The cards, one of them open."""
+    """The library, with one card open."""
     _open(page, url, tab="Library")
     page.wait_for_selector(".library-card")
     page.locator(".library-card").nth(1).click()
@@ -171,7 +171,7 @@ def library(page: Any, url: str, studio: Studio) -> None:
 
 
 def compare(page: Any, url: str, studio: Studio) -> None:
-    """Two runs and the base, three prompts."""
+    """A comparison of two runs and the base, with three prompts."""
     _open(page, url, tab="Compare")
     page.locator("#page-compare button.primary").click()
     page.wait_for_selector("#grid-card td img")
@@ -183,12 +183,12 @@ def which_method(page: Any, url: str, studio: Studio) -> None:
 
 
 def which_blocks(page: Any, url: str, studio: Studio) -> None:
-    """A character and a style, finished."""
+    """A finished experiment on blocks, with a character and a style."""
     _experiment(page, url, mode="Which blocks?")
 
 
 def which_method_at_work(page: Any, url: str, studio: Studio) -> None:
-    """The same while it is at work."""
+    """The experiment on methods while it is running."""
     _start_experiment(page, url, mode="Which method?")
     page.wait_for_selector("#lab-card .scatter circle", timeout=LONG_MS)
 

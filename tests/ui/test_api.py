@@ -1,4 +1,4 @@
-"""The named endpoints through gradio_client, against the page that people see."""
+"""The named endpoints, called with gradio_client, give the same results as the page."""
 
 import json
 import time

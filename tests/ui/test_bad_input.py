@@ -1,4 +1,4 @@
-"""Every kind of bad input that is known gets its own sentence, on the page's side and over the API, and changes nothing."""
+"""Every known kind of invalid input gets its own error message, on the page and over the API, and changes no data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from ui.html import BrowserCopies
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, Client]]:
-    """A Studio that never needs its model, behind the named endpoints."""
+    """A Studio behind the named endpoints; no case loads its model."""
     studio, copies = Studio(tmp_path_factory.mktemp("served")), BrowserCopies()
     with gr.Blocks(analytics_enabled=False) as blocks:
         api.add(studio, copies)
@@ -56,7 +56,7 @@ def test_bad_input_gets_its_sentence(bad: Bad, request: pytest.FixtureRequest, t
     assert "\n" not in said
     assert said.endswith(".")
     made = [run.name for run in door.studio.library.list_runs() if run.id not in before]
-    assert made in ([], ["Rex"])  # Rex is what the case itself needs
+    assert made in ([], ["Rex"])  # except Rex, which the case itself needs
 
 
 def test_the_list_is_long_and_says_each_thing_once() -> None:

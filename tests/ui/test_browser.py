@@ -1,4 +1,4 @@
-"""The page in a real browser, on a real Studio with a fake model."""
+"""The page in a real browser, on a real Studio with a fake UNet."""
 
 import threading
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
 
 
 def test_an_idle_page_is_left_alone(visit: Any) -> None:
-    """What the page does every second is paid for by whatever trains on the same machine."""
+    """An idle page must not change its DOM every second, because that takes CPU time from training on the same machine."""
     visitor = visit(tab="start")
     visitor.page.wait_for_timeout(2000)
     touched = visitor.page.evaluate(
@@ -124,7 +124,9 @@ def test_a_run_never_starts_without_the_rare_word_that_is_still_looked_for(
         found.wait(PATIENCE_MS / 1000)
         return words
 
-    monkeypatch.setattr(served.studio.inspection, "identifiers", slow)  # as while the base is being loaded
+    monkeypatch.setattr(
+        served.studio.inspection, "identifiers", slow
+    )  # as slow as while the base is being loaded
     visitor = visit(tab="start")
     page = visitor.page
     page.set_input_files("#first-upload input[type=file]", [str(path) for path in photographs])
@@ -149,7 +151,7 @@ def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     assert "Traceback" not in said
     visitor.page.locator("#page-train .example-card.chosen").wait_for(
         state="detached"
-    )  # none takes its place
+    )  # no other example is selected instead
     visitor.page.locator(".toast-close").first.click()
     visitor.page.click("#personalize")
     visitor.page.wait_for_selector(".toast-body:has-text('broken.png is not a JPEG')")

@@ -1,4 +1,4 @@
-"""Captions as tag lists on the page, on a real Studio with a fake model, without a browser."""
+"""Captions as tag lists on the page, without a browser, on a real Studio with a fake UNet."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
 
 @pytest.fixture
 def source(studio: Studio) -> dict:
-    """Two photographs of Biscuit and one of Ada: CLIP sees other things in each."""
+    """Two photographs of Biscuit and one of Ada; CLIP assigns different tags to each."""
     examples = {example["name"]: example["photos"] for example in studio.library.examples()}
     files = [*examples["biscuit"][:2], examples["ada"][3]]
     return {"title": "", "files": [str(path) for path in files], "crops": {}, "captions": {}}

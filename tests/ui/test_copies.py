@@ -1,4 +1,4 @@
-"""Copies for the browser do not outlive their use: swept by age, and after a process that was killed."""
+"""Temporary copies for the browser are deleted by age, and after a killed process at the next start."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Temporary folders of these tests lie apart from those of other programs."""
+    """Use a separate temporary folder, so that files of other programs are not affected."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

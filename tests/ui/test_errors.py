@@ -1,4 +1,4 @@
-"""A refused event says why in one place, and the page stays usable."""
+"""A refused event shows its error message in one place, and the page stays usable."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an event may change: nothing that somebody is typing, and nothing about another run than the one shown."""
+"""Events never overwrite a field that the user is editing, and never show data of a run other than the selected one."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
 
 
 def events(blocks: gr.Blocks, trigger: str, *, label: str) -> list[Any]:
-    """Return the events that the widget of this label has on a trigger."""
+    """Return the events that a trigger of the widget with this label starts."""
     named = [
         block._id
         for block in blocks.blocks.values()
@@ -102,7 +102,7 @@ def test_nothing_is_personalized_without_a_name(blocks: gr.Blocks, monkeypatch: 
 
 
 def test_turning_between_experiments_reads_no_list_of_choices(blocks: gr.Blocks) -> None:
-    """A list whose choices have changed meanwhile refuses its own value."""
+    """Gradio refuses a dropdown's value as input if the choices have changed since."""
     turning = events(blocks, "change", label="Type of comparison")
     assert turning
     for event in turning:

@@ -1,4 +1,4 @@
-"""docs/expectations.md names tests and pictures that exist."""
+"""The tests and pictures that docs/expectations.md names exist."""
 
 import re
 from pathlib import Path

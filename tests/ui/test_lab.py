@@ -67,7 +67,7 @@ def start(experiments: ExperimentHandlers, mode: str = "methods", **asked: Any) 
 
 
 def finish(experiments: ExperimentHandlers, made: str, *, state: str = "done") -> dict[str, Any]:
-    """Wait until an experiment has come to its end."""
+    """Wait until an experiment has ended."""
     deadline = time.monotonic() + 3 * PATIENCE_MS / 1000
     while (status := experiments.studio.experiments.status(made))["state"] != state:
         assert time.monotonic() < deadline, status["doing"]
@@ -76,7 +76,7 @@ def finish(experiments: ExperimentHandlers, made: str, *, state: str = "done") -
 
 
 def kept(experiments: ExperimentHandlers, values: dict[str, Any]) -> Experiment:
-    """What was written down of an experiment that was just started."""
+    """Return the stored experiment that was just started."""
     return experiments.studio.experiments.store.get(values["experiment_shown"]["value"])
 
 
@@ -255,7 +255,7 @@ def test_an_experiment_is_followed_in_the_browser(visit: Any, served: Served) ->
         visitor.press("Download the chart (PNG)")
     assert Path(coming.value.path()).read_bytes().startswith(b"\x89PNG")
     assert not visitor.errors
-    visitor.page.reload()  # which may cut off a request of the page's own
+    visitor.page.reload()  # a reload can abort one of the page's own requests
     visitor.page.get_by_text("Which method?", exact=True).click()
     visitor.see("#lab-form .cost:has-text('5 runs')")
     visitor.page.get_by_label("Experiments so far").click()

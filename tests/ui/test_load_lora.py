@@ -1,4 +1,4 @@
-"""A LoRA file from elsewhere: loaded on the page, shown as what it is, used in the playground."""
+"""An external LoRA file: loaded on the page, described correctly, and used in the playground."""
 
 import pickle
 from pathlib import Path

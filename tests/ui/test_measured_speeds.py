@@ -1,4 +1,4 @@
-"""What a run takes is priced with the speeds that this machine has shown by the time a page is opened."""
+"""The estimated duration of a run uses the speeds that this machine has measured when a page is opened."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def page(tmp_path: Path, copies: BrowserCopies) -> Iterator[gr.Blocks]:
 
 
 def priced_on_load(blocks: gr.Blocks) -> str:
-    """Return what the opened page says a run takes, as the browser would ask for it."""
+    """Return the duration estimate that the page shows when the browser loads it."""
     found = [
         event
         for event in blocks.fns.values()

@@ -1,4 +1,4 @@
-"""The tab Multi-subject: what its handlers hand to the Studio, and what they show of a run."""
+"""The tab Multi-subject: what its handlers pass to the Studio, and what they show of a run."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def multi(studio: Studio, copies: BrowserCopies) -> MultiSubjectHandlers:
 
 
 def opening(multi: MultiSubjectHandlers) -> dict[str, Any]:
-    """What the widgets hold as the page opens."""
+    """Return the initial values of the widgets."""
     values: dict[str, Any] = {"multi_preset": multi.presets()[0]} | multi.choose_preset(multi.presets()[0])
     for place in range(MOST):
         source, noun, word = multi.opening(place)
@@ -35,7 +35,7 @@ def opening(multi: MultiSubjectHandlers) -> dict[str, Any]:
 
 @pytest.fixture
 def started(multi: MultiSubjectHandlers, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, list[Any]]]:
-    """What is handed to the Studio; no run begins."""
+    """Record what is passed to the Studio; no run starts."""
     found: list[tuple[Any, list[Any]]] = []
 
     def start(method: str, config: Any, *, subjects: list[SubjectPhotos]) -> str:

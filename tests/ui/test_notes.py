@@ -1,4 +1,4 @@
-"""Sentences for the user that a picture or a run gives reach the page."""
+"""Notes on a picture or a run are shown on the page."""
 
 from pathlib import Path
 from typing import Any

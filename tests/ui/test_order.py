@@ -1,4 +1,4 @@
-"""Answers that arrive in another order than they were made, in a real browser, on a real Studio with a fake model."""
+"""Responses that arrive out of order, in a real browser, on a real Studio with a fake UNet."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 class Holding:
-    """Holds back, once armed, the next answer that draws Ada's strip of samples, until it is released."""
+    """Once armed, delays the next response that contains Ada's sample strip until it is released."""
 
     def __init__(self) -> None:
         self.armed = threading.Event()
@@ -20,7 +20,7 @@ class Holding:
         self.released = threading.Event()
 
     def pass_on(self, value: Any) -> None:
-        """Wait here if this is her strip, and the first one."""
+        """Wait here if this is the first response with Ada's strip."""
         hers = 'class="strip' in str(value) and "zwx person" in str(value)
         if hers and self.armed.is_set() and not self.held.is_set():
             self.held.set()
@@ -54,7 +54,7 @@ def test_a_late_answer_about_another_run_does_not_stay(
     visitor.page.click("#personalize")
     visitor.see(".run-title:has-text('Training')")
     holding.armed.set()
-    visitor.until(holding.held.is_set)  # more samples of Ada, drawn but not yet shown
+    visitor.until(holding.held.is_set)  # new samples of Ada, rendered but not yet shown
     visitor.choose("Biscuit")
     holding.released.set()
     visitor.page.wait_for_timeout(1000)

@@ -1,4 +1,4 @@
-"""Library, Compare, recall, replay, queue, presentation mode and the keyboard in a real browser, on a real Studio with a fake model."""
+"""Library, Compare, recall, replay, queue, presentation mode and keyboard in a real browser (real Studio, fake UNet)."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ pytestmark = pytest.mark.browser
 
 
 def started(served: Served) -> int:
-    """Return how many runs there are."""
+    """Return the number of runs."""
     return len(served.studio.library.list_runs())
 
 
 @pytest.fixture(scope="module")
 def tab(browser: Any, served: Served) -> Iterator[Visitor]:
-    """One browser tab for all of these tests: opening the page is what takes longest."""
+    """One browser tab for all of these tests, because opening the page takes longest."""
     opened = Visitor(browser, served.url, tab="start")
     yield opened
     opened.leave()
@@ -26,7 +26,7 @@ def tab(browser: Any, served: Served) -> Iterator[Visitor]:
 
 @pytest.fixture
 def visitor(tab: Visitor, served: Served) -> Iterator[Visitor]:
-    """The tab, with nothing at work and no run when a test ends."""
+    """The shared tab. When a test ends, jobs are stopped and runs deleted."""
     tab.errors.clear()
     yield tab
     clear(served.studio, served.model)
@@ -100,13 +100,11 @@ def test_a_press_counts_although_the_cards_are_drawn_anew_beneath_it(visitor: Vi
 
 def test_an_export_is_verified_and_settings_are_saved(visitor: Visitor, served: Served) -> None:
     visitor.turn("library")
-    visitor.page.get_by_label("Search").fill("ada")  # the tab still shows what an earlier test searched for
+    visitor.page.get_by_label("Search").fill("ada")  # an earlier test may have left a search text
     visitor.see(".library-card:has-text('Ada')")
     visitor.page.locator(".library-card").filter(has_text="Ada").first.click()
     visitor.see("#detail .facts img")
-    visitor.page.wait_for_timeout(
-        500
-    )  # an earlier test may have opened it: what is seen is not yet this answer
+    visitor.page.wait_for_timeout(500)  # an earlier test may have opened it, so wait for the new response
     visitor.press("Export")
     visitor.press("Export and verify")
     visitor.see(".verified:has-text('keys, largest difference 0')")
@@ -172,10 +170,10 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(
 
 
 def _pick(page: Any, label: str, option: str) -> None:
-    """Choose from a list as a person does."""
+    """Select from a dropdown as a user does."""
     page.get_by_label(label, exact=True).locator("visible=true").click()
     page.get_by_role("option", name=option, exact=True).click()
-    page.wait_for_function("!document.querySelector('[role=option]')")  # the list fades out
+    page.wait_for_function("!document.querySelector('[role=option]')")  # the dropdown fades out
 
 
 def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> None:
@@ -248,7 +246,7 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
         visitor.see(f".run-title:has-text('number {place} in the queue')")
         visitor.page.wait_for_timeout(
             500
-        )  # a button at work hears no second press, and a tick may tell sooner
+        )  # a pending button ignores clicks, and a tick may update the title first
     last = served.studio.training.queue()[2].run
     visitor.page.locator("#queue button[data-act=move]:not([disabled])").last.click()
     visitor.see(".queue tr:nth-child(2).shown")
@@ -349,10 +347,10 @@ def test_keys_turn_pages_start_and_stop_but_never_while_typing(
 
 
 def test_turning_a_page_is_seen_at_once(visitor: Visitor) -> None:
-    """At most 300 ms from click to reaction; the quickest of a few, for this machine may be busy."""
+    """The reaction to a click takes at most 300 ms; the fastest of several attempts counts, as the machine may be busy."""
     page = visitor.page
     page.wait_for_timeout(1500)
-    for name in ("Train", "Library", "Compare", "Start"):  # each page is built at the first visit
+    for name in ("Train", "Library", "Compare", "Start"):  # each page is built at its first visit
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(600)
     took = page.evaluate(

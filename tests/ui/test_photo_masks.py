@@ -1,4 +1,4 @@
-"""Masks on the page, on a real Studio with a fake model: found when looked at, corrected, and used by the run."""
+"""Masks on the page, on a real Studio with a fake UNet: detected when shown, corrected, and used by the run."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def monitor(studio: Studio, copies: BrowserCopies) -> RunMonitor:
 
 @pytest.fixture
 def balls(tmp_path: Path) -> list[Path]:
-    """Two photographs of a red ball on a noisy meadow, the second one wide."""
+    """Two photographs of a red ball on a noisy meadow, the second one in landscape format."""
     paths = []
     for index, size in enumerate(((200, 200), (320, 200))):
         ground = np.random.default_rng(index).normal((60, 140, 70), 25, (size[1], size[0], 3))
@@ -49,7 +49,7 @@ def own(paths: list[Path]) -> dict[str, Any]:
 
 
 def stroke(layer: Path) -> Image.Image:
-    """What the editor holds after a stroke in the corner."""
+    """Return the editor's value after a stroke in the corner."""
     with Image.open(layer) as painted:
         ImageDraw.Draw(painted).rectangle([0, 0, 60, 60], fill=(255, 64, 32, 140))
         return painted
@@ -206,7 +206,7 @@ def test_a_stroke_of_the_brush_reaches_the_run(visit: Any, served: Served, balls
     page.locator("#outlines button:has(img)").first.click()
     box = visitor.see("#mask-editor canvas").bounding_box()
     visitor.see("#mask-row :text('ball-0.png')")
-    page.wait_for_timeout(1500)  # the canvas draws its picture without telling the page
+    page.wait_for_timeout(1500)  # the canvas has no event for the end of its rendering
     page.locator("#mask-editor").scroll_into_view_if_needed()
     box = page.locator("#mask-editor canvas").first.bounding_box()
     side = min(box["width"], box["height"])

@@ -1,4 +1,4 @@
-"""The pieces of the page: escaping, copies, folding of events, curves, sentences."""
+"""Building blocks of the page: escaping, browser copies, views folded from events, curves, sentences."""
 
 from pathlib import Path
 

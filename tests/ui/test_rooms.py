@@ -1,4 +1,4 @@
-"""What the pages of the house do, handler by handler, on the real Studio with a fake model: no server, no browser."""
+"""The handlers of every page on the real Studio with a fake UNet, without a server or a browser."""
 
 import json
 import pickle
@@ -55,13 +55,13 @@ def shelf(monitor: RunMonitor, playground: PlaygroundHandlers) -> LibraryHandler
 
 @pytest.fixture(scope="module")
 def kept() -> set[str]:
-    """The runs that several tests look at; all others are deleted after a test."""
+    """The ids of the runs that several tests use; all other runs are deleted after each test."""
     return set()
 
 
 @pytest.fixture
 def own(studio: Studio, lora_file: Path, kept: set[str]) -> str:
-    """A finished run of the visitor's own; made again only after a test that deletes it."""
+    """A finished run of the user; it is created again only after a test that deletes it."""
     there = [row.id for row in studio.library.list_runs() if row.name == "Rex"]
     run_id = there[0] if there else studio.import_export.import_lora(lora_file, name="Rex")
     kept.add(run_id)
@@ -134,7 +134,7 @@ def test_a_file_from_elsewhere_has_nothing_to_play(monitor: RunMonitor, own: str
         monitor.play(own, 4.0)
 
 
-# A tick
+# Timer ticks
 
 
 def test_a_tick_touches_nothing_where_nothing_is_new(monitor: RunMonitor, own: str) -> None:
@@ -157,7 +157,7 @@ def test_whatever_the_order_of_the_answers_the_page_comes_to_show_the_chosen_run
         page.update(answer)
 
     for _ in range(12):
-        line = [row] * rng.randrange(2)  # so that some answers draw the queue alone
+        line = [row] * rng.randrange(2)  # so that some responses contain only the queue
         shown = rng.choice([own, example(monitor)])
         under_way.append(
             monitor.show_run(shown) if rng.random() < 0.3 else monitor.watch(shown, page["drawn"])
@@ -727,7 +727,7 @@ def test_a_picture_whose_run_is_gone_still_tells_its_settings(
         raise error
 
     monkeypatch.setattr(playground.studio.generation, "recall", gone)
-    with pytest.warns(UserWarning, match="is gone"):  # the page's warning, where there is no page
+    with pytest.warns(UserWarning, match="is gone"):  # the page's warning, when no page is open
         values = playground.recall("/somewhere/picture.png")
     assert (values["prompt"], values["seed"]) == ("a zul dog", 5)
     assert "shown" not in values

@@ -1,4 +1,4 @@
-"""Who may talk to the server, and what of a visit it keeps: through real HTTP on this machine."""
+"""Access to the server and the size of its session state, tested with real HTTP requests on this machine."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ def copies() -> Iterator[BrowserCopies]:
 
 @pytest.fixture(scope="module")
 def served(copies: BrowserCopies) -> Iterator[gr.Blocks]:
-    """A page of one endpoint, served with Atelier's options."""
+    """A page with one endpoint, served with Atelier's options."""
 
     def double(number: int) -> int:
         """Return twice the number."""
@@ -49,7 +49,7 @@ def served(copies: BrowserCopies) -> Iterator[gr.Blocks]:
 def ask(
     served: gr.Blocks, method: str, path: str, *, host: str = "", body: bytes | None = None, **headers: str
 ) -> tuple[int, str, Any]:
-    """Send one request as it stands; return its status, its text and its headers."""
+    """Send one request unchanged; return its status, its text and its headers."""
     connection = http.client.HTTPConnection("127.0.0.1", served.server_port, timeout=20)
     named = {"Host": host or f"127.0.0.1:{served.server_port}"}
     connection.request(
@@ -62,7 +62,7 @@ def ask(
 
 
 def upload(served: gr.Blocks, **headers: str) -> tuple[int, str, Any]:
-    """Upload a file as a form of another website would."""
+    """Upload a file as a form on another website would."""
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nhello\r\n--x--\r\n'
     form = {"Content_Type": "multipart/form-data; boundary=x"}
     return ask(served, "POST", "/gradio_api/upload", body=body, **form, **headers)
@@ -173,7 +173,7 @@ def test_an_allowed_host_that_is_none_is_refused(host: str) -> None:
 
 
 def test_calls_without_a_session_do_not_pile_up(served: gr.Blocks) -> None:
-    """Each such call starts a session, of which Gradio would keep 10,000."""
+    """Each such call starts a session; by default, Gradio keeps 10,000."""
     for _ in range(MAX_SESSIONS + 20):
         status, text, _ = call(served)
         ask(served, "GET", f"/gradio_api/call/double/{json.loads(text)['event_id']}")

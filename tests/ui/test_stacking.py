@@ -1,4 +1,4 @@
-"""The playground with a second run and a weight for each block, on a real Studio with a fake model, without a browser."""
+"""The playground with a second run and a weight for each block, without a browser (real Studio, fake UNet)."""
 
 import re
 from dataclasses import replace
@@ -39,7 +39,7 @@ def runs(monitor: RunMonitor) -> list[str]:
 
 
 def stacked(studio: Studio, picture: str) -> list[Layer]:
-    """The layers that a picture was drawn with, as it says itself."""
+    """Return the layers of a picture, read from its own metadata."""
     return [replace(Layer(**layer), name="") for layer in studio.generation.recall(Path(picture))["stack"]]
 
 

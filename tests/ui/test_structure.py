@@ -1,4 +1,4 @@
-"""What the page is made of, without a server."""
+"""The structure of the page, checked without a server."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ PUBLIC = {
     "list_experiments",
 }
 
-SHIPPED = {  # (method, base family, preset) -> what the file says
+SHIPPED = {  # (method, base family, preset) -> the preset file's values
     (*path.stem.split("."), name): values
     for path in sorted((ASSETS / "presets").glob("*.json"))
     for name, values in json.loads(path.read_text(encoding="utf-8"))["presets"].items()
@@ -80,7 +80,7 @@ def test_every_control_has_a_label(blocks: gr.Blocks) -> None:
 
 @pytest.mark.parametrize("place", ["first-inputs", "inputs", "play-form", "compare-form", "lab-form"])
 def test_at_most_four_controls_before_advanced(blocks: gr.Blocks, place: str) -> None:
-    """Photographs, class word, rare word, method and preset; or what each other form asks first."""
+    """At most photographs, class word, trigger word, method and preset; other forms have fields of their own."""
     seen = []
 
     def walk(node: dict) -> None:
@@ -132,7 +132,7 @@ def test_a_form_gives_back_the_config_it_was_made_from(cls: type) -> None:
 
 @pytest.mark.parametrize(("method", "family", "name"), [key for key in SHIPPED])
 def test_every_preset_fits_its_form(method: str, family: str, name: str) -> None:
-    """Its widgets can hold each of its values, and the run that starts from them has what the file says."""
+    """Its widgets accept all of its values, and a run started from them has the values of the preset file."""
     config, names = preset(method, family, name), form.field_names(METHODS[method].config)
     with gr.Blocks():
         made = form.widgets(config, names)

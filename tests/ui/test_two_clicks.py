@@ -1,4 +1,4 @@
-"""The promise itself: the real program, a fresh data folder, two clicks, a personalized picture."""
+"""The main use case with the real program: a fresh data folder, two clicks, a personalized picture."""
 
 import os
 import socket
@@ -14,17 +14,17 @@ import pytest
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_S = 120  # generous: a shared machine may be busy
+START_S = 120  # generous, because a shared machine may be busy
 TRAINING_MS = 420_000
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Start app.py as a user does and give its address."""
+    """Start app.py as a user does and return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # one thread: another process of the suite drives a browser of its own meanwhile, and waits for it with a clock
+    # one thread: another test process may be driving a browser with timeouts at the same time
     environment = os.environ | {"ATELIER_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
