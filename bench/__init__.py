@@ -1,1 +1,1 @@
-"""Measurements of what the program promises; each is a module that prints a table."""
+"""Benchmarks for the quality and speed targets of the program; each module prints a table."""

@@ -1,10 +1,10 @@
-"""Block-wise LoRA: three characters that the base never saw, in two styles that it never saw.
+"""Block-wise LoRA: three characters in two styles, none of them in the base model's training data.
 
     python -m bench.blocks --home DIR --json blocks.json --sheets sheets
 
-The same experiment as on the page Compare for each pair. Scores are (score - base) / (reference - base): identity
-against the character's photographs, style against the style's pictures; the interval of a mean resamples the pairs.
-The adapters of a character, and those of a style, are trained once and used for every pair they belong to.
+Runs the experiment of the Compare page for each pair. Scores are (score - base) / (reference - base): identity
+against the character's photographs, style against the style's pictures. The confidence interval of a mean comes from
+a bootstrap over the pairs. The adapters of each character and style are trained once and reused for all its pairs.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ COSTS = ("trainable", "character_seconds", "style_seconds")
 
 
 def finished_runs(studio: Studio, name: str, photos: str) -> dict[str, str]:
-    """The finished runs of one set of photographs in the experiments whose name has ``name`` in it, by key."""
+    """Return the finished runs on one set of photographs, by key, from experiments whose name contains ``name``."""
     found = {}
     for told in studio.experiments.list():
         if name not in told["name"].split(" in ") or told["kind"] != "blocks":
@@ -43,14 +43,14 @@ def finished_runs(studio: Studio, name: str, photos: str) -> dict[str, str]:
 
 
 def mean_interval(values: Sequence[float], *, seed: int = 0) -> dict[str, float]:
-    """Mean of one value per pair, with the central 95 % of its bootstrap over pairs."""
+    """Return the mean of one value per pair, with its central 95 % bootstrap interval over pairs."""
     drawn = np.random.default_rng(seed).choice(values, size=(DRAWS, len(values))).mean(1)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return {"value": mean(values), "low": float(low), "high": float(high)}
 
 
 def summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For every row the means over the pairs."""
+    """Return the means over the pairs for every row."""
     rows: dict[str, dict[str, Any]] = {}
     for key in [row["key"] for row in pairs[0]["rows"]]:
         each = [next(row for row in pair["rows"] if row["key"] == key) for pair in pairs]
@@ -68,7 +68,7 @@ def summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def told(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The summary as aligned text."""
+    """Return the summary as aligned text."""
     lines = [f"{'mean over the pairs':<22}" + "".join(f"{name:>24}" for name in (*SCORES, *COSTS))]
     for key, row in rows.items():
         scores = [

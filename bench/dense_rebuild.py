@@ -1,7 +1,8 @@
-"""Spectral shifts as svdiff-pytorch's layers compute them: the other side of ``bench.svdiff``.
+"""Spectral shifts as svdiff-pytorch's layers compute them: the baseline of ``bench.svdiff``.
 
-Every forward of every layer makes U @ diag(ReLU(σ + δ)) @ Vᵀ anew, the diagonal a dense matrix; a norm is read as a
-row, which has one singular value. Written after svdiff_pytorch/layers.py, for today's diffusers.
+Every layer recomputes U @ diag(ReLU(σ + δ)) @ Vᵀ in every forward pass, with the diagonal as a dense matrix. The
+weight of a norm is treated as one row, which has one singular value. Based on svdiff_pytorch/layers.py, adapted to
+the current diffusers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ from pipelines.models.base import Base
 
 
 def rebuilt(factors: Factors, delta: Tensor, like: Tensor) -> Tensor:
-    """W_δ in the shape of ``like``, by two dense products."""
+    """Return W_δ in the shape of ``like``, computed with two dense matrix products."""
     return (factors.left @ torch.diag(F.relu(factors.values + delta)) @ factors.right).view(like.shape)
 
 
 def forward(layer: nn.Module, factors: Factors, delta: nn.Parameter, x: Tensor) -> Tensor:
-    """What a layer computes with its weight made anew."""
+    """Run a layer with its weight recomputed from the shifts."""
     weight = rebuilt(factors, delta, layer.get_parameter("weight"))
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, layer.bias)
@@ -36,7 +37,7 @@ def forward(layer: nn.Module, factors: Factors, delta: nn.Parameter, x: Tensor) 
 
 
 class DenseRebuild:
-    """An adapter of the UNet's shifts that computes like svdiff-pytorch; for measuring only."""
+    """A spectral-shift adapter for the UNet that computes like svdiff-pytorch; for benchmarks only."""
 
     kind = "dense rebuild"
     note = ""
@@ -53,11 +54,11 @@ class DenseRebuild:
         return cls(subset=header["subset"])
 
     def header(self) -> dict[str, str]:
-        """What :meth:`from_header` needs."""
+        """Return the header that :meth:`from_header` reads."""
         return {"subset": self.subset}
 
     def inject(self, base: Base) -> "DenseRebuild":
-        """Have every layer of the subset make its weight anew."""
+        """Patch every layer of the subset so that its forward pass recomputes the weight."""
         spectra = Spectra(base, cache_folder())
         for key, weight in {} if self.shifts else Spectral(subset=self.subset).weights(base).items():
             layer = base.unet.get_submodule(key.removeprefix("unet."))
@@ -72,31 +73,31 @@ class DenseRebuild:
         return self
 
     def remove(self) -> None:
-        """Give every layer its own forward back."""
+        """Restore every layer's original forward method."""
         for layer, _, _ in self.shifts.values():
             layer.__dict__.pop("forward")
         self.base = None
 
     def parameters(self) -> list[nn.Parameter]:
-        """One vector of shifts for each weight."""
+        """Return one vector of shifts per weight."""
         return [delta for _, _, delta in self.shifts.values()]
 
     def materialise(self) -> None:
-        """Nothing: the weights are made in the forward."""
+        """Do nothing: the weights are computed in the forward pass."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of the shifts."""
+        """Return copies of the shifts."""
         return {key: delta.detach().clone() for key, (_, _, delta) in self.shifts.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the shifts of :meth:`state_dict`."""
+        """Load the shifts returned by :meth:`state_dict`."""
         check_state(state, {key: delta.shape for key, (_, _, delta) in self.shifts.items()})
         with torch.no_grad():
             for key, (_, _, delta) in self.shifts.items():
                 delta.copy_(state[key])
 
     def changes(self, base: Base, scale: float = 1.0) -> list[tuple[str, Tensor]]:
-        """(weight, its change) of everything that moved."""
+        """Return (weight name, change) for every weight that changed."""
         assert self.shifts, "inject it first"
         found = []
         for key, (layer, own, delta) in self.shifts.items():

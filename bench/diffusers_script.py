@@ -1,7 +1,7 @@
-"""Run one of diffusers' example training scripts and write down when each of its steps ended.
+"""Run one of diffusers' example training scripts and record when each of its steps ended.
 
-The scripts want torchvision for five image transforms. Where torchvision is not installed, a stand-in with just
-these five is put in its place, in this process only.
+The scripts import torchvision for five image transforms. If torchvision is not installed, a stub module with only
+these five is registered in its place, in this process only.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from enum import Enum
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-import diffusers  # noqa: F401  # the libraries must look for a real torchvision before the stand-in is there
+import diffusers  # noqa: F401  # the libraries must look for the real torchvision before the stub exists
 import numpy as np
 import torch
 import tqdm.auto
@@ -84,7 +84,7 @@ class Normalize:
 
 
 def stand_in_for_torchvision() -> bool:
-    """Put the stand-in in torchvision's place unless the real one is installed; return whether it was needed."""
+    """Register the stub as torchvision unless the real one is installed; return whether the stub was needed."""
     if importlib.util.find_spec("torchvision") is not None:
         return False
     package, transforms = types.ModuleType("torchvision"), types.ModuleType("torchvision.transforms")
@@ -100,7 +100,7 @@ def stand_in_for_torchvision() -> bool:
 
 
 def main() -> None:
-    """Arguments: the script, the file for the result, then the script's own arguments."""
+    """Command line: the script, the result file, then the script's own arguments."""
     script, result, *arguments = sys.argv[1:]
     stood_in = stand_in_for_torchvision()
     ends: list[float] = []

@@ -1,10 +1,10 @@
-"""DreamBooth on subjects that the embedded base never saw: how long, how alike, how obedient, at what cost to the class.
+"""DreamBooth on subjects outside the base model's training data: time, likeness, prompt fidelity, effect on the class.
 
     python -m bench.dreambooth --json dreambooth.json --sheet dreambooth.png
 
-Four people and a dog from the held-out world, four pictures of each in four scenes; five other scenes are asked for.
-Everything goes through the Studio door, as a click would. The world tells the truth that no photograph can: each
-subject's fifty most similar strangers by true parameters, and which words describe it.
+Four people and a dog from the held-out world, four pictures of each in four scenes; the prompts name five other
+scenes. Everything goes through the Studio, as a click on the page would. The illustrated world provides ground truth
+that photographs lack: each subject's fifty most similar strangers by true parameters, and the words that describe it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SUBJECTS = (
 PHOTOS = 4
 SCENES_ASKED = 5
 DISTRACTORS = 50
-RENDERS = 6  # pictures behind the embedding of one member of the line-up
+RENDERS = 6  # pictures averaged into the embedding of one member of the line-up
 CLASS_PICTURES = 8
 WRONG_NOUNS = {"person": "teapot", "dog": "tower"}
 CLASS_STAGE = "Drawing class images"
@@ -48,8 +48,8 @@ PARTS = ("headline", "prior", "noun")
 
 BEFORE_NOUN = ("coat",)
 
-Target = tuple[float, float | None, bool]  # floor, goal (none where there is none), True if higher is better
-TARGETS: dict[str, dict[str, Target]] = {  # by method: rows of the summary
+Target = tuple[float, float | None, bool]  # floor, goal (None: no goal), True if higher is better
+TARGETS: dict[str, dict[str, Target]] = {  # by method, then by row of the summary
     "dreambooth": {
         "click to final sample, s": (60.0, 30.0, False),
         "identity retrieved": (0.80, 0.90, True),
@@ -64,7 +64,7 @@ TARGETS: dict[str, dict[str, Target]] = {  # by method: rows of the summary
 
 @dataclass(frozen=True)
 class Case:
-    """One subject: its photographs, the scenes asked for, and the line-up it must be picked from."""
+    """One subject: its photographs, the scenes of the prompts, and the line-up for the retrieval score."""
 
     name: str
     subject: world.Subject
@@ -73,7 +73,7 @@ class Case:
     lineup: torch.Tensor  # (1 + DISTRACTORS, D) unit rows, the true subject first
     renders: tuple[
         Image.Image, ...
-    ]  # of the true subject in the scenes asked for: what a perfect model would draw
+    ]  # of the true subject in the prompted scenes: what a perfect model would generate
 
     @property
     def pictures(self) -> list[Image.Image]:
@@ -82,10 +82,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Trained:
-    """One finished run and its clock, in seconds from the click."""
+    """One finished run and its timings, in seconds from the click."""
 
     run_id: str
-    final_sample_s: float  # class images not counted
+    final_sample_s: float  # without the time for class images
     class_images_s: float
     step_s: float
 
@@ -104,13 +104,13 @@ class Scores:
 
 
 def render(subject: world.Subject, scene: str, rng: np.random.Generator) -> Image.Image:
-    """The subject in a scene, in the shaded style, without hat or scarf; pose, light and clothing by chance."""
+    """Render the subject in a scene, in the shaded style, without hat or scarf; pose, light and clothing are random."""
     choice = world.Choice(subject=subject, scene=scene, style="photo", wearable="")
     return world.draw(world.sample_picture(rng, choice))
 
 
 def make_case(kind: str, seed: int, *, folder: Path, encoders: Encoders) -> Case:
-    """Draw everything about one held-out subject; deterministic in the seed."""
+    """Render everything needed for one held-out subject; deterministic for a given seed."""
     rng = np.random.default_rng(seed)
     subject = world.sample_subject(rng, kind)
     scenes = [str(scene) for scene in rng.permutation(world.SCENES)]
@@ -134,7 +134,7 @@ def make_case(kind: str, seed: int, *, folder: Path, encoders: Encoders) -> Case
 def embedding(
     subject: world.Subject, scenes: Sequence[str], rng: np.random.Generator, encoders: Encoders
 ) -> torch.Tensor:
-    """(D,) unit mean of the identity features of several renders in different scenes."""
+    """Return (D,): the normalised mean of the identity features of several renders in different scenes."""
     pictures = [
         render(subject, scene, rng) for scene in rng.choice(np.asarray(scenes), RENDERS, replace=False)
     ]
@@ -142,7 +142,7 @@ def embedding(
 
 
 def in_words(subject: world.Subject) -> str:
-    """The subject's true attributes, as far as captions ever name them: "person with red hair and round glasses"."""
+    """Return the subject's true attributes, limited to those captions can name: "person with red hair and round glasses"."""
     known = world.attributes(subject)
     noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in known), subject.kind])
     phrases = [phrases_of(subject.kind, name, known[name])[0] for name in known if name not in BEFORE_NOUN]
@@ -159,7 +159,7 @@ def with_article(words: str) -> str:
 
 
 def train(studio: Studio, case: Case, config: SubjectConfig) -> Trained:
-    """Click, and wait for the finished run. Raises ValueError when it failed."""
+    """Start a run, as a click would, and wait until it has finished. Raises ValueError if it failed."""
     clicked = time.time()
     method = next(name for name, spec in METHODS.items() if spec.config is type(config))
     run_id = studio.training.start(method, config, list(case.photos), name=case.name)
@@ -176,7 +176,7 @@ def train(studio: Studio, case: Case, config: SubjectConfig) -> Trained:
 
 
 def clock(run_id: str, events: Sequence[dict[str, Any]], *, clicked: float) -> Trained:
-    """Read the times off a run's events: the last row of samples is labelled "after"."""
+    """Read the timings from a run's events: the last row of samples is labelled "after"."""
     final = max(event["t"] for event in events if event["kind"] == "sample" and event["label"] == "after")
     drawing = [event["t"] for event in events if event["kind"] == "stage" and event["name"] == CLASS_STAGE]
     class_s = drawing[-1] - drawing[0] if drawing else 0.0
@@ -189,21 +189,21 @@ def clock(run_id: str, events: Sequence[dict[str, Any]], *, clicked: float) -> T
 def pictures(
     studio: Studio, prompt: str, *, run_id: str | None, count: int, guidance_scale: float, seed: int = 0
 ) -> list[Image.Image]:
-    """Pictures of one prompt with consecutive seeds."""
+    """Generate pictures for one prompt with consecutive seeds."""
     config = SampleConfig(prompt=prompt, count=count, guidance_scale=guidance_scale, seed=seed)
     return [Image.open(path).convert("RGB") for path in studio.generation.generate(config, run_id=run_id)]
 
 
 @dataclass(frozen=True)
 class Asker:
-    """Draws "a photo of [words] [scene]" for every scene of a case, several seeds each."""
+    """Generates "a photo of [words] [scene]" for every scene of a case, several seeds each."""
 
     studio: Studio
     seeds: int
     guidance_scale: float
 
     def scenes(self, case: Case, words: str, *, run_id: str | None) -> list[Image.Image]:
-        """Pictures in the order of the scenes, ``seeds`` for each."""
+        """Return pictures in the order of the scenes, ``seeds`` for each."""
         drawn = []
         for scene in case.scenes:
             prompt = f"a photo of {with_article(words)} {SCENE_PHRASES[scene][0]}"
@@ -218,7 +218,7 @@ class Asker:
 
 
 def score(case: Case, drawn: Sequence[Image.Image], encoders: Encoders) -> Scores:
-    """Scores of pictures in the order of the case's scenes, equally many for each."""
+    """Score pictures given in the order of the case's scenes, with the same number for each scene."""
     each = len(drawn) // len(case.scenes)
     asked = [scene for scene in case.scenes for _ in range(each)]
     return Scores(
@@ -230,7 +230,7 @@ def score(case: Case, drawn: Sequence[Image.Image], encoders: Encoders) -> Score
 
 
 def retrieved(drawn: Sequence[Image.Image], lineup: torch.Tensor, encoders: Encoders) -> float:
-    """Share of pictures whose nearest member of the line-up is its first."""
+    """Return the share of pictures whose nearest member of the line-up is the first one (the subject)."""
     nearest = pairwise(encoders.identity.image_features(drawn), lineup).argmax(1)
     return float((nearest == 0).float().mean())
 
@@ -238,7 +238,7 @@ def retrieved(drawn: Sequence[Image.Image], lineup: torch.Tensor, encoders: Enco
 def scene_right(
     drawn: Sequence[Image.Image], asked: Sequence[str], encoders: Encoders, *, noun: str
 ) -> float:
-    """Share of pictures that the CLIP, zero-shot over all ten scenes, puts into the one asked for."""
+    """Return the share of pictures that CLIP, zero-shot over all ten scenes, assigns to the prompted scene."""
     texts = encoders.clip.text_features(
         [f"a photo of a {noun} {SCENE_PHRASES[scene][0]}" for scene in world.SCENES]
     )
@@ -251,7 +251,7 @@ def scene_right(
 def prior_scores(
     case: Case, config: SubjectConfig, run_id: str | None, ask: Asker, encoders: Encoders
 ) -> dict[str, float]:
-    """PRES and DIV of one run; run None: of the untouched base."""
+    """Return PRES and DIV of one run; with run None, of the base model."""
     of_class = ask.one(config.words(config.class_prompt), run_id=run_id, count=CLASS_PICTURES)
     of_subject = ask.one(config.words(config.instance_prompt), run_id=run_id, count=CLASS_PICTURES)
     return {
@@ -261,13 +261,13 @@ def prior_scores(
     }
 
 
-# ---- the three parts ------------------------------------------------------------------------------------------------
+# ---- the three benchmarks ------------------------------------------------------------------------------------------------
 
 
 def bench_case(
     case: Case, config: SubjectConfig, *, ask: Asker, encoders: Encoders, parts: Iterable[str]
 ) -> tuple[dict[str, Any], list[Image.Image]]:
-    """Everything about one subject, and its row of the contact sheet."""
+    """Return all measurements of one subject, and its row of the contact sheet."""
     own = replace(config, class_noun=case.subject.kind, measure=False)
     run = train(ask.studio, case, own)
     drawn = ask.scenes(case, f"{own.identifier} {own.class_noun}", run_id=run.run_id)
@@ -306,7 +306,7 @@ def bench_case(
 def noun_scores(
     case: Case, config: SubjectConfig, run_id: str, ask: Asker, encoders: Encoders
 ) -> dict[str, dict[str, float]]:
-    """The right class noun (the run given), a wrong one and none; all without prior preservation, to be alike."""
+    """Compare the right class noun (the given run), a wrong one and none; all without prior preservation, to be comparable."""
     found = {}
     for label, noun in (
         ("right", config.class_noun),
@@ -321,7 +321,7 @@ def noun_scores(
 
 
 def summary(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the subjects."""
+    """Return the means over the subjects."""
 
     def over(*path: str) -> float:
         values = []
@@ -350,11 +350,11 @@ def summary(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# ---- telling --------------------------------------------------------------------------------------------------------
+# ---- output --------------------------------------------------------------------------------------------------------
 
 
 def table(title: str, rows: dict[str, dict[str, float]]) -> str:
-    """Rows of named numbers, aligned."""
+    """Format rows of named numbers as an aligned table."""
     names = list(next(iter(rows.values())))
     width = max(len(title), *map(len, rows))
     lines = [f"{title:<{width}}  " + "  ".join(f"{name.replace('_', ' '):>18}" for name in names)]
@@ -366,7 +366,7 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> str:
 
 
 def verdict(value: float, target: Target) -> str:
-    """A figure against its floor and goal."""
+    """Compare a value with its floor and goal."""
     floor, goal, higher = target
     marks = {"floor": floor} | ({"goal": goal} if goal is not None else {})
     reached = [name for name, mark in marks.items() if (value >= mark if higher else value <= mark)]
@@ -375,7 +375,7 @@ def verdict(value: float, target: Target) -> str:
 
 
 def verdicts(found: dict[str, Any], *, method: str) -> str:
-    """The measured figures against floor and goal, and the two directions that must hold."""
+    """Compare the measured values with floor and goal, and check the two orderings that must hold."""
     lines = [
         f"{name:<28}{found[name]:>8.3f}   {verdict(found[name], target)}"
         for name, target in TARGETS.get(method, {}).items()
@@ -392,7 +392,7 @@ def verdicts(found: dict[str, Any], *, method: str) -> str:
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], *, side_px: int = 128) -> Image.Image:
-    """Subjects downwards; photographs, pictures asked for and the control from left to right."""
+    """One row per subject; from left to right its photographs, the generated pictures and the control."""
     whole = Image.new("RGB", (side_px * max(map(len, rows)), side_px * len(rows)), "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
@@ -401,7 +401,7 @@ def sheet(rows: Sequence[Sequence[Image.Image]], *, side_px: int = 128) -> Image
 
 
 def options_for(description: str, *, subjects: int, seeds: int) -> argparse.ArgumentParser:
-    """The options of every bench that trains on subjects of the held-out world; ``subjects`` is the most there are."""
+    """Options shared by benchmarks that train on held-out subjects; ``subjects`` is the maximum number."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -419,7 +419,7 @@ def options_for(description: str, *, subjects: int, seeds: int) -> argparse.Argu
 
 @contextmanager
 def asking(args: argparse.Namespace, *, folder: Path) -> Iterator[Asker]:
-    """An Asker on a Studio of its own, closed at the end; the base is loaded, as the page has it before any click."""
+    """Yield an Asker on its own Studio, closed at the end; the base is already loaded, as on the page before any click."""
     torch.set_num_threads(args.threads)
     guidance = json.loads((ASSETS / "base" / "atelier.json").read_text())["guidance_scale"]
     studio = Studio(root=folder / "home")
@@ -456,7 +456,7 @@ def report(
     rows: list[list[Image.Image]],
     encoders: Encoders,
 ) -> None:
-    """Print the tables and write the files asked for."""
+    """Print the tables and write the requested files."""
     print(
         f"\n{args.method}, preset {args.preset}, {len(cases)} subjects, {args.seeds} seeds, {args.threads} threads\n"
     )

@@ -1,6 +1,6 @@
-"""What the benches of experiments share: a Studio whose data may stay, waiting, and tables on the terminal.
+"""Shared by the experiment benchmarks: a Studio with an optional permanent data folder, waiting, and text tables.
 
-With ``--home DIR`` the runs and figures stay there, and a bench that was cut off goes on where it was.
+With ``--home DIR`` the runs and figures are kept there, and an interrupted benchmark resumes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ POLL_S = 0.5
 
 
 def options_of(description: str) -> argparse.ArgumentParser:
-    """The options of a bench of experiments."""
+    """Return the command-line options of an experiment benchmark."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,7 +41,7 @@ def options_of(description: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def studio_of(args: argparse.Namespace) -> Iterator[Studio]:
-    """A Studio on ``--home``, or on a folder that goes away."""
+    """Yield a Studio on ``--home``, or on a temporary folder."""
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as passing:
         studio = Studio(root=(args.home or Path(passing)).resolve())
@@ -54,7 +54,7 @@ def studio_of(args: argparse.Namespace) -> Iterator[Studio]:
 def performed(
     studio: Studio, kind: str, config: ExperimentConfig, photos: list[Path], *, name: str, **asked: Any
 ) -> dict[str, Any]:
-    """Return a finished experiment's status: one of this name is gone on with, else it is started."""
+    """Return the status of a finished experiment: resume the one of this name, or start it."""
     known = {row["name"]: row["id"] for row in studio.experiments.list() if row["kind"] == kind}
     made = known.get(name) or studio.experiments.start(kind, config, photos, name=name, **asked)
     if studio.experiments.status(made)["state"] != "running":
@@ -69,7 +69,7 @@ def performed(
 
 
 def text_table(table: Mapping[str, Any]) -> str:
-    """One table of a status as aligned text, intervals behind the scores."""
+    """Return one table of a status as aligned text, with intervals after the scores."""
     columns = table["columns"]
     width = max(len(table["title"]), *(len(row["label"]) for row in table["rows"]))
     lines = [f"{table['title']:<{width}}  " + "  ".join(f"{column['label']:>20}" for column in columns)]
@@ -81,7 +81,7 @@ def text_table(table: Mapping[str, Any]) -> str:
 
 
 def text_cell(found: Mapping[str, Any] | None, *, unit: str) -> str:
-    """One number, with its interval where it has one."""
+    """Return one number as text, with its interval if it has one."""
     if found is None or found["value"] is None:
         return "-"
     if unit != "score":
@@ -92,7 +92,7 @@ def text_cell(found: Mapping[str, Any] | None, *, unit: str) -> str:
 
 
 def keep_sheets(studio: Studio, status: Mapping[str, Any], folder: Path | None) -> None:
-    """Copy an experiment's pictures and chart into a folder, under its name."""
+    """Copy an experiment's pictures and chart into a folder, named after the experiment."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,6 @@ def keep_sheets(studio: Studio, status: Mapping[str, Any], folder: Path | None) 
 
 
 def written(path: Path | None, found: Mapping[str, Any]) -> None:
-    """Write what was found as JSON, where that was asked for."""
+    """Write the results as JSON if a path is given."""
     if path is not None:
         path.write_text(json.dumps(found, indent=1, default=str))

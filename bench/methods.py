@@ -1,9 +1,9 @@
-"""Which method: a subject that the embedded base never saw, through every way to learn it.
+"""Compare all training methods on subjects outside the base model's training data.
 
     python -m bench.methods --json methods.json --sheets sheets
 
-The same experiment as on the page Compare, on the held-out subjects of bench.dreambooth (one unless --subjects says
-more), and beside its table who is recognised among fifty similar strangers, which only the illustrated world can tell.
+Runs the experiment of the Compare page on the held-out subjects of bench.dreambooth (one unless --subjects is higher)
+and adds the recognition rate among fifty similar strangers, which needs the illustrated world's ground truth.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ SUMMED = ("dino", "clip_i", "clip_t", "div", "drift")
 
 
 def recognised(studio: Studio, status: dict[str, Any], case: Case) -> dict[str, float]:
-    """The share of each row's pictures that the identity encoder takes for this subject and not for a stranger."""
+    """Return, per row, the share of pictures that the identity encoder matches to this subject and not to a stranger."""
     experiment, encoders = studio.experiments.store.get(status["id"]), load_encoders("embedded")
     found = {}
     for row in experiment.rows:
@@ -39,7 +39,7 @@ def recognised(studio: Studio, status: dict[str, Any], case: Case) -> dict[str, 
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over the subjects, by row."""
+    """Return the means over the subjects, by row."""
     rows: dict[str, dict[str, float]] = {}
     for key in [row["key"] for row in found[0]["rows"]]:
         each = [next(row for row in one["rows"] if row["key"] == key) for one in found]

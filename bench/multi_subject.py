@@ -2,9 +2,9 @@
 
     python -m bench.multi_subject --home multi --json multi.json --sheet multi.png
 
-Four pairs of the held-out world (two of people, dogs, plush toys). Of each picture's left and right square the identity
-encoder says whose it is, among the two subjects and strangers, and the parameter reader of what kind. A picture fails
-unless each subject stands on one side. A variant that is finished in ``--home`` is not trained again.
+Four pairs of the held-out world (two of people, dogs, plush toys). For the left and right square of each picture, the
+identity encoder picks the nearest of the two subjects and the strangers, and the parameter reader predicts the kind. A
+picture fails unless each subject is found on one side. A variant already finished in ``--home`` is not trained again.
 """
 
 import argparse
@@ -37,7 +37,10 @@ PAIRS = (
 WORDS = ("zwx", "qev")
 PHOTOS = 4
 STRANGERS = 10
-SQUARES = ((0, 40, 80, 120), (48, 40, 128, 120))  # of 128 pixels: where the illustrator puts one of two
+SQUARES = (
+    (0, 40, 80, 120),
+    (48, 40, 128, 120),
+)  # in a 128 px picture: where the renderer places each of two subjects
 VARIANTS: dict[str, dict[str, Any]] = {
     "joint": {"mix_probability": 0.0},
     "Cut-Mix": {"unmix_weight": 0.0},
@@ -49,7 +52,7 @@ GUIDANCE = 3.0
 def make_pair(
     kind: str, seed: int, *, folder: Path, encoders: Encoders
 ) -> tuple[list[SubjectPhotos], torch.Tensor]:
-    """Return two subjects with photographs, and the line-up (2 + STRANGERS, D): they come first."""
+    """Return two subjects with photographs, and the line-up (2 + STRANGERS, D), whose first two rows are the subjects."""
     rng = np.random.default_rng(seed)
     members = [world.sample_subject(rng, kind) for _ in WORDS]
     scenes = [str(scene) for scene in rng.permutation(world.SCENES)]
@@ -72,7 +75,7 @@ def judged(
     encoders: Encoders,
     reader: Instruments,
 ) -> tuple[float, float]:
-    """Return the share of pictures that fail, by the identity encoder, and by the reader (kind on both sides)."""
+    """Return the shares of failed pictures according to the identity encoder and to the reader (kind on both sides)."""
     sides = [
         [picture.crop(box).resize((128, 128), Image.Resampling.BICUBIC) for picture in pictures]
         for box in SQUARES
@@ -85,7 +88,7 @@ def judged(
 
 
 def trained(studio: Studio, name: str, config: Any, subjects: Sequence[SubjectPhotos]) -> dict[str, Any]:
-    """Return the status of the finished run of this name, trained unless it is there."""
+    """Return the status of the finished run of this name; train it if it does not exist."""
     known = [run.id for run in studio.library.list_runs() if (run.name, run.state) == (name, "done")]
     run_id = known[0] if known else ""
     if not run_id:
@@ -98,7 +101,7 @@ def trained(studio: Studio, name: str, config: Any, subjects: Sequence[SubjectPh
 def measure(
     studio: Studio, args: argparse.Namespace, *, kind: str, seed: int, weights: str
 ) -> tuple[list[dict[str, Any]], list[list[Image.Image]]]:
-    """Return the rows of one pair, a variant each, and their first pictures."""
+    """Return one row per variant for one pair, and the first pictures of each."""
     encoders, reader = load_encoders("embedded"), Instruments()
     assert encoders is not None, f"the instruments are in {ASSETS}"
     subjects, lineup = make_pair(kind, seed, folder=args.home / "photos" / str(seed), encoders=encoders)
@@ -142,7 +145,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure every pair and print a row for each variant."""
+    """Measure every pair and print one row per variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--home", type=Path, required=True, help="where runs are kept, to go on from")
     parser.add_argument("--pairs", type=int, default=len(PAIRS))

@@ -1,9 +1,9 @@
-"""What a visitor waits for: the first paint from a cold start, and the reaction to every click that computes nothing.
+"""Page latency: first paint after a cold start, and response time of every click that runs no model.
 
     python -m bench.page --json page.json
 
 Starts the real program with an empty data folder and drives it in Chromium (needs playwright and a Chromium, as the
-browser tests do). Reactions are measured inside the page, from the click to the first frame that shows its result.
+browser tests do). Response times are measured inside the page, from the click to the first frame that shows the result.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FIRST_SIGHT = "#first-showcase .compare img.after"
 TARGETS = {"installed to first paint, s": (12.0, 8.0), "reaction, ms": (300.0, 300.0)}  # floor, goal
 PATIENCE_S = 120
 
-# Each: where it happens, what is clicked (or typed into), and what must be true for it to have worked.
+# Each: the tab, the element that is clicked (or typed into), and the condition that shows success.
 SHOWN = "document.querySelector('{}')?.offsetParent != null"
 REACTIONS: dict[str, tuple[str, str, str]] = {
     "turn to Train": ("start", "tab:train", SHOWN.format("#page-train")),
@@ -67,7 +67,7 @@ async ([selector, text, ready]) => {
 
 @contextmanager
 def program(home: Path) -> Iterator[tuple[str, float]]:
-    """The app in a process of its own: (address, seconds of time.monotonic() when it was started)."""
+    """Run the app in a separate process; yield (address, time.monotonic() in seconds at its start)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,7 +93,7 @@ def program(home: Path) -> Iterator[tuple[str, float]]:
 
 
 def first_visit(browser: Any, home: Path) -> dict[str, float]:
-    """Cold start to answer, to the first contentful paint, to the finished before/after; bytes and files."""
+    """Measure a cold start: first response, first contentful paint, finished before/after pictures; bytes and files."""
     with program(home) as (url, began):
         answered = time.monotonic() - began
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -122,7 +122,7 @@ def turn(page: Any, tab: str) -> None:
 
 
 def reaction(page: Any, name: str, turn_number: int) -> float:
-    """Milliseconds from a click to the frame that shows its result."""
+    """Return the milliseconds from a click to the frame that shows its result."""
     tab, target, ready = REACTIONS[name]
     turn(page, tab)
     kind, _, rest = target.partition(":")

@@ -1,13 +1,14 @@
-"""Real photographs on the embedded base: is the scene asked for drawn, and is it still the subject?
+"""Real photographs on the embedded base: does the picture show the prompted scene, and still the subject?
 
     python -m bench.photos PATH --json photos.json --sheet photos.png [--home DIR]
 
-``PATH`` holds a folder of photographs for each subject; its class word is the folder's name unless ``--noun NAME=WORD``
-says otherwise. Each subject is trained with the Quick preset three times: on the photographs as they are, on masked
-photographs, and as the page does it with own photographs (cut out and set into scenes). Five scenes that no composite
-shows are asked for. The scene is read by the small CLIP, zero-shot over the ten that it knows. Likeness is the identity
-encoder's cosine of what lies inside of the masks, on grey: 0 is the untouched base, 1 what the other photographs score
-after the VAE. With ``--home`` a bench that was cut off goes on where it was.
+``PATH`` contains one folder of photographs per subject. The class noun is the folder's name unless
+``--noun NAME=WORD`` overrides it. Each subject is trained three times with the Quick preset: on the original
+photographs, on masked photographs, and as the page trains on uploaded photographs (cut out and composited into
+scenes). The prompts name five scenes that no composite shows. The small CLIP classifies the scene, zero-shot over the
+ten scenes it knows. Likeness is the identity encoder's cosine similarity of the masked regions on grey, rescaled:
+0 is the base model, 1 is the score of the other photographs after the VAE. With ``--home`` an interrupted benchmark
+resumes.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from recipes.captions import SCENE_PHRASES
 
 SCENES = ("beach", "snowy mountains", "living room", "desert", "starry night")
 GREY = (128, 128, 128)
-SIDE_PX = 128  # of what the encoders see
+SIDE_PX = 128  # input size of the encoders
 WAYS: dict[str, dict[str, Any]] = {
     "photographs as they are": {"mask_background": False, "scenes": 0},
     "masked": {"mask_background": True, "background_weight": 0.0, "scenes": 0},
@@ -44,7 +45,7 @@ TARGETS = {"scene right": (0.60, 0.85), "likeness, share of the photographs as t
 
 
 def subjects_in(folder: Path) -> dict[str, list[Path]]:
-    """The photographs of every subject, by the name of its folder."""
+    """Return the photographs of every subject, by folder name."""
     found = {
         path.name: sorted(each for each in path.iterdir() if each.suffix.lower() in (".jpg", ".jpeg", ".png"))
         for path in sorted(folder.iterdir())
@@ -54,18 +55,18 @@ def subjects_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """What lies inside of the picture's mask, on grey."""
+    """Return the masked region of the picture on grey."""
     small = picture.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     return Image.composite(small, Image.new("RGB", small.size, GREY), find_mask(small).image)
 
 
 def features(encoders: Encoders, pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """(N, D) unit rows of the identity encoder, of the subjects alone."""
+    """Return (N, D) unit rows: identity features of the cut-out subjects."""
     return encoders.identity.image_features([cut_out(picture) for picture in pictures])
 
 
 def through_vae(base: Base, photos: Sequence[Image.Image]) -> list[Image.Image]:
-    """The photographs as the autoencoder gives them back."""
+    """Return the photographs encoded and decoded by the VAE."""
     moments = [base.encode_images(to_tensor([photo])).mean for photo in photos]
     return [to_images(base.decode(mean * base.scaling_factor))[0] for mean in moments]
 
@@ -73,7 +74,7 @@ def through_vae(base: Base, photos: Sequence[Image.Image]) -> list[Image.Image]:
 def draw(
     studio: Studio, config: SubjectConfig, *, run_id: str | None, seeds: int, guidance_scale: float
 ) -> list[Image.Image]:
-    """Pictures of the subject in every scene, in the order of the scenes."""
+    """Generate pictures of the subject in every scene, in the order of the scenes."""
     pictures = []
     for scene in SCENES:
         prompt = config.words(f"{config.instance_prompt} {SCENE_PHRASES[scene][0]}")
@@ -85,7 +86,7 @@ def draw(
 
 
 def trained(studio: Studio, name: str, config: SubjectConfig, paths: Sequence[Path]) -> str:
-    """The id of the finished run of this name: an earlier one of ``--home``, or a new one."""
+    """Return the id of the finished run of this name: an earlier one in ``--home``, or a new one."""
     for row in studio.library.list_runs():
         if row.name == name and row.state == "done":
             return row.id
@@ -99,7 +100,7 @@ def trained(studio: Studio, name: str, config: SubjectConfig, paths: Sequence[Pa
 def bench_subject(
     studio: Studio, base: Base, name: str, paths: Sequence[Path], *, noun: str, seeds: int, encoders: Encoders
 ) -> tuple[dict[str, Any], list[Image.Image]]:
-    """The figures of one subject, and its rows of the sheet."""
+    """Return the measurements of one subject, and its rows of the sheet."""
     config = replace(preset("dreambooth", base.family, "Quick"), class_noun=noun, measure=False)
     photos = [photo.image for photo in read_photos(paths, size_px=base.size_px)]
     real = features(encoders, photos)
@@ -124,7 +125,7 @@ def bench_subject(
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over the subjects, with the likeness as a share of what the photographs as they are reach."""
+    """Return the means over the subjects, with the likeness relative to the variant on the original photographs."""
     rows = {
         way: {
             key: mean(each[way][key] for each in found.values())
@@ -139,7 +140,7 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def grid(pictures: Sequence[Image.Image], *, columns: int) -> Image.Image:
-    """Pictures row by row."""
+    """Arrange pictures row by row."""
     rows = -(-len(pictures) // columns)
     canvas = Image.new("RGB", (columns * SIDE_PX, rows * SIDE_PX), "white")
     for index, picture in enumerate(pictures):

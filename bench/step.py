@@ -1,13 +1,13 @@
-"""What the training loop costs: ``python -m bench.step [--diffusers PATH_TO_CHECKOUT]``.
+"""Overhead of the training loop: ``python -m bench.step [--diffusers PATH_TO_CHECKOUT]``.
 
-First table: a step of our loop (draw, noise, forward, losses, backward, clip, AdamW, numbers for the page) against
-the bare work: the same UNet with the same adapter injected, forward + MSE + backward on tensors that lie ready.
-Beside it what an adapter costs over the frozen UNet (forward + backward to its input): ours, and stock PEFT with the
-same layers and ranks. All are timed in turn, round by round, and compared within each round, so that a busy machine
-slows all of them alike.
+First table: a step of our loop (batch sampling, noise, forward, losses, backward, clipping, AdamW, metrics for the
+page) against the bare computation: the same UNet with the same adapter injected, forward + MSE + backward on prepared
+tensors. It also lists the overhead of an adapter over the frozen UNet (forward + backward to its input), for our
+adapter and for stock PEFT with the same layers and ranks. All variants are timed alternately and compared within each
+round, so that load on the machine affects all of them equally.
 
-Second table: a step of diffusers' own examples/dreambooth/train_dreambooth_lora.py, run from a checkout, against
-ours with its settings (rank 4 on the attention, prior preservation), in alternating stretches.
+Second table: a step of diffusers' own examples/dreambooth/train_dreambooth_lora.py, run from a checkout, against our
+step with the same settings (rank 4 on the attention layers, prior preservation), timed alternately.
 """
 
 import argparse
@@ -36,7 +36,10 @@ from pipelines.models.base import Base, load_base
 from pipelines.training.loop import Step, train
 
 METHOD = METHODS["dreambooth"].load()
-SETTINGS = ((1, 1.25, 1.10), (4, 1.12, 1.05))  # photos per step (and as many class images), floor, goal
+SETTINGS = (
+    (1, 1.25, 1.10),
+    (4, 1.12, 1.05),
+)  # photos per step (plus the same number of class images), floor, goal
 SCRIPT = Path("examples/dreambooth/train_dreambooth_lora.py")
 SCRIPT_FLOOR, SCRIPT_GOAL = 1.2, 1.5
 WARM_UP = 3
@@ -50,7 +53,7 @@ def random_moments(base: Base, count: int) -> Moments:
 
 
 def our_steps(base: Base, config: DreamBoothConfig) -> Iterator[Step]:
-    """Yield steps of a DreamBooth run on four pictures of noise and 64 class images; the adapter stays live."""
+    """Yield the steps of a DreamBooth run on four noise images and 64 class images; the adapter stays injected."""
     subject = Subject(
         identifier="sks",
         class_noun="person",
@@ -66,7 +69,7 @@ def our_steps(base: Base, config: DreamBoothConfig) -> Iterator[Step]:
 
 
 def bare_work(base: Base, config: DreamBoothConfig, *, adapter: str) -> Callable[[], None]:
-    """Return forward + MSE + backward to the parameters of ``adapter``: "ours", "peft", or "" (to the input)."""
+    """Return a function: forward + MSE + backward to the parameters of ``adapter`` ("ours", "peft") or, for "", to the input."""
     size = 2 * config.batch_size
     noisy = random_moments(base, size).mean.to(base.device, base.dtype)
     noise = torch.randn_like(noisy)
@@ -101,7 +104,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def loop_row(batch_size: int, *, rounds: int) -> dict[str, float]:
-    """Return medians in ms, and over the rounds the medians of loop / ours, ours / frozen and peft / frozen."""
+    """Return median times in ms, and the medians over the rounds of loop / ours, ours / frozen and peft / frozen."""
     steps_needed = rounds + WARM_UP + 1
     config = dataclasses.replace(
         preset("dreambooth", "embedded"),
@@ -141,7 +144,7 @@ def write_pictures(folder: Path, *, count: int, size_px: int) -> None:
 
 
 def script_seconds(checkout: Path, folder: Path, *, steps: int, size_px: int) -> tuple[list[float], bool]:
-    """Run diffusers' script for some steps; return (seconds per step without the warm-up, torchvision stood in)."""
+    """Run diffusers' script for ``steps`` steps; return (seconds per step without the warm-up, torchvision stub used)."""
     result = folder / "result.json"
     arguments = [
         f"--pretrained_model_name_or_path={ASSETS / 'base'}",
@@ -178,7 +181,7 @@ def script_seconds(checkout: Path, folder: Path, *, steps: int, size_px: int) ->
 
 
 def script_row(checkout: Path, *, rounds: int, stretches: int = 3) -> tuple[dict[str, float], bool]:
-    """Return medians in ms of both loops, taken in alternating stretches, and whether torchvision stood in."""
+    """Return median times in ms of both loops, run alternately, and whether the torchvision stub was used."""
     base = load_base()
     config = DreamBoothConfig(
         prior_preservation=True, rank=4, targets="attention", steps=stretches * (rounds + WARM_UP) + 1

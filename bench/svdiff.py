@@ -1,15 +1,15 @@
-"""What spectral shifts cost: ``python -m bench.svdiff [--only steps|cache|layers]``.
+"""Speed of spectral shifts: ``python -m bench.svdiff [--only steps|cache|layers]``.
 
-Steps: whole training steps of our loop on the embedded base with our shifts, with shifts rebuilt densely in every
-forward as svdiff-pytorch's layers do it (:mod:`bench.dense_rebuild`), and with a rank-4 LoRA, timed in turn, round by
-round, and compared within each round, so that a busy machine slows all of them alike.
+Steps: complete training steps of our loop on the embedded base with our shifts, with shifts rebuilt densely in every
+forward pass as in svdiff-pytorch's layers (:mod:`bench.dense_rebuild`), and with a rank-4 LoRA. They are timed
+alternately and compared within each round, so that load on the machine affects all of them equally.
 
-Cache: from a loaded base to live shifts, the decompositions to be made (cold) or kept on disk (warm).
+Cache: time from a loaded base to injected shifts, with the SVDs computed (cold) or read from disk (warm).
 
-Layers: the size of SD 1.5 without its weights. Every distinct Linear and Conv2d of its UNet, on an input of the shape
-it gets there, forward and backward, times how often it occurs; norms, attention products and activations, which are
-the same for all, are left out. The weights are random, their singular values 1 to 0.01, which lets the one-sided form
-be chosen; ``--ill`` makes them ill-conditioned, which forbids it.
+Layers: SD 1.5's layer sizes without its weights. Each distinct Linear and Conv2d of its UNet runs forward and backward
+on an input of its usual shape, multiplied by the number of occurrences. Norms, attention products and activations are
+the same for all variants and left out. The weights are random with singular values from 1 to 0.01, which allows the
+one-sided form; ``--ill`` makes them ill-conditioned, which rules it out.
 """
 
 import argparse
@@ -56,7 +56,7 @@ ADAPTERS: dict[str, Callable[[int], Adapter]] = {
 
 
 def steps_of(name: str, *, batch_size: int, rounds: int) -> Iterator[object]:
-    """Yield steps of a run with one of ``ADAPTERS`` on four pictures of noise and 64 class images."""
+    """Yield the steps of a run with one of ``ADAPTERS`` on four noise images and 64 class images."""
     base = load_base()
     config = SVDiffConfig(
         prior_preservation=True, steps=rounds + WARM_UP + 1, batch_size=batch_size, learning_rate=1e-4
@@ -75,7 +75,7 @@ def steps_of(name: str, *, batch_size: int, rounds: int) -> Iterator[object]:
 
 
 def step_row(batch_size: int, *, rounds: int) -> dict[str, float]:
-    """Return medians in ms of each, and over the rounds the medians of dense / ours and ours / lora."""
+    """Return median times in ms, and the medians over the rounds of dense / ours and ours / lora."""
     steps = {name: steps_of(name, batch_size=batch_size, rounds=rounds) for name in ADAPTERS}
     times: dict[str, list[float]] = {name: [] for name in steps}
     orders = itertools.cycle(itertools.permutations(steps))
@@ -100,7 +100,7 @@ def row_of(times: dict[str, list[float]]) -> dict[str, float]:
 
 
 def cache_row(*, rounds: int) -> dict[str, float]:
-    """Return the seconds from a loaded base to live shifts, cold and warm (the median of ``rounds``)."""
+    """Return the seconds from a loaded base to injected shifts, cold and warm (median of ``rounds``)."""
     base = load_base()
     base.encode_prompts(["warm"])
     before = os.environ.get("ATELIER_HOME")
@@ -127,22 +127,22 @@ def cache_row(*, rounds: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Kind:
-    """Layers that cost the same: their type and geometry, and the shape of what they get."""
+    """A group of layers with the same cost: their type, geometry and input shape."""
 
     build: Callable[..., nn.Module]
     arguments: tuple[int | tuple[int, ...], ...]
     input_shape: tuple[int, ...]
-    attention: bool  # a LoRA on the attention has it among its targets
+    attention: bool  # whether an attention LoRA targets these layers
 
     @property
     def tokens(self) -> int:
-        """At how many places, over the batch, the layer works."""
+        """Number of positions that the layer processes, over the whole batch."""
         whole = torch.Size(self.input_shape).numel()
         return whole // (self.input_shape[1] if self.build is nn.Conv2d else self.input_shape[-1])
 
 
 def kinds(batch_size: int, *, side: int = 64) -> Counter[Kind]:
-    """Return how often each kind of Linear and Conv2d occurs in SD 1.5's UNet on (B, 4, side, side) latents."""
+    """Count each kind of Linear and Conv2d in SD 1.5's UNet on (B, 4, side, side) latents."""
     config = json.loads((ASSETS / "sd1_config" / "unet" / "config.json").read_text())
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
@@ -171,7 +171,7 @@ def _counter(found: Counter[Kind], path: str) -> Callable[[nn.Module, tuple[Tens
 
 
 def layer_works(kind: Kind, *, device: str, ill: bool) -> dict[str, Callable[[], None]]:
-    """Return forward and backward of one layer: "frozen", with a LoRA where it has one, ours, rebuilt densely."""
+    """Return forward + backward functions of one layer: "frozen", with a LoRA if it is a target, ours, rebuilt densely."""
     layer = kind.build(*kind.arguments).requires_grad_(False).to(device)
     x = torch.randn(kind.input_shape, device=device).requires_grad_(True)
     factors = _random_factors(layer.get_parameter("weight"), ill=ill)
@@ -208,7 +208,7 @@ def _random_factors(weight: Tensor, *, ill: bool) -> Factors:
 
 
 def ours(shift: Shift, x: Tensor) -> Tensor:
-    """One layer by the form that was chosen for it, its factor made from the shifts as ``materialise`` does."""
+    """Run one layer in its selected form, with its factor computed from the shifts as in ``materialise``."""
     assert shift.factors is not None
     values, weight = shift.factors.values, shift.layer.get_parameter("weight")
     gain = F.relu(values + shift.parameter) - values
@@ -236,7 +236,7 @@ def _with_lora(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
 def layer_row(
     batch_size: int, *, rounds: int, device: str, ill: bool, side: int = 64, most: int | None = None
 ) -> dict[str, float]:
-    """Return the ms of a whole UNet's layers, and the ratios of the sums; ``most``: only so many kinds, for a trial."""
+    """Return the ms of all layers of a UNet, and the ratios of the sums; ``most`` limits the kinds, for a trial."""
     totals = dict.fromkeys(("frozen", "lora", "ours", "dense"), 0.0)
     counted = kinds(batch_size, side=side)
     for kind, count in itertools.islice(counted.items(), most):

@@ -1,9 +1,9 @@
-"""What the numbers of a preset should be: every candidate on the same held-out subjects, one row each.
+"""Hyperparameter sweep for a preset: every candidate on the same held-out subjects, one row each.
 
     python -m bench.sweep --preset Quick --try learning_rate=0.001 --try rank=8,steps=300 --json sweep.json
     python -m bench.sweep --method svdiff --try learning_rate=0.01 --try subset=UNet-CA
 
-The subjects are not those of ``bench.dreambooth``, so that the preset is not chosen on what it is judged by.
+The subjects differ from those of ``bench.dreambooth``, so that the preset is not tuned on its test set.
 """
 
 import json
@@ -22,7 +22,7 @@ SUBJECTS = (("person", 10_000_606), ("dog", 10_000_707), ("person", 10_000_808))
 
 
 def candidate(text: str) -> dict[str, Any]:
-    """``"rank=8,learning_rate=0.001"`` as a dict; values are JSON, or plain words."""
+    """Parse ``"rank=8,learning_rate=0.001"`` into a dict; values are JSON or plain words."""
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
@@ -36,7 +36,7 @@ def candidate(text: str) -> dict[str, Any]:
 def judge(
     config: SubjectConfig, cases: list[Case], *, ask: Asker, encoders: Encoders
 ) -> tuple[dict[str, float], list[list[Any]]]:
-    """Means over the subjects, and a row of pictures for each."""
+    """Return the means over the subjects, and a row of pictures for each subject."""
     rows, drawn_rows = [], []
     for case in cases:
         own = replace(config, class_noun=case.subject.kind, measure=False)
