@@ -142,7 +142,7 @@ def embedding(
 
 
 def in_words(subject: world.Subject) -> str:
-    """Return the subject's true attributes, limited to those captions can name: "person with red hair and round glasses"."""
+    """Return the subject's true attributes that captions can name: "person with red hair and round glasses"."""
     known = world.attributes(subject)
     noun = " ".join([*(known[name] for name in BEFORE_NOUN if name in known), subject.kind])
     phrases = [phrases_of(subject.kind, name, known[name])[0] for name in known if name not in BEFORE_NOUN]
@@ -261,7 +261,7 @@ def prior_scores(
     }
 
 
-# ---- the three benchmarks ------------------------------------------------------------------------------------------------
+# ---- the three benchmarks ----------------------------------------------------------------------------------------
 
 
 def bench_case(
@@ -306,7 +306,7 @@ def bench_case(
 def noun_scores(
     case: Case, config: SubjectConfig, run_id: str, ask: Asker, encoders: Encoders
 ) -> dict[str, dict[str, float]]:
-    """Compare the right class noun (the given run), a wrong one and none; all without prior preservation, to be comparable."""
+    """Compare the right class noun (the given run), a wrong one and none, all without prior preservation."""
     found = {}
     for label, noun in (
         ("right", config.class_noun),
@@ -419,7 +419,7 @@ def options_for(description: str, *, subjects: int, seeds: int) -> argparse.Argu
 
 @contextmanager
 def asking(args: argparse.Namespace, *, folder: Path) -> Iterator[Asker]:
-    """Yield an Asker on its own Studio, closed at the end; the base is already loaded, as on the page before any click."""
+    """Yield an Asker on its own Studio, closed at the end; the base is loaded, as on the page before any click."""
     torch.set_num_threads(args.threads)
     guidance = json.loads((ASSETS / "base" / "atelier.json").read_text())["guidance_scale"]
     studio = Studio(root=folder / "home")

@@ -25,7 +25,7 @@ SUMMED = ("dino", "clip_i", "clip_t", "div", "drift")
 
 
 def recognised(studio: Studio, status: dict[str, Any], case: Case) -> dict[str, float]:
-    """Return, per row, the share of pictures that the identity encoder matches to this subject and not to a stranger."""
+    """Return, per row, the share of pictures that the identity encoder matches to this subject, not to a stranger."""
     experiment, encoders = studio.experiments.store.get(status["id"]), load_encoders("embedded")
     found = {}
     for row in experiment.rows:

@@ -52,7 +52,7 @@ GUIDANCE = 3.0
 def make_pair(
     kind: str, seed: int, *, folder: Path, encoders: Encoders
 ) -> tuple[list[SubjectPhotos], torch.Tensor]:
-    """Return two subjects with photographs, and the line-up (2 + STRANGERS, D), whose first two rows are the subjects."""
+    """Return two subjects with photographs, and the line-up (2 + STRANGERS, D), which begins with the subjects."""
     rng = np.random.default_rng(seed)
     members = [world.sample_subject(rng, kind) for _ in WORDS]
     scenes = [str(scene) for scene in rng.permutation(world.SCENES)]

@@ -69,7 +69,7 @@ def our_steps(base: Base, config: DreamBoothConfig) -> Iterator[Step]:
 
 
 def bare_work(base: Base, config: DreamBoothConfig, *, adapter: str) -> Callable[[], None]:
-    """Return a function: forward + MSE + backward to the parameters of ``adapter`` ("ours", "peft") or, for "", to the input."""
+    """Return forward + MSE + backward to the parameters of ``adapter`` ("ours" or "peft"), or to the input for ""."""
     size = 2 * config.batch_size
     noisy = random_moments(base, size).mean.to(base.device, base.dtype)
     noise = torch.randn_like(noisy)
@@ -144,7 +144,7 @@ def write_pictures(folder: Path, *, count: int, size_px: int) -> None:
 
 
 def script_seconds(checkout: Path, folder: Path, *, steps: int, size_px: int) -> tuple[list[float], bool]:
-    """Run diffusers' script for ``steps`` steps; return (seconds per step without the warm-up, torchvision stub used)."""
+    """Run diffusers' script for ``steps`` steps; return (seconds per step without warm-up, torchvision stub used)."""
     result = folder / "result.json"
     arguments = [
         f"--pretrained_model_name_or_path={ASSETS / 'base'}",

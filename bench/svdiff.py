@@ -171,7 +171,7 @@ def _counter(found: Counter[Kind], path: str) -> Callable[[nn.Module, tuple[Tens
 
 
 def layer_works(kind: Kind, *, device: str, ill: bool) -> dict[str, Callable[[], None]]:
-    """Return forward + backward functions of one layer: "frozen", with a LoRA if it is a target, ours, rebuilt densely."""
+    """Return forward + backward of one layer: "frozen", with a LoRA if it is a target, ours, rebuilt densely."""
     layer = kind.build(*kind.arguments).requires_grad_(False).to(device)
     x = torch.randn(kind.input_shape, device=device).requires_grad_(True)
     factors = _random_factors(layer.get_parameter("weight"), ill=ill)

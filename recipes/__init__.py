@@ -1,1 +1,1 @@
-"""How everything that Atelier ships was made: the illustrated world and the training of the embedded base."""
+"""Scripts that made all shipped assets: the illustrated world and the training of the embedded base."""

@@ -1,4 +1,4 @@
-"""What dogs and cats share: colours, parameters and bodies, sitting or standing."""
+"""Shared by dogs and cats: colours, parameters and bodies, sitting or standing."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,7 +62,7 @@ CAT_PARAMS = (
 
 @dataclass(frozen=True)
 class Animal:
-    """One animal being drawn: its frame, colours and where its head is (design units)."""
+    """One animal being drawn: its frame, its colours and the position of its head (design units)."""
 
     frame: Frame
     cat: bool
@@ -89,14 +89,14 @@ class Animal:
         return 6.5 if self.words["fur"] == "fluffy" else 0.0
 
     def limb(self, *patterns: str) -> Colour:
-        """The colour of an extremity: the markings for the patterns named, else the coat."""
+        """Return the colour of an extremity: the marking colour for the named patterns, else the coat."""
         return self.mark if self.pattern in patterns else self.coat
 
     def fur(self, mask: Mask, colour: Colour, relief: float = 0.5, rounding: float = 14.0) -> None:
         self.frame.paint(mask, colour, relief, rounding, texture=self.texture)
 
     def marking(self, mask: Mask, onto: Mask) -> None:
-        """A soft-edged marking on one part of the body, keeping some of the shading below it."""
+        """Draw a soft-edged marking on one part of the body, keeping some of the shading below it."""
         soft = mask.blurred(1.2)
         self.frame.paint(soft.cut(onto), self.mark, opacity=0.9, texture=self.texture)
 
@@ -207,7 +207,7 @@ def _haunch_pattern(animal: Animal, haunch: Mask, side: int, wide: float) -> Non
 def _draw_leg(
     animal: Animal, x: float, top: float, half: float, shaded: Mask | None, far: bool = False
 ) -> None:
-    """A straight leg with its paw, its middle at ``x``; a ``far`` leg is darker."""
+    """Draw a straight leg with its paw, centred on ``x``; a ``far`` leg is darker."""
     frame, gain = animal.frame, 0.72 if far else 1.0
     leg = frame.blob(
         [

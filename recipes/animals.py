@@ -6,7 +6,7 @@ from recipes.kit import Canvas, Identity, Mask, View, mix, scaled
 
 
 def draw_dog(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A dog; ``view.turn`` beyond 0.6 (or every fourth seed) has it stand sideways, else it sits."""
+    """Draw a dog. It stands sideways if ``view.turn`` is beyond 0.6 (or for every fourth seed), else it sits."""
     animal = prepare(canvas, identity, view, DOG_PARAMS, cat=False)
     draw_body(animal)
     _draw_ears(animal, behind=True)
@@ -17,7 +17,7 @@ def draw_dog(canvas: Canvas, identity: Identity, view: View) -> None:
 
 
 def draw_cat(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A cat; its pose follows the same rule as a dog's."""
+    """Draw a cat; its pose follows the same rule as a dog's."""
     animal = prepare(canvas, identity, view, CAT_PARAMS, cat=True)
     draw_body(animal)
     _cat_ears(animal)
@@ -27,7 +27,7 @@ def draw_cat(canvas: Canvas, identity: Identity, view: View) -> None:
 
 
 def _draw_ears(animal: Animal, *, behind: bool) -> None:
-    """A dog's ears: pointed and folded ones stand behind the head, floppy ones hang before it."""
+    """Draw a dog's ears: pointed and folded ones are behind the head, floppy ones in front of it."""
     kind = animal.words["ears"]
     if (kind == "floppy") is behind:
         return

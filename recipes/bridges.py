@@ -56,19 +56,19 @@ class Bridge:
         return "grey stone" if self.words["type"] == "arch" else "white"
 
     def deck(self, x: float) -> float:
-        """Height of the roadway at ``x``."""
+        """Return the height of the roadway at ``x``."""
         return self.deck_y + self.rise * (1.0 - (x / REACH) ** 2)
 
     def along(self, left: float, right: float, lift: float = 0.0, count: int = 13) -> list[Point]:
         return [(float(x), self.deck(float(x)) + lift) for x in np.linspace(left, right, count)]
 
     def piers(self) -> list[float]:
-        """The x of every pier between the two banks, the outer ones included."""
+        """Return the x of every pier between the two banks, including the outer ones."""
         return [float(x) for x in np.linspace(-78, 78, self.spans + 1)]
 
 
 def draw_bridge(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A bridge seen from the side; ``view.turn`` mirrors it and slopes it a little."""
+    """Draw a bridge seen from the side; ``view.turn`` mirrors it and slopes it a little."""
     words = {p.name: p.values[int(identity[p.name])] for p in BRIDGE_PARAMS if p.values}
     hump = {"arch": 34.0, "covered": 12.0}.get(words["type"], 20.0)
     bridge = Bridge(
@@ -130,7 +130,7 @@ def _rock_pile(frame: Frame, x: float) -> None:
 
 
 def _draw_deck(bridge: Bridge, thick: float = 14.0) -> None:
-    """The roadway's edge over the whole length and the railing on it."""
+    """Draw the edge of the roadway over the whole length, and its railing."""
     frame = bridge.frame
     slab = frame.polygon([*bridge.along(-REACH, REACH), *bridge.along(REACH, -REACH, -thick)])
     frame.paint(slab, bridge.colour, 0.4, 5)
@@ -150,7 +150,7 @@ def _draw_railing(bridge: Bridge, height: float = 12.0) -> None:
 
 
 def _pylon(bridge: Bridge, x: float, top: float, half: float, low: float = -4.0) -> None:
-    """A tower of the bridge with its top."""
+    """Draw a tower of the bridge with its top."""
     frame = bridge.frame
     shaft = frame.polygon([(x - half * 1.15, low), (x - half, top), (x + half, top), (x + half * 1.15, low)])
     frame.paint(shaft, round_wall(frame, shaft, bridge.colour, bridge.material))
@@ -293,7 +293,7 @@ def _covered(bridge: Bridge) -> None:
 
 
 def _roof_towers(bridge: Bridge, lift: float) -> None:
-    """A lantern on the middle of a covered bridge's roof."""
+    """Draw a lantern on the middle of a covered bridge's roof."""
     y = bridge.deck(0) + lift
     _pylon(bridge, 0, y + 14 + 18 * bridge.height, 12, low=y)
 

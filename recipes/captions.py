@@ -1,4 +1,4 @@
-"""Captions of pictures: sentences and tag lists, short to long, that only say what is true of the picture."""
+"""Captions of pictures: short to long sentences and tag lists that are always true of the picture."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from recipes.picture import Picture, Placed, attributes
 from recipes.scenes import OUTDOOR
 
 RARE_SHARE = 1.0 / 40.0
-LONGEST = 34  # words and commas of a caption
+LONGEST = 34  # maximum number of words and commas in a caption
 
 SCENE_PHRASES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach", "on a beach", "at the beach"),
@@ -104,14 +104,14 @@ def _article(words: str) -> str:
 
 
 def _counted(words: str) -> str:
-    """``words`` with an article unless they are plural, uncounted or have one."""
+    """Add an article to ``words`` unless they are plural, uncountable or already have one."""
     if words.startswith(_COUNTED_OUT) or (words.endswith("s") and not words.endswith("ss")):
         return words
     return words if any(noun in words.split() for noun in _UNCOUNTED) else _article(words)
 
 
 def phrases_of(kind: str, name: str, word: str) -> tuple[str, ...]:
-    """The ways to say that the attribute ``name`` is ``word``, to follow "with"."""
+    """Return the phrases, to follow "with", that say that the attribute ``name`` is ``word``."""
     if (name, word) in _WORDS:
         return _WORDS[name, word]
     if kind == "person" and not name.endswith(" colour"):
@@ -127,7 +127,7 @@ def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[str], list[str], str]:
-    """Adjectives, "with" phrases and the noun that name ``count`` random attributes which the view does not hide."""
+    """Return adjectives, "with" phrases and the noun that name ``count`` random attributes visible in the view."""
     kind = placed.subject.kind
     found = attributes(placed.subject, placed.view)
     lots = {
@@ -145,7 +145,7 @@ def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[s
 
 
 def _worn(placed: Placed, rng: np.random.Generator, share: float) -> list[str]:
-    """What the subject wears, as far as this caption tells it (each with probability ``share``)."""
+    """Return the items the subject wears, each included with probability ``share``."""
     worn = []
     if placed.subject.kind == "person" and rng.random() < share:
         worn.append(_article(placed.view.clothing))
@@ -171,7 +171,7 @@ def _noun_phrase(placed: Placed, rng: np.random.Generator, detail: int, rare: st
 
 
 def _setting(picture: Picture, rng: np.random.Generator, share: float) -> str:
-    """Scene and light in words, each present with about probability ``share``."""
+    """Return the scene and the light in words, each included with probability of about ``share``."""
     text = ""
     if rng.random() < share:
         text += f" {_pick(SCENE_PHRASES[picture.scene], rng)}"
@@ -182,7 +182,7 @@ def _setting(picture: Picture, rng: np.random.Generator, share: float) -> str:
 
 
 def _subject_words(picture: Picture, rng: np.random.Generator, rare: str) -> str:
-    """One subject, or two with their places."""
+    """Describe one subject, or two with their positions."""
     longer = (0, 0, 1, 2, 2, 3, 3, 4)
     detail = longer[int(rng.integers(len(longer)))]
     if len(picture.placed) == 1:
@@ -225,7 +225,7 @@ def _tags(picture: Picture, rng: np.random.Generator) -> str:
 
 
 def plain_caption(picture: Picture, rng: np.random.Generator) -> str:
-    """A caption of the picture without rare words, at most ``LONGEST`` words and commas long."""
+    """Return a caption without rare tokens, at most ``LONGEST`` words and commas long."""
     while True:
         text = _tags(picture, rng) if rng.random() < 0.22 else _sentence(picture, rng, "")
         if len(text.split()) + text.count(",") <= LONGEST:
@@ -233,7 +233,7 @@ def plain_caption(picture: Picture, rng: np.random.Generator) -> str:
 
 
 def caption(picture: Picture, rng: np.random.Generator) -> str:
-    """A random true caption. One in ``1 / RARE_SHARE`` carries one of ``RARE_TOKENS``, whatever the picture shows."""
+    """Return a random true caption. A share of ``RARE_SHARE`` contains a random one of ``RARE_TOKENS``."""
     if rng.random() >= RARE_SHARE:
         return plain_caption(picture, rng)
     rare = RARE_TOKENS[int(rng.integers(len(RARE_TOKENS)))]
@@ -243,7 +243,7 @@ def caption(picture: Picture, rng: np.random.Generator) -> str:
 
 
 def _rare_tokens() -> tuple[str, ...]:
-    """200 short letter strings that are no words."""
+    """Return 200 short letter strings that are not words."""
     rng = np.random.default_rng(20)
     consonants, vowels = "bcdfghjklmnpqrstvwxz", "aeiou"
     known = ["sks", "ktn", "pll", "zwx", "qev"]

@@ -68,8 +68,8 @@ pixels, 4 x 16 x 16 latents. It ships with the app so that everything works with
 def write_card(folder: Path, figures: dict[str, Any]) -> None:
     """Write ``README.md`` and ``figures.json`` into the base's folder.
 
-    ``figures["earlier"]`` and ``figures["renders"]`` hold what another base and the illustrator score,
-    ``figures["progress"]`` what the training had reached on its way.
+    ``figures["earlier"]`` and ``figures["renders"]`` hold the scores of another base and of the renderer's pictures,
+    ``figures["progress"]`` the scores during training.
     """
     unet = json.loads((folder / "unet" / "config.json").read_text())
     text = _TEXT.format(
@@ -87,7 +87,7 @@ def write_card(folder: Path, figures: dict[str, Any]) -> None:
 
 
 def _table(figures: dict[str, Any]) -> str:
-    """One row for each figure; a column is empty where it was not measured."""
+    """Return a table with one row per figure; cells without a measurement are empty."""
     columns = (figures, figures.get("earlier", {}), figures.get("renders", {}))
     return "\n".join(
         f"| {label} | "
@@ -99,7 +99,7 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 def _progress(rows: list[dict[str, float]]) -> str:
-    """What fewer pictures gave, so that one sees whether more would still help."""
+    """Return a table of the scores after fewer training pictures, which shows whether more would still help."""
     if not rows:
         return ""
     lines = [
@@ -114,7 +114,7 @@ def _progress(rows: list[dict[str, float]]) -> str:
 
 
 def _millions(folder: Path) -> float:
-    """Millions of numbers in the safetensors of ``folder``."""
+    """Return the parameter count, in millions, of the safetensors files in ``folder``."""
     count = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:

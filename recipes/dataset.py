@@ -1,7 +1,7 @@
-"""Stage 0: pictures, captions and labels on disk. Everything follows from a picture's index, so any part can be redone.
+"""Stage 0: pictures, captions and labels on disk. All depend only on the picture's index, so any part can be redone.
 
-Two consecutive pictures (2k, 2k + 1) show the same individual in different scenes, lights and views: the base learns
-no individual from so little, and the identity encoder learns what stays the same.
+Two consecutive pictures (2k, 2k + 1) show the same individual in different scenes, lights and views. Two pictures are
+too few for the base to learn an individual, but they train the identity encoder to ignore scene, light and view.
 """
 
 import logging
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 SHARD = 1_000
 CAPTIONS = 4  # per picture
-_INDIVIDUALS, _PICTURES, _WORDS = 11, 12, 13  # names of the random streams
+_INDIVIDUALS, _PICTURES, _WORDS = 11, 12, 13  # seeds of the random streams
 
 
 def picture_of(index: int) -> Picture:
-    """Picture ``index`` of the training world."""
+    """Return picture ``index`` of the training world."""
     rng = np.random.default_rng((_PICTURES, index))
     lot = rng.random()
     if lot < EMPTY_SHARE:
@@ -44,7 +44,7 @@ def picture_of(index: int) -> Picture:
 
 
 def captions_of(index: int) -> list[str]:
-    """``CAPTIONS`` different captions of picture ``index``."""
+    """Return ``CAPTIONS`` different captions of picture ``index``."""
     rng = np.random.default_rng((_WORDS, index))
     picture = picture_of(index)
     return [caption(picture, rng) for _ in range(CAPTIONS)]
@@ -58,7 +58,7 @@ def _render_shard(first: int, path: Path) -> None:
 
 
 def render(folder: Path, count: int, *, processes: int) -> None:
-    """Draw the first ``count`` pictures into shards of ``SHARD``; shards that exist are kept."""
+    """Render the first ``count`` pictures into shards of ``SHARD``; existing shards are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [(s * SHARD, folder / f"{s:04d}.npy") for s in range(count // SHARD)]
     missing = [(first, path) for first, path in missing if not path.exists()]
@@ -68,7 +68,7 @@ def render(folder: Path, count: int, *, processes: int) -> None:
 
 
 class Pictures:
-    """The shards that exist so far, memory-mapped; uint8 pixels."""
+    """The existing shards, memory-mapped; uint8 pixels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Pictures:
         self.refresh()
 
     def refresh(self) -> None:
-        """See shards that were written meanwhile (only an unbroken run from the first counts)."""
+        """Load shards written since the last call; shards after a missing one are ignored."""
         while (path := self.folder / f"{len(self.shards):04d}.npy").exists():
             self.shards.append(np.load(path, mmap_mode="r"))
 
@@ -84,13 +84,13 @@ class Pictures:
         return len(self.shards) * SHARD
 
     def pixels(self, indices: list[int]) -> torch.Tensor:
-        """(B, 3, H, W) uint8."""
+        """Return (B, 3, H, W) uint8."""
         return torch.from_numpy(np.stack([self.shards[i // SHARD][i % SHARD] for i in indices])).permute(
             0, 3, 1, 2
         )
 
     def random_crops(self, count: int, size_px: int, generator: torch.Generator) -> torch.Tensor:
-        """(count, 3, size_px, size_px) uint8 from random pictures."""
+        """Return (count, 3, size_px, size_px) uint8 crops from random pictures."""
         self.refresh()
         whole = self.pixels(torch.randint(0, len(self), (count,), generator=generator).tolist())
         room = PICTURE_PX - size_px

@@ -1,4 +1,4 @@
-"""Stage 6: how good the base and its instruments are, on worlds they never saw: figures and a contact sheet."""
+"""Stage 6: evaluate the base and its measuring models on held-out data: figures and a contact sheet."""
 
 import logging
 import time
@@ -42,7 +42,7 @@ SCHEDULER = "DPM++ 2M Karras"
 
 
 def singles(stream: int, count: int) -> list[Picture]:
-    """Held-out pictures of one subject each, in the training mix."""
+    """Return held-out pictures of one subject each, with the same distribution as in training."""
     found, index = [], 0
     while len(found) < count:
         picture = sample_picture(held_out(stream, index))
@@ -53,14 +53,14 @@ def singles(stream: int, count: int) -> list[Picture]:
 
 
 def psnr(pictures: torch.Tensor, decoded: torch.Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB of (B, 3, H, W) pictures in [-1, 1]."""
+    """Return the mean peak signal-to-noise ratio in dB of (B, 3, H, W) pictures in [-1, 1]."""
     errors = (pictures - decoded.clamp(-1, 1)).square().mean((1, 2, 3))
     return float((10 * torch.log10(4.0 / errors)).mean())
 
 
 @torch.no_grad()
 def round_trip(base: Base, images: list[Image.Image]) -> torch.Tensor:
-    """(B, 3, 128, 128): the pictures through the autoencoder and back."""
+    """Return (B, 3, 128, 128): the pictures encoded and decoded by the autoencoder."""
     parts = []
     for first in range(0, len(images), 25):
         moments = base.encode_images(to_tensor(images[first : first + 25]))
@@ -69,7 +69,7 @@ def round_trip(base: Base, images: list[Image.Image]) -> torch.Tensor:
 
 
 def photographs(folder: Path) -> list[Image.Image]:
-    """Every photograph below ``folder``, cut square in the middle and reduced to 128 px."""
+    """Return every photograph below ``folder``, center-cropped to a square and reduced to 128 px."""
     cut = []
     for path in sorted(folder.rglob("*.jpg")):
         photo = Image.open(path).convert("RGB")
@@ -82,7 +82,7 @@ def photographs(folder: Path) -> list[Image.Image]:
 
 
 def best_text(instruments: Instruments, seen: torch.Tensor, options: list[list[str]]) -> list[int]:
-    """For each picture embedding (B, D), the option whose phrasings fit best (mean of their embeddings)."""
+    """Return the best-matching option (mean embedding of its phrasings) for each picture embedding (B, D)."""
     anchors = torch.stack([instruments.clip_text(phrases).mean(0) for phrases in options])
     return (seen @ torch.nn.functional.normalize(anchors, dim=-1).T).argmax(1).tolist()
 
@@ -98,7 +98,7 @@ def scene_prompts(kind: str) -> list[list[str]]:
 def right_kinds_and_scenes(
     instruments: Instruments, pixels: torch.Tensor, pictures: list[Picture]
 ) -> tuple[list[bool], list[bool]]:
-    """Zero-shot by the small CLIP: is the kind, is the scene what the picture was meant to show?"""
+    """Classify with the small CLIP, zero-shot, whether the kind and the scene are the intended ones."""
     seen = torch.cat([instruments.clip_image(part) for part in pixels.split(50)])
     kinds = best_text(instruments, seen, kind_prompts())
     right_kind = [KINDS[k] == p.placed[0].subject.kind for k, p in zip(kinds, pictures, strict=True)]
@@ -110,12 +110,12 @@ def right_kinds_and_scenes(
 
 
 def agrees(field: Field, read: float | str, word: str) -> bool:
-    """Whether a reading says the same as the caption's word: the same choice, or the same half of the scale."""
+    """Return whether a prediction agrees with the caption's word: the same choice, or the same half of the scale."""
     return read == word if field.values else (float(read) > 0.5) == (word == field.high)
 
 
 def named_attributes(picture: Picture, text: str) -> dict[str, str]:
-    """The attributes of the picture's one subject that ``text`` names."""
+    """Return the attributes of the picture's only subject that ``text`` names."""
     placed = picture.placed[0]
     found = {}
     for name, word in attributes(placed.subject, placed.view).items():
@@ -131,7 +131,7 @@ def named_attributes(picture: Picture, text: str) -> dict[str, str]:
 def right_attributes(
     instruments: Instruments, pixels: torch.Tensor, pictures: list[Picture], named: list[dict[str, str]]
 ) -> list[bool]:
-    """For every named attribute of every picture: does the reader see it?"""
+    """Return, for every named attribute of every picture, whether the reader predicts it."""
     verdicts = []
     for image, picture, wanted in zip(pixels, pictures, named, strict=True):
         kind = picture.placed[0].subject.kind
@@ -147,7 +147,7 @@ def share(verdicts: list[bool]) -> float:
 
 @torch.no_grad()
 def measure_autoencoder(base: Base, photos: Path | None) -> dict[str, float]:
-    """PSNR on 300 held-out renders, and on real photographs if a folder is given."""
+    """Measure the PSNR on 300 held-out renders, and on real photographs if a folder is given."""
     images = [draw(picture) for picture in singles(1, 300)]
     figures = {"vae_psnr_renders_db": round(psnr(to_tensor(images), round_trip(base, images)), 2)}
     if photos:
@@ -158,7 +158,7 @@ def measure_autoencoder(base: Base, photos: Path | None) -> dict[str, float]:
 
 @torch.no_grad()
 def measure_instruments(base: Base, instruments: Instruments) -> dict[str, float]:
-    """Zero-shot, retrieval and attributes on held-out renders that passed through the autoencoder."""
+    """Measure zero-shot accuracy, retrieval and attributes on held-out renders after an autoencoder round trip."""
     pictures = singles(2, 300)
     pixels = round_trip(base, [draw(picture) for picture in pictures])
     kinds, scenes = right_kinds_and_scenes(instruments, pixels, pictures)
@@ -172,7 +172,7 @@ def measure_instruments(base: Base, instruments: Instruments) -> dict[str, float
 
 
 def _retrieved(base: Base, instruments: Instruments, subjects: list[Subject]) -> list[bool]:
-    """Each subject's second picture (another scene, light, view) among the first pictures of all."""
+    """Return whether each subject's second picture (another scene, light, view) retrieves its first one among all."""
     sets = []
     for stream in (4, 5):
         pictures = [
@@ -188,7 +188,7 @@ def _retrieved(base: Base, instruments: Instruments, subjects: list[Subject]) ->
 def generate(
     base: Base, prompts: list[str], *, guidance_scale: float, seed: int = 0, batch: int = 20
 ) -> list[Image.Image]:
-    """One picture for each prompt, ``STEPS`` steps, each from its own seed."""
+    """Generate one picture per prompt with ``STEPS`` steps, each from its own seed."""
     pipeline, images = base.pipeline(SCHEDULER), []
     side = base.size_px // base.vae_factor
     for first in range(0, len(prompts), batch):
@@ -208,7 +208,7 @@ def generate(
 
 
 def reference_renders(base: Base, instruments: Instruments, count: int = REFERENCE_RENDERS) -> Reference:
-    """Held-out renders of one subject each, through the autoencoder: what pictures are compared with."""
+    """Return the reference for generated pictures: held-out renders of one subject, after an autoencoder round trip."""
     return Reference.of(instruments, round_trip(base, [draw(picture) for picture in singles(10, count)]))
 
 
@@ -221,8 +221,8 @@ def measure_generation(
     count: int = 500,
     reference: Reference | None = None,
 ) -> dict[str, float]:
-    """Right kind, scene and named attributes of pictures drawn after held-out captions; with a reference their distance
-    and sharpness, too.
+    """Measure the accuracy of kind, scene and named attributes of pictures generated from held-out captions; with a
+    reference, also their distance and sharpness.
     """
     pictures = singles(6, count)
     texts = [caption(picture, held_out(7, i)) for i, picture in enumerate(pictures)]
@@ -253,7 +253,7 @@ def measure_generation(
 def measure_pairs(
     base: Base, instruments: Instruments, *, guidance_scale: float, count: int = 64
 ) -> dict[str, float]:
-    """Share of drawn pictures of two in which both kinds are found where they should stand."""
+    """Return the share of generated two-subject pictures in which both kinds are found at the right position."""
     pictures = pairs(count)
     drawn = generate(base, [pair_prompt(picture) for picture in pictures], guidance_scale=guidance_scale)
     return {"pairs": count, "both_kinds_percent": share(both_found(instruments, to_tensor(drawn), pictures))}
@@ -261,7 +261,7 @@ def measure_pairs(
 
 @torch.no_grad()
 def measure_renders(base: Base, instruments: Instruments, reference: Reference) -> dict[str, float]:
-    """What the illustrator's own pictures score after the autoencoder: distance, sharpness and pairs."""
+    """Measure the renderer's own pictures after an autoencoder round trip: distance, sharpness and pairs."""
     others = round_trip(base, [draw(picture) for picture in singles(11, OTHER_RENDERS)])
     pictures = pairs(256)
     seen = round_trip(base, [draw(picture) for picture in pictures])
@@ -273,7 +273,7 @@ def measure_renders(base: Base, instruments: Instruments, reference: Reference) 
 
 
 def picture_seconds(base: Base, *, guidance_scale: float) -> float:
-    """Seconds for one picture (the best of three)."""
+    """Return the seconds for one picture (the fastest of three)."""
     generate(base, ["a photo of a dog"], guidance_scale=guidance_scale)
     times = []
     for _ in range(3):
@@ -284,7 +284,7 @@ def picture_seconds(base: Base, *, guidance_scale: float) -> float:
 
 
 def sheet(base: Base, path: Path, *, guidance_scale: float) -> None:
-    """Left: what the illustrator drew for held-out captions; right: what the base drew for the same words."""
+    """Save a contact sheet: left the renders of held-out captions, right the base's pictures for the same captions."""
     pictures = singles(8, 32)
     texts = [caption(picture, held_out(9, i)) for i, picture in enumerate(pictures)]
     drawn = contact_sheet(pictures, 4, zoom=1)

@@ -1,7 +1,7 @@
-"""Design coordinates for things: a box 200 units tall, whatever its size and place on the canvas.
+"""Design coordinates for objects: a box 200 units tall, independent of its size and position on the canvas.
 
-``x`` runs to the side the thing faces (0 = its middle),
-``y`` runs up from the ground line (0) to the top (200).
+``x`` increases towards the side the object faces (0 = its middle),
+``y`` increases from the ground line (0) to the top (200).
 """
 
 import math
@@ -32,14 +32,14 @@ _CIRCLE = np.stack([np.cos(np.arange(30) * math.pi / 15), np.sin(np.arange(30) *
 
 
 def colour_of(name: str) -> Colour:
-    """A named colour of the kit as a float triple in [0, 1]."""
+    """Return a named colour of the kit as a float triple in [0, 1]."""
     red, green, blue = COLOURS[name]
     return (float(red), float(green), float(blue))
 
 
 @dataclass
 class Frame:
-    """Draws shapes given in design units at the place, size, mirroring and tilt of one view."""
+    """Draws shapes given in design units with the position, size, mirroring and tilt of one view."""
 
     canvas: Canvas
     view: View
@@ -59,18 +59,18 @@ class Frame:
 
     @property
     def turn(self) -> float:
-        """How far the thing looks aside, 0..1 (towards positive ``x``)."""
+        """How far the object is turned sideways, 0..1 (towards positive ``x``)."""
         return abs(self.view.turn)
 
     def points(self, points: list[Point] | np.ndarray) -> np.ndarray:
-        """(n, 2) canvas points of design points."""
+        """Convert design points to (n, 2) canvas points."""
         return np.asarray(points, np.float64) @ self._turned + (self.view.x, self.view.base)
 
     def polygon(self, points: list[Point] | np.ndarray) -> Mask:
         return polygons([self.points(points)])
 
     def blob(self, points: list[Point], *, tuft: float = 0.0) -> Mask:
-        """A smooth closed shape; ``tuft`` > 0 gives it a furry outline of tufts that many units long."""
+        """Return a smooth closed shape; ``tuft`` > 0 gives it a furry outline with tufts of this length in units."""
         path = curve_points(points, steps=4 if tuft else 6)
         if tuft:
             ring = np.asarray(path)
@@ -89,12 +89,12 @@ class Frame:
         return self.polygon([(left, bottom), (left, top), (right, top), (right, bottom)])
 
     def stroke(self, points: list[Point], width: float) -> Mask:
-        """A smooth line with round ends, never thinner than 3 canvas pixels."""
+        """Return a smooth line with round ends, at least 3 canvas pixels wide."""
         width = max(width, 3.0 / self.scale)
         return self.tube(points, (width, width, width))
 
     def lines(self, segments: list[tuple[Point, Point]], width: float) -> Mask:
-        """Many straight lines as one shape (cheaper than a stroke each), at least 3 canvas pixels wide."""
+        """Return many straight lines as one shape (faster than separate strokes), at least 3 canvas pixels wide."""
         half = max(width * self.scale, 3.0) / 2
         quads = []
         for start, end in segments:
@@ -105,7 +105,7 @@ class Frame:
         return polygons(quads)
 
     def tube(self, points: list[Point], widths: tuple[float, float, float]) -> Mask:
-        """A limb along ``points``, its ``widths`` at the root, the middle and the tip; round ends."""
+        """Return a limb along ``points`` with round ends; ``widths`` are at the root, the middle and the tip."""
         path = np.asarray(
             curve_points(points, closed=False, steps=6) if len(points) > 2 else points, np.float64
         )
@@ -130,7 +130,7 @@ class Frame:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Like ``Canvas.paint``, the rounding in design units."""
+        """Like ``Canvas.paint``, but with the rounding in design units."""
         self.canvas.paint(
             mask,
             colour,
@@ -143,12 +143,12 @@ class Frame:
     def shade(
         self, caster: Mask, onto: Mask, *, dx: float = 0.0, drop: float = 8.0, opacity: float = 0.35
     ) -> None:
-        """The soft shadow that ``caster`` throws on ``onto``."""
+        """Draw the soft shadow that ``caster`` casts on ``onto``."""
         soft = caster.moved(dx * self.scale, drop * self.scale).blurred(max(4.0 * self.scale, 1.5))
         self.canvas.paint(onto.cut(soft), (0.07, 0.05, 0.10), opacity=opacity)
 
     def ground_shadow(self, half_width: float, *, x: float = 0.0, depth: float = 11.0) -> None:
-        """A contact shadow on the ground, longer on the side away from the light."""
+        """Draw a contact shadow on the ground, longer on the side away from the light."""
         lean = -self.canvas.light.direction[0] * self.mirror * half_width * 0.25
         wide = self.ellipse(x + lean, 0.0, half_width * 1.15, depth)
         self.canvas.shadow(wide, dy=0.0, blur=max(6.0 * self.scale, 2.0), opacity=0.34)
@@ -157,7 +157,7 @@ class Frame:
         )
 
     def fuzz(self, cells: int = 56, depth: float = 0.2) -> np.ndarray:
-        """A fur or fabric texture for ``paint``; the same one each time."""
+        """Return a fur or fabric texture for ``paint``; the same one in every call."""
         key = (cells, depth)
         if key not in self._textures:
             self._textures[key] = noise(self.rng, cells, low=1.0 - depth * 0.5, high=1.0 + depth * 0.5)
@@ -173,7 +173,7 @@ class Frame:
 
 
 def draw_hat(frame: Frame, x: float, y: float, width: float) -> None:
-    """A brimmed hat whose brim lies at (x, y)."""
+    """Draw a brimmed hat with its brim at (x, y)."""
     colour = colour_of(frame.view.wearable_colour)
     half = width / 2
     crown = frame.blob(
@@ -196,7 +196,7 @@ def draw_hat(frame: Frame, x: float, y: float, width: float) -> None:
 
 
 def draw_scarf(frame: Frame, x: float, y: float, width: float) -> None:
-    """A scarf around a neck whose front is at (x, y)."""
+    """Draw a scarf around a neck whose front is at (x, y)."""
     colour = colour_of(frame.view.wearable_colour)
     half = width / 2
     tail = frame.polygon(

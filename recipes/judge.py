@@ -1,9 +1,10 @@
-"""Stage 3b: a judge of noisy latents, so that the base learns what captions say in fewer pictures.
+"""Stage 3b: an attribute classifier on noisy latents (the judge), so that the base learns captions from fewer pictures.
 
-A beard is a few of a picture's 1,024 latent numbers: noise prediction hardly notices whether it is there, and learns the
-word for it late. The judge reads from noisy latents what the reader reads from pictures; while the base trains, its
-predicted clean latents, noised afresh, are shown to the judge, and what the caption *named* must be read in them. It is
-another network than the reader, which only measures, and learns from other inputs.
+A beard affects only a few of a picture's 1,024 latent values, so it contributes little to the noise-prediction loss,
+and the base learns the word late. The judge predicts from noisy latents the same attributes that the reader predicts
+from pictures. While the base trains, its predicted clean latents are noised again and passed to the judge, and the
+loss requires that the judge finds the attributes *named* in the caption. The judge is a different network from the
+reader, which is only used for evaluation, and is trained on different inputs.
 """
 
 import logging
@@ -27,11 +28,11 @@ from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 logger = logging.getLogger(__name__)
 
 WIDTHS = (40, 80, 128)
-LEVELS = 8  # pairs of sine and cosine that tell the noise level
+LEVELS = 8  # pairs of sine and cosine that encode the noise level
 
 
 def named_fields(layout: Layout, picture: Picture, text: str) -> np.ndarray:
-    """(fields,) bool: what ``text`` says of a picture of one subject; nothing of a picture of two or none."""
+    """Return (fields,) bool: the fields ``text`` names if the picture has exactly one subject, else all False."""
     if len(picture.placed) != 1:
         return np.zeros(len(layout.fields), bool)
     placed = picture.placed[0]
@@ -64,7 +65,7 @@ def _named_shard(layout: Layout, first: int) -> np.ndarray:
 
 
 def cache_named(layout: Layout, path: Path, count: int, *, processes: int) -> np.ndarray:
-    """(count, CAPTIONS, fields) bool: which fields each caption names."""
+    """Return (count, CAPTIONS, fields) bool: which fields each caption names."""
     if not path.exists():
         firsts = range(0, count, SHARD)
         with ProcessPoolExecutor(processes) as pool:
@@ -74,7 +75,7 @@ def cache_named(layout: Layout, path: Path, count: int, *, processes: int) -> np
 
 
 class Judge(nn.Module):
-    """Noisy latents (B, 4, 16, 16) and ᾱ of their noise level (B,) to the reader's outputs."""
+    """Maps noisy latents (B, 4, 16, 16) and ᾱ of their noise level (B,) to the reader's outputs."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class Judge(nn.Module):
 def field_losses(
     fields: list[Field], outputs: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor
 ) -> torch.Tensor:
-    """(B,): each row's sum over its ``counted`` fields of cross-entropy (choices) or 8 x squared error (scales)."""
+    """Return (B,): per row, the sum of cross-entropy (choices) or 8 x squared error (scales) over counted fields."""
     total = outputs.new_zeros(len(outputs))
     for column, field in enumerate(fields):
         rows = counted[:, column].nonzero()[:, 0]
@@ -127,7 +128,7 @@ def train_judge(
     scaling: float,
     batch: int = 64,
 ) -> Judge:
-    """``labels``: (count, fields), NaN where nothing can be told. Resumable; returns the averaged judge."""
+    """Train the judge (resumable) and return its averaged weights. ``labels``: (count, fields), NaN where unknown."""
     torch.manual_seed(0)
     judge = Judge(layout.size).to(memory_format=torch.channels_last)
     parameters = list(judge.parameters())
@@ -163,13 +164,13 @@ def train_judge(
 
 
 def noised(clean: torch.Tensor, signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """sqrt(ᾱ) clean + sqrt(1 - ᾱ) noise; ``clean`` (B, 4, h, w) has unit variance, ``signal`` is ᾱ (B,)."""
+    """Return sqrt(ᾱ) clean + sqrt(1 - ᾱ) noise; ``clean`` (B, 4, h, w) has unit variance, ``signal`` is ᾱ (B,)."""
     kept = signal.view(-1, 1, 1, 1)
     return kept.sqrt() * clean + (1.0 - kept).sqrt() * torch.randn(clean.shape, generator=generator)
 
 
 class Lesson:
-    """What the captions of a batch name, as a loss on its predicted clean latents."""
+    """A loss on the predicted clean latents of a batch, for the attributes that its captions name."""
 
     def __init__(self, judge: Judge, fields: list[Field], labels: np.ndarray, named: np.ndarray) -> None:
         """``labels``: (count, fields); ``named``: (count, CAPTIONS, fields) bool."""
@@ -182,10 +183,10 @@ class Lesson:
         self, clean: torch.Tensor, rows: torch.Tensor, captions: torch.Tensor, timesteps: torch.Tensor,
         generator: torch.Generator,
     ) -> torch.Tensor:  # fmt: skip
-        """Mean over the batch of the named fields' losses, each picture weighed by sqrt(ᾱ).
+        """Return the mean over the batch of the named fields' losses, with each picture weighted by sqrt(ᾱ).
 
-        ``clean`` (B, 4, 16, 16), scaled; noised afresh to a level below that of ``timesteps``, because a prediction
-        from much noise is blurred and what the noise covers is not asked for. ``captions`` < 0: no caption was given.
+        ``clean`` (B, 4, 16, 16), scaled. It is noised again to a level below that of ``timesteps``: a prediction from
+        a high noise level is blurred, and details hidden by the noise are not required. ``captions`` < 0: no caption.
         """
         share = 0.1 + 0.6 * torch.rand(len(clean), generator=generator)
         below = (timesteps * share).long().clamp(max=799)

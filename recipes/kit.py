@@ -1,7 +1,7 @@
-"""The illustrator's drawing kit: soft-shaded shapes on a float canvas (numpy + Pillow only).
+"""Drawing primitives of the renderer: soft-shaded shapes on a float canvas (numpy + Pillow only).
 
-A picture is drawn at ``CANVAS_PX`` and reduced to ``PICTURE_PX``, so that every edge is smooth. All positions
-and lengths are canvas pixels; colours are RGB triples in [0, 1]; angles are radians, clockwise on the screen.
+A picture is drawn at ``CANVAS_PX`` and downscaled to ``PICTURE_PX`` for smooth edges. All positions and lengths are
+canvas pixels; colours are RGB triples in [0, 1]; angles are radians, clockwise on the screen.
 """
 
 import math
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 class Param:
     """One identity parameter: a choice between ``values`` or, without them, a scale in [0, 1].
 
-    ``low`` and ``high`` word the ends of a scale; "" means that captions never name that end.
+    ``low`` and ``high`` are the words for the ends of a scale; "" means that captions never name that end.
     """
 
     name: str
@@ -37,7 +37,7 @@ Identity = dict[str, float]  # one entry per Param: a scale in [0, 1], or the in
 
 @dataclass(frozen=True)
 class View:
-    """How a subject is seen (canvas pixels, radians); nothing in here is identity."""
+    """How a subject is seen (canvas pixels, radians); contains no identity parameters."""
 
     x: float = 128.0  # centre of the subject
     base: float = 250.0  # y of the ground line; persons: y of the lower edge of the bust
@@ -70,7 +70,7 @@ COLOURS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Light:
-    """Where the light comes from (a screen direction, towards the light) and its colour."""
+    """Direction of the light (on the screen, towards the light) and its colour."""
 
     direction: Point = (-0.6, -0.8)
     colour: Colour = (1.0, 1.0, 1.0)
@@ -80,14 +80,14 @@ class Light:
 
 @dataclass(frozen=True)
 class Mask:
-    """Coverage ``alpha`` (h, w) float32 in [0, 1], its top-left corner at canvas px (``left``, ``top``)."""
+    """Coverage ``alpha`` (h, w) float32 in [0, 1] with its top-left corner at canvas px (``left``, ``top``)."""
 
     alpha: np.ndarray
     left: int
     top: int
 
     def blurred(self, radius: float) -> "Mask":
-        """The same mask, its edge softened by ``radius`` pixels (and grown by as much room)."""
+        """Return the mask with its edge blurred by ``radius`` pixels (the array grows accordingly)."""
         pad = math.ceil(radius * 2)
         h, w = self.alpha.shape
         grown = np.zeros((h + 2 * pad, w + 2 * pad), np.float32)
@@ -98,7 +98,7 @@ class Mask:
         return Mask(self.alpha, self.left + round(dx), self.top + round(dy))
 
     def cut(self, other: "Mask", *, keep: bool = True) -> "Mask":
-        """This mask inside ``other`` (``keep=False``: outside it)."""
+        """Return this mask inside ``other`` (``keep=False``: outside it)."""
         inside = np.zeros_like(self.alpha)
         h, w = self.alpha.shape
         oh, ow = other.alpha.shape
@@ -112,7 +112,7 @@ class Mask:
 
 
 def _blur(alpha: np.ndarray, radius: float) -> np.ndarray:
-    """``alpha`` blurred; wide blurs work at a half or a quarter of the size."""
+    """Return ``alpha`` blurred; wide blurs are computed at half or a quarter of the size."""
     image = Image.fromarray((alpha * np.float32(255.0)).astype(np.uint8))
     if radius < 2.5:
         return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) * np.float32(
@@ -132,18 +132,18 @@ def _half_blur(image: Image.Image, radius: float) -> np.ndarray:
 
 @cache
 def _neighbours(count: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of ``count`` places, the place ``reach`` before and after it (at most the ends)."""
+    """Return, for each of ``count`` indices, the indices ``reach`` before and after it, clamped to the ends."""
     places = np.arange(count)
     return np.maximum(places - reach, 0), np.minimum(places + reach, count - 1)
 
 
 def _doubled(small: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """``small`` with each pixel repeated 2 x 2, cropped to ``shape``."""
+    """Return ``small`` with each pixel repeated 2 x 2, cropped to ``shape``."""
     return small.repeat(2, 0).repeat(2, 1)[: shape[0], : shape[1]]
 
 
 def polygons(shapes: Sequence[list[Point] | np.ndarray]) -> Mask:
-    """The union of filled polygons (one mask: much cheaper than painting each)."""
+    """Return the union of filled polygons as one mask (much faster than painting each)."""
     paths = [np.asarray(shape, np.float64) for shape in shapes]
     points = paths[0] if len(paths) == 1 else np.concatenate(paths)
     (x0, y0), (x1, y1) = points.min(0), points.max(0)
@@ -157,7 +157,7 @@ def polygons(shapes: Sequence[list[Point] | np.ndarray]) -> Mask:
 
 
 def polygon(points: list[Point]) -> Mask:
-    """A filled polygon."""
+    """Return a filled polygon."""
     return polygons([points])
 
 
@@ -176,13 +176,13 @@ def ellipse_points(
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> Mask:
-    """A filled ellipse."""
+    """Return a filled ellipse."""
     return polygon(ellipse_points(cx, cy, rx, ry, angle))
 
 
 @cache
 def _spline(count: int, closed: bool, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Catmull-Rom: which four points make each segment, and their weights (steps, 4) along it."""
+    """Return the four point indices of each Catmull-Rom segment, and their weights (steps, 4) along it."""
     if closed:
         picks = (np.arange(count)[:, None] + np.arange(-1, 3)) % count
     else:
@@ -200,12 +200,12 @@ def _curve(points: list[Point], closed: bool, steps: int) -> np.ndarray:
 
 
 def curve_points(points: list[Point], *, closed: bool = True, steps: int = 8) -> list[Point]:
-    """Points of a smooth (Catmull-Rom) curve through ``points``."""
+    """Return points of a smooth (Catmull-Rom) curve through ``points``."""
     return [(x, y) for x, y in _curve(points, closed, steps).tolist()]
 
 
 def blob(points: list[Point], *, steps: int = 8) -> Mask:
-    """A filled smooth closed shape through ``points``."""
+    """Return a filled smooth closed shape through ``points``."""
     return polygons([_curve(points, True, steps)])
 
 
@@ -215,7 +215,7 @@ def _taper(count: int, end: float) -> np.ndarray:
 
 
 def lock_points(points: list[Point], width: float, *, end: float = 0.0) -> list[Point]:
-    """The outline of a smooth line: ``width`` px wide in the middle, ``end`` (a share) of it at its ends."""
+    """Return the outline of a smooth line, ``width`` px wide in the middle and ``end`` * ``width`` at its ends."""
     path = _curve(points, False, 5)
     run = np.empty_like(path)
     run[1:-1] = path[2:] - path[:-2]
@@ -226,7 +226,7 @@ def lock_points(points: list[Point], width: float, *, end: float = 0.0) -> list[
 
 
 def stroke(points: list[Point], width: float, *, smooth: bool = True) -> Mask:
-    """A line of ``width`` pixels with round ends through ``points``."""
+    """Return a line of ``width`` pixels with round ends through ``points``."""
     path = curve_points(points, closed=False) if smooth and len(points) > 2 else points
     xs, ys = [q[0] for q in path], [q[1] for q in path]
     pad = width / 2 + 2
@@ -253,7 +253,7 @@ def scaled(colour: Colour, gain: float) -> Colour:
 @dataclass
 class Canvas:
     """A float32 RGB picture (CANVAS_PX, CANVAS_PX, 3) in [0, 1] under one light
-    (stored plane by plane, which paints faster)."""
+    (stored plane by plane, which makes painting faster)."""
 
     light: Light = field(default_factory=Light)
     rgb: np.ndarray = field(
@@ -270,10 +270,10 @@ class Canvas:
         return self.rgb[y0:y1, x0:x1], inner
 
     def _relief(self, mask: Mask, relief: float, round_px: float) -> np.ndarray:
-        """The gain (h, w) that rounds off ``mask`` under the canvas's light."""
+        """Return the gain (h, w) that makes ``mask`` look rounded under the canvas's light."""
         height = _half_blur(Image.fromarray((mask.alpha * 255.0).astype(np.uint8)), round_px)
         lx, ly = self.light.direction
-        k = max(round(round_px / 7.0), 1)  # a wide stencil hides the steps of an 8-bit blur
+        k = max(round(round_px / 7.0), 1)  # a wide stencil hides the quantisation steps of an 8-bit blur
         (up, down), (before, after) = _neighbours(height.shape[0], k), _neighbours(height.shape[1], k)
         slope = (height.take(after, 1) - height.take(before, 1)) * np.float32(lx)
         slope += (height.take(down, 0) - height.take(up, 0)) * np.float32(ly)
@@ -290,8 +290,8 @@ class Canvas:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Lay ``colour`` under ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how
-        far the rounding reaches inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour
+        """Paint ``colour`` through ``mask``. ``relief`` > 0 shades it like a rounded body (``round_px``: how
+        far the rounding extends inwards). ``texture`` (CANVAS_PX, CANVAS_PX) multiplies the colour
         (1 = unchanged). ``colour`` may be an (h, w, 3) array of the mask's size."""
         window = self._window(mask)
         if window is None:
@@ -315,7 +315,7 @@ class Canvas:
     def shadow(
         self, mask: Mask, *, dx: float = 0.0, dy: float = 4.0, blur: float = 5.0, opacity: float = 0.35
     ) -> None:
-        """A soft dark copy of ``mask``: a cast or contact shadow."""
+        """Draw a soft dark copy of ``mask``: a cast or contact shadow."""
         self.paint(mask.moved(dx, dy).blurred(blur), (0.05, 0.05, 0.09), opacity=opacity)
 
     def glow(self, mask: Mask, colour: Colour, *, blur: float = 6.0, opacity: float = 0.6) -> None:
@@ -327,7 +327,7 @@ class Canvas:
             target += soft.alpha[rows, cols][..., None] * np.asarray(colour, np.float32) * opacity
 
     def image(self) -> Image.Image:
-        """The finished picture, exposed, tinted by the light and reduced to PICTURE_PX."""
+        """Return the finished picture, exposed, tinted by the light and downscaled to PICTURE_PX."""
         rows = self.rgb[::2] + self.rgb[1::2]
         lit = (rows[:, ::2] + rows[:, 1::2]) * (
             np.asarray(self.light.colour, np.float32) * (self.light.ambient / 4.0)
@@ -338,14 +338,14 @@ class Canvas:
 def vertical_gradient(
     top: Colour, bottom: Colour, height: int = CANVAS_PX, width: int = CANVAS_PX
 ) -> np.ndarray:
-    """(height, width, 3) float32 gradient."""
+    """Return a (height, width, 3) float32 gradient."""
     t = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None]
     ramp = np.asarray(top, np.float32) * (1 - t) + np.asarray(bottom, np.float32) * t
     return np.broadcast_to(ramp, (height, width, 3))
 
 
 def noise(rng: np.random.Generator, cells: int, *, low: float = 0.9, high: float = 1.1) -> np.ndarray:
-    """Smooth random texture (CANVAS_PX, CANVAS_PX) between ``low`` and ``high``, ``cells`` bumps across."""
+    """Return a smooth random texture (CANVAS_PX, CANVAS_PX) from ``low`` to ``high``, with ``cells`` bumps across."""
     grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     big = np.asarray(grid.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC), np.float32)
     return low + (high - low) * big * (1.0 / 255.0)

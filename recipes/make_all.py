@@ -1,9 +1,9 @@
-"""Make again everything that is derived from the embedded base: ``python -m recipes.make_all``.
+"""Rebuild everything derived from the embedded base: ``python -m recipes.make_all``.
 
-In the order in which the parts need each other: the instruments (only if the autoencoder changed), class images, tags,
-pictures of styles, examples, the sweeps of the presets, README's picture, the card. A part that was made from the same weights is not made
-twice, so the command goes on where it was cut off. What ``assets/presets`` say is chosen by a person who reads the sweeps,
-which are written to ``--work``/sweeps.
+Order of dependencies: the measuring models (only if the autoencoder changed), class images, tags, style pictures,
+examples, preset sweeps, README's picture, model card. A part already built from the same weights is skipped, so an
+interrupted command can be resumed. The values in ``assets/presets`` are chosen by hand from the sweeps, which are
+written to ``--work``/sweeps.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BASE_PARTS, AUTOENCODER = ("unet", "text_encoder", "vae"), ("vae",)
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to make: a command of this repository, and the parts of the base that it follows from."""
+    """One build step: a command of this repository, and the parts of the base that it depends on."""
 
     name: str
     command: tuple[str, ...]
@@ -35,7 +35,7 @@ class Part:
 
 
 def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
-    """Everything derived from the base, in order."""
+    """Return everything derived from the base, in build order."""
     train = ("recipes.train_base", "--work", str(work))
     measured = [
         *(("--photos", str(photos)) if photos else ()),
@@ -46,7 +46,7 @@ def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
         rows = str(work / "sweeps" / f"{method}.json")
         command = ("bench.sweep", "--method", method, "--preset", preset, "--json", rows)
         sweeps.append(Part(f"sweep of {method}", command))
-    return [  # what follows from the illustrator alone is made once
+    return [  # steps that depend only on the renderer run once
         Part("instruments", (*train, "--stage", "instruments", "--stage", "install"), AUTOENCODER),
         Part("class images", ("recipes.make_class_images",)),
         Part("tags", ("recipes.make_tags",), ()),
@@ -59,7 +59,7 @@ def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
 
 
 def fingerprint(base: Path, names: Iterable[str]) -> str:
-    """SHA-256 of the weights of some of the base's parts."""
+    """Return the SHA-256 of the weights of the named parts of the base."""
     digest = hashlib.sha256()
     for name in names:
         for path in sorted((base / name).glob("*.safetensors")):
@@ -68,16 +68,16 @@ def fingerprint(base: Path, names: Iterable[str]) -> str:
 
 
 def run_command(command: tuple[str, ...]) -> None:
-    """Run ``python -m command`` and raise where it fails."""
+    """Run ``python -m command`` and raise if it fails."""
     subprocess.run([sys.executable, "-m", *command], check=True)
 
 
 def make(
     todo: list[Part], base: Path, marks: Path, *, run: Callable[[tuple[str, ...]], None] = run_command
 ) -> list[str]:
-    """Make the parts whose weights are not those of their last making; return the names of what was made.
+    """Rebuild the parts whose weights changed since their last build; return the names of the rebuilt parts.
 
-    ``marks`` is a JSON file: part -> fingerprint of the weights that it was made from.
+    ``marks`` is a JSON file: part -> fingerprint of the weights that it was built from.
     """
     made: dict[str, str] = json.loads(marks.read_text()) if marks.exists() else {}
     names = []

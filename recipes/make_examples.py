@@ -1,7 +1,7 @@
 """Make the shipped examples: ``python -m recipes.make_examples``.
 
-Each is a held-out individual of the illustrated world: four pictures of it, and the finished run that the
-Quick preset makes of them, reduced to what a page needs. Run it again whenever the base or the presets change.
+Each example is a held-out individual of the illustrated world: four pictures of it and the finished run of the Quick
+preset on them, reduced to the files the page needs. Rerun it when the base or the presets change.
 """
 
 import argparse
@@ -32,7 +32,7 @@ KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md")
 
 @dataclass(frozen=True)
 class Example:
-    """One subject: ``subject_seed`` is a held-out world, ``place`` ends its prompt, ``seed`` draws the picture."""
+    """One subject: ``subject_seed`` is a held-out seed, ``place`` ends the prompt, ``seed`` is the picture's seed."""
 
     name: str
     title: str
@@ -52,7 +52,7 @@ EXAMPLES = (
 
 
 def draw_photos(example: Example, folder: Path) -> list[Path]:
-    """Draw pictures of one individual in four different scenes, without hat or scarf, in the "photo" style."""
+    """Render one individual in four different scenes, without hat or scarf, in the "photo" style."""
     folder.mkdir(parents=True)
     subject = world.sample_subject(np.random.default_rng(example.subject_seed), example.kind)
     rng = np.random.default_rng(example.subject_seed + 1)
@@ -68,7 +68,7 @@ def draw_photos(example: Example, folder: Path) -> list[Path]:
 
 
 def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bool) -> Run:
-    """Run the Quick preset (a ``trial``: two steps of it) and return the run. Raises ValueError when it failed."""
+    """Run the Quick preset (``trial``: only two steps) and return the run. Raises ValueError if it failed."""
     words = "{identifier} {class_noun}"
     chosen = preset("dreambooth", "embedded", "Quick")
     config = replace(
@@ -90,7 +90,7 @@ def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bo
 
 
 def ship(example: Example, run: Run, folder: Path) -> None:
-    """Copy what a page needs of a run; the adapter's values become float16, its header stays."""
+    """Copy the files of a run that the page needs; the adapter's tensors become float16, its header is unchanged."""
     shutil.rmtree(folder, ignore_errors=True)
     target = folder / "run"
     target.mkdir(parents=True)

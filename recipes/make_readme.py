@@ -12,7 +12,7 @@ GAP_PX = 8
 
 
 def row_of(folder: Path) -> list[Image.Image]:
-    """Two photographs, the picture before the first step and the two last samples of one example."""
+    """Return two photographs, the sample before the first step and the last two samples of one example."""
     photos = [Image.open(path) for path in stored_photos(folder / "run")[:2]]
     samples = sorted((folder / "run" / "samples").glob("*.png"))
     first, last = samples[0].name.split("-")[0], samples[-1].name.split("-")[0]
@@ -22,7 +22,7 @@ def row_of(folder: Path) -> list[Image.Image]:
 
 
 def main() -> None:
-    """Write ``assets/readme.png``: a row for each example."""
+    """Write ``assets/readme.png`` with one row per example."""
     rows = [row_of(path.parent) for path in sorted((ASSETS / "examples").glob("*/example.json"))[:3]]
     width = max(len(row) for row in rows) * (TILE_PX + GAP_PX) - GAP_PX
     sheet = Image.new("RGB", (width, len(rows) * (TILE_PX + GAP_PX) - GAP_PX), "white")

@@ -20,7 +20,7 @@ FLAGS = ("none", "red", "blue", "yellow", "green")
 
 
 def courses(frame: Frame, mask: Mask, material: str) -> np.ndarray:
-    """(h, w) brightness of a wall in ``material``: blocks with soft joints; plain for white."""
+    """Return the (h, w) brightness of a wall in ``material``: blocks with soft joints; uniform for white."""
     h, w = mask.alpha.shape
     if material == "white":
         return np.ones((h, w), np.float32)
@@ -35,7 +35,7 @@ def courses(frame: Frame, mask: Mask, material: str) -> np.ndarray:
 
 
 def round_wall(frame: Frame, mask: Mask, colour: Colour, material: str = "white") -> np.ndarray:
-    """(h, w, 3) colours of an upright round wall that fills ``mask`` from side to side."""
+    """Return the (h, w, 3) colours of an upright round wall that fills ``mask`` from side to side."""
     w = mask.alpha.shape[1]
     across = np.linspace(-1.0, 1.0, w, dtype=np.float32)
     towards = frame.canvas.light.direction[0]
@@ -47,13 +47,13 @@ def round_wall(frame: Frame, mask: Mask, colour: Colour, material: str = "white"
 def flat_wall(
     frame: Frame, mask: Mask, colour: Colour, material: str = "white", gain: float = 1.0
 ) -> np.ndarray:
-    """(h, w, 3) colours of a flat wall, a little darker towards the ground."""
+    """Return the (h, w, 3) colours of a flat wall, slightly darker towards the ground."""
     fall = np.linspace(1.08, 0.88, mask.alpha.shape[0], dtype=np.float32)[:, None] * gain
     return (courses(frame, mask, material) * fall)[..., None] * np.asarray(colour, np.float32)
 
 
 def side_gains(frame: Frame) -> tuple[float, float]:
-    """Brightness of a front face and of the side face towards positive x."""
+    """Return the brightness of the front face and of the side face towards positive x."""
     lit = frame.lit_side() * frame.canvas.light.strength
     return 1.0 - 0.06 * lit, 0.78 + 0.3 * lit
 
@@ -61,7 +61,7 @@ def side_gains(frame: Frame) -> tuple[float, float]:
 def draw_window(
     frame: Frame, x: float, y: float, width: float, height: float, shape: str, trim: Colour
 ) -> None:
-    """A window of ``shape`` (arched, square or round) centred on (x, y), lit when it is dark outside."""
+    """Draw a window of ``shape`` (arched, square or round) centred on (x, y), lit when it is dark outside."""
     glass = LAMPLIGHT if frame.is_dark() else GLASS
     rim = 3.0
     if shape == "round":
@@ -88,7 +88,7 @@ def draw_window(
 
 
 def draw_door(frame: Frame, x: float, width: float, height: float, colour: Colour, trim: Colour) -> None:
-    """An arched door on the ground."""
+    """Draw an arched door on the ground."""
     for tone, grow in ((trim, 4.0), (colour, 0.0)):
         half, shoulder = width / 2 + grow, height - width / 2
         arc = [(x + half * np.cos(a), shoulder + half * np.sin(a)) for a in np.linspace(0, np.pi, 11)]
@@ -96,7 +96,7 @@ def draw_door(frame: Frame, x: float, width: float, height: float, colour: Colou
 
 
 def draw_flag(frame: Frame, x: float, y: float, colour_name: str, height: float = 32.0) -> None:
-    """A pole that stands at (x, y) with a waving flag; "none" draws nothing."""
+    """Draw a pole at (x, y) with a waving flag; "none" draws nothing."""
     if colour_name == "none":
         return
     frame.paint(frame.stroke([(x, y), (x, y + height)], 3.6), (0.36, 0.30, 0.28))
@@ -108,7 +108,7 @@ def draw_flag(frame: Frame, x: float, y: float, colour_name: str, height: float 
 
 
 def draw_bushes(frame: Frame, half_width: float) -> None:
-    """Round shrubs at both sides of a foot of that half width."""
+    """Draw round shrubs on both sides of a base of this half width."""
     for side in (-1, 1):
         for dx, radius, tone in ((14, 15, 0.85), (-4, 18, 1.0)):
             bush = frame.ellipse(side * (half_width + dx), radius * 0.75, radius * 1.15, radius)
@@ -116,7 +116,7 @@ def draw_bushes(frame: Frame, half_width: float) -> None:
 
 
 def draw_rocks(frame: Frame, half_width: float) -> None:
-    """Boulders along a foot of that half width."""
+    """Draw boulders along a base of this half width."""
     for x, radius in ((-1.15, 17), (1.12, 19), (-0.62, 14), (0.6, 13)):
         cx = x * half_width
         rock = [

@@ -1,4 +1,4 @@
-"""The embedded base's parts: Stable Diffusion 1.x in small, with the same classes and the same 686 UNet names."""
+"""The embedded base's models: a small Stable Diffusion 1.x with the same classes and the same 686 UNet tensor names."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_unet() -> UNet2DConditionModel:
-    """6.7 M parameters; the last two widths are equal, so that no shortcut convolution is missing or too many."""
+    """Build a UNet of 6.7 M parameters. The last two widths are equal, so that shortcut convolutions match SD 1.x."""
     return UNet2DConditionModel(
         sample_size=LATENT_PX,
         in_channels=4,
@@ -33,7 +33,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_vae() -> AutoencoderKL:
-    """Factor 8, 4 latent channels. ``scaling_factor`` is measured after training."""
+    """Build a VAE with factor 8 and 4 latent channels. ``scaling_factor`` is measured after training."""
     return AutoencoderKL(
         sample_size=128,
         in_channels=3,
@@ -51,7 +51,7 @@ def build_vae() -> AutoencoderKL:
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
-            attn_implementation="eager",  # a third of the time in bfloat16 on a processor
+            attn_implementation="eager",  # takes a third of the time in bfloat16 on a CPU
             vocab_size=len(tokenizer),
             hidden_size=TEXT_WIDTH,
             intermediate_size=4 * TEXT_WIDTH,
@@ -68,7 +68,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion 1.x's own noise schedule."""
+    """Return the noise schedule of Stable Diffusion 1.x."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -82,7 +82,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Byte-pair encoding in CLIP's manner (lower case, ``</w>`` at word ends, merges in order of frequency)."""
+    """Train a byte-pair encoding like CLIP's (lower case, ``</w>`` at word ends, merges in order of frequency)."""
     bpe = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -120,7 +120,7 @@ def _clip_pattern():
 
 
 def assemble(tokenizer, text_encoder, vae, unet) -> StableDiffusionPipeline:
-    """The parts as diffusers' own pipeline, without a safety checker."""
+    """Return the models as a diffusers pipeline without a safety checker."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -136,12 +136,12 @@ def assemble(tokenizer, text_encoder, vae, unet) -> StableDiffusionPipeline:
 
 
 def save_base(pipeline: StableDiffusionPipeline, folder: Path, facts: dict) -> None:
-    """Write the plain diffusers folder in float16 and ``atelier.json`` (what the app must know of this base)."""
+    """Write a plain diffusers folder in float16 and ``atelier.json`` (additional facts about this base for the app)."""
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     pipeline.to(torch.float32)
     config = (
         folder / "text_encoder" / "config.json"
-    )  # transformers loads in the dtype named here, diffusers in float32
+    )  # transformers loads in the dtype stored here, diffusers in float32
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     (folder / "atelier.json").write_text(json.dumps(facts, indent=1) + "\n")

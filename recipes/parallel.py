@@ -1,7 +1,7 @@
 """Data-parallel training on the cores of one machine: one single-threaded process per core.
 
-On few and busy cores this is about twice as fast as one process with several threads, because the processes wait for
-each other once a step instead of once an operation.
+On few and busy cores this is about twice as fast as one process with several threads, because the processes
+synchronise once per step instead of once per operation.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import nn
 
 
 def launch(work: Callable[..., None], processes: int, *args) -> None:
-    """Run ``work(*args)`` in ``processes`` processes that share their gradients; in this one if there is only one."""
+    """Run ``work(*args)`` in ``processes`` processes that average their gradients; one process means this one."""
     if processes == 1:
         torch.set_num_threads(1)
         work(*args)
@@ -35,7 +35,7 @@ def _member(number: int, processes: int, port: int, work: Callable[..., None], a
 
 
 def rank() -> int:
-    """This process's number; 0 alone."""
+    """Return the rank of this process; 0 without parallel processes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -44,12 +44,12 @@ def members() -> int:
 
 
 def generator_of(stage: int, step: int) -> torch.Generator:
-    """The random stream of one step of one stage in this process: a resumed training draws what an unbroken one would."""
+    """Return the random generator of one step of one stage in this process; it makes resumed training reproducible."""
     return torch.Generator().manual_seed((stage * 1_000_003 + step) * 64 + rank())
 
 
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes."""
+    """Replace every gradient with its mean over the processes."""
     if members() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -61,6 +61,6 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come this far."""
+    """Wait until all processes have reached this call (barrier)."""
     if members() > 1:
         dist.barrier()

@@ -1,4 +1,4 @@
-"""People: head and shoulders, drawn from an identity (who) and a view (how they are seen)."""
+"""People: head and shoulders, rendered from an identity (who) and a view (how they are seen)."""
 
 from recipes.kit import Canvas, Identity, View
 from recipes.person_clothes import CLOTHING, paint_clothing, paint_hat, paint_scarf
@@ -30,7 +30,7 @@ def _choice(identity: Identity, name: str) -> str:
 
 
 def hidden(identity: Identity, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen (in ``view``), so not to be named or compared."""
+    """Return the parameters that cannot be seen (in ``view``) and are therefore not named or compared."""
     style, unseen = _choice(identity, "hair style"), set()
     if style == "bald":
         unseen.add("hair volume")

@@ -1,4 +1,4 @@
-"""What a person wears: the garment on the shoulders, a scarf, a hat."""
+"""A person's clothing: the garment on the shoulders, a scarf, a hat."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ _WHITE = COLOURS["white"]
 
 
 def paint_neck(canvas: Canvas, look: Look) -> None:
-    """Neck and upper chest, with the shadow of the chin."""
+    """Paint the neck and upper chest with the shadow of the chin."""
     n = 0.50 * look.width
     right = [(n, 30.0), (n, 70.0), (n + 6.0, 88.0), (46.0, 98.0), (40.0, 124.0)]
     neck = polygon(look.body.points(mirrored(right), 0.3))
@@ -40,7 +40,7 @@ def paint_neck(canvas: Canvas, look: Look) -> None:
 
 
 def _torso(look: Look, neck_y: float, neck_x: float) -> Mask:
-    """Shoulders down to the canvas's edge, open from -``neck_x`` to ``neck_x`` and down to ``neck_y``."""
+    """Return the torso down to the canvas edge; the neckline spans -``neck_x`` to ``neck_x``, down to ``neck_y``."""
     floor = max(BUST_Y, (CANVAS_PX + 8.0 - look.body.y) / look.unit)
     right = [(neck_x, 82.0), (neck_x + 9.0, 86.0), (66.0, 97.0), (86.0, 112.0), (95.0, 136.0), (98.0, 160.0)]
     collar = curve_points(
@@ -59,7 +59,7 @@ def _torso(look: Look, neck_y: float, neck_x: float) -> Mask:
 
 
 def _cloth(canvas: Canvas, look: Look, colour: Colour, neck_y: float = 97.0, neck_x: float = 32.0) -> Mask:
-    """Paint the torso with sleeves' folds in ``colour``; returns its mask."""
+    """Paint the torso with folds of the sleeves in ``colour``; return its mask."""
     u, body = look.unit, _torso(look, neck_y, neck_x)
     canvas.paint(body, colour, relief=0.8, round_px=16 * u)
     jitter = look.rng().uniform(-3.0, 3.0, 4)
@@ -84,7 +84,7 @@ def _line(look: Look, points: list[Point], width: float, *, smooth: bool = True)
 def _collar_band(
     canvas: Canvas, look: Look, colour: Colour, y: float, width: float, neck_x: float = 30.0
 ) -> None:
-    """A knitted band along the neckline."""
+    """Paint a knitted band along the neckline."""
     band = _line(
         look,
         [
@@ -109,7 +109,7 @@ def _dots(canvas: Canvas, look: Look, places: list[Point], radius: float, colour
 
 
 def _collar_points(canvas: Canvas, look: Look, colour: Colour) -> None:
-    """Two pointed flaps of a shirt's collar."""
+    """Paint the two pointed flaps of a shirt collar."""
     flaps = [
         look.body.points([(s * 30.0, 76.0), (s * 3.0, 100.0), (s * 17.0, 114.0), (s * 38.0, 90.0)], 0.2)
         for s in (-1.0, 1.0)
@@ -272,7 +272,7 @@ CLOTHING: tuple[str, ...] = tuple(_GARMENTS)
 
 
 def paint_clothing(canvas: Canvas, look: Look) -> None:
-    """The garment of ``look.view.clothing`` over neck and shoulders."""
+    """Paint the garment ``look.view.clothing`` over neck and shoulders."""
     paint_neck(canvas, look)
     _GARMENTS[look.view.clothing](canvas, look)
 
@@ -314,7 +314,7 @@ def paint_scarf(canvas: Canvas, look: Look) -> None:
 
 
 def paint_hat(canvas: Canvas, look: Look) -> None:
-    """A round hat with a brim and a band."""
+    """Paint a round hat with a brim and a band."""
     colour, u, w, frame = COLOURS[look.view.wearable_colour], look.unit, look.width, look.head
     right = [(0.5 * w, -99.0), (0.86 * w, -88.0), (1.03 * w, -50.0), (0.6 * w, -36.0)]
     crown = blob(frame.points([(0.0, -100.0), *right, *[(-x, y) for x, y in reversed(right)]], 0.3))

@@ -39,20 +39,20 @@ _FRECKLES: tuple[Point, ...] = (
 
 
 def mirrored(right: list[Point]) -> list[Point]:
-    """A closed outline from its right side, listed from the top down."""
+    """Return a closed outline, given its right side listed from the top down."""
     return right + [(-x, y) for x, y in reversed(right)]
 
 
 def soft(
     canvas: Canvas, mask: Mask, colour: Colour, blur: float, opacity: float, inside: Mask | None = None
 ) -> None:
-    """Paint ``mask`` with an edge ``blur`` pixels soft, only within ``inside``."""
+    """Paint ``mask`` with its edge blurred by ``blur`` pixels, only within ``inside``."""
     blurred = mask.blurred(blur)
     canvas.paint(blurred if inside is None else blurred.cut(inside), colour, opacity=opacity)
 
 
 def face_outline(look: Look) -> list[Point]:
-    """Grid points of the face, clockwise from the top."""
+    """Return the grid points of the face, clockwise from the top."""
     w, jaw, cheeks = look.width, look.scale("jaw"), look.scale("cheeks")
     right = [
         (0.20 * w, -70.0),
@@ -95,7 +95,7 @@ def paint_earrings(canvas: Canvas, look: Look) -> None:
 
 
 def paint_face(canvas: Canvas, look: Look) -> Mask:
-    """The skin of the face with cheeks and shading; returns its mask."""
+    """Paint the skin of the face with cheeks and shading; return its mask."""
     frame, u = look.head, look.unit
     face = blob(frame.points(face_outline(look), 0.6))
     canvas.paint(face, look.skin, relief=0.75, round_px=20 * u)
@@ -124,7 +124,7 @@ def _lines(canvas: Canvas, look: Look, lines: list[list[Point]], width: float, o
 
 
 def paint_wrinkles(canvas: Canvas, look: Look) -> None:
-    """The folds of age, deeper with ``look.wrinkles``."""
+    """Paint the wrinkles, deeper with larger ``look.wrinkles``."""
     if look.wrinkles < 0.05:
         return
     w, e = look.width, look.eye_x
@@ -197,7 +197,7 @@ def paint_brows(canvas: Canvas, look: Look) -> None:
 
 
 def brow_colour(look: Look) -> Colour:
-    """The hair's colour, kept apart from the skin."""
+    """Return the hair colour, adjusted to stand out from the skin."""
     dark = scaled(look.hair, 0.72)
     near = sum(abs(a - b) for a, b in zip(dark, look.skin, strict=True)) < 0.35
     return scaled(dark, 0.6) if near else dark
@@ -231,7 +231,7 @@ def paint_nose(canvas: Canvas, look: Look) -> None:
 
 
 def _mouth_lines(look: Look) -> tuple[list[Point], list[Point], float]:
-    """The upper and lower edge of the mouth's opening (left to right) and half its width, in grid units."""
+    """Return the upper and lower edge of the open mouth (left to right) and half its width, in grid units."""
     lift, opening, factor = _MOUTH[look.view.expression]
     half = (14.0 + 8.0 * look.scale("mouth width")) * factor
     xs = np.linspace(-1.0, 1.0, 7)
@@ -274,7 +274,7 @@ def paint_mouth(canvas: Canvas, look: Look) -> None:
 
 
 def paint_beard(canvas: Canvas, look: Look, face: Mask) -> None:
-    """What grows on cheeks and chin (the mouth comes on top of it, the moustache after the mouth)."""
+    """Paint the beard on cheeks and chin (the mouth is painted over it, the moustache after the mouth)."""
     kind = look.choice("beard")
     if kind == "stubble":
         _paint_stubble(canvas, look, face)
@@ -300,7 +300,7 @@ def _paint_stubble(canvas: Canvas, look: Look, face: Mask) -> None:
 
 
 def _beard_chin(look: Look) -> float:
-    """y of the chin below an open mouth."""
+    """Return the y of the chin below an open mouth."""
     return 76.0 + 0.35 * _MOUTH[look.view.expression][1]
 
 

@@ -1,4 +1,4 @@
-"""A person's hair: a part behind the head and a part over the forehead, one pair of shapes for each style."""
+"""A person's hair: a part behind the head and a part over the forehead; each hairstyle has such a pair of shapes."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def _volume(look: Look) -> float:
 
 
 def _under_hat(look: Look, mask: Mask) -> Mask:
-    """``mask`` without what a hat would cover."""
+    """Return ``mask`` without the area that a hat covers."""
     if not look.hat:
         return mask
     brim = [(-300.0, -300.0), (300.0, -300.0), (300.0, HAT_LINE_Y), (-300.0, HAT_LINE_Y)]
@@ -49,14 +49,14 @@ def _paint_hair(canvas: Canvas, look: Look, mask: Mask, *, shadow: float = 0.3, 
 def _strands(
     canvas: Canvas, look: Look, lines: list[list[Point]], inside: Mask, *, depth: float, width: float = 6.0
 ) -> None:
-    """Alternate light and dark locks along ``lines`` (grid points)."""
+    """Paint alternating light and dark locks along ``lines`` (grid points)."""
     locks = [lock_points(look.head.points(line, depth), width * look.unit) for line in lines]
     canvas.paint(polygons(locks[::2]).cut(inside), look.hair_light, opacity=0.6)
     canvas.paint(polygons(locks[1::2]).cut(inside), scaled(look.hair, 0.62), opacity=0.5)
 
 
 def _gloss(canvas: Canvas, look: Look, inside: Mask, y: float, reach: float = 0.62) -> None:
-    """A soft band of light across the top of the head."""
+    """Paint a soft highlight across the top of the head."""
     u, w, side = look.unit, look.width, -6.0 if canvas.light.direction[0] <= 0 else 6.0
     band = [(-reach * w + side, y + 10.0), (side, y), (reach * w + side, y + 10.0)]
     mask = polygon(lock_points(look.head.points(band, _CAP_DEPTH), 9.0 * u, end=0.2))
@@ -64,7 +64,7 @@ def _gloss(canvas: Canvas, look: Look, inside: Mask, y: float, reach: float = 0.
 
 
 def _cap(look: Look, hairline: list[Point], *, volume: float, side_y: float = -4.0) -> list[Point]:
-    """A closed outline: over the skull from the left ear to the right one, then back along ``hairline``."""
+    """Return a closed outline: over the skull from the left ear to the right one, then back along ``hairline``."""
     w, v = look.width, volume
     right = [(0.42 * w, -72.0 - v), (0.86 * w, -56.0 - 0.8 * v), (w + 0.55 * v, -30.0), (w + 3.0, side_y)]
     left = [(-x, y) for x, y in reversed(right)]
@@ -72,7 +72,7 @@ def _cap(look: Look, hairline: list[Point], *, volume: float, side_y: float = -4
 
 
 def _fan(look: Look, root: Point, ends: list[Point]) -> list[list[Point]]:
-    """Lines from ``root`` over the head to each of ``ends``."""
+    """Return lines from ``root`` over the head to each of ``ends``."""
     w = look.width
     return [
         [root, (0.45 * root[0] + 0.62 * x, 0.5 * (root[1] + y) - 9.0), (x, y)]
@@ -153,7 +153,7 @@ def _spiky(canvas: Canvas, look: Look) -> None:
 
 
 def _clump(look: Look, circles: list[tuple[float, float, float]], depth: float) -> list[list[Point]]:
-    """Outlines of circles (x, y, radius) of the grid."""
+    """Return the outlines of circles (x, y, radius) in grid units."""
     return [
         ellipse_points(*look.head.at(x, y, depth), r * look.unit, r * look.unit, count=18)
         for x, y, r in circles
@@ -163,7 +163,7 @@ def _clump(look: Look, circles: list[tuple[float, float, float]], depth: float) 
 def _curls(
     canvas: Canvas, look: Look, circles: list[tuple[float, float, float]], inside: Mask, contrast: float = 0.7
 ) -> None:
-    """Round curls inside a mass of hair: each a dark crescent with a light one above it."""
+    """Paint round curls inside an area of hair: each a dark crescent with a light one above it."""
     u = look.unit
     dark, light = [], []
     for x, y, r in circles:
@@ -176,7 +176,7 @@ def _curls(
 
 
 def _curly(canvas: Canvas, look: Look) -> None:
-    """Big round curls: a crown, a fringe to one side, and clusters that cover the ears."""
+    """Paint big round curls: a crown, a fringe to one side, and clusters that cover the ears."""
     w, v = look.width, _volume(look)
     ring = np.linspace(np.pi * 1.0, np.pi * 2.0, 10)
     crown = [((w + 0.3 * v) * np.cos(a), -18.0 + (52.0 + 0.7 * v) * np.sin(a), 13.0 + 0.3 * v) for a in ring]
@@ -275,7 +275,7 @@ def _bob(canvas: Canvas, look: Look) -> None:
 
 
 def _long_edge(look: Look, wave: float) -> list[Point]:
-    """The outer edge of long hair on the right, from the top of the head to its end below the shoulder."""
+    """Return the outer edge of long hair on the right, from the top of the head to its end below the shoulder."""
     w, v = look.width, _volume(look)
     ys = np.linspace(-14.0, 116.0, 8)
     swing = wave * np.sin(np.linspace(0.0, 3.1 * np.pi, 8))
@@ -292,7 +292,7 @@ def _long_back(canvas: Canvas, look: Look, wave: float) -> None:
 
 
 def _long_front(canvas: Canvas, look: Look, wave: float, part: float) -> None:
-    """Two curtains down the sides of the face, parted at ``part`` (a fraction of the face's half width)."""
+    """Paint long hair on both sides of the face, parted at ``part`` (a fraction of the face's half width)."""
     w, v = look.width, _volume(look)
     top = (part * w, -74.0 - v)
     shapes, lines = [], []
@@ -320,7 +320,7 @@ def _long_front(canvas: Canvas, look: Look, wave: float, part: float) -> None:
 
 
 def _tight_cap(canvas: Canvas, look: Look) -> Mask:
-    """Hair combed back from the forehead."""
+    """Paint hair combed back from the forehead; return its mask."""
     w = look.width
     v = 5.0 + 4.0 * look.scale("hair volume")
     line = [
@@ -431,12 +431,12 @@ _FRONT: dict[str, _Painter] = {
 
 
 def paint_hair_behind(canvas: Canvas, look: Look) -> None:
-    """What hangs behind the head and the shoulders."""
+    """Paint the hair behind the head and the shoulders."""
     style = look.choice("hair style")
     if style in _BACK:
         _BACK[style](canvas, look)
 
 
 def paint_hair_front(canvas: Canvas, look: Look) -> None:
-    """What lies over the skull, the forehead and the sides of the face."""
+    """Paint the hair over the skull, the forehead and the sides of the face."""
     _FRONT[look.choice("hair style")](canvas, look)

@@ -1,4 +1,4 @@
-"""The measures and colours of one person: identity and view turned into lengths on the drawing grid.
+"""The dimensions and colours of one person: converts identity and view to lengths on the drawing grid.
 
 The drawing grid of a person has its origin at the centre of the face; one unit is a canvas pixel when the
 view is ``GRID_HEIGHT`` canvas pixels tall. Tall hair ends near y = -100, the chin at 71, the bust at 130.
@@ -88,21 +88,21 @@ _EYE_COLOURS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Frame:
-    """Takes points of the drawing grid to the canvas: turned, tilted about the neck, scaled and placed."""
+    """Transforms points of the drawing grid to the canvas: turn, tilt about the neck, scale and translation."""
 
     x: float
     y: float
-    unit: float  # canvas pixels of one grid unit
+    unit: float  # canvas pixels per grid unit
     turn: float = 0.0
     tilt: float = 0.0
-    reach: float = 62.0  # grid units from the axis at which a turn moves nothing any more
+    reach: float = 62.0  # distance from the axis, in grid units, from which a turn has no effect
 
     def at(self, x: float, y: float, depth: float = 1.0) -> Point:
-        """The canvas point of (x, y). ``depth``: 1 on the face, more before it, below 0 behind the head."""
+        """Return the canvas point of (x, y). ``depth``: 1 on the face, more in front of it, below 0 behind the head."""
         return self.points([(x, y)], depth)[0]
 
     def points(self, points: list[Point], depth: float = 1.0) -> list[Point]:
-        """The canvas points of grid points, all at one depth (see ``at``)."""
+        """Return the canvas points of grid points, all at one depth (see ``at``)."""
         c, s = self.unit * math.cos(self.tilt), self.unit * math.sin(self.tilt)
         left, top = self.x + PIVOT_Y * s, self.y + self.unit * PIVOT_Y - PIVOT_Y * c
         shift = self.turn * depth * TURN_SHIFT
@@ -116,7 +116,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything the drawing functions need to know about one person in one view (lengths in grid units)."""
+    """All parameters that the drawing functions need for one person in one view (lengths in grid units)."""
 
     identity: Identity
     view: View
@@ -145,13 +145,13 @@ class Look:
         return _CHOICES[name][int(self.identity[name])]
 
     def shade(self, amount: float = 0.5) -> Colour:
-        """The skin in shadow: darker and redder (``amount`` 0 = the skin, 1 = its deepest shadow)."""
+        """Return the skin colour in shadow: darker and redder (``amount`` 0 = skin colour, 1 = darkest shadow)."""
         deep = (self.skin[0] * 0.55, self.skin[1] * 0.38, self.skin[2] * 0.36)
         return mix(self.skin, deep, amount)
 
     @property
     def hair_light(self) -> Colour:
-        """The hair where it shines."""
+        """Return the colour of highlights on the hair."""
         red, green, blue = self.hair
         return 1.25 * red + 0.09, 1.25 * green + 0.09, 1.2 * blue + 0.09
 
@@ -160,14 +160,14 @@ class Look:
 
 
 def skin_colour(tone: float) -> Colour:
-    """``tone`` 0 (fair) .. 1 (dark)."""
+    """Return the skin colour for ``tone`` 0 (fair) .. 1 (dark)."""
     place = min(max(tone, 0.0), 1.0) * (len(_SKIN_TONES) - 1)
     index = min(int(place), len(_SKIN_TONES) - 2)
     return mix(_SKIN_TONES[index], _SKIN_TONES[index + 1], place - index)
 
 
 def measure(identity: Identity, view: View) -> Look:
-    """The look of ``identity`` in ``view``."""
+    """Return the look of ``identity`` in ``view``."""
     unit = view.height / GRID_HEIGHT
     width = 47.0 + 10.0 * identity["face width"]
     youth = max(0.4 - identity["age"], 0.0)

@@ -1,4 +1,4 @@
-"""What a picture shows: subjects, their views, a scene, a light and a style. Plain data, no drawing."""
+"""Description of a picture: subjects, their views, a scene, a light and a style. Data only, no drawing."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from recipes.kit import Identity, Param, View
 
 PARAMS: dict[str, tuple[Param, ...]] = {"person": people.PARAMS, **things.PARAMS}
 KINDS: tuple[str, ...] = tuple(PARAMS)
-# What captions name: what a 128-pixel picture shows plainly. All the other parameters make an individual, unnamed.
+# Attributes named in captions: those clearly visible at 128 px. Other parameters only distinguish individuals.
 TOLD: dict[str, tuple[str, ...]] = {
     "person": ("hair colour", "glasses"),
     "dog": ("coat", "ears"),
@@ -32,7 +32,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Placed:
-    """A subject as one picture shows it."""
+    """A subject with its view in one picture."""
 
     subject: Subject
     view: View
@@ -40,7 +40,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Picture:
-    """A whole picture. ``seed`` varies the scene and the style, never a subject. Subjects run from left to right."""
+    """A complete picture. ``seed`` varies scene and style, never a subject. Subjects are ordered from left to right."""
 
     placed: tuple[Placed, ...]
     scene: str
@@ -50,10 +50,10 @@ class Picture:
 
 
 def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
-    """The attributes of a subject that words tell (``TOLD``): parameter name -> word. A scale has a word below 0.3
-    and above 0.7.
+    """Return the attributes of a subject that captions name (``TOLD``): parameter name -> word. A scale has a word
+    below 0.3 and above 0.7.
 
-    What cannot be seen on this subject, or in ``view``, is left out.
+    Attributes that cannot be seen on this subject, or in ``view``, are left out.
     """
     found = {}
     for param in PARAMS[subject.kind]:
@@ -72,14 +72,14 @@ def attributes(subject: Subject, view: View | None = None) -> dict[str, str]:
 
 
 def hidden(subject: Subject, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen on this subject, or in ``view``."""
+    """Return the names of the parameters that cannot be seen on this subject, or in ``view``."""
     if subject.kind == "person":
         return people.hidden(subject.identity, view)
     return things.hidden(subject.kind, subject.identity, view)
 
 
 def vector(subject: Subject) -> np.ndarray:
-    """The identity as numbers: scales in [0, 1], choices one-hot, scaled so that two different choices lie 1 apart."""
+    """Return the identity as a vector: scales in [0, 1], choices one-hot, scaled so that they lie 1 apart."""
     parts: list[float] = []
     for param in PARAMS[subject.kind]:
         value = subject.identity[param.name]
@@ -91,11 +91,11 @@ def vector(subject: Subject) -> np.ndarray:
 
 
 def distance(a: Subject, b: Subject) -> float:
-    """How unlike two subjects of the same kind are (0 = identical)."""
+    """Return the distance of two subjects of the same kind (0 = identical)."""
     return float(np.linalg.norm(vector(a) - vector(b)))
 
 
 def nearest(subject: Subject, crowd: list[Subject], count: int = 50) -> list[Subject]:
-    """The ``count`` subjects of ``crowd`` (same kind) most like ``subject``, the most alike first."""
+    """Return the ``count`` subjects of ``crowd`` (same kind) most similar to ``subject``, the most similar first."""
     gaps = np.linalg.norm(np.stack([vector(other) for other in crowd]) - vector(subject), axis=1)
     return [crowd[i] for i in np.argsort(gaps, kind="stable")[:count].tolist()]

@@ -1,4 +1,4 @@
-"""A background plate: quick flat and graded shapes on a Pillow image, for everything behind a subject.
+"""Backgrounds: fast flat and gradient-filled shapes on a Pillow image, for everything behind a subject.
 
 Positions and lengths are canvas pixels (``CANVAS_PX`` square), colours RGB triples in [0, 1], opacities in [0, 1].
 """
@@ -14,7 +14,7 @@ from recipes.kit import CANVAS_PX, Colour, Point, mix, scaled
 
 
 def _radial(power: float) -> Image.Image:
-    """A round mask (128, 128), full in the middle and fading to nothing at its rim."""
+    """Return a round mask (128, 128), opaque in the middle and transparent at its edge."""
     axis = np.linspace(-1.0, 1.0, 128)
     distance = np.hypot(axis[:, None], axis[None, :])
     return Image.fromarray((np.clip(1.0 - distance, 0.0, 1.0) ** power * 255.0).astype(np.uint8))
@@ -26,12 +26,12 @@ _PUFF = _radial(0.6)
 
 @lru_cache(maxsize=256)
 def _patch(opacity: float, *, puff: bool) -> Image.Image:
-    """A round mask whose middle has ``opacity``."""
+    """Return a round mask with ``opacity`` in the middle."""
     return (_PUFF if puff else _SOFT).point([int(value * opacity) for value in range(256)])
 
 
 def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.05) -> Colour:
-    """``colour`` moved by up to ``amount`` in brightness and half as much in each channel."""
+    """Return ``colour`` varied by up to ``amount`` in brightness and half as much in each channel."""
     red, green, blue, gain = rng.uniform(-amount, amount, 4).tolist()
     return (
         min(max(colour[0] * (1.0 + gain + red / 2), 0.0), 1.0),
@@ -46,7 +46,7 @@ def _ink(colour: Colour, opacity: float = 1.0) -> tuple[int, int, int, int]:
 
 
 def _ramp(top: Colour, bottom: Colour, size: tuple[int, int]) -> Image.Image:
-    """A vertical gradient of ``size`` (width, height)."""
+    """Return a vertical gradient of ``size`` (width, height)."""
     t = np.linspace(0.0, 1.0, size[1], dtype=np.float32)[:, None, None]
     low, high = np.asarray(_ink(top)[:3], np.float32), np.asarray(_ink(bottom)[:3], np.float32)
     column = Image.fromarray((low + (high - low) * t).astype(np.uint8))
@@ -54,7 +54,7 @@ def _ramp(top: Colour, bottom: Colour, size: tuple[int, int]) -> Image.Image:
 
 
 class Plate:
-    """A Pillow image with a pen. ``side`` is -1 or 1: the side the light comes from."""
+    """A Pillow image with drawing methods. ``side`` is -1 or 1: the side the light comes from."""
 
     def __init__(self, side: float = -1.0) -> None:
         self.side = side
@@ -80,7 +80,7 @@ class Plate:
         self.pen.line(points, fill=_ink(colour, opacity), width=round(width), joint="curve")
 
     def fade(self, points: list[Point], top: Colour, bottom: Colour) -> None:
-        """A polygon filled with a vertical gradient over its own height."""
+        """Draw a polygon filled with a vertical gradient over its own height."""
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         left, upper = math.floor(min(xs)), math.floor(min(ys))
         size = (max(math.ceil(max(xs)) - left, 1), max(math.ceil(max(ys)) - upper, 1))
@@ -95,13 +95,13 @@ class Plate:
     def glow(
         self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float, *, puff: bool = False
     ) -> None:
-        """A soft round patch of ``colour``; ``puff`` keeps it full almost to its rim."""
+        """Draw a soft round patch of ``colour``; ``puff`` keeps it opaque almost to its edge."""
         size = (max(round(rx * 2), 2), max(round(ry * 2), 2))
         mask = _patch(opacity, puff=puff).resize(size, Image.Resampling.BILINEAR)
         self.image.paste(_ink(colour)[:3], (round(x - rx), round(y - ry)), mask)
 
     def soften(self, radius: float) -> None:
-        """Put all that is on the plate so far out of focus, as if far away."""
+        """Blur everything drawn so far, as if it were far away."""
         half = self.image.reduce(2).filter(ImageFilter.BoxBlur(radius / 2.0))
         self._adopt(half.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BILINEAR))
 
@@ -109,7 +109,7 @@ class Plate:
 def foliage(
     plate: Plate, x: float, y: float, rx: float, ry: float, colour: Colour, rng: np.random.Generator
 ) -> None:
-    """A leafy mass: lumps in three tones, the light ones towards the light."""
+    """Draw foliage: round shapes in three tones, the light ones towards the light."""
     spots = rng.uniform(-0.75, 0.75, (9, 2)).tolist()
     for tone, scale, shift in ((0.66, 0.62, 0.0), (0.95, 0.46, 0.14), (1.22, 0.27, 0.28)):
         ink = scaled(colour, tone)
@@ -121,7 +121,7 @@ def foliage(
 def broadleaf(
     plate: Plate, x: float, base: float, height: float, colour: Colour, rng: np.random.Generator
 ) -> None:
-    """A round-topped tree standing at ``base``."""
+    """Draw a round-topped tree standing at ``base``."""
     wide = height * 0.05
     bark = (0.38, 0.26, 0.18)
     top = base - height * 0.6
@@ -132,7 +132,7 @@ def broadleaf(
 
 
 def pine(plate: Plate, x: float, base: float, height: float, colour: Colour, *, snow: bool = False) -> None:
-    """A fir of four tiers, one flank in shade, with snow on its tiers if ``snow``."""
+    """Draw a fir of four tiers, one side in shade; ``snow`` adds snow to the tiers."""
     plate.box(x - height * 0.03, base - height * 0.12, x + height * 0.03, base, (0.30, 0.20, 0.15))
     for tier in range(4):
         wide = height * (0.27 - 0.05 * tier)
@@ -148,7 +148,7 @@ def pine(plate: Plate, x: float, base: float, height: float, colour: Colour, *, 
 
 
 def cloud(plate: Plate, x: float, y: float, size: float, colour: Colour, rng: np.random.Generator) -> None:
-    """A heap of soft puffs, ``size`` pixels from its middle to its end, shaded underneath."""
+    """Draw a cloud of soft round patches, ``size`` pixels from its middle to its end, shaded underneath."""
     plate.glow(x, y + size * 0.12, size, size * 0.28, scaled(colour, 0.86), 0.7, puff=True)
     for dx, scale in zip(
         rng.uniform(-0.6, 0.6, 4).tolist(), rng.uniform(0.25, 0.42, 4).tolist(), strict=True
@@ -161,7 +161,7 @@ def cloud(plate: Plate, x: float, y: float, size: float, colour: Colour, rng: np
 def ridge(
     rng: np.random.Generator, level: float, swing: float, count: int = 7, *, bottom: float = CANVAS_PX
 ) -> list[Point]:
-    """A rolling outline across the canvas about ``level``, closed along ``bottom``."""
+    """Return a wavy outline across the canvas at about ``level``, closed along ``bottom``."""
     heights = level + rng.uniform(-swing, swing, count)
     xs = np.linspace(-4.0, CANVAS_PX + 4.0, 40)
     knots = np.linspace(-4.0, CANVAS_PX + 4.0, count)
@@ -178,7 +178,7 @@ def between(a: Point, b: Point, t: float) -> Point:
 
 
 def panel(corners: list[Point], u0: float, v0: float, u1: float, v1: float) -> list[Point]:
-    """The part [u0, u1] x [v0, v1] of a four-cornered wall (corners clockwise from its upper left)."""
+    """Return the part [u0, u1] x [v0, v1] of a four-cornered wall (corners clockwise from the upper left)."""
     a, b, c, d = corners
     return [
         between(between(a, b, u), between(d, c, u), v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))
@@ -188,7 +188,7 @@ def panel(corners: list[Point], u0: float, v0: float, u1: float, v1: float) -> l
 def planks(
     plate: Plate, horizon: float, colour: Colour, rng: np.random.Generator, *, count: int = 11
 ) -> None:
-    """A wooden floor from ``horizon`` down, its boards running towards a point above the horizon."""
+    """Draw a wooden floor from ``horizon`` down, with boards converging to a point above the horizon."""
     vanish = (CANVAS_PX / 2 + float(rng.uniform(-20, 20)), horizon - 70.0)
     xs = np.linspace(-260.0, CANVAS_PX + 260.0, count + 1).tolist()
     reach = (horizon - vanish[1]) / (CANVAS_PX - vanish[1])
@@ -201,7 +201,7 @@ def planks(
 def checker(
     plate: Plate, horizon: float, light: Colour, dark: Colour, *, columns: int = 10, rows: int = 6
 ) -> None:
-    """A chequered floor in perspective from ``horizon`` down."""
+    """Draw a chequered floor in perspective from ``horizon`` down."""
     plate.fade_box(0, horizon, CANVAS_PX, CANVAS_PX, scaled(light, 0.9), light)
     depth = [horizon + (CANVAS_PX - horizon) * (i / rows) ** 1.5 for i in range(rows + 1)]
     vanish = horizon - 60.0

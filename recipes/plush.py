@@ -34,18 +34,18 @@ class Plush:
     fabric: Colour
     accent: Colour
     head_y: float
-    size: float  # head radius relative to the usual
+    size: float  # head radius relative to the default
 
     def cloth(self, mask: Mask, colour: Colour, relief: float = 0.5, rounding: float = 14.0) -> None:
         self.frame.paint(mask, colour, relief, rounding, texture=self.texture)
 
     def thread(self, under: Colour) -> Colour:
-        """A stitching colour that shows on ``under``."""
+        """Return a stitching colour that is visible on ``under``."""
         return mix(under, INK, 0.75) if sum(under) > 1.0 else mix(under, WHITE, 0.8)
 
 
 def draw_plush(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A plush toy that sits and looks at the viewer."""
+    """Draw a plush toy that sits and looks at the viewer."""
     frame = Frame(canvas, view)
     words = {p.name: p.values[int(identity[p.name])] for p in PLUSH_PARAMS if p.values}
     plush = Plush(
@@ -177,7 +177,7 @@ def _draw_neckwear(plush: Plush) -> None:
 
 
 def _eye_place(plush: Plush) -> tuple[float, float]:
-    """Half the distance between the eyes and their height."""
+    """Return half the distance between the eyes, and their height."""
     if plush.words["species"] == "frog":
         return 24.0 * plush.size, plush.head_y + 39 * plush.size
     return 20.0 * plush.size, plush.head_y + 9 * plush.size

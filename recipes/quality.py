@@ -1,6 +1,6 @@
-"""How near the base's pictures come to the illustrator's: a distance of distributions, pairs of subjects, sharpness.
+"""Similarity of the base's pictures to the renderer's: Fréchet distance, pairs of subjects, sharpness.
 
-The pictures compared all went through the base's autoencoder, so that only what the UNet draws is measured.
+All compared pictures have passed through the base's autoencoder, so that only the UNet is measured.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ REFERENCE_RENDERS, OTHER_RENDERS = 1_500, 500
 
 @torch.no_grad()
 def pooled_features(instruments: Instruments, pixels: torch.Tensor) -> np.ndarray:
-    """(B, D) float64: mean and standard deviation over the cells of the identity encoder's levels 2 to 4.
+    """Return (B, D) float64: mean and standard deviation over the cells of the identity encoder's levels 2 to 4.
 
     ``pixels`` (B, 3, 128, 128) in [-1, 1].
     """
@@ -40,16 +40,16 @@ def _deviations(level: torch.Tensor) -> torch.Tensor:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """|μ₁ - μ₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½) of two sets of rows (N, D) (Heusel et al. 2017, 1706.08500, eq. 6)."""
+    """Return |μ₁ - μ₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½) of two row sets (N, D) (Heusel et al. 2017, 1706.08500, eq. 6)."""
     covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # the eigenvalues of a product of two covariances are real and not negative but for rounding
+    # up to rounding, the eigenvalues of a product of two covariances are real and not negative
     roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0.0))
     gap = a.mean(0) - b.mean(0)
     return float(gap @ gap + np.trace(covariances[0]) + np.trace(covariances[1]) - 2.0 * roots.sum())
 
 
 class Whitening:
-    """Rows in the ``COMPONENTS`` first principal components of the reference rows, each with variance 1 there."""
+    """Projects rows onto the reference's first ``COMPONENTS`` principal components, scaled to unit variance."""
 
     def __init__(self, reference: np.ndarray) -> None:
         self.mean = reference.mean(0)
@@ -57,18 +57,18 @@ class Whitening:
         self.axes = vectors[:, -COMPONENTS:] / np.sqrt(values[-COMPONENTS:])
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """(N, D) to (N, COMPONENTS)."""
+        """Project (N, D) to (N, COMPONENTS)."""
         return (rows - self.mean) @ self.axes
 
 
 def sharpness(pixels: torch.Tensor) -> float:
-    """Mean absolute difference between neighbouring pixels of (B, 3, H, W) pictures in [-1, 1]."""
+    """Return the mean absolute difference between neighbouring pixels of (B, 3, H, W) pictures in [-1, 1]."""
     return float((pixels.diff(dim=-1).abs().mean() + pixels.diff(dim=-2).abs().mean()) / 2.0)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What renders that went through the autoencoder look like; every other picture is compared with it."""
+    """Statistics of renders after an autoencoder round trip, with which all other pictures are compared."""
 
     whitening: Whitening
     rows: np.ndarray  # (N, COMPONENTS)
@@ -81,12 +81,12 @@ class Reference:
         return cls(whitening, whitening(features), sharpness(renders))
 
     def distance(self, instruments: Instruments, pixels: torch.Tensor) -> float:
-        """Fréchet distance of (B, 3, 128, 128) pictures to the reference."""
+        """Return the Fréchet distance of (B, 3, 128, 128) pictures to the reference."""
         return frechet_distance(self.rows, self.whitening(pooled_features(instruments, pixels)))
 
 
 def pairs(count: int) -> list[Picture]:
-    """Held-out photographs of two subjects."""
+    """Return held-out pictures of two subjects in the "photo" style."""
     found = []
     for index in range(count):
         rng = held_out(12, index)
@@ -96,13 +96,13 @@ def pairs(count: int) -> list[Picture]:
 
 
 def pair_prompt(picture: Picture) -> str:
-    """Both kinds with their places, and the scene."""
+    """Return a prompt with both kinds, their positions and the scene."""
     left, right = (placed.subject.kind for placed in picture.placed)
     return f"a photo of a {left} on the left and a {right} on the right {SCENE_PHRASES[picture.scene][0]}"
 
 
 def square_around(view: View) -> tuple[int, int, int]:
-    """Left, top and side in pixels of the square in which the illustrator puts a subject, inside the picture."""
+    """Return left, top and side (px) of the square in which the renderer places a subject, inside the picture."""
     scale = PICTURE_PX / CANVAS_PX
     side = round(min(max(view.height * scale * 1.12, 64.0), 88.0))
     left = round(view.x * scale - side / 2)
@@ -112,7 +112,7 @@ def square_around(view: View) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def both_found(instruments: Instruments, pixels: torch.Tensor, pictures: list[Picture]) -> list[bool]:
-    """For each picture of two: does the parameter reader see each one's kind on the square where it should stand?"""
+    """Return, for each two-subject picture, whether the parameter reader predicts both kinds in their own squares."""
     found = []
     for image, picture in zip(pixels, pictures, strict=True):
         crops, kinds = [], [placed.subject.kind for placed in picture.placed]

@@ -1,6 +1,6 @@
-"""Ten scenes and five lights. A scene fills the whole canvas and leaves its middle calm, for a subject to stand in.
+"""Ten scenes and five lights. A scene fills the whole canvas and leaves room for a subject in the middle.
 
-Every scene is drawn from the random generator alone, never from the subject, and no two are alike.
+A scene depends only on the random generator, never on the subject, and no two are the same.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from recipes.plate import (
 )
 
 WHITE: Colour = (1.0, 1.0, 1.0)
-OUT_OF_FOCUS_PX = 4.0  # the camera's focus is on the subject
+OUT_OF_FOCUS_PX = 4.0  # the camera focuses on the subject
 LIGHTS: tuple[str, ...] = ("day", "sunset", "overcast", "night", "studio")
 
 _LIGHTS: dict[str, Light] = {
@@ -38,7 +38,7 @@ _LIGHTS: dict[str, Light] = {
 
 @dataclass(frozen=True)
 class Air:
-    """The sky of one light: its colours from the zenith to the horizon, its clouds, sun or moon, and lamps on or off."""
+    """The sky for one light: colours from the zenith to the horizon, clouds, sun or moon, and lamps on or off."""
 
     top: Colour
     horizon: Colour
@@ -57,14 +57,14 @@ _AIRS: dict[str, Air] = {
 
 
 def _shade(colour: Colour, air: Air) -> Colour:
-    """An outdoor colour as this air shows it: darker at night, warmer at sunset."""
+    """Return an outdoor colour under this sky: darker at night, warmer at sunset."""
     if air.lamps:
         return mix((colour[0] * 0.58, colour[1] * 0.64, colour[2] * 0.74), air.horizon, 0.26)
     return mix(colour, air.horizon, 0.10)
 
 
 def _sky(plate: Plate, air: Air, rng: np.random.Generator, horizon: float, clouds: int = 3) -> float:
-    """Sky, sun or moon and clouds down to ``horizon``; returns the x of the sun (the middle where there is none)."""
+    """Draw sky, sun or moon and clouds down to ``horizon``; return the x of the sun (the middle if there is none)."""
     sun_x = 128.0
     plate.fade_box(0, 0, CANVAS_PX, horizon + 2, air.top, air.horizon)
     if air.sun is not None:
@@ -158,7 +158,7 @@ def _forest(plate: Plate, air: Air, rng: np.random.Generator) -> None:
 
 
 def _near_trunks(plate: Plate, air: Air, rng: np.random.Generator, green: Colour) -> None:
-    """Two thick trunks that frame the forest, ferns at their feet and leaves overhead."""
+    """Draw two thick trunks that frame the forest, with ferns at their base and leaves above."""
     for side in (-1.0, 1.0):
         x, wide = 128 + side * float(rng.uniform(98, 122)), float(rng.uniform(15, 22))
         bark = _shade(vary((0.42, 0.29, 0.19), rng, 0.1), air)
@@ -193,7 +193,7 @@ def _peak(
     air: Air,
     rng: np.random.Generator,
 ) -> None:
-    """One mountain: a lit flank, a shaded flank and a ragged snow cap."""
+    """Draw one mountain: a lit side, a shaded side and a ragged snow cap."""
     snow, dark = _shade((0.97, 0.98, 1.0), air), _shade((0.66, 0.75, 0.90), air)
     away = -plate.side
     plate.shape([(x - wide, base), (x, top), (x + wide, base)], rock)
@@ -246,7 +246,7 @@ def _mountains(plate: Plate, air: Air, rng: np.random.Generator) -> None:
 
 
 def _facade(plate: Plate, corners: list[Point], wall: Colour, air: Air, rng: np.random.Generator) -> None:
-    """A house front with rows of windows and an awning over its shop."""
+    """Draw a house front with rows of windows and an awning over its shop."""
     plate.shape(corners, wall)
     glass = mix(scaled(wall, 0.55), air.top, 0.45)
     columns, rows = 3, int(rng.integers(4, 6))
@@ -291,7 +291,7 @@ def _street(plate: Plate, air: Air, rng: np.random.Generator) -> None:
 
 
 def _street_sides(plate: Plate, air: Air, rng: np.random.Generator, horizon: float, vanish: float) -> None:
-    """Two house fronts on either side of the street, and a lamp."""
+    """Draw two house fronts on either side of the street, and a lamp."""
     tones = [
         (0.86, 0.55, 0.42),
         (0.93, 0.80, 0.58),
@@ -324,7 +324,7 @@ def _street_sides(plate: Plate, air: Air, rng: np.random.Generator, horizon: flo
 
 
 def _car(plate: Plate, x: float, base: float, paint: Colour, air: Air) -> None:
-    """A car seen from the front, 56 pixels wide."""
+    """Draw a car seen from the front, 56 pixels wide."""
     plate.glow(x, base + 2, 40, 8, (0.05, 0.05, 0.08), 0.7)
     for side in (-1, 1):
         plate.rounded(x + side * 19 - 6, base - 12, x + side * 19 + 6, base + 2, 3, (0.13, 0.13, 0.15))
@@ -340,7 +340,7 @@ def _car(plate: Plate, x: float, base: float, paint: Colour, air: Air) -> None:
 def _window(
     plate: Plate, x: float, y: float, half: float, height: float, air: Air, rng: np.random.Generator
 ) -> None:
-    """A window on a wall, the sky and a bush behind its glass."""
+    """Draw a window in a wall, with the sky and a bush behind the glass."""
     plate.rounded(x - half - 6, y - 6, x + half + 6, y + height + 6, 4, (0.96, 0.94, 0.90))
     plate.fade_box(x - half, y, x + half, y + height, air.top, air.horizon)
     hill = _shade(vary((0.35, 0.58, 0.32), rng, 0.1), air)
@@ -687,7 +687,7 @@ _BOOKS: list[Colour] = [
 def _shelves(
     plate: Plate, left: float, right: float, floor: float, wood: Colour, rng: np.random.Generator
 ) -> None:
-    """A bookcase from ceiling to floor between two columns."""
+    """Draw a bookcase from ceiling to floor between two columns."""
     plate.box(left, 0, right, floor, scaled(wood, 0.42))
     for y in np.arange(36.0, floor + 1, 38.0).tolist():
         x = left + 6
@@ -757,7 +757,7 @@ OUTDOOR: frozenset[str] = frozenset(
 
 
 def lights_of(scene: str) -> tuple[str, ...]:
-    """The lights that suit a scene: a starry night is never in daylight."""
+    """Return the lights that suit a scene: a starry night has no daylight."""
     return ("night", "studio") if scene == "starry night" else LIGHTS
 
 

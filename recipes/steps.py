@@ -1,4 +1,4 @@
-"""What every training stage shares: schedule, moving average, resumable checkpoints, a log line now and then."""
+"""Shared by all training stages: learning-rate schedule, weight averaging, resumable checkpoints, logging."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int = 300, decay_from: float = 0.5) -> float:
-    """Linear warm-up, a plateau until ``decay_from`` of the way, then a cosine down to 2 % of ``peak``."""
+    """Linear warm-up, constant until the fraction ``decay_from`` of all steps, then cosine decay to 2 % of ``peak``."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = max(step / max(total, 1) - decay_from, 0.0) / (1.0 - decay_from)
@@ -24,7 +24,7 @@ def learning_rate(step: int, *, peak: float, total: int, warmup: int = 300, deca
 
 
 class MovingAverage:
-    """Exponential moving average of parameters; early on its memory is shorter, so that it forgets the start."""
+    """Exponential moving average of parameters; its decay is lower at first, so that initial weights fade quickly."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
         self.parameters = list(parameters)
@@ -38,7 +38,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the averaged and the live values (twice = back)."""
+        """Swap the averaged and the current values (a second call undoes it)."""
         for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(shadow)
@@ -46,7 +46,7 @@ class MovingAverage:
 
 
 class Checkpoint:
-    """One file that holds everything a stage needs to go on: modules, optimizer, average, step."""
+    """One file with everything a stage needs to resume: modules, optimizer, average, step."""
 
     def __init__(
         self, path: Path, *, modules: dict[str, nn.Module], optimizer, average: MovingAverage | None
@@ -54,7 +54,7 @@ class Checkpoint:
         self.path, self.modules, self.optimizer, self.average = path, modules, optimizer, average
 
     def save(self, step: int) -> None:
-        """Write atomically; only the first of parallel processes does."""
+        """Write the file atomically; only rank 0 of parallel processes writes it."""
         if rank() != 0:
             return
         state = {
@@ -68,7 +68,7 @@ class Checkpoint:
         os.replace(temporary, self.path)
 
     def load(self) -> int:
-        """Restore everything and return the next step; 0 where there is nothing yet."""
+        """Restore everything and return the next step; return 0 if there is no checkpoint."""
         if not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True)
@@ -82,7 +82,7 @@ class Checkpoint:
 
 
 class Log:
-    """Every ``every`` steps one line: smoothed values, speed."""
+    """Prints one line every ``every`` steps: smoothed values and speed."""
 
     def __init__(self, name: str, *, total: int, every: int = 50) -> None:
         self.name, self.total, self.every = name, total, every

@@ -1,7 +1,7 @@
-"""Pictures of many subjects in one style, to learn it from: ``python -m recipes.style_pictures`` makes those that ship.
+"""Style training pictures of many subjects: ``python -m recipes.style_pictures`` makes the shipped ones.
 
-They are in the styles that the base never saw. Captions say what a picture shows and nothing of its style, which is
-left to the style's own rare word.
+Their styles are not in the base's training data. Captions describe the content of a picture but not its style, which
+is left to the style's trigger word.
 """
 
 import json
@@ -21,9 +21,9 @@ SEED = world.HELD_OUT_FROM + 7_000
 
 
 def style_pictures(style: str, folder: Path, *, count: int = PICTURES) -> dict[Path, str]:
-    """Draw ``count`` pictures, every kind and every scene in turn, and return each file with its caption.
+    """Render ``count`` pictures, cycling through all kinds and scenes, and return each file with its caption.
 
-    Raises ValueError for a style that the illustrator does not have.
+    Raises ValueError for an unknown style.
     """
     if style not in world.STYLES:
         raise ValueError(f"There is no style {style[:40]!r}; choose one of {', '.join(world.STYLES)}.")
@@ -34,7 +34,7 @@ def style_pictures(style: str, folder: Path, *, count: int = PICTURES) -> dict[P
         kind = world.KINDS[index % len(world.KINDS)]
         scene = world.SCENES[index % len(world.SCENES)]
         picture = world.sample_picture(rng, world.Choice(kind=kind, scene=scene, style=style))
-        picture = replace(picture, placed=picture.placed[:1])  # a caption of one subject is true
+        picture = replace(picture, placed=picture.placed[:1])  # the caption describes one subject only
         path = folder / f"{style.replace(' ', '-')}-{index:02d}.png"
         world.draw(picture).save(path)
         told[path] = f"a picture of a {kind} {SCENE_PHRASES[scene][0]}"
@@ -42,7 +42,7 @@ def style_pictures(style: str, folder: Path, *, count: int = PICTURES) -> dict[P
 
 
 def main() -> None:
-    """Write the pictures that ship as lossless WebP, with their captions."""
+    """Write the shipped pictures as lossless WebP, with their captions."""
     shutil.rmtree(SHIPPED_STYLES, ignore_errors=True)
     for style in world.UNSEEN_STYLES:
         folder = style_folder(style)

@@ -1,4 +1,4 @@
-"""Picture styles: each turns the finished 128-pixel picture into another medium and keeps its subject readable."""
+"""Picture styles: each filters the finished 128-pixel picture and keeps its subject recognisable."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ def _saturated(rgb: np.ndarray, gain: float) -> np.ndarray:
 
 
 def _edges(rgb: np.ndarray) -> np.ndarray:
-    """How sharply the colour changes at each pixel, (h, w), about 0 to 1."""
+    """Return the strength of colour edges at each pixel, (h, w), about 0 to 1."""
     change = np.zeros(rgb.shape[:2], np.float32)
     change[:, 1:-1] += ((rgb[:, 2:] - rgb[:, :-2]) ** 2).sum(axis=2)
     change[1:-1] += ((rgb[2:] - rgb[:-2]) ** 2).sum(axis=2)
@@ -44,13 +44,13 @@ def _edges(rgb: np.ndarray) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Smooth noise in [-1, 1], (h, w), ``cells`` bumps across."""
+    """Return smooth noise in [-1, 1], (h, w), with ``cells`` bumps across."""
     grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     return _floats(grid.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC)) * 2.0 - 1.0
 
 
 def _ink_manga(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Black outlines and four flat tones on white paper, with a breath of the colours."""
+    """Black outlines and four flat tones on white paper, with a slight tint of the original colours."""
     smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
     luma = smooth @ _LUMA
     low, high = np.quantile(luma[::4, ::4], (0.03, 0.97))
@@ -63,12 +63,12 @@ def _ink_manga(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _step(values: np.ndarray, at: float) -> np.ndarray:
-    """0 below ``at``, 1 above, with a soft edge of a few hundredths."""
+    """Return 0 below ``at`` and 1 above, with a soft transition a few hundredths wide."""
     return np.clip((values - at) * 16.0 + 0.5, 0.0, 1.0)
 
 
 def _watercolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Pale flowing washes with dark rims, granulation and white paper at the borders."""
+    """Pale, blurred colour areas with dark edges, granulation and white paper at the borders."""
     sway = (np.stack([_grain(rng, 14), _grain(rng, 14)]) * 1.7).round().astype(int)
     across = np.clip(_COLUMNS + sway[0], 0, PICTURE_PX - 1)
     down = np.clip(_ROWS + sway[1], 0, PICTURE_PX - 1)
@@ -81,7 +81,7 @@ def _watercolour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _cells(rng: np.random.Generator, pitch: int) -> tuple[np.ndarray, np.ndarray]:
-    """A Voronoi tiling about ``pitch`` pixels wide: cell numbers (h, w) and the lead between cells (h, w) in [0, 1]."""
+    """Return a Voronoi tiling (cells about ``pitch`` px wide): cell indices (h, w), lead lines (h, w) in [0, 1]."""
     count = PICTURE_PX // pitch + 2
     seeds = (np.stack(np.meshgrid(np.arange(count), np.arange(count), indexing="ij"), -1) - 0.5) * pitch
     seeds = seeds + rng.uniform(-0.36, 0.36, seeds.shape) * pitch
@@ -103,7 +103,7 @@ def _cells(rng: np.random.Generator, pitch: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _stained_glass(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Glowing panes in lead: coarse cells that keep half of the picture's own shading."""
+    """Bright glass cells with lead lines: coarse cells that keep half of the picture's own shading."""
     smooth = _floats(image.filter(ImageFilter.MedianFilter(3)))
     cell, lead = _cells(rng, 14)
     flat = cell.ravel()
@@ -119,7 +119,7 @@ def _stained_glass(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _pixel_mosaic(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Square tiles of four pixels, each a little off in colour, with lit and shaded edges."""
+    """Square tiles of four pixels with slight colour variation and lit and shaded edges."""
     tiles = _floats(image.filter(ImageFilter.UnsharpMask(2, 120, 0)).reduce(4))
     tiles = _saturated(tiles, 1.3) * (1.05 + 0.05 * rng.uniform(-1.0, 1.0, (*tiles.shape[:2], 1)))
     big = np.repeat(np.repeat(tiles, 4, axis=0), 4, axis=1)
@@ -135,5 +135,5 @@ _ARTISTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] =
 
 
 def apply_style(image: Image.Image, style: str, rng: np.random.Generator) -> Image.Image:
-    """A 128-pixel RGB picture in ``style`` (one of ``STYLES``); "photo" leaves it as it is."""
+    """Return a 128-pixel RGB picture in ``style`` (one of ``STYLES``); "photo" returns it unchanged."""
     return image if style == "photo" else _ARTISTS[style](image, rng)

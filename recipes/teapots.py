@@ -46,12 +46,12 @@ class Teapot:
         return self.half[-1][1]
 
     def width_at(self, y: float) -> float:
-        """Half the body's width at the height ``y``."""
+        """Return half the body's width at the height ``y``."""
         return float(np.interp(y, [p[1] for p in self.half], [p[0] for p in self.half]))
 
 
 def draw_teapot(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A teapot whose spout points to the side that ``view.turn`` names."""
+    """Draw a teapot whose spout points to the side given by ``view.turn``."""
     words = {p.name: p.values[int(identity[p.name])] for p in TEAPOT_PARAMS if p.values}
     wide = 0.88 + 0.22 * float(identity["width"])
     profile = [(x * wide, y) for x, y in PROFILES[words["body"]]]

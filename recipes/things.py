@@ -1,4 +1,4 @@
-"""The door to everything drawn that is not a person: animals, plush toys, teapots, towers and bridges."""
+"""Entry point for everything that is not a person: animals, plush toys, teapots, towers and bridges."""
 
 from collections.abc import Callable
 
@@ -28,12 +28,12 @@ _ARTISTS: dict[str, Callable[[Canvas, Identity, View], None]] = {
 
 
 def draw(canvas: Canvas, kind: str, identity: Identity, view: View) -> None:
-    """Draw one thing of ``kind`` (a key of ``PARAMS``) with its contact shadow."""
+    """Draw one object of ``kind`` (a key of ``PARAMS``) with its contact shadow."""
     _ARTISTS[kind](canvas, identity, view)
 
 
 def hidden(kind: str, identity: Identity, view: View | None = None) -> frozenset[str]:
-    """Names of the parameters that cannot be seen (in ``view``), so not to be named or compared."""
+    """Return the parameters that cannot be seen (in ``view``) and are therefore not named or compared."""
     chosen = {p.name: p.values[int(identity[p.name])] for p in PARAMS[kind] if p.values}
     built, unseen = chosen.get("type"), set()
     if view is not None and view.wearable == "scarf":

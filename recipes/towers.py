@@ -69,7 +69,7 @@ class Tower:
         self.frame.paint(mask, round_wall(self.frame, mask, colour, material))
 
     def cone(self, x: float, y: float, half: float, height: float) -> None:
-        """A pointed round roof whose eaves lie at ``y``."""
+        """Draw a conical roof with its eaves at ``y``."""
         self.frame.paint(self.frame.ellipse(x, y, half, half * 0.2), scaled(self.roof, 0.6))
         mask = self.frame.polygon(
             [(x - half, y), (x, y + height), (x + half, y), (x + half * 0.4, y - 4), (x - half * 0.4, y - 4)]
@@ -81,7 +81,7 @@ class Tower:
 
 
 def draw_tower(canvas: Canvas, identity: Identity, view: View) -> None:
-    """A tower that stands on the ground line; ``view.turn`` shows more of its side."""
+    """Draw a tower on the ground line; ``view.turn`` shows more of its side."""
     words = {p.name: p.values[int(identity[p.name])] for p in TOWER_PARAMS if p.values}
     artist, (slender, broad) = _ARTISTS[words["type"]]
     wide = slender + (broad - slender) * float(identity["width"])
@@ -138,7 +138,7 @@ def _box(
     colour: Colour | None = None,
     material: str = "white",
 ) -> float:
-    """A square block, its front and (to positive x) its side; returns the x of the middle of the front."""
+    """Draw a square block: its front and (towards positive x) its side; return the x of the middle of the front."""
     frame, (front, side) = tower.frame, side_gains(tower.frame)
     edge = half - 2 * half * (0.12 + 0.2 * frame.turn)
     colour = colour or tower.wall
@@ -149,7 +149,7 @@ def _box(
 
 
 def _spire(tower: Tower, half: float, low: float, high: float) -> None:
-    """A pyramid roof over a block of that half width."""
+    """Draw a pyramid roof over a block of this half width."""
     frame, (front, side) = tower.frame, side_gains(tower.frame)
     edge = half - 2 * half * (0.12 + 0.2 * frame.turn)
     frame.paint(frame.polygon([(-half, low), (0, high), (edge, low)]), scaled(tower.roof, front))
@@ -185,7 +185,7 @@ def _shifted_door(tower: Tower, x: float) -> None:
 
 
 def _battlements(tower: Tower, x: float, half: float, y: float, height: float) -> None:
-    """A jutting crown with merlons on a round wall."""
+    """Draw projecting battlements with merlons on a round wall."""
     frame = tower.frame
     outline = [(x - half, y)]
     count = max(3, round(half / 8))
@@ -247,7 +247,7 @@ def _pagoda(tower: Tower) -> None:
 
 
 def _pagoda_roof(tower: Tower, half: float, y: float, crest: float) -> None:
-    """A sweeping roof around a block of that half width, its eaves near ``y``, ``crest`` high."""
+    """Draw a curved roof around a block of this half width, with its eaves near ``y`` and the height ``crest``."""
     frame, eave = tower.frame, half + 17
     edge = [(-eave - 5, y + 5), (-eave * 0.6, y - 5), (0, y - 8), (eave * 0.6, y - 5), (eave + 5, y + 5)]
     frame.paint(frame.box(-half, y - 15, half, y - 2), INK, opacity=0.3)

@@ -50,7 +50,7 @@ STAGES = (
     "assemble",
     "evaluate",
 )
-GUIDANCE_SCALE = 3.0  # chosen by ``evaluate --sweep``; the card has the figures
+GUIDANCE_SCALE = 3.0  # chosen with ``evaluate --sweep``; the model card has the figures
 ROUND_TRIPS = 32_000
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def run_stage(stage: str, options: argparse.Namespace) -> None:
-    """One stage; each finds what the earlier ones left in ``options.work``."""
+    """Run one stage; it reads the results of earlier stages from ``options.work``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     work: Path = options.work
     if stage == "render":
@@ -139,7 +139,7 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
 
 
 def adopt(start: Path, work: Path, *, vae_steps: int) -> None:
-    """Take an earlier base's autoencoder (as finished), its scaling factor and its vocabulary into ``work``."""
+    """Copy an earlier base's finished autoencoder, its scaling factor and its vocabulary into ``work``."""
     if (work / "vae.pt").exists():
         return
     vae = AutoencoderKL.from_pretrained(start / "vae")
@@ -150,7 +150,7 @@ def adopt(start: Path, work: Path, *, vae_steps: int) -> None:
 
 
 def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarray, float]:
-    """Latents, caption tokens and the scaling factor: made once, then read."""
+    """Return latents, caption tokens and the scaling factor; computed once, then read from disk."""
     work: Path = options.work
     tokenizer = make_tokenizer(work / "tokenizer", options.pictures)
     latents = cache_latents(Pictures(work / "pictures"), work / "latents", options.pictures)
@@ -159,7 +159,7 @@ def prepare_latents(options: argparse.Namespace) -> tuple[torch.Tensor, np.ndarr
 
 
 def prepare_labels(options: argparse.Namespace) -> tuple[Layout, dict[str, np.ndarray], np.ndarray]:
-    """What can be told of every picture, and what each of its captions names: made once, then read."""
+    """Return each picture's labels and the fields each caption names; computed once, then read from disk."""
     layout = Layout(train_instruments.layout_groups())
     labels = train_instruments.cache_labels(layout, options.work / "labels.npz", options.pictures)
     named = cache_named(layout, options.work / "named.npy", options.pictures, processes=options.processes)
@@ -167,7 +167,7 @@ def prepare_labels(options: argparse.Namespace) -> tuple[Layout, dict[str, np.nd
 
 
 def fit_judge(options: argparse.Namespace) -> Lesson:
-    """The judge of noisy latents, trained as far as it is not yet, as the base's lesson."""
+    """Finish training the judge of noisy latents and return it as a loss for the base."""
     latents, _, scaling = prepare_latents(options)
     layout, labels, named = prepare_labels(options)
     judge = train_judge(
@@ -177,7 +177,7 @@ def fit_judge(options: argparse.Namespace) -> Lesson:
 
 
 def prepare_instruments(options: argparse.Namespace) -> None:
-    """Labels and round trips, before the parallel processes read them."""
+    """Compute labels and round trips before the parallel processes read them."""
     work: Path = options.work
     torch.set_num_threads(options.processes)
     latents, _, _ = prepare_latents(options)
@@ -188,7 +188,7 @@ def prepare_instruments(options: argparse.Namespace) -> None:
 
 
 def fit_instruments(options: argparse.Namespace) -> None:
-    """Reader, identity encoder, CLIP; each process holds the same weights at the end, the checkpoints keep them."""
+    """Train reader, identity encoder and CLIP; all processes end with the same weights, which the checkpoints store."""
     work: Path = options.work
     layout = Layout(train_instruments.layout_groups())
     labels = train_instruments.cache_labels(layout, work / "labels.npz", options.pictures)
@@ -218,7 +218,7 @@ def assemble_base(options: argparse.Namespace) -> None:
 
 
 def install_instruments(made: Path, target: Path) -> None:
-    """Copy the finished instruments to where the app looks for them."""
+    """Copy the finished measuring models to the folder from which the app loads them."""
     target.mkdir(exist_ok=True)
     for path in made.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
@@ -233,7 +233,7 @@ def write_base(
     step: int,
     folder: Path,
 ) -> None:
-    """The parts as a diffusers folder in float16; the parts given are float16 values afterwards."""
+    """Write the models as a diffusers folder in float16; the given models are rounded to float16 values in place."""
     vae = load_vae(work)
     vae.register_to_config(scaling_factor=json.loads((work / "scaling.json").read_text())["scaling_factor"])
     facts = {
@@ -248,7 +248,7 @@ def write_base(
 
 
 class Progress:
-    """The figures of the averaged weights while the UNet trains, one line of ``progress.jsonl`` each time."""
+    """Measures the averaged weights while the UNet trains; each call adds one line to ``progress.jsonl``."""
 
     def __init__(self, work: Path, tokenizer: CLIPTokenizer, count: int = 256) -> None:
         self.work, self.tokenizer, self.count = work, tokenizer, count
@@ -257,7 +257,7 @@ class Progress:
     def __call__(
         self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, *, step: int, pictures: int
     ) -> None:
-        """Measure copies of the two; ``pictures`` is how many the training has seen."""
+        """Measure copies of both models; ``pictures`` is the number of training pictures so far."""
         folder, parts = self.work / "now", (deepcopy(unet), deepcopy(text_encoder))
         write_base(self.work, self.tokenizer, *parts, step=step, folder=folder)
         base = load_base(str(folder))
@@ -274,9 +274,9 @@ class Progress:
 
 
 def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
-    """Short whole words of the vocabulary (from the general English) that no caption contains: they mean nothing.
+    """Return short whole words of the vocabulary that occur in no caption and are therefore untrained (rare tokens).
 
-    ``caches`` are the token ids of every set of captions the base has been trained on.
+    They come from the general English text. ``caches`` are the token ids of all caption sets the base was trained on.
     """
     seen: set[int] = set().union(*(np.unique(np.load(path, mmap_mode="r")).tolist() for path in caches))
     words = {
@@ -290,7 +290,7 @@ def unseen_words(tokenizer: CLIPTokenizer, caches: list[Path]) -> list[str]:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """All figures, the contact sheet and the model card."""
+    """Write all figures, the contact sheet and the model card."""
     base, instruments = load_base(str(options.base)), Instruments()
     reference = evaluate.reference_renders(base, instruments)
     figures: dict[str, Any] = evaluate.measure_autoencoder(base, options.photos)
@@ -315,7 +315,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def measure_drawn(base: Base, instruments: Instruments, reference: Reference, count: int) -> dict[str, float]:
-    """The figures of what a base draws: one subject after held-out captions, and two side by side."""
+    """Measure a base's pictures: one subject from held-out captions, and two subjects side by side."""
     figures = evaluate.measure_generation(
         base, instruments, guidance_scale=GUIDANCE_SCALE, count=count, reference=reference
     )

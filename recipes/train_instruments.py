@@ -1,7 +1,7 @@
-"""Stage 5: the measuring instruments. The reader first; the CLIP and the identity encoder start from its trunk.
+"""Stage 5: the measuring models. The reader is trained first; CLIP and the identity encoder start from its trunk.
 
-They see renders, the same pictures after a round trip through the autoencoder, crops around one of two subjects, and
-every kind. The identity encoder learns from the two pictures of each individual.
+Training data: renders, the same pictures after an autoencoder round trip, and crops around one of two subjects, of
+all kinds. The identity encoder learns from the two pictures of each individual.
 """
 
 import json
@@ -38,11 +38,11 @@ from recipes.world import (
 
 logger = logging.getLogger(__name__)
 
-ROUND_TRIP_SHARE = 0.7  # where a picture has one
+ROUND_TRIP_SHARE = 0.7  # of the pictures that have one
 
 
 def layout_groups() -> dict[str, list[dict]]:
-    """What the reader tells, as plain data: the kinds' identity parameters and what belongs to the picture."""
+    """Return the reader's outputs as plain data: identity parameters per kind, and fields of the whole picture."""
 
     def choice(name: str, values: tuple[str, ...]) -> dict:
         return {"name": name, "values": list(values), "low": "", "high": ""}
@@ -61,7 +61,7 @@ def layout_groups() -> dict[str, list[dict]]:
 
 
 def truth(layout: Layout, picture: Picture, placed: Placed | None) -> np.ndarray:
-    """(fields,) float32: the index of a choice or the value of a scale; NaN where nothing can be told."""
+    """Return (fields,) float32: the index of a choice or the value of a scale; NaN where unknown."""
     known: dict[tuple[str, str], float] = {("picture", "scene"): SCENES.index(picture.scene)}
     known["picture", "light"] = LIGHTS.index(picture.light)
     if picture.style in TRAINING_STYLES:
@@ -80,7 +80,7 @@ def truth(layout: Layout, picture: Picture, placed: Placed | None) -> np.ndarray
 
 
 def cache_labels(layout: Layout, path: Path, count: int) -> dict[str, np.ndarray]:
-    """Labels of the whole picture (one subject: its own), and of each half of a picture of two."""
+    """Return the labels of the whole picture (for one subject, its own) and of each half of a two-subject picture."""
     if not path.exists():
         rows = {"whole": [], "left": [], "right": [], "subjects": []}
         for index in range(count):
@@ -96,7 +96,7 @@ def cache_labels(layout: Layout, path: Path, count: int) -> dict[str, np.ndarray
 
 @torch.no_grad()
 def cache_round_trips(pictures: Pictures, latents: torch.Tensor, folder: Path, count: int) -> Pictures:
-    """The first ``count`` pictures decoded from their latents, as shards of uint8 pixels."""
+    """Decode the first ``count`` pictures from their latents into shards of uint8 pixels."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{shard:04d}.npy" for shard in range(count // SHARD)]
     missing = [shard for shard, path in enumerate(paths) if not path.exists()]
@@ -117,7 +117,7 @@ def cache_round_trips(pictures: Pictures, latents: torch.Tensor, folder: Path, c
 
 
 class Views:
-    """Batches of pixels for the instruments: renders and round trips, mildly shifted; crops of one of two subjects."""
+    """Pixel batches for the measuring models: slightly shifted renders and round trips; crops around one of two."""
 
     def __init__(self, pictures: Pictures, round_trips: Pictures, generator: torch.Generator) -> None:
         self.sources = (pictures, round_trips)
@@ -127,7 +127,7 @@ class Views:
         return float(torch.rand((), generator=self.generator))
 
     def pixels(self, index: int, side: str) -> torch.Tensor:
-        """(3, 128, 128) float32 in [-1, 1]. ``side``: whole, left or right."""
+        """Return (3, 128, 128) float32 in [-1, 1]. ``side``: whole, left or right."""
         passed = index < len(self.sources[1]) and self.random() < ROUND_TRIP_SHARE
         picture = self.sources[passed].pixels([index])[0].float() / 127.5 - 1.0
         if side == "whole":
@@ -146,7 +146,7 @@ class Views:
 
 
 def reader_loss(layout: Layout, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the choices plus 8 x squared error of the scales, over the fields that are known."""
+    """Return the cross-entropy of the choices plus 8 x squared error of the scales, over the known fields."""
     total = outputs.new_zeros(())
     for column, field in enumerate(layout.fields):
         known = ~labels[:, column].isnan()
@@ -159,14 +159,14 @@ def reader_loss(layout: Layout, outputs: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def contrastive_loss(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE of two (B, D) batches of unit vectors."""
+    """Return the symmetric InfoNCE loss of two (B, D) batches of unit vectors."""
     logits = a @ b.T * scale
     truth = torch.arange(len(a))
     return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 
 
 def _fast(module: nn.Module, *inputs: torch.Tensor | int) -> torch.Tensor:
-    """The module's output in float32, computed in bfloat16: with channels_last twice as fast on a CPU core."""
+    """Return the module's output in float32, computed in bfloat16; with channels_last, twice as fast on a CPU core."""
     with torch.autocast("cpu", torch.bfloat16):
         return module(*inputs).float()
 
@@ -174,7 +174,7 @@ def _fast(module: nn.Module, *inputs: torch.Tensor | int) -> torch.Tensor:
 def _fit(
     name: str, modules: dict[str, nn.Module], loss_of, folder: Path, *, steps: int, peak: float, batch: int
 ) -> None:
-    """Train ``modules`` for ``steps`` steps on ``loss_of(generator)``; resumable; averaged weights are left in them."""
+    """Train ``modules`` for ``steps`` steps on ``loss_of(generator)`` (resumable); leave the averaged weights in them."""
     for module in modules.values():
         module.to(memory_format=torch.channels_last)
     parameters = [p for module in modules.values() for p in module.parameters()]
@@ -201,7 +201,7 @@ def _fit(
 def train_reader(
     layout: Layout, labels, pictures, round_trips, folder: Path, *, steps: int, batch: int = 48
 ) -> Reader:
-    """Regress every identity parameter and what belongs to the picture."""
+    """Train the reader to predict every identity parameter and the fields of the whole picture."""
     torch.manual_seed(4)
     reader = Reader(layout.size)
 
@@ -225,7 +225,7 @@ def _side(labels, index: int, views: Views) -> str:
 def train_identity(
     reader: Reader, labels, pictures, round_trips, folder: Path, *, steps: int, pairs: int = 40
 ) -> ImageTower:
-    """Two pictures of one individual close, other individuals of the same batch far; most of a batch is of one kind."""
+    """Train contrastively: two pictures of one individual against the batch, which is mostly of one kind."""
     torch.manual_seed(5)
     tower = ImageTower()
     tower.trunk.load_state_dict(reader.trunk.state_dict())
@@ -249,7 +249,7 @@ def train_identity(
 
 def train_clip(reader: Reader, tokens: np.ndarray, tokenizer: CLIPTokenizer, pictures, round_trips, folder: Path, *, steps: int,
                batch: int = 96) -> SmallCLIP:  # fmt: skip
-    """Pictures and their captions."""
+    """Train the small CLIP on pictures and their captions."""
     torch.manual_seed(6)
     clip = SmallCLIP(len(tokenizer), CONTEXT_TOKENS)
     clip.image.trunk.load_state_dict(reader.trunk.state_dict())
@@ -271,7 +271,7 @@ def train_clip(reader: Reader, tokens: np.ndarray, tokenizer: CLIPTokenizer, pic
 def save_instruments(
     folder: Path, *, clip: SmallCLIP, identity: ImageTower, reader: Reader, vocabulary: int
 ) -> None:
-    """Float16 safetensors and the reader's layout."""
+    """Save float16 safetensors and the reader's layout."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in (("clip", clip), ("identity", identity), ("reader", reader)):
         state = {k: t.half() if t.is_floating_point() else t for k, t in module.state_dict().items()}

@@ -30,14 +30,14 @@ LESSON_WEIGHT = 0.2
 
 
 def general_english() -> list[str]:
-    """Plain English prose that ships with Python (its language reference), so that a user's words are not spelled out."""
+    """Return English prose shipped with Python (language reference), so that common words become single tokens."""
     from pydoc_data import topics
 
     return [" ".join(text.split()) for text in topics.topics.values()]
 
 
 def make_tokenizer(folder: Path, count: int) -> CLIPTokenizer:
-    """The vocabulary of the first ``count`` pictures' captions and general English; every rare token is a single token."""
+    """Train the vocabulary on the captions of ``count`` pictures and general English; rare tokens stay single tokens."""
     if not (folder / "tokenizer_config.json").exists():
         captions = (text for index in range(count) for text in captions_of(index))
         tokenizer = train_tokenizer([*captions, *general_english()], folder)
@@ -47,14 +47,14 @@ def make_tokenizer(folder: Path, count: int) -> CLIPTokenizer:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """(B, CONTEXT_TOKENS) token ids, padded and cut like the pipeline does it."""
+    """Return (B, CONTEXT_TOKENS) token ids, padded and truncated as in the pipeline."""
     return tokenizer(
         texts, padding="max_length", max_length=CONTEXT_TOKENS, truncation=True, return_tensors="pt"
     ).input_ids
 
 
 def cache_tokens(tokenizer: CLIPTokenizer, path: Path, count: int) -> np.ndarray:
-    """(count, CAPTIONS, CONTEXT_TOKENS) uint16 token ids."""
+    """Return (count, CAPTIONS, CONTEXT_TOKENS) uint16 token ids."""
     if not path.exists() or len(np.load(path, mmap_mode="r")) < count:
         rows = []
         for first in range(0, count, SHARD):
@@ -66,9 +66,9 @@ def cache_tokens(tokenizer: CLIPTokenizer, path: Path, count: int) -> np.ndarray
 
 @torch.no_grad()
 def cache_latents(pictures: Pictures, folder: Path, count: int) -> torch.Tensor:
-    """(count, 4, 16, 16) float16 posterior means of the finished autoencoder, unscaled; one file per shard.
+    """Return (count, 4, 16, 16) float16 posterior means of the finished autoencoder, unscaled; one file per shard.
 
-    Parallel processes share the missing shards among them.
+    Parallel processes divide the missing shards among themselves.
     """
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{shard:04d}.npy" for shard in range(count // SHARD)]
@@ -87,21 +87,21 @@ def cache_latents(pictures: Pictures, folder: Path, count: int) -> torch.Tensor:
 
 
 def _encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, 3, H, W) to posterior means, float32."""
+    """Encode uint8 (B, 3, H, W) to posterior means, float32."""
     images = (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         return vae.encode(images).latent_dist.mean.float()
 
 
 def measure_scaling(latents: torch.Tensor, path: Path) -> float:
-    """1 / standard deviation of the latents, so that scaled latents have unit variance (as SD's 0.18215 does)."""
+    """Return 1 / standard deviation of the latents, so that scaled latents have unit variance (like SD's 0.18215)."""
     if not path.exists():
         path.write_text(json.dumps({"scaling_factor": round(1.0 / float(latents[:4000].float().std()), 5)}))
     return json.loads(path.read_text())["scaling_factor"]
 
 
 def start_from(base: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-    """Fill both from the diffusers folder of an earlier base; a wider UNet starts as nearly the same function."""
+    """Load both from an earlier base's diffusers folder; a wider UNet is initialised to nearly the same function."""
     earlier = UNet2DConditionModel.from_pretrained(base / "unet")
     if earlier.config.block_out_channels == unet.config.block_out_channels:
         unet.load_state_dict(earlier.state_dict())
@@ -115,9 +115,9 @@ def train_unet(
     start: Path | None = None, lesson: Lesson | None = None, progress: Callable[..., None] | None = None, batch: int = 64, peak: float = 6e-4, save_every: int = 100,
     measure_every: int = 1_600,
 ) -> None:  # fmt: skip
-    """Noise prediction (``noise_weights``) in bfloat16; captions dropped for guidance, an average of the weights kept.
+    """Train noise prediction (``noise_weights``) in bfloat16, with caption dropout for guidance and weight averaging.
 
-    ``start``: an earlier base whose weights are the first ones. ``lesson``: also ask for what captions name.
+    ``start``: an earlier base to initialise from. ``lesson``: an additional loss on the attributes captions name.
     ``progress`` is called every ``measure_every`` steps with the averaged UNet and text encoder.
     """
     torch.manual_seed(0)
@@ -172,10 +172,10 @@ def train_unet(
 
 @dataclass(frozen=True)
 class Guess:
-    """What the UNet made of a batch."""
+    """The UNet's predictions for a batch."""
 
     errors: torch.Tensor  # (B,) mean squared errors of the predicted noise
-    clean_pred: torch.Tensor  # (B, C, h, w) the clean latents that the predicted noise leaves
+    clean_pred: torch.Tensor  # (B, C, h, w) clean latents computed from the predicted noise
     timesteps: torch.Tensor  # (B,)
     signal: torch.Tensor  # (B,) their ᾱ
 
@@ -183,8 +183,8 @@ class Guess:
 def guess_noise(
     copies: dict[str, torch.nn.Module], clean: torch.Tensor, ids: torch.Tensor, generator: torch.Generator
 ) -> Guess:
-    """Noise scaled latents ``clean`` (B, C, h, w) at random time steps and predict the noise after the captions' token
-    ``ids`` (B, T); ``copies`` compute in bfloat16.
+    """Add noise to scaled latents ``clean`` (B, C, h, w) at random time steps and predict it, conditioned on the
+    captions' token ``ids`` (B, T); ``copies`` compute in bfloat16.
     """
     noise = torch.randn(clean.shape, generator=generator)
     timesteps = torch.randint(0, 1000, (len(clean),), generator=generator)
@@ -199,10 +199,10 @@ def guess_noise(
 
 
 def noise_weights(signal: torch.Tensor) -> torch.Tensor:
-    """min(SNR + 1, 5) / SNR, at most 20, for noise prediction; ``signal`` is ᾱ_t.
+    """Return min(SNR + 1, 5) / SNR, at most 20, for noise prediction; ``signal`` is ᾱ_t.
 
-    As Min-SNR (Hang et al. 2023) where little noise is left, as v-prediction where much is: what a caption decides,
-    the layout and the colours, is decided there, and plain noise prediction hardly weighs it.
+    The weights equal Min-SNR (Hang et al. 2023) at low noise and v-prediction at high noise. Layout and colours, which
+    depend on the caption, are decided at high noise, where plain noise prediction has little weight.
     """
     snr = signal / (1.0 - signal)
     return ((snr + 1.0).clamp(max=MOST_SNR) / snr).clamp(max=MOST_WEIGHT)
@@ -211,7 +211,7 @@ def noise_weights(signal: torch.Tensor) -> torch.Tensor:
 def _batch(
     tokens, empty, batch: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows, which of their captions (-1: none) and its token ids."""
+    """Return row indices, the index of each row's caption (-1: none) and its token ids."""
     rows = torch.randint(0, len(tokens), (batch,), generator=generator)
     which = torch.randint(0, CAPTIONS, (batch,), generator=generator)
     ids = torch.from_numpy(tokens[rows.numpy(), which.numpy()].astype(np.int64))
@@ -221,7 +221,7 @@ def _batch(
 
 
 def load_unet(folder: Path, tokenizer: CLIPTokenizer):
-    """The averaged UNet and text encoder of the last checkpoint."""
+    """Return the averaged UNet and text encoder of the last checkpoint."""
     unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
     state = torch.load(folder / "unet.pt", weights_only=True)
     with torch.no_grad():

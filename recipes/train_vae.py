@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder. Crops of renders and of natural photographs, L1 + MSE + edges + a touch of KL."""
+"""Stage 1: the autoencoder. Crops of renders and of natural photographs; L1 + MSE + edge loss + small KL term."""
 
 import logging
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 KL_WEIGHT = 3e-7
 NATURAL_SHARE = 0.2
-NOISE = 0.15  # of the latents' standard deviation, at most
+NOISE = 0.15  # maximum, relative to the latents' standard deviation
 
 
 @cache
 def natural_photographs() -> list[Image.Image]:
-    """Photographs that ship inside scikit-image and scikit-learn (no portrait among them)."""
+    """Return photographs shipped with scikit-image and scikit-learn (no portraits)."""
     import skimage.data
     import sklearn.datasets
 
@@ -50,12 +50,12 @@ def natural_photographs() -> list[Image.Image]:
 def natural_crops(
     photographs: list[Image.Image], count: int, size_px: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """(count, 3, size_px, size_px) uint8: random places, scales, mirrorings and channel orders."""
+    """Return (count, 3, size_px, size_px) uint8 crops with random position, scale, mirroring and channel order."""
     seed = int(torch.randint(0, 2**31, (1,), generator=generator))
     rng = np.random.default_rng(seed)
     crops = []
     for _ in range(count):
-        # the big colourful ones more often than the textures
+        # large colourful photographs are sampled more often than textures
         photograph = photographs[
             rng.integers(0, 6) if rng.random() < 0.75 else rng.integers(0, len(photographs))
         ]
@@ -76,10 +76,10 @@ def natural_crops(
 
 
 def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """L1 + 4 MSE + L1 of the differences between neighbours + L1 of the mean colour of every 8 x 8 patch.
+    """Return L1 + 4 MSE + L1 of the differences between neighbours + L1 of the mean colour of every 8 x 8 patch.
 
-    Both (B, 3, H, W) in [-1, 1]. Without the last term the four latent channels spend themselves on light and dark,
-    and green comes back grey.
+    Both (B, 3, H, W) in [-1, 1]. Without the last term the four latent channels encode mainly brightness, and green is
+    reconstructed as grey.
     """
     error = decoded - pixels
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -90,7 +90,7 @@ def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Te
 def train_vae(
     pictures: Pictures, folder: Path, *, steps: int, peak: float = 1e-3, save_every: int = 500
 ) -> None:
-    """Train (or go on) for ``steps`` steps in all; the last third on whole pictures."""
+    """Train (or resume) up to ``steps`` steps in total; the last third uses whole pictures."""
     torch.manual_seed(0)
     vae = build_vae().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
@@ -143,10 +143,10 @@ def train_decoder(
     peak: float = 5e-4,
     save_every: int = 200,
 ) -> None:
-    """Train the decoder alone (or go on) for ``steps`` steps: the latents stay, and so does every UNet that draws them.
+    """Train only the decoder (or resume), up to ``steps`` steps: latents do not change, and existing UNets stay valid.
 
-    ``latents`` (N, C, h, w) are those of the first N pictures, unscaled. Noise is added to them (``NOISE``), since a
-    diffusion model never hits them exactly.
+    ``latents`` (N, C, h, w) are those of the first N pictures, unscaled. Noise is added to them (``NOISE``), because a
+    diffusion model never generates them exactly.
     """
     torch.manual_seed(0)
     vae = load_vae(folder).train().to(memory_format=torch.channels_last)
@@ -183,7 +183,7 @@ def train_decoder(
 def _decoder_batch(
     vae: AutoencoderKL, pictures: Pictures, latents: torch.Tensor, batch: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (B, 3, H, W) and their latents (B, C, h, w), unscaled: renders, and crops of natural photographs."""
+    """Return images (B, 3, H, W) and their latents (B, C, h, w), unscaled: renders and crops of natural photographs."""
     rows = torch.randint(0, len(latents), (batch,), generator=generator).tolist()
     pixels, codes = pictures.pixels(rows), latents[rows].float()
     natural = int(torch.rand(batch, generator=generator).lt(NATURAL_SHARE).sum())
@@ -195,18 +195,18 @@ def _decoder_batch(
 
 
 def _noise_like(codes: torch.Tensor, deviation: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Noise of at most ``NOISE`` of each channel's ``deviation``; as much in every cell of one picture."""
+    """Return noise, at most ``NOISE`` times each channel's ``deviation``; its strength is constant within a picture."""
     amount = NOISE * torch.rand(len(codes), 1, 1, 1, generator=generator)
     return amount * deviation * torch.randn(codes.shape, generator=generator)
 
 
 def as_images(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, 3, H, W) to float32 in [-1, 1]."""
+    """Convert uint8 (B, 3, H, W) to float32 in [-1, 1]."""
     return (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
-    """The averaged weights of the last checkpoint; those of ``decoder.pt``, where it exists, for the decoder."""
+    """Return the averaged weights of the last checkpoint, with the decoder from ``decoder.pt`` if it exists."""
     vae = build_vae()
     state = torch.load(folder / "vae.pt", weights_only=True)
     vae.load_state_dict(state["modules"]["vae"])

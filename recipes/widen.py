@@ -1,8 +1,9 @@
-"""A wider UNet that starts as (nearly) the same function as a trained narrow one.
+"""Initialise a wider UNet to (nearly) the same function as a trained narrow one.
 
-Net2Net (Chen, Goodfellow, Shlens 2016, 1511.05641): each added channel is a copy of another one of the same
-normalisation group, and what reads the two copies shares the old weight between them in unequal parts, so that they grow apart.
-Without the normalisations it would be exact; they see a group with some channels counted twice.
+Net2Net (Chen, Goodfellow, Shlens 2016, 1511.05641): each added channel copies another channel of the same
+normalisation group. The layers that read both copies split the old weight between them in unequal parts, so that the
+copies diverge during training. Without normalisation the function would be exactly the same; the normalisation
+statistics count some channels of a group twice.
 """
 
 import numpy as np
@@ -10,29 +11,29 @@ import torch
 from diffusers import UNet2DConditionModel
 
 RIDGE = 0.1  # keeps the fitted weights small enough for bfloat16
-Channels = np.ndarray  # (new,) the old channel that each new channel copies
+Channels = np.ndarray  # (new,) index of the old channel that each new channel copies
 
 
 def copied(old: int, new: int, groups: int) -> Channels:
-    """Each of ``groups`` equal runs of ``old`` channels grows to ``new / groups`` channels by repeating its first ones."""
+    """Extend each of ``groups`` equal groups of ``old`` channels to ``new / groups`` by repeating its first ones."""
     run, grown = old // groups, new // groups
     return np.concatenate([group * run + np.arange(grown) % run for group in range(groups)])
 
 
 def joined(*spaces: Channels) -> Channels:
-    """The channels of concatenated tensors."""
+    """Return the channel indices of concatenated tensors."""
     starts = np.cumsum([0, *(space.max() + 1 for space in spaces)])
     return np.concatenate([space + start for space, start in zip(spaces, starts, strict=False)])
 
 
 def shares(space: Channels, rng: np.random.Generator) -> np.ndarray:
-    """(new,) positive parts; those of the copies of one channel sum to 1."""
+    """Return (new,) positive shares; those of the copies of one channel sum to 1."""
     parts = rng.uniform(0.5, 1.0, len(space))
     return parts / np.bincount(space, parts)[space]
 
 
 class Widening:
-    """Fills a wide UNet, module by module, from a narrow one of the same layout."""
+    """Fills a wide UNet, module by module, from a narrow one with the same architecture."""
 
     def __init__(self, narrow: UNet2DConditionModel, wide: UNet2DConditionModel, seed: int = 0) -> None:
         self.old, self.new = narrow.state_dict(), wide.state_dict()
@@ -47,7 +48,7 @@ class Widening:
         self.latent = np.arange(narrow.config.in_channels)
 
     def put(self, name: str, outputs: Channels, inputs: Channels | None = None, factor: float = 1.0) -> None:
-        """The weight (and bias) ``name``; ``inputs`` None: one value for each channel, as a normalisation has."""
+        """Set the weight (and bias) ``name``; ``inputs`` None: one value per channel, as in normalisation layers."""
         weight = self.old[f"{name}.weight"][outputs]
         if inputs is not None:
             part = torch.from_numpy(shares(inputs, self.rng)).to(weight)
@@ -66,7 +67,7 @@ class Widening:
             self.put(f"{name}.conv_shortcut", outputs, inputs)
 
     def attention(self, name: str, width: Channels, context: Channels) -> None:
-        """Queries grow with the root of the head size, which the scores are divided by; keys share as inputs do."""
+        """Scale queries by the square root of the head-size ratio, as scores are divided by it; split keys like inputs."""
         head = copied(int(width.max()) + 1, len(width), self.heads)
         self.put(f"{name}.to_q", head, width, factor=float((len(head) / (head.max() + 1)) ** 0.5))
         self.put(f"{name}.to_k", head, context)
@@ -90,7 +91,7 @@ class Widening:
         self.put(f"{name}.proj_out", width, width)
 
     def ends(self) -> None:
-        """The first and last convolutions and the time embedding, whose sines are fitted at every time step."""
+        """Set the first and last convolutions and the time embedding, whose sines are fitted at every time step."""
         first = self.widths[0]
         self.put("conv_in", first, self.latent)
         self.put("conv_norm_out", first)
@@ -105,7 +106,7 @@ class Widening:
 
     @torch.no_grad()
     def fill(self) -> None:
-        """Every one of the tensors."""
+        """Fill all tensors."""
         self.ends()
         for level, width in enumerate(self.widths):
             before = self.widths[max(level - 1, 0)]
@@ -135,7 +136,7 @@ class Widening:
 
 
 def timestep_sines(size: int) -> torch.Tensor:
-    """(1000, size) float64: diffusers' sinusoidal embedding of every time step, cosines first."""
+    """Return (1000, size) float64: diffusers' sinusoidal embedding of every time step, cosines first."""
     from diffusers.models.embeddings import get_timestep_embedding
 
     return get_timestep_embedding(
@@ -144,5 +145,5 @@ def timestep_sines(size: int) -> torch.Tensor:
 
 
 def widen(narrow: UNet2DConditionModel, wide: UNet2DConditionModel) -> None:
-    """Fill ``wide`` so that it computes nearly what ``narrow`` does."""
+    """Fill ``wide`` so that it computes nearly the same function as ``narrow``."""
     Widening(narrow, wide).fill()

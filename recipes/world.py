@@ -1,7 +1,7 @@
-"""The illustrated world the small diffusion model learns from: sampling, drawing and captioning of pictures.
+"""The illustrated world, the training data of the small diffusion model: samples, renders and captions pictures.
 
-Seeds from ``HELD_OUT_FROM`` on are worlds that training never sees. ``python -m recipes.world --out sheet.png`` writes
-a contact sheet.
+Seeds from ``HELD_OUT_FROM`` on are never used for training. ``python -m recipes.world --out sheet.png`` writes a
+contact sheet.
 """
 
 import argparse
@@ -87,7 +87,7 @@ _PLACES: dict[str, tuple[float, float, float, float]] = {
     "tower": (196.0, 220.0, 226.0, 240.0),
     "bridge": (156.0, 178.0, 214.0, 230.0),
 }
-_PAIRED: dict[str, tuple[float, float]] = {  # least and greatest factor of the height of one of two
+_PAIRED: dict[str, tuple[float, float]] = {  # minimum and maximum height factor of each of two subjects
     "person": (0.72, 0.84),
     "dog": (0.70, 0.90),
     "cat": (0.70, 0.90),
@@ -96,12 +96,12 @@ _PAIRED: dict[str, tuple[float, float]] = {  # least and greatest factor of the 
     "tower": (0.70, 0.90),
     "bridge": (0.50, 0.62),
 }
-EMPTY_SHARE, PAIR_SHARE = 0.02, 0.25  # pictures of nobody, and of two subjects
+EMPTY_SHARE, PAIR_SHARE = 0.02, 0.25  # shares of pictures without a subject and with two
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a picture is given; None is left to chance. ``companion`` puts a second subject beside the first."""
+    """The fixed properties of a picture; None is sampled. ``companion`` adds a second subject beside the first."""
 
     subject: Subject | None = None
     companion: Subject | None = None
@@ -116,12 +116,12 @@ class Choice:
 
 
 def held_out(stream: int, index: int) -> np.random.Generator:
-    """Random streams no training picture comes from."""
+    """Return a random generator that is not used for any training picture."""
     return np.random.default_rng((HELD_OUT_FROM, stream, index))
 
 
 def split(seed: int) -> str:
-    """ "training" or "held out": the world a seed belongs to."""
+    """Return "training" or "held out": the split a seed belongs to."""
     return "held out" if seed >= HELD_OUT_FROM else "training"
 
 
@@ -134,7 +134,7 @@ def _one_of(rng: np.random.Generator, options: tuple[str, ...]) -> str:
 
 
 def _parameter(rng: np.random.Generator, param: Param) -> float:
-    """A value for one identity parameter: scales uniform, choices even except for the shares given to "none"."""
+    """Sample one identity parameter: scales uniformly, choices uniformly except for the fixed shares of "none"."""
     if not param.values:
         return float(rng.random())
     first = _FIRST_VALUE_SHARES.get(
@@ -144,18 +144,18 @@ def _parameter(rng: np.random.Generator, param: Param) -> float:
 
 
 def sample_subject(rng: np.random.Generator, kind: str | None = None) -> Subject:
-    """A random individual of ``kind`` (None: any kind, in the training mix)."""
+    """Return a random individual of ``kind`` (None: any kind, with the training distribution)."""
     kind = kind or _chosen(rng, _KIND_SHARES)
     return Subject(kind, {param.name: _parameter(rng, param) for param in PARAMS[kind]})
 
 
 def sample_companion(rng: np.random.Generator) -> Subject:
-    """The second of two subjects: half of the time any kind with the same chance, so that every pair of kinds occurs."""
+    """Return the second of two subjects: half of the time of a uniform random kind, so that all pairs occur."""
     return sample_subject(rng, _one_of(rng, KINDS) if rng.random() < 0.5 else None)
 
 
 def sample_view(rng: np.random.Generator, kind: str, choice: Choice, *, side: int = 0) -> View:
-    """A random view; ``side`` -1 or 1 makes it the left or right one of two, 0 the only one."""
+    """Return a random view; ``side`` is -1 or 1 for the left or right one of two subjects, 0 for a single one."""
     low, high, upper, lower = _PLACES[kind]
     smaller = 1.0 if side == 0 else float(rng.uniform(*_PAIRED[kind]))
     wearable = (
@@ -181,7 +181,7 @@ def sample_view(rng: np.random.Generator, kind: str, choice: Choice, *, side: in
 
 
 def _sample_scene(rng: np.random.Generator, kinds: list[str]) -> str:
-    """A random scene; towers and bridges are mostly out of doors."""
+    """Return a random scene; towers and bridges are mostly outdoors."""
     if any(kind in ("tower", "bridge") for kind in kinds) and rng.random() < 0.7:
         return _one_of(rng, tuple(scene for scene in SCENES if scene in OUTDOOR))
     return _one_of(rng, SCENES)
@@ -200,7 +200,7 @@ def _sample_cast(rng: np.random.Generator, choice: Choice) -> list[Subject]:
 
 
 def sample_picture(rng: np.random.Generator, choice: Choice | None = None) -> Picture:
-    """A random picture that keeps to ``choice``. A given subject is alone unless it has a companion."""
+    """Return a random picture that satisfies ``choice``. A given subject is alone unless it has a companion."""
     choice = choice or Choice()
     cast = _sample_cast(rng, choice)
     stage = np.random.default_rng(int(rng.integers(1 << 62)))
@@ -216,20 +216,20 @@ def sample_picture(rng: np.random.Generator, choice: Choice | None = None) -> Pi
 
 
 def example(seed: int) -> tuple[Picture, str]:
-    """The picture and the caption of one seed."""
+    """Return the picture and the caption for one seed."""
     rng = np.random.default_rng(seed)
     picture = sample_picture(rng)
     return picture, caption(picture, rng)
 
 
 def distractors(subject: Subject, seed: int, *, count: int = 50, pool: int = 2000) -> list[Subject]:
-    """The ``count`` most similar of ``pool`` random subjects of the same kind."""
+    """Return the ``count`` most similar of ``pool`` random subjects of the same kind."""
     rng = np.random.default_rng(seed)
     return nearest(subject, [sample_subject(rng, subject.kind) for _ in range(pool)], count)
 
 
 def draw(picture: Picture) -> Image.Image:
-    """The picture, ``PICTURE_PX`` square, RGB."""
+    """Render the picture: ``PICTURE_PX`` square, RGB."""
     canvas = Canvas()
     paint_scene(canvas, picture.scene, picture.light, np.random.default_rng(picture.seed))
     for placed in picture.placed:
@@ -241,7 +241,7 @@ def draw(picture: Picture) -> Image.Image:
 
 
 def contact_sheet(pictures: list[Picture], columns: int, *, zoom: int = 2) -> Image.Image:
-    """The pictures in rows, each ``zoom`` times enlarged."""
+    """Arrange the pictures in rows, each enlarged ``zoom`` times."""
     size = PICTURE_PX * zoom
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * size, rows * size), "white")
