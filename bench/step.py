@@ -27,12 +27,12 @@ import torch
 from peft import LoraConfig
 from PIL import Image
 
-from pipelines.adapters.lora import TARGETS
 from pipelines.config import ASSETS, DreamBoothConfig
 from pipelines.data.photographs import Moments
 from pipelines.data.subject import Subject
 from pipelines.methods.specs import METHODS, preset
 from pipelines.models.base import Base, load_base
+from pipelines.models.targets import LORA_TARGETS
 from pipelines.training.loop import Step, train
 
 METHOD = METHODS["dreambooth"].load()
@@ -78,7 +78,7 @@ def bare_work(base: Base, config: DreamBoothConfig, *, adapter: str) -> Callable
     if adapter == "ours":
         parameters = METHOD.adapter(base, config, ()).inject(base).parameters()
     elif adapter == "peft":
-        target_modules = TARGETS[config.targets]
+        target_modules = LORA_TARGETS[config.targets]
         base.unet.add_adapter(
             LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=target_modules)
         )

@@ -499,8 +499,8 @@ class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         return (size.shifts[self.subset][rank] + (size.text_shifts[rank] if self.text_encoder else 0)) / 1e6
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return the size of the singular vectors of all weights in MB."""
-        return size.factors_mb
+        """Return the size in MB of the singular vectors of the trained weights."""
+        return size.factors_mb[self.subset] + (size.text_factors_mb if self.text_encoder else 0.0)
 
 
 UNMIX_LAYERS = ("In0+In1+Out2+Out3", "In1+Out2", "In2+Out1")
@@ -577,8 +577,10 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         return (size.shifts["UNet"][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
 
     def decomposition_mb(self, size: "Size") -> float:
-        """Return the size of the singular vectors of all weights in MB; 0 if spectral shifts are not trained."""
-        return size.factors_mb if self.weights == "spectral" else 0.0
+        """Return the size in MB of the singular vectors of the trained weights, where there are any."""
+        if self.weights != "spectral":
+            return 0.0
+        return size.factors_mb["UNet"] + (size.text_factors_mb if self.text_encoder else 0.0)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from pipelines.adapters import LoRA
-from pipelines.adapters.spectral import shift_size, shifted_weights
+from pipelines.adapters.spectral import shifted_weights
 from pipelines.config import DreamBoothConfig
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.models.base import Base
+from pipelines.models.targets import shift_size
 from pipelines.studio import Studio
 
 PATIENCE_S = 300
@@ -75,4 +76,4 @@ def same_tensors(first: Path, second: Path) -> bool:
 
 def float_count(module: torch.nn.Module, subset: str = "UNet", rank: int = 0) -> int:
     """Return the number of values that spectral shifts of a subset store for a module."""
-    return sum(shift_size(weight, rank) for weight in shifted_weights(module, subset).values())
+    return sum(shift_size(weight.shape, rank) for weight in shifted_weights(module, subset).values())

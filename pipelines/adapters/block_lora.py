@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pipelines.adapters.core import parent_of, unwrapped
-from pipelines.adapters.lora import TEXT_TARGETS, LoRA
+from pipelines.adapters.lora import LoRA
+from pipelines.models.targets import LORA_TEXT_TARGETS
 from pipelines.unet_blocks import BlockPlan, unet_modules
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _text_layers(base: "Base") -> list[str]:
         for name, module in base.module("text_encoder").named_modules()
         if isinstance(module, nn.Linear)
     }
-    return sorted(name for name in names if re.fullmatch(TEXT_TARGETS, name))
+    return sorted(name for name in names if re.fullmatch(LORA_TEXT_TARGETS, name))
 
 
 def _exists(base: "Base", key: str) -> bool:

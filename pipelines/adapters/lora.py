@@ -15,19 +15,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from pipelines.adapters.core import ParameterGroup, check_state, own_forward, parent_of, unwrapped
+from pipelines.models.targets import LORA_TARGETS, LORA_TEXT_TARGETS
 from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
-ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
-TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"
-RESNET = r"resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
-TARGETS = {  # full-match patterns on the UNet's module names
-    "attention": rf".*\.({ATTENTION})",
-    "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # as LoCon: all 278 layers in the blocks of SD 1.x
-}
-TEXT_TARGETS = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x
 NARROW = (
     2**17
@@ -68,8 +61,8 @@ class LoRA:
         seed: int = 0,
         ranks: Mapping[str, int] | None = None,
     ) -> None:
-        if targets not in TARGETS:
-            raise ValueError(f"LoRA targets must be one of {', '.join(TARGETS)}, not {targets!r}.")
+        if targets not in LORA_TARGETS:
+            raise ValueError(f"LoRA targets must be one of {', '.join(LORA_TARGETS)}, not {targets!r}.")
         wanted = [rank, *(ranks or {}).values(), *([text_encoder_rank] if text_encoder_rank else [])]
         if not all(1 <= value <= MAX_RANK for value in wanted):
             raise ValueError(f"A LoRA's rank must lie between 1 and {MAX_RANK}; got {wanted}.")
@@ -180,9 +173,9 @@ class LoRA:
     def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
         """Return (layer pattern, rank, PEFT's rank_pattern) for each part of the base model."""
         if self.ranks is None:
-            text = {"text_encoder": (TEXT_TARGETS, self.text_encoder_rank, {})}
+            text = {"text_encoder": (LORA_TEXT_TARGETS, self.text_encoder_rank, {})}
             return {
-                "unet": (TARGETS[self.targets], self.rank, {}),
+                "unet": (LORA_TARGETS[self.targets], self.rank, {}),
                 **(text if self.text_encoder_rank else {}),
             }
         plan = {}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipelines.adapters.core import ParameterGroup, base_parameter, check_state, own_forward, unwrapped
 from pipelines.adapters.svd_cache import MATRICES, NORMS, Factors, Spectra, cache_folder, matrix
+from pipelines.models.targets import KEY_VALUE, SPECTRAL_TARGETS, shift_size
 from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
@@ -26,25 +27,6 @@ DISPATCH = 2e6  # multiplications in the time that a CPU needs to launch a branc
 LEAST_RATIO = 1e-3  # smallest σ_min / σ_max that allows the one-sided form, which divides by σ
 NORM_RATE = 1e-3  # learning rate of norm gains relative to that of matrices: the author's 1e-6 / 1e-3
 
-CROSS = ".attn2.to_"
-KEY_VALUE = (".attn2.to_k", ".attn2.to_v")
-SUBSETS: dict[
-    str, Callable[[str, Tensor], bool]
-] = {  # the subsets of the paper's ablation: (module path, weight) -> whether it is trained
-    "UNet": lambda path, weight: True,
-    "UNet-CA": lambda path, weight: CROSS in path,
-    "UNet-CA-KV": lambda path, weight: path.endswith(KEY_VALUE),
-    "UNet-1D": lambda path, weight: weight.dim() == 1,
-    "UNet-2D": lambda path, weight: weight.dim() == 2,
-    "UNet-4D": lambda path, weight: weight.dim() == 4,
-    "Up-Blocks": lambda path, weight: path.startswith("up_blocks."),
-    "Down-Blocks": lambda path, weight: path.startswith("down_blocks."),
-    "Mid-Block": lambda path, weight: path.startswith("mid_block."),
-    "Up-CA": lambda path, weight: path.startswith("up_blocks.") and CROSS in path,
-    "Down-CA": lambda path, weight: path.startswith("down_blocks.") and CROSS in path,
-    "Mid-CA": lambda path, weight: path.startswith("mid_block.") and CROSS in path,
-}
-
 
 def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor]:
     """Return the weights that a subset trains, sorted by module path, without biases.
@@ -52,14 +34,6 @@ def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor
     These are the base model's own weights, also below the wrappers of other live adapters.
     """
     return {path: _own_weight(layer) for path, layer in _bare_layers(module, subset).items()}
-
-
-def shift_size(weight: Tensor, rank: int = 0) -> int:
-    """Return the number of trained values: the first ``rank`` (0: all) singular values, or all gains of a norm."""
-    if weight.dim() == 1:
-        return len(weight)
-    size = min(matrix(weight).shape)
-    return min(size, rank) if rank else size
 
 
 @dataclass
@@ -95,7 +69,7 @@ class Pack:
 
 
 class Spectral:
-    """Shifts of singular values in one of the twelve ``SUBSETS`` of the UNet and, optionally, in the text encoder.
+    """Shifts of singular values in one of the twelve ``SPECTRAL_TARGETS`` of the UNet and, optionally, in the text encoder.
 
     ``rank`` is the number of singular values trained per matrix, largest first; 0 trains all. ``batch`` (items per
     forward) only selects each layer's form and does not affect the result. ``norm_rate`` is the learning rate of norm
@@ -113,8 +87,8 @@ class Spectral:
         batch: int = 2,
         norm_rate: float = NORM_RATE,
     ) -> None:
-        if subset not in SUBSETS:
-            raise ValueError(f"The subset must be one of {', '.join(SUBSETS)}, not {subset!r}.")
+        if subset not in SPECTRAL_TARGETS:
+            raise ValueError(f"The subset must be one of {', '.join(SPECTRAL_TARGETS)}, not {subset!r}.")
         if rank < 0:
             raise ValueError(f"The rank is the number of trained singular values, 0 for all; got {rank}.")
         if not 0 < norm_rate < math.inf:
@@ -257,7 +231,7 @@ class Spectral:
 
     def _shift(self, base: "Base", key: str, layer: nn.Module, spectra: Spectra) -> Shift:
         weight = _own_weight(layer)
-        parameter = nn.Parameter(torch.zeros(shift_size(weight, self.rank), device=weight.device))
+        parameter = nn.Parameter(torch.zeros(shift_size(weight.shape, self.rank), device=weight.device))
         if weight.dim() == 1:
             return Shift(layer, parameter, "gain")
         factors = spectra.factors(key, weight)
@@ -308,13 +282,13 @@ def _own_weight(layer: nn.Module) -> nn.Parameter:
 
 def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
     """Return the layers of :func:`shifted_weights`, also below the wrappers of other live adapters."""
-    wanted = SUBSETS[subset]
+    wanted = SPECTRAL_TARGETS[subset]
 
     def walk(current: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         layer = unwrapped(current)
         if isinstance(layer, (*MATRICES, *NORMS)):
             weight = layer._parameters["weight"]
-            if weight is not None and wanted(path, weight):
+            if weight is not None and wanted(path, weight.dim()):
                 yield path, layer
             return
         for name, child in layer.named_children():

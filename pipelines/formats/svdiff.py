@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.core import SHIFT_FILES, Examined, Shapes, Source
+from pipelines.models.targets import shift_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +92,7 @@ def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
     import torch
 
     from pipelines.adapters.core import save_tensors
-    from pipelines.adapters.spectral import shift_size, shifted_weights
+    from pipelines.adapters.spectral import shifted_weights
 
     folder.mkdir(parents=True, exist_ok=True)
     lost, whole, files = 0.0, 0.0, []
@@ -103,7 +104,7 @@ def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
         for path, weight in shifted_weights(base.module(prefix)).items():
             delta = state.get(f"{prefix}.{path}{ENDING}")
             if delta is None:
-                delta = torch.zeros(1 if weight.dim() == 1 else shift_size(weight))
+                delta = torch.zeros(1 if weight.dim() == 1 else shift_size(weight.shape))
             elif weight.dim() == 1:
                 own = weight.detach().float().cpu()
                 one = (own @ delta.expand_as(own) / own.norm().clamp(min=1e-12)).view(1)
@@ -111,7 +112,7 @@ def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
                 whole += float(delta.square().sum())
                 delta = one
             else:
-                delta = torch.nn.functional.pad(delta, (0, shift_size(weight) - len(delta)))
+                delta = torch.nn.functional.pad(delta, (0, shift_size(weight.shape) - len(delta)))
             tensors[f"{THEIR_PREFIX[prefix]}{path}{ENDING}"] = delta.contiguous()
         target = folder / name
         save_tensors(target, tensors, metadata=None)  # as svdiff-pytorch

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,18 @@ def weight_shapes(spec: str) -> dict[str, tuple[int, ...]]:
         for part, header in headers.items()
         for name, entry in header.items()
         if name != "__metadata__"
+    }
+
+
+@cache
+def family_shapes(family: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a family's weights, named as in :func:`weight_shapes`; none of its weights need be here."""
+    if family == EMBEDDED:
+        return weight_shapes(EMBEDDED)
+    return {
+        f"{part}.{name}": tuple(shape)
+        for part in ("unet", "text_encoder")
+        for name, shape in read_json(ASSETS / "sd1_config" / f"{part}_shapes.json").items()
     }
 
 

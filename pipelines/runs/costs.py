@@ -5,22 +5,35 @@ stand in. Nothing here needs torch.
 """
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipelines.config import ASSETS, PhotosConfig, TrainConfig, from_dict
+from pipelines.config import ASSETS, KEPT_RANKS, PhotosConfig, TrainConfig, from_dict
 from pipelines.files import write_json
 from pipelines.methods.specs import method_config
-from pipelines.models.inspection import read_header
+from pipelines.models.inspection import EMBEDDED, family_shapes, read_header
+from pipelines.models.targets import (
+    LORA_TARGETS,
+    LORA_TEXT_TARGETS,
+    SPECTRAL_TARGETS,
+    matrix_shape,
+    shift_size,
+)
 from pipelines.runs.store import Run
+from pipelines.unet_blocks import BLOCKS, block, kernel, unet_modules
 
 SMOOTHING = 0.5  # how much the newest measurement counts
 MEASURED_PICTURES = 4  # drawn of the class, and of the subject, to measure a finished run
+TOKENS = "embeddings.token_embedding"
+Shapes = dict[str, tuple[int, ...]]  # by name
 
 
 @dataclass(frozen=True)
@@ -47,21 +60,99 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """One base family: side of its pictures, megabytes at work and per picture, millions of trained values."""
+    """One base family: side of its pictures, megabytes at work and per picture, and what its weights' shapes tell.
+
+    ``shapes`` are by "unet.<module>.weight" and "text_encoder.<module>.weight", biases among them. Values are in
+    millions, megabytes are 10^6 bytes.
+    """
 
     side_px: int
     weights_mb: float
     activations_mb: float
-    unet_values: float
-    rank_values: dict[str, float]  # per rank, by targets
-    text_rank_values: float  # per rank
-    word_values: float  # per token
-    block_values: Mapping[
-        str, tuple[float, float, float]
-    ]  # per rank of each block, as BlockPlan.values takes them
-    shifts: dict[str, tuple[int, ...]]  # spectral shifts of the UNet, by subset, for each of SPECTRAL_RANKS
-    text_shifts: tuple[int, ...]
-    factors_mb: float  # singular vectors of all weights, float32
+    shapes: Callable[[], Shapes]
+
+    @cached_property
+    def unet_values(self) -> float:
+        """Values of the whole UNet."""
+        return sum(prod(shape) for name, shape in self.shapes().items() if name.startswith("unet.")) / 1e6
+
+    @cached_property
+    def word_values(self) -> float:
+        """Values per token."""
+        return self._layers("text_encoder")[TOKENS][1] / 1e6
+
+    @cached_property
+    def rank_values(self) -> dict[str, float]:
+        """Values of a LoRA of the UNet per rank, by targets."""
+        return {name: _lora_values(self._layers("unet"), target) for name, target in LORA_TARGETS.items()}
+
+    @cached_property
+    def text_rank_values(self) -> float:
+        """Values of a LoRA of the text encoder per rank."""
+        return _lora_values(self._layers("text_encoder"), LORA_TEXT_TARGETS)
+
+    @cached_property
+    def block_values(self) -> dict[str, tuple[float, float, float]]:
+        """Values of a LoRA per rank of each block, as :meth:`BlockPlan.values` takes them."""
+        counts = {name: [0, 0, 0] for name in BLOCKS}
+        layers = self._layers("unet")
+        for path in unet_modules():
+            if (name := block(path)) and path in layers:
+                part = 2 if kernel(path) == 3 else 0 if ".attentions." in path else 1
+                counts[name][part] += sum(matrix_shape(layers[path]))
+        return {name: (at / 1e6, res / 1e6, conv / 1e6) for name, (at, res, conv) in counts.items()}
+
+    @cached_property
+    def shifts(self) -> dict[str, tuple[int, ...]]:
+        """Number of spectral shifts of the UNet, by subset, for each of SPECTRAL_RANKS."""
+        layers = self._layers("unet")
+        return {subset: _shifts(layers, subset) for subset in SPECTRAL_TARGETS}
+
+    @cached_property
+    def text_shifts(self) -> tuple[int, ...]:
+        """Number of spectral shifts of the text encoder, for each of SPECTRAL_RANKS."""
+        return _shifts(self._layers("text_encoder"), "UNet")
+
+    @cached_property
+    def factors_mb(self) -> dict[str, float]:
+        """Megabytes of the singular vectors of the UNet's matrices, by subset."""
+        layers = self._layers("unet")
+        return {subset: _factors_mb(layers, subset) for subset in SPECTRAL_TARGETS}
+
+    @cached_property
+    def text_factors_mb(self) -> float:
+        """Megabytes of the singular vectors of the text encoder's matrices."""
+        return _factors_mb(self._layers("text_encoder"), "UNet")
+
+    def _layers(self, part: str) -> Shapes:
+        """Return the shapes of a part's weights by module path; biases are not among them."""
+        return {
+            name.removeprefix(f"{part}.").removesuffix(".weight"): shape
+            for name, shape in self.shapes().items()
+            if name.startswith(f"{part}.") and name.endswith(".weight")
+        }
+
+
+def _lora_values(layers: Shapes, target: str) -> float:
+    """Return the millions of values per rank of a LoRA of all layers that a pattern names: A (r, N) and B (M, r)."""
+    return sum(sum(matrix_shape(shape)) for path, shape in layers.items() if re.fullmatch(target, path)) / 1e6
+
+
+def _moved(layers: Shapes, subset: str) -> list[tuple[int, ...]]:
+    """Return the shapes of the weights that a subset of the spectral shifts moves."""
+    return [shape for path, shape in layers.items() if SPECTRAL_TARGETS[subset](path, len(shape))]
+
+
+def _shifts(layers: Shapes, subset: str) -> tuple[int, ...]:
+    """Return how many values spectral shifts of a subset have, for each of SPECTRAL_RANKS."""
+    moved = _moved(layers, subset)
+    return tuple(sum(shift_size(shape, rank) for shape in moved) for rank in (0, *KEPT_RANKS))
+
+
+def _factors_mb(layers: Shapes, subset: str) -> float:
+    """Return the megabytes of U (M, k), S (k,) and V (k, N) of a subset's matrices, k = min(M, N), float32."""
+    matrices = [shape for shape in _moved(layers, subset) if len(shape) > 1]
+    return sum(4e-6 * shift_size(shape) * (1 + sum(matrix_shape(shape))) for shape in matrices)
 
 
 GUESSES = {
@@ -71,78 +162,8 @@ GUESSES = {
     ("sd1", "cpu"): Speed(train_s=20, sample_s=8, start_s=40),
 }
 SIZES = {
-    "embedded": Size(
-        side_px=128,
-        weights_mb=600,
-        activations_mb=60,
-        unet_values=4.3,
-        rank_values={"attention": 0.0175, "attention+conv": 0.0809},
-        text_rank_values=0.0031,
-        word_values=128e-6,
-        block_values={
-            "In0": (2560e-6, 320e-6, 1600e-6),
-            "In1": (4608e-6, 480e-6, 2912e-6),
-            "In2": (5632e-6, 560e-6, 3856e-6),
-            "In3": (0.0, 416e-6, 3200e-6),
-            "Mid": (2816e-6, 416e-6, 3200e-6),
-            "Out0": (0.0, 1344e-6, 7760e-6),
-            "Out1": (8448e-6, 1328e-6, 7616e-6),
-            "Out2": (6912e-6, 1136e-6, 6064e-6),
-            "Out3": (3840e-6, 800e-6, 3072e-6),
-        },
-        shifts={
-            "UNet": (24_772, 7_754, 8_600, 11_972, 22_836, 24_772),
-            "UNet-CA": (3_840, 64, 256, 1_024, 3_456, 3_840),
-            "UNet-CA-KV": (1_920, 32, 128, 512, 1_728, 1_920),
-            "UNet-1D": (7_472, 7_472, 7_472, 7_472, 7_472, 7_472),
-            "UNet-2D": (11_200, 184, 736, 2_944, 9_984, 11_200),
-            "UNet-4D": (6_100, 98, 392, 1_556, 5_380, 6_100),
-            "Up-Blocks": (14_048, 4_575, 5_052, 6_960, 13_056, 14_048),
-            "Down-Blocks": (8_416, 2_485, 2_788, 4_000, 7_824, 8_416),
-            "Mid-Block": (2_080, 658, 712, 928, 1_792, 2_080),
-            "Up-CA": (2_112, 36, 144, 576, 1_920, 2_112),
-            "Down-CA": (1_408, 24, 96, 384, 1_280, 1_408),
-            "Mid-CA": (320, 4, 16, 64, 256, 320),
-        },
-        text_shifts=(3_368, 916, 976, 1_216, 2_152, 3_368),
-        factors_mb=25,
-    ),
-    "sd1": Size(
-        side_px=512,
-        weights_mb=3000,
-        activations_mb=2500,
-        unet_values=859.5,
-        rank_values={"attention": 0.1993, "attention+conv": 1.0508},
-        text_rank_values=0.0737,
-        word_values=768e-6,
-        block_values={
-            "In0": (23552e-6, 3200e-6, 16000e-6),
-            "In1": (44032e-6, 4800e-6, 29120e-6),
-            "In2": (84992e-6, 7040e-6, 58240e-6),
-            "In3": (0.0, 5120e-6, 51200e-6),
-            "Mid": (42496e-6, 5120e-6, 51200e-6),
-            "Out0": (0.0, 19200e-6, 124160e-6),
-            "Out1": (127488e-6, 18560e-6, 118400e-6),
-            "Out2": (66048e-6, 11840e-6, 64960e-6),
-            "Out3": (35328e-6, 8000e-6, 30720e-6),
-        },
-        shifts={
-            "UNet": (322_856, 100_442, 101_288, 104_660, 118_120, 171_880),
-            "UNet-CA": (43_776, 64, 256, 1_024, 4_096, 16_384),
-            "UNet-CA-KV": (18_816, 32, 128, 512, 2_048, 8_192),
-            "UNet-1D": (100_160, 100_160, 100_160, 100_160, 100_160, 100_160),
-            "UNet-2D": (140_416, 184, 736, 2_944, 11_776, 47_104),
-            "UNet-4D": (82_280, 98, 392, 1_556, 6_184, 24_616),
-            "Up-Blocks": (181_568, 58_719, 59_196, 61_104, 68_736, 99_264),
-            "Down-Blocks": (107_072, 31_141, 31_444, 32_656, 37_504, 56_896),
-            "Mid-Block": (32_256, 10_258, 10_312, 10_528, 11_392, 14_848),
-            "Up-CA": (23_808, 36, 144, 576, 2_304, 9_216),
-            "Down-CA": (15_872, 24, 96, 384, 1_536, 6_144),
-            "Mid-CA": (4_096, 4, 16, 64, 256, 1_024),
-        },
-        text_shifts=(75_341, 19_274, 19_496, 20_384, 23_936, 37_965),
-        factors_mb=4_700,
-    ),
+    EMBEDDED: Size(side_px=128, weights_mb=600, activations_mb=60, shapes=partial(family_shapes, EMBEDDED)),
+    "sd1": Size(side_px=512, weights_mb=3000, activations_mb=2500, shapes=partial(family_shapes, "sd1")),
 }
 CHECKPOINTED = 0.35  # share of the activations that gradient checkpointing leaves
 

@@ -15,12 +15,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines.adapters import LoRA, spectral
 from pipelines.adapters import spectral_arithmetic as mixing
 from pipelines.adapters.core import base_parameter, injected, merged, read_tensors
-from pipelines.adapters.spectral import SUBSETS, Shift, Spectral, shifted_weights
+from pipelines.adapters.spectral import Shift, Spectral, shifted_weights
 from pipelines.adapters.svd_cache import Factors, Spectra, decompose, matrix, shard_of
 from pipelines.config import ASSETS
 from pipelines.formats.low_rank import low_rank, nearest_product
 from pipelines.formats.svdiff import read_svdiff, write_svdiff
 from pipelines.models.base import load_base
+from pipelines.models.targets import SPECTRAL_TARGETS
 from tests.adapters.test_contract import ROWS, disturb, predict, trained
 from tests.adapters.test_lora import MetaBase
 from tests.tiny import float_count
@@ -49,7 +50,7 @@ def sd15_unet() -> nn.Module:
         return UNet2DConditionModel.from_config(config)
 
 
-@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("subset", SPECTRAL_TARGETS)
 def test_the_papers_counts_on_sd15(sd15_unet, subset):
     found = shifted_weights(sd15_unet, subset)
     assert (len(found), float_count(sd15_unet, subset)) == PAPER[subset]
@@ -88,7 +89,7 @@ def hidden(base) -> list[str]:
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("subset", SPECTRAL_TARGETS)
 @torch.no_grad()
 def test_every_subset_starts_as_the_base_and_is_merged_and_removed_exactly(base, wide, subset, rank):
     untouched = predict(base)

@@ -12,13 +12,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines.adapters.core import injected, save_adapter
 from pipelines.adapters.registry import load_adapter
-from pipelines.adapters.spectral import SUBSETS, Spectral
+from pipelines.adapters.spectral import Spectral
 from pipelines.config import ASSETS, SPECTRAL_RANKS, SPECTRAL_SUBSETS, SampleConfig, SVDiffConfig, to_dict
 from pipelines.data.photographs import Moments
 from pipelines.data.subject import Subject
 from pipelines.methods.specs import METHODS
 from pipelines.methods.spectral_views import by_group, by_layer, heat_map, spectrum
 from pipelines.models.inspection import read_header
+from pipelines.models.targets import SPECTRAL_TARGETS
 from pipelines.runs.costs import SIZES, Costs
 from pipelines.studio import Studio
 from pipelines.training.loop import TrainState, train
@@ -46,7 +47,7 @@ FOLDERS = {"embedded": ASSETS / "base", "sd1": ASSETS / "sd1_config"}
 
 @pytest.mark.parametrize("family", FOLDERS)
 def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: Path) -> None:
-    assert tuple(SUBSETS) == SPECTRAL_SUBSETS
+    assert tuple(SPECTRAL_TARGETS) == SPECTRAL_SUBSETS
     told = json.loads((FOLDERS[family] / "unet" / "config.json").read_text())
     words = json.loads((FOLDERS[family] / "text_encoder" / "config.json").read_text())
     with torch.device("meta"):
@@ -54,7 +55,7 @@ def test_what_is_told_before_the_click_is_what_is_stored(family: str, tmp_path: 
         text_encoder = CLIPTextModel(CLIPTextConfig(**words))
     ranks = [SVDiffConfig(singular_values=name).rank for name in SPECTRAL_RANKS]
     assert ranks == [0, 1, 4, 16, 64, 256]
-    for subset in SUBSETS:
+    for subset in SPECTRAL_TARGETS:
         counts = tuple(float_count(unet, subset, rank) for rank in ranks)
         assert SIZES[family].shifts[subset] == counts, subset
     assert SIZES[family].text_shifts == tuple(float_count(text_encoder, rank=rank) for rank in ranks)
