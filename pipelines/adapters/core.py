@@ -75,11 +75,11 @@ class Adapter(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load strictly. Raises ValueError naming the first tensor that is missing, unexpected or of the wrong shape."""
+        """Load strictly: raises ValueError naming the first missing, unexpected or wrongly shaped tensor."""
         ...
 
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterable[tuple[str, Tensor]]:
-        """Yield ("unet.<module>.weight", float32 weight delta at strength ``scale``); the adapter need not be live.
+        """Yield ("unet.<module>.weight", float32 ΔW at strength ``scale``); the adapter need not be live.
 
         Layers with strength 0 are skipped, so their weights remain the same tensor objects.
         """

@@ -135,7 +135,10 @@ class LoRA:
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
-        """Yield ΔW = scale·s·B·A. For a convolution, A has the kernel's size and B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i]."""
+        """Yield ΔW = scale·s·B·A.
+
+        For a convolution, A has the kernel's size and B is 1x1: ΔW[o,i] = s Σ_r B[o,r] A[r,i].
+        """
         if not self._branches:
             self.inject(base).remove()
         for key, branch in self._branches.items():

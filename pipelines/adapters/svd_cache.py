@@ -1,6 +1,6 @@
 """Thin singular value decompositions of a base model's weights, computed once and cached on disk under its hash.
 
-A convolution (c_out, c_in, kh, kw) is reshaped to the matrix (c_out, c_in·kh·kw), as SVDiff does (2303.11305, sec. 3.2).
+A convolution (c_out, c_in, kh, kw) is reshaped to (c_out, c_in·kh·kw), as SVDiff does (2303.11305, sec. 3.2).
 """
 
 import json

@@ -106,7 +106,7 @@ class Words:
 
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
-        """Yield the change of the token embedding (vocabulary, C): sδ in the word's rows, 0 elsewhere; s = ``scale``."""
+        """Yield the token embedding's change (vocabulary, C): sδ in the word's rows, 0 elsewhere; s = ``scale``."""
         key = f"{TABLE}.weight"
         if self._delta is None:
             self.inject(base).remove()

@@ -41,7 +41,7 @@ class Mix:
         return torch.cat(halves, dim=-1)
 
     def prompt(self, words: Sequence[str], *, explicit: bool, turned: bool) -> str:
-        """Return the prompt with each subject's words, for example "zwx dog"; ``turned`` names the right subject first."""
+        """Return the prompt with each subject's words ("zwx dog"); ``turned`` names the right subject first."""
         left, right = (words[subject] for subject in self.subjects)
         return (EXPLICIT if explicit else VAGUE)[turned].format(left=left, right=right)
 

@@ -1,1 +1,1 @@
-"""Measurements: metrics, the embedded base's encoders, automatic tags, style."""
+"""Evaluation: metrics, the encoders for the embedded base model, automatic tags, and the style score."""

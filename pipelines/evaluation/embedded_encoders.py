@@ -1,8 +1,8 @@
-"""The embedded base's measuring instruments: a small CLIP, an identity encoder and a parameter reader.
+"""The evaluation models for the embedded base model: a small CLIP, an identity encoder and a parameter reader.
 
-They were trained on the illustrated world (`recipes/train_instruments.py`), on pictures the base's own autoencoder had
-passed through as well, and never used to train the base. Their scores are comparable with each other, not with those
-of OpenAI's CLIP or of DINO.
+They were trained on the illustrated world (`recipes/train_instruments.py`), including pictures encoded and decoded by
+the base model's VAE, and were never used to train the base model. Their scores are comparable with each other, but not
+with those of OpenAI's CLIP or DINO.
 """
 
 import json
@@ -25,12 +25,12 @@ INSTRUMENTS_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "instrumen
 
 
 def _convolution(before: int, width: int, *, stride: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution and its batch norm."""
+    """Return a 3x3 convolution and its batch norm."""
     return [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm around a shortcut; (B, C, h, w) in and out."""
+    """Two 3x3 convolutions with batch norm and a residual connection; (B, C, h, w) in and out."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ResidualBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A picture (B, 3, 128, 128) in [-1, 1] to four maps: 32, 16, 8 and 4 cells wide."""
+    """Maps pictures (B, 3, 128, 128) in [-1, 1] to four feature maps of width 32, 16, 8 and 4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Trunk(nn.Module):
 
 
 def pooled(last: torch.Tensor) -> torch.Tensor:
-    """(B, C, 4, 4) to (B, 17 C): the mean and every cell, so that places count too."""
+    """Pool (B, C, 4, 4) to (B, 17 C): the mean and all 16 cells, so that position matters too."""
     return torch.cat([last.mean((2, 3)), last.flatten(1)], dim=1)
 
 
 class ImageTower(nn.Module):
-    """Trunk and one projection to a unit vector."""
+    """The trunk and one projection to a unit vector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids (B, T) to a unit vector: a small transformer, averaged over the tokens that are not padding."""
+    """Maps token ids (B, T) to unit vectors: a small transformer, averaged over non-padding tokens."""
 
     def __init__(self, vocabulary: int, context: int) -> None:
         super().__init__()
@@ -89,14 +89,14 @@ class TextTower(nn.Module):
         self.norm = nn.LayerNorm(EMBEDDING)
 
     def forward(self, ids: torch.Tensor, end_id: int) -> torch.Tensor:
-        padding = (ids == end_id).cumsum(1) > 1  # the first end token counts, the rest is padding
+        padding = (ids == end_id).cumsum(1) > 1  # all tokens after the first end token are padding
         states = self.layers(self.tokens(ids) + self.places[: ids.shape[1]], src_key_padding_mask=padding)
         kept = (~padding).unsqueeze(-1).float()
         return F.normalize(self.norm((states * kept).sum(1) / kept.sum(1)), dim=-1)
 
 
 class SmallCLIP(nn.Module):
-    """Picture and caption into one space."""
+    """Encodes pictures and captions into one embedding space."""
 
     def __init__(self, vocabulary: int, context: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class SmallCLIP(nn.Module):
 
 
 class Reader(nn.Module):
-    """Picture to ``outputs`` numbers: logits of every choice and the values of every scale (see ``Layout``)."""
+    """Maps a picture to ``outputs`` numbers: logits of every choice and values of every scale (see ``Layout``)."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Reader(nn.Module):
 
 @dataclass(frozen=True)
 class Field:
-    """One thing the reader tells: a choice (``values``) or a scale in [0, 1] with words for its ends."""
+    """One output of the reader: a choice (``values``) or a scale in [0, 1] with names for both ends."""
 
     group: str  # a kind ("person", "dog", ...) or "picture"
     name: str
@@ -134,7 +134,7 @@ class Field:
 
 
 class Layout:
-    """Where each field lies in the reader's output. The ``picture`` group holds kind, scene, style and wearable."""
+    """The position of each field in the reader's output. The ``picture`` group holds kind, scene, style and wearable."""
 
     def __init__(self, groups: dict[str, list[dict]]) -> None:
         self.groups = groups
@@ -154,7 +154,7 @@ class Layout:
 
 
 class Instruments:
-    """All three, ready to measure. Pictures are (B, 3, 128, 128) float32 in [-1, 1]."""
+    """All three models, loaded for evaluation. Pictures are (B, 3, 128, 128) float32 in [-1, 1]."""
 
     def __init__(self, folder: Path = INSTRUMENTS_FOLDER) -> None:
         self.tokenizer = CLIPTokenizer.from_pretrained(folder.parent / "base" / "tokenizer")
@@ -187,15 +187,15 @@ class Instruments:
         return self.clip.text(ids, self.tokenizer.eos_token_id)
 
     def identity(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, EMBEDDING) unit vectors that stay the same when scene, pose and light change."""
+        """Return (B, EMBEDDING) unit vectors that are trained to be invariant to scene, pose and light."""
         return self.identity_encoder(pixels)
 
     def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """The identity encoder's four maps (B, C, h, w), for perceptual distances."""
+        """Return the identity encoder's four feature maps (B, C, h, w), for perceptual distances."""
         return self.identity_encoder.trunk(pixels)
 
     def read(self, pixels: torch.Tensor, group: str) -> list[dict[str, float | str]]:
-        """What the reader sees: for each picture, field name -> word of a choice or value of a scale in [0, 1]."""
+        """Return for each picture {field name: value}, the name of a choice or the number of a scale in [0, 1]."""
         found = []
         for row in self.reader(pixels):
             values = {}

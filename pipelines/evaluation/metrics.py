@@ -1,8 +1,8 @@
 """The metrics of the DreamBooth paper (subject similarity, prompt similarity, diversity) for any pair of encoders.
 
-With an SD 1.x base the encoders are CLIP ViT-B/32 and DINO ViT-S/16; with the embedded base they are its own
-instruments, and their scores are comparable with each other only. A raw cosine has no zero, so a similarity is also
-given as (score - untouched base) / (real photographs - untouched base) with an interval.
+For SD 1.x the encoders are CLIP ViT-B/32 and DINO ViT-S/16. For the embedded base model they are its own encoders,
+whose scores are only comparable with each other. A raw cosine has no meaningful zero, so a similarity is also reported
+as (score - base model) / (real photographs - base model), with a confidence interval.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 BATCH = 32
 BOOTSTRAP_DRAWS = 1000
-SMALLEST_SPAN = 1e-3  # of cosines; below it the difference of two means is noise
+SMALLEST_SPAN = 1e-3  # of cosines; a smaller difference of two means is noise
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Commits that hold model.safetensors; the branches' own heads offer only pickles.
+# These commits contain model.safetensors; the heads of the branches contain only pickles.
 CLIP_REPOSITORY = ("openai/clip-vit-base-patch32", "c237dc49a33fc61debc9276459120b7eac67e7ef")
 DINO_REPOSITORY = ("facebook/dino-vits16", "a7a4d161f5c0bd70478c05ca5777ec7cd8848021")
 
 
 class Encoder(Protocol):
-    """Pictures, and for some encoders texts, to unit vectors of one space."""
+    """Maps pictures, and for some encoders also texts, to unit vectors in one space."""
 
     name: str
-    scale: float  # what cosines are multiplied with before a softmax over texts; 1 where there are no texts
+    scale: float  # factor for cosines before a softmax over texts; 1 for encoders without text
 
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(N, D) float32 unit rows."""
+        """Return (N, D) float32 unit rows."""
         ...
 
     def text_features(self, texts: Sequence[str]) -> torch.Tensor | None:
-        """(N, D) float32 unit rows; None for an encoder that cannot read."""
+        """Return (N, D) float32 unit rows; None for an encoder without text."""
         ...
 
     def layers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        """Several depths of features, each (N, C, places)."""
+        """Return features at several depths, each (N, C, positions)."""
         ...
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """``clip`` reads pictures and words, ``identity`` tells one subject from another (DINO's role)."""
+    """``clip`` encodes pictures and text; ``identity`` distinguishes subjects (the role of DINO)."""
 
     clip: Encoder
     identity: Encoder
@@ -76,9 +76,9 @@ class Interval:
 
 
 def load_encoders(family: str, *, device: str = "cpu") -> Encoders:
-    """The encoders that measure bases of a family ("embedded" or "sd1"); for sd1 they come from the Hub, once.
+    """Load the encoders for a base model family ("embedded" or "sd1"); those for sd1 are downloaded from the Hub once.
 
-    Raises ValueError when they are not on this machine and cannot be downloaded."""
+    Raises ValueError when they are neither cached locally nor downloadable."""
     if family == "embedded":
         from pipelines.evaluation.embedded_encoders import Instruments
 
@@ -90,7 +90,7 @@ def load_encoders(family: str, *, device: str = "cpu") -> Encoders:
 
 
 class InstrumentClip:
-    """The embedded base's small CLIP."""
+    """The small CLIP for the embedded base model."""
 
     name = "Atelier's small CLIP"
 
@@ -109,7 +109,7 @@ class InstrumentClip:
 
 
 class InstrumentIdentity:
-    """The embedded base's identity encoder."""
+    """The identity encoder for the embedded base model."""
 
     name = "Atelier's identity encoder"
     scale = 1.0
@@ -142,7 +142,7 @@ def _instrument_batches(images: Sequence[Image.Image]) -> Iterator[torch.Tensor]
 
 
 class HubClip:
-    """OpenAI's CLIP; ``repository`` may also be a folder, then without a revision."""
+    """OpenAI's CLIP; ``repository`` may also be a local folder, with ``revision`` None."""
 
     name = "CLIP ViT-B/32"
 
@@ -189,7 +189,7 @@ class HubClip:
 
 
 class HubDino:
-    """DINO's ViT-S/16 and its CLS token (384 numbers); ``repository`` may also be a folder."""
+    """DINO's ViT-S/16, represented by its CLS token (384 numbers); ``repository`` may also be a local folder."""
 
     name = "DINO ViT-S/16"
     scale = 1.0
@@ -203,7 +203,7 @@ class HubDino:
         self.size_px = self.model.config.image_size
 
     def _hidden(self, images: Sequence[Image.Image], *, every: bool) -> Any:
-        """DINO's evaluation resizes to 8/7 of the crop (256 for 224), bicubic."""
+        """Return hidden states; as in DINO's evaluation, pictures are resized to 8/7 of the crop (256 for 224), bicubic."""
         pixels = _standardised(
             images,
             shorter_px=self.size_px * 8 // 7,
@@ -244,7 +244,7 @@ def _standardised(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> torch.Tensor:
-    """(N, 3, crop, crop): shorter side resized (bicubic), centre cropped, channels standardised."""
+    """Return (N, 3, crop, crop): shorter side resized (bicubic), centre cropped, channels standardised."""
     cropped = []
     for image in images:
         scale = shorter_px / min(image.size)
@@ -257,7 +257,7 @@ def _standardised(
 
 
 def _depths(batches: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-    """Four evenly spaced depths of a transformer's hidden states (N, T, C), as (N, C, T)."""
+    """Return four evenly spaced depths of a transformer's hidden states (N, T, C), as (N, C, T)."""
     count = len(batches[0]) - 1
     chosen = sorted({max(1, round(count * part / 4)) for part in (1, 2, 3, 4)})
     return [
@@ -275,12 +275,12 @@ def _chunks(images: Sequence[Image.Image]) -> Iterator[Sequence[Image.Image]]:
 
 
 def pairwise(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Cosines (N, M) of unit rows (N, D) and (M, D)."""
+    """Return the cosines (N, M) of unit rows (N, D) and (M, D)."""
     return ours @ theirs.T
 
 
 def among(rows: torch.Tensor) -> torch.Tensor:
-    """Cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for fewer than two rows."""
+    """Return the cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for fewer than two rows."""
     if len(rows) < 2:
         raise ValueError(
             "Measuring the similarity among pictures needs at least two of them; add another photograph."
@@ -290,13 +290,13 @@ def among(rows: torch.Tensor) -> torch.Tensor:
 
 
 def dino(encoders: Encoders, generated: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
-    """Mean cosine of the identity encoder over all pairs of generated and real pictures of the subject."""
+    """Return the identity encoder's mean cosine over all pairs of generated and real pictures of the subject."""
     features = encoders.identity.image_features
     return float(pairwise(features(generated), features(real)).mean())
 
 
 def clip_i(encoders: Encoders, generated: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
-    """The same with CLIP's picture encoder."""
+    """Return the same score as :func:`dino`, computed with CLIP's image encoder."""
     features = encoders.clip.image_features
     return float(pairwise(features(generated), features(real)).mean())
 
@@ -304,14 +304,17 @@ def clip_i(encoders: Encoders, generated: Sequence[Image.Image], real: Sequence[
 def clip_t(
     encoders: Encoders, generated: Sequence[Image.Image], prompts: Sequence[str], *, identifier: str = ""
 ) -> float:
-    """Mean raw cosine of each picture with its own prompt, the identifier taken out of it: CLIP never met that word."""
+    """Return the mean raw cosine of each picture with its prompt.
+
+    The identifier is removed from the prompt, because CLIP does not know that word.
+    """
     return float(prompt_scores(encoders, generated, prompts, identifier=identifier).mean())
 
 
 def prompt_scores(
     encoders: Encoders, generated: Sequence[Image.Image], prompts: Sequence[str], *, identifier: str = ""
 ) -> torch.Tensor:
-    """(N,) raw cosines of picture i with prompt i."""
+    """Return (N,) raw cosines of picture i with prompt i, without the identifier."""
     words = [without_identifier(prompt, identifier) for prompt in prompts]
     texts = encoders.clip.text_features(words)
     assert texts is not None, "a CLIP reads words"
@@ -322,7 +325,7 @@ def prompt_scores(
 
 
 def without_identifier(prompt: str, identifier: str) -> str:
-    """ "a photo of a sks dog" -> "a photo of a dog"; the words of an identifier go where they stand together."""
+    """Remove the identifier: "a photo of a sks dog" -> "a photo of a dog". Its words must be adjacent."""
     words, rare, kept = prompt.split(), identifier.split(), []
     bare = [word.strip(",.;:!?") for word in words]
     place = 0
@@ -336,12 +339,12 @@ def without_identifier(prompt: str, identifier: str) -> str:
 
 
 def pres(encoders: Encoders, class_pictures: Sequence[Image.Image], real: Sequence[Image.Image]) -> float:
-    """How far the class collapsed onto the subject: likeness of pictures of "a [class]" and the subject; low is good."""
+    """Return how similar pictures of "a [class]" are to the subject; a high value indicates class drift."""
     return dino(encoders, class_pictures, real)
 
 
 def div(encoders: Encoders, pictures: Sequence[Image.Image]) -> float:
-    """Mean perceptual distance over all pairs of pictures of one prompt; high is varied, 0 is one picture repeated."""
+    """Return the mean perceptual distance over all pairs of pictures of one prompt; 0 means identical pictures."""
     if len(pictures) < 2:
         raise ValueError("Diversity needs at least two pictures of the same prompt; raise the count.")
     depths = encoders.identity.layers(pictures)
@@ -358,7 +361,7 @@ def _distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> t
 
 
 def real_images(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, float]:
-    """The "real images" row: what the photographs score against each other, no photograph against itself."""
+    """Return the "real images" row: the photographs' scores against each other, excluding self-pairs."""
     return {
         "dino": float(among(encoders.identity.image_features(photos)).mean()),
         "clip_i": float(among(encoders.clip.image_features(photos)).mean()),
@@ -369,7 +372,7 @@ def real_images(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, 
 
 
 def interval(scores: torch.Tensor, *, seed: int = 0) -> Interval:
-    """Mean of one score per picture, (N,), with its bootstrap interval."""
+    """Return the mean of one score per picture, (N,), with its bootstrap interval."""
     draws = _bootstrap(scores, np.random.default_rng(seed))
     return _interval(float(scores.double().mean()), draws)
 
@@ -377,9 +380,10 @@ def interval(scores: torch.Tensor, *, seed: int = 0) -> Interval:
 def normalised_score(
     scores: torch.Tensor, *, base: torch.Tensor, reference: torch.Tensor, seed: int = 0
 ) -> Interval | None:
-    """(score - base) / (reference - base) of mean scores, each (N,): 0 is the untouched base, 1 is the real thing.
+    """Return (score - base) / (reference - base) of mean scores: 0 is the base model, 1 is the reference.
 
-    The interval resamples all three. None when the reference is no better than the base, where no scale exists."""
+    Each input has shape (N,). The bootstrap interval resamples all three. Returns None when the reference's mean is
+    not above the base model's, because the scale is then undefined."""
     rng = np.random.default_rng(seed)
     ours, zero, one = (float(values.double().mean()) for values in (scores, base, reference))
     if one - zero < SMALLEST_SPAN:
@@ -390,7 +394,7 @@ def normalised_score(
 
 
 def _bootstrap(values: torch.Tensor, rng: np.random.Generator) -> np.ndarray:
-    """(draws,) means of resampled values."""
+    """Return (draws,) means of resampled values."""
     numbers = values.detach().double().cpu().numpy()
     return numbers[rng.integers(len(numbers), size=(BOOTSTRAP_DRAWS, len(numbers)))].mean(1)
 
@@ -404,9 +408,10 @@ def _interval(value: float, draws: np.ndarray) -> Interval:
 
 
 class Similarity:
-    """How close a run's sample pictures have come to its photographs, on the scale from untouched base to photograph.
+    """The similarity of a run's sample pictures to its photographs, on a scale from base model (0) to photographs (1).
 
-    Made once per run from the photographs and the pictures of step 0; then :meth:`event` costs one encoder pass.
+    It is created once per run from the photographs and the pictures of step 0. Each :meth:`event` then costs one
+    encoder pass.
     """
 
     def __init__(
@@ -421,15 +426,15 @@ class Similarity:
         self.photos = encoders.identity.image_features(photos)  # (P, D)
         self.zero = self._likeness(base_pictures)
         real = among(self.photos) if len(photos) > 1 else torch.ones(1)
-        # One photograph, or photographs less alike than the base's own pictures: then 1 means the very same picture.
+        # With one photograph, or photographs less alike than the pictures of step 0, 1 means an identical picture.
         self.one = real if real.mean() - self.zero.mean() > SMALLEST_SPAN else torch.ones(1)
 
     def _likeness(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """(N,) mean cosine of each picture with the photographs."""
+        """Return (N,): the mean cosine of each picture with the photographs."""
         return pairwise(self.encoders.identity.image_features(pictures), self.photos).mean(1)
 
     def event(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Fields of a `similarity` event: identity (0 untouched base, 1 photographs) and prompt (raw CLIP-T)."""
+        """Return the fields of a `similarity` event: identity (0 base model, 1 photographs) and prompt (raw CLIP-T)."""
         likeness = self._likeness(pictures)
         identity = normalised_score(likeness, base=self.zero, reference=self.one) or interval(likeness)
         words = prompt_scores(self.encoders, pictures, prompts, identifier=self.identifier)
@@ -446,7 +451,7 @@ def measure(
     same_prompt: Sequence[Image.Image] = (),
     identifier: str = "",
 ) -> dict[str, Any]:
-    """All of a run's scores for `metrics.json`; PRES needs class pictures, DIV several pictures of one prompt."""
+    """Return a run's scores for `metrics.json`. PRES needs class pictures, DIV several pictures of one prompt."""
     scores: dict[str, Any] = {
         "encoders": encoders.names,
         "dino": dino(encoders, generated, photos),

@@ -1,4 +1,4 @@
-"""Automatic tags: a CLIP classifies a photograph with a vocabulary of sets of mutually exclusive tags."""
+"""Automatic tags: CLIP classifies a photograph, using a vocabulary of sets of mutually exclusive tags."""
 
 import json
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from pipelines.config import ASSETS
 from pipelines.data.captions import join_tags
 from pipelines.evaluation.metrics import Encoder
 
-CERTAIN = 0.6  # a tag is given when it takes this share of its rivals together
+CERTAIN = 0.6  # minimum softmax probability of a tag within its set
 SHIPPED_TAGS = ASSETS / "tags"
 
 
 @dataclass(frozen=True)
 class Rivals:
-    """Tags of which a picture shows one at most, and with ``maybe`` perhaps none.
+    """A set of mutually exclusive tags. With ``maybe``, a picture may show none of them.
 
-    ``kind``: only for pictures of this subject, "" for all. ``of_subject`` marks what belongs to a subject and not to
-    the picture: a person's hair, a teapot's glaze.
+    ``kind`` restricts the set to pictures of this kind of subject; "" means all. ``of_subject`` marks properties of
+    the subject itself, such as a person's hair or a teapot's glaze.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Rivals:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All the rivals of a base family, and the ``template`` in which CLIP reads a tag beside the picture's kind.
+    """All tag sets for a base model family, and the ``template`` that combines a tag with the kind of subject for CLIP.
 
-    ``familiar``: the least :func:`certainty` of a picture that CLIP knows; below it, CLIP guesses. 0 for a CLIP that
-    has seen everything.
+    ``familiar`` is the minimum :func:`certainty` at which CLIP's tags are reliable; 0 disables the check, for a CLIP
+    trained on general pictures.
     """
 
     template: str
@@ -45,12 +45,12 @@ class Vocabulary:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The subjects it knows by name."""
+        """The kinds of subjects in the vocabulary."""
         return next((each.tags for each in self.rivals if each.name == "kind"), ())
 
 
 def vocabulary(family: str) -> Vocabulary:
-    """Return the shipped words for a base family. ValueError when there are none."""
+    """Return the shipped vocabulary for a base model family. Raises ValueError when there is none."""
     path = SHIPPED_TAGS / f"{family}.json"
     if not path.is_file():
         raise ValueError(f"No tags are shipped for the base family {family!r}; write the captions by hand.")
@@ -70,12 +70,12 @@ def tag_pictures(
     kind: str = "",
     with_subject: bool = False,
 ) -> list[list[str]]:
-    """Return the tags of each picture: from every set of exclusive tags the most likely one, if it is likely enough.
+    """Return the tags of each picture: the most likely tag of every set, if its probability is high enough.
 
-    No tag for a picture that CLIP does not know, see :func:`certainty`. ``kind`` is what the pictures are known to show,
-    "dog" for example; for a word that the vocabulary does not know, CLIP decides. ``with_subject`` also names what belongs
-    to the subject; without it only what changes from picture to picture is named, so that the rare word, and nothing
-    else, comes to mean the subject.
+    A picture with too low a :func:`certainty` gets no tags. ``kind`` is the known kind of subject, for example "dog";
+    if the vocabulary does not contain it, CLIP chooses the kind. ``with_subject`` includes tags for the subject's own
+    properties. Without it, only properties that vary between pictures are tagged, so that the identifier alone comes to
+    represent the subject.
     """
     seen = clip.image_features(images)
     known = (
@@ -89,9 +89,9 @@ def tag_pictures(
 def described(
     images: Sequence[Image.Image], clip: Encoder, words: Vocabulary, *, prompt: str, kind: str
 ) -> list[str]:
-    """Return a caption for each picture: ``prompt`` and the tags of what surrounds the subject, unless it says them.
+    """Return a caption for each picture: ``prompt`` and those tags of the surroundings that it does not contain.
 
-    "" for all where CLIP does not know half of them: a wrong caption is worse than none.
+    All captions are "" when the median :func:`certainty` is too low: a wrong caption is worse than none.
     """
     seen = clip.image_features(images)
     if words.familiar and float(certainty(seen, clip, words).quantile(0.5)) < words.familiar:
@@ -101,10 +101,10 @@ def described(
 
 
 def certainty(seen: Tensor, clip: Encoder, words: Vocabulary) -> Tensor:
-    """Return how well CLIP knows each picture (B,): its cosine with the nearest kind in a scene, times the shares that
-    the nearest kind has among all kinds and the nearest scene among all scenes, which fall where CLIP hesitates.
+    """Return how reliably CLIP recognises each picture (B,), from image features ``seen`` (B, C) of unit length.
 
-    ``seen`` are image features (B, C) of unit length.
+    The value is the largest cosine with any "kind in a scene" text, times the softmax probabilities of the most likely
+    kind and of the most likely scene. These probabilities are low when CLIP is uncertain.
     """
     scenes = next(each.tags for each in words.rivals if each.name == "scene")
     pairs = [words.template.format(kind=kind, tag=scene) for kind in words.kinds for scene in scenes]
@@ -119,7 +119,7 @@ def certainty(seen: Tensor, clip: Encoder, words: Vocabulary) -> Tensor:
 def _tags(
     seen: Tensor, clip: Encoder, words: Vocabulary, *, kind: str, with_subject: bool
 ) -> list[list[str]]:
-    """The tags of :func:`tag_pictures`, whether CLIP knows the pictures or not."""
+    """Return the tags of :func:`tag_pictures` without the check of :func:`certainty`."""
     known = kind in words.kinds
     kinds = [kind] * len(seen) if known or not words.kinds else _nearest(seen, clip, words.kinds)
     tags: list[list[str]] = [[] for _ in kinds]
@@ -146,10 +146,10 @@ def _nearest(seen: Tensor, clip: Encoder, texts: Sequence[str]) -> list[str]:
 
 
 def _surest(seen: Tensor, clip: Encoder, rivals: Rivals, *, template: str, kind: str) -> list[str]:
-    """The likeliest tag of each picture, by softmax over scaled cosines; "" where none is sure, or none is shown."""
+    """Return each picture's most likely tag, by softmax over scaled cosines; "" if uncertain or if none applies."""
     texts = [template.format(kind=kind, tag=tag) if rivals.name != "kind" else tag for tag in rivals.tags]
     read = _read(clip, [*texts, *([kind] if rivals.maybe else [])])
-    shares = (clip.scale * seen @ read.T).softmax(dim=1)  # (B, tags, and one for none of them)
+    shares = (clip.scale * seen @ read.T).softmax(dim=1)  # (B, number of tags, plus one for "none of them")
     best = shares.max(dim=1)
     return [
         (*rivals.tags, "")[int(index)] if float(share) >= CERTAIN else ""

@@ -1,10 +1,10 @@
 """The experiments of Block-wise LoRA (Li et al. 2024, 2403.07500): a character and a style, in all or some blocks.
 
-(a) Which adapter is block-wise: the character in all blocks and the style in the upper ones, the reverse, or both.
+(a) Which adapter is block-wise: the character in all blocks and the style in the upper ones, vice versa, or both.
 (b) Which blocks for the style: upper (In0, Out3), middle (In1, Out2), bottom (In2, Out1), all.
 (c) Blocks selected for training compared with the same blocks selected at inference from an adapter of all blocks.
-Scores are (score - base) / (reference - base): 0 is the untouched base, 1 the mean score of the character's photographs,
-or of the style's pictures, against each other.
+Scores are (score - base) / (reference - base): 0 is the base model without adapters, 1 is the mean score of the
+character's photographs, or of the style's pictures, against each other.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ TABLES = (
 def run_config(
     config: BlocksConfig, *, part: str, family: str, class_noun: str, identifier: str
 ) -> BlockLoRAConfig:
-    """Return the settings of one run: those of the preset, with the ranks in one part of the UNet."""
+    """Return the settings of one run: the preset's, with nonzero ranks only in one part of the UNet."""
     names = preset_names("block_lora", family)
     start = preset("block_lora", family, config.preset if config.preset in names else names[0])
     assert isinstance(start, BlockLoRAConfig)
@@ -155,7 +155,7 @@ def _rows(config: BlocksConfig, *, class_noun: str, subject: str, style: str) ->
 
 
 def _weights(part: str) -> str:
-    """Nine block weights: 1 in a part of the UNet, 0 elsewhere."""
+    """Return nine block weights: 1 in a part of the UNet, 0 elsewhere."""
     return ",".join(str(int(name in PARTS[part])) for name in BLOCKS)
 
 
@@ -178,7 +178,7 @@ def report(rows: Sequence[Row], reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def _both(row: Row) -> float | None:
-    """The smaller of identity and style: how much of both a combination keeps."""
+    """Return the smaller of the identity and style scores: how much of both a combination keeps."""
     values = [number(row, name) for name in (IDENTITY.key, STYLE_SCORE.key)]
     return None if None in values else min(value for value in values if value is not None)
 

@@ -1,4 +1,4 @@
-"""An experiment's results as files: all data as JSON, the pictures as one labelled PNG, the scatter plot as another."""
+"""Export of an experiment's results: all data as JSON, the pictures and the scatter plot each as a PNG."""
 
 import io
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ SHAPES = ("circle", "square", "diamond", "triangle", "circle", "square")
 
 
 def write_files(status: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """Write the files of an experiment from its status; pictures and chart only if there are any."""
+    """Write an experiment's files from its status; pictures and chart are only written if there are any."""
     exported = {name: status[name] for name in EXPORTED}
     base = status["base"] | {"spec": portable_spec(status["base"]["spec"])}  # local paths are not exported
     found = {"json": folder / "experiment.json"}
@@ -42,7 +42,7 @@ def write_files(status: Mapping[str, Any], folder: Path) -> dict[str, Path]:
 
 
 def chart_picture(layout: Layout) -> Image.Image:
-    """Return a scatter plot as a picture."""
+    """Render a scatter plot as a picture."""
     large = Image.new("RGB", (layout.width * FINER, layout.height * FINER), PAPER)
     pen = ImageDraw.Draw(large)
     small = ImageFont.load_default(14 * FINER)

@@ -1,7 +1,7 @@
 """Generates and scores the pictures of an experiment's rows; the only part of an experiment that needs torch.
 
 All rows use the same prompts and the same noise. The pictures are stored in the experiment's folder and contain their
-settings like any other.
+settings as metadata, like all generated pictures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CalledOffError(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What measuring needs: this device's model cache, the runs, and ``pause``, which is called between two pictures."""
+    """The context of a measurement: the device's model cache, the runs, and ``pause``, called between two pictures."""
 
     experiment: Experiment
     model_cache: ModelCache
@@ -57,7 +57,7 @@ class Bench:
 
     @property
     def encoders(self) -> Encoders:
-        """The encoders for the scores. ValueError when they are not available."""
+        """The encoders for the scores. Raises ValueError when they are not available."""
         found = self.model_cache.encoders(self.experiment.base["family"])
         if found is None:
             raise ValueError(
@@ -71,7 +71,7 @@ class Bench:
 
 
 def measure_row(bench: Bench, row: PlannedRow, step: int) -> None:
-    """Generate and score one row at one step, and write its scores. Raises ValueError if that is impossible."""
+    """Generate and score one row at one step, and write its scores. Raises ValueError if it cannot be measured."""
     drawn = _draw(bench, row, step)
     measured = method_scores if bench.experiment.kind == "methods" else block_scores
     found = measured(bench, row, step, drawn)
@@ -90,7 +90,7 @@ def measure_row(bench: Bench, row: PlannedRow, step: int) -> None:
 
 
 def _draw(bench: Bench, row: PlannedRow, step: int) -> list[list[Path]]:
-    """Generate every prompt with every seed; return a list of files for each prompt."""
+    """Generate every prompt with every seed; return one list of files per prompt."""
     config, drawn = bench.config, []
     for index, prompt in enumerate(config.prompts):
         bench.pause(index, len(config.prompts))
@@ -136,7 +136,7 @@ def adapter_file(run: Run, step: int) -> Path:
 
 
 def _facts(bench: Bench, row: PlannedRow) -> dict[str, Any]:
-    """The cost of a row's runs: in total, and the time of the training steps for each set of photographs."""
+    """Return the total cost of a row's runs and the time of training steps for each set of photographs."""
     facts: dict[str, Any] = {}
     for part in row.parts:
         planned = bench.experiment.run_of(part.run)
@@ -162,13 +162,13 @@ def _rounded(found: Interval | None) -> dict[str, float] | None:
 
 
 def _plain_prompts(bench: Bench, row: PlannedRow) -> list[str]:
-    """The prompt of each picture without identifiers."""
+    """Return the prompt of each picture, without identifiers."""
     prompts = [filled(prompt, subject=row.said) for prompt in bench.config.prompts]
     return [prompt for prompt in prompts for _ in range(bench.config.seeds)]
 
 
 def method_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
-    """Score a row of "Which method?"; PRES and DIV only for the finished adapter."""
+    """Score a row of "Which method?"; PRES and DIV are only computed for the final adapter."""
     encoders, photos = bench.encoders, bench.photos(methods.PHOTOS)
     groups = [[_opened(path) for path in line] for line in drawn]
     flat = [picture for group in groups for picture in group]
@@ -194,7 +194,7 @@ def method_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Pat
 
 
 def _reference(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, Any]:
-    """The scores of the photographs against each other; {} for a single photograph."""
+    """Return the scores of the photographs against each other; {} for a single photograph."""
     if len(photos) < 2:
         return {}
     return {
@@ -204,7 +204,7 @@ def _reference(encoders: Encoders, photos: Sequence[Image.Image]) -> dict[str, A
 
 
 def block_scores(bench: Bench, row: PlannedRow, step: int, drawn: list[list[Path]]) -> dict[str, Any]:
-    """Score a combination of character and style on the scales from the untouched base (0) to the real pictures (1)."""
+    """Score a combination of character and style on scales from the base model (0) to the real pictures (1)."""
     encoders = bench.encoders
     photos, style = bench.photos("character"), bench.photos("style")
     flat = [_opened(path) for line in drawn for path in line]
@@ -235,7 +235,7 @@ def _base_pictures(bench: Bench) -> list[Image.Image]:
 
 
 def _likeness(encoder: Any, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]) -> torch.Tensor:
-    """(N,) mean cosine of each picture with the photographs."""
+    """Return (N,): the mean cosine of each picture with the photographs."""
     return pairwise(encoder.image_features(pictures), encoder.image_features(photos)).mean(1)
 
 

@@ -1,9 +1,9 @@
 """ "Which method?": every method of one subject on the same photographs, prompts and seeds.
 
-Image alignment is measured by DINO (Ruiz et al. 2022), text alignment by CLIP with the identifier removed and the class
-noun inserted, so that textual inversion, whose prompts have no class noun, is measured alike. PRES is reported as drift:
-how much more similar to the photographs the pictures of the plain class are than those of the untouched base from the
-same noise.
+Image alignment is measured by DINO (Ruiz et al. 2022). Text alignment is measured by CLIP on prompts without the
+identifier and with the class noun, so that textual inversion, whose prompts have no class noun, is comparable. PRES is
+reported as drift: the increase in similarity to the photographs for pictures of the plain class, relative to pictures
+of the base model from the same noise.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from pipelines.runs.costs import SIZES, trained_values
 
 BASE = "base"
 BASE_LABEL = "Untouched base"
-SNAPSHOT_MB = 200.0  # the largest adapter whose earlier states are kept
+SNAPSHOT_MB = 200.0  # size of the largest adapter whose earlier states are kept
 PHOTOS = "character"  # the set of photographs that the runs are trained on
 
 
@@ -84,7 +84,7 @@ def chosen(config: MethodsConfig) -> list[str]:
 def run_config(
     candidate: Candidate, config: MethodsConfig, *, family: str, class_noun: str, identifier: str
 ) -> SubjectConfig:
-    """Return the settings of one run: those of the preset, with the experiment's words, seed and steps."""
+    """Return the settings of one run: the preset's, with the experiment's words, seed and steps."""
     names = preset_names(candidate.method, family)
     wanted = candidate.preset or config.preset
     start = preset(candidate.method, family, wanted if wanted in names else names[0])
@@ -106,14 +106,14 @@ def run_config(
 
 
 def affordable(config: SubjectConfig, *, family: str) -> int:
-    """Return how many earlier states a run keeps: none if each is as large as a whole model."""
+    """Return the number of earlier states that a run keeps; 0 if each is as large as a whole model."""
     return config.snapshots if 4 * trained_values(config, size=SIZES[family]) <= SNAPSHOT_MB else 0
 
 
 def plan(
     config: MethodsConfig, *, family: str, class_noun: str, identifier: str, captioned: bool
 ) -> tuple[list[PlannedRun], list[PlannedRow]]:
-    """Return the runs and the rows, with the untouched base first."""
+    """Return the runs and the rows; the first row is the base model without adapters."""
     runs = []
     rows = [PlannedRow(key=BASE, label=BASE_LABEL, parts=(), subject=class_noun, said=class_noun)]
     for key in chosen(config):
@@ -194,7 +194,7 @@ def sentences(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any
 
 
 def _drifted(rows: Sequence[Row], *, base: Row | None, reference: dict[str, Any]) -> list[str]:
-    """Name the methods whose plain class has drifted more than half of the way to the photographs."""
+    """Return sentences naming the methods whose drift exceeds half of the distance to the photographs."""
     zero = number(base, "pres") if base is not None else None
     if zero is None or "dino" not in reference:
         return []

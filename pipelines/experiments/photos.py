@@ -1,4 +1,4 @@
-"""The photographs of an experiment and the pictures of a style: square crops, each with its caption."""
+"""The photographs of an experiment and the pictures of a style: square crops with captions."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def style_squares(
 ) -> Captioned:
     """Return the pictures of a style with captions that describe them and contain the style's trigger words.
 
-    Without a caption, ``tags`` (``InspectionService.tags``) supplies CLIP's tags; without CLIP, the photo prompt is the
-    caption of all pictures. Raises ValueError when there is no picture.
+    For pictures without a caption, ``tags`` (``InspectionService.tags``) supplies CLIP's tags; without CLIP, the photo
+    prompt is used as the caption of all pictures. Raises ValueError when there are no pictures.
     """
     if not paths:
         raise ValueError("There are no pictures of the style yet; choose a style, or add 1 to 20 pictures.")

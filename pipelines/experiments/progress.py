@@ -16,8 +16,10 @@ Measuring = Mapping[tuple[str, int], tuple[int, int] | None]
 def rows_of(
     experiment: Experiment, *, find: Callable[[str], Run], measuring: Measuring
 ) -> list[dict[str, Any]]:
-    """Return every row: key, label, ``state`` (queued, running, measuring, done, failed, interrupted or stopped),
-    ``message``, ``doing`` (a text), ``scores``, ``facts``, ``points`` by step, and ``runs`` by their ids.
+    """Return the rows as dictionaries.
+
+    Their keys are key, label, ``state`` (queued, running, measuring, done, failed, interrupted or stopped), ``message``,
+    ``doing`` (the current activity as text), ``scores``, ``facts``, ``points`` by step, and ``runs`` (run ids).
     """
     states = {planned.key: _state_of_run(planned, find=find) for planned in experiment.runs}
     return [_row(experiment, row, states=states, measuring=measuring) for row in experiment.rows]

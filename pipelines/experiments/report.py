@@ -60,7 +60,10 @@ def number(row: Row, key: str) -> float | None:
 
 
 def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str, Any]:
-    """Return a scatter plot as JSON-ready values: one series per row, with points by step, the last for the final adapter."""
+    """Return a scatter plot as JSON-ready values: one series per row, with its points in order of steps.
+
+    The last point of a series is the final adapter.
+    """
     series = []
     for row in rows:
         points = [point for point in row["points"] if x.key in point["scores"] and y.key in point["scores"]]
@@ -103,7 +106,7 @@ def rivals(row: Row, rows: Sequence[Row], key: str) -> list[str]:
         theirs = cell(other, key)
         if other is row or mine is None or theirs is None or None in (*mine.values(), *theirs.values()):
             continue
-        if theirs["high"] >= mine["low"] and mine["high"] >= theirs["low"]:  # type: ignore[operator]  # no None here
+        if theirs["high"] >= mine["low"] and mine["high"] >= theirs["low"]:  # type: ignore[operator]  # never None here
             found.append(str(other["label"]))
     return found
 

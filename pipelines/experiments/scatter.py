@@ -1,6 +1,6 @@
 """The layout of a scatter plot in pixels: axes, points, the path of each series, labels without overlaps.
 
-It is used for the SVG on the page and for the PNG file.
+The layout is used for the SVG on the page and for the PNG file.
 """
 
 import math
@@ -83,7 +83,7 @@ def laid_out(chart: Mapping[str, Any], *, width: int, height: int) -> Layout | N
 
 
 class _Axis:
-    """Maps numbers to pixels, over a range that contains every interval plus a margin."""
+    """Maps numbers to pixels, over a range that contains all intervals plus a margin."""
 
     def __init__(self, edges: Sequence[tuple[float, float]], *, low_px: float, high_px: float) -> None:
         low, high = min(edge[0] for edge in edges), max(edge[1] for edge in edges)

@@ -1,4 +1,4 @@
-"""The settings of both kinds of experiments. Nothing here needs torch."""
+"""The settings of both kinds of experiments. This module does not need torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,7 @@ class BlocksConfig(ExperimentConfig):
 
 
 def filled(prompt: str, *, subject: str, style: str = "") -> str:
-    """Return a prompt with a row's words filled in; ``style`` is appended as ", qev style", or "" without a gap."""
+    """Fill a row's words into a prompt; a nonempty ``style`` is appended as in ", qev style"."""
     return " ".join(prompt.replace(SUBJECT, subject).replace(STYLE, style).split())
 
 
@@ -119,7 +119,7 @@ CONFIGS: dict[str, type[ExperimentConfig]] = {"methods": MethodsConfig, "blocks"
 
 
 def config_class(kind: Any) -> type[ExperimentConfig]:
-    """Return the config class of a kind of experiment. ValueError names the known kinds."""
+    """Return the config class of a kind of experiment. Raises ValueError naming the known kinds."""
     if kind not in CONFIGS:
         raise ValueError(f"There is no experiment {str(kind)[:40]!r}; choose one of {', '.join(CONFIGS)}.")
     return CONFIGS[kind]

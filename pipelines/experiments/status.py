@@ -1,4 +1,4 @@
-"""The status of an experiment as the page shows it, from its folder, its runs and the current measurements."""
+"""The status of an experiment for display, computed from its folder, its runs and the current measurements."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ REPORTS = {"methods": methods.report, "blocks": blocks.report}
 def status_of(
     experiment: Experiment, *, find: Callable[[str], Run], measuring: Measuring, at_work: bool
 ) -> dict[str, Any]:
-    """Return the status, see ``ExperimentService.status``; ``at_work``: one of its runs has not ended yet."""
+    """Return the status, see ``ExperimentService.status``; ``at_work`` means that one of its runs has not ended."""
     rows = rows_of(experiment, find=find, measuring=measuring)
     base = experiment.scores(methods.BASE) or {}
     points = list(experiment.points())

@@ -1,8 +1,8 @@
 """An experiment's folder: its settings, its runs and the scores of each row; readable without torch.
 
-``experiments/<id>`` contains ``experiment.json``, the square photographs, a file of scores for every row (and for each
-earlier state of a row), and the scored pictures. The status is derived from these and from the states of the runs, so
-that it is the same after a restart.
+``experiments/<id>`` contains ``experiment.json``, the square photographs, a score file for every row (and for each
+earlier state of a row), and the scored pictures. The status is computed from these files and from the states of the
+runs, so it is the same after a restart.
 """
 
 import json
@@ -26,9 +26,9 @@ LAST = 0  # the step number that stands for the final adapter
 
 @dataclass
 class PlannedRun:
-    """One run of an experiment: ``photos`` is its set of photographs; ``run`` is its id once it was started.
+    """One run of an experiment: ``photos`` is its set of photographs; ``run`` is its id once it is started.
 
-    ``after`` are the keys of earlier runs of the plan that must be finished before it starts.
+    ``after`` contains the keys of planned runs that must finish before it starts.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Part:
 class PlannedRow:
     """One row of the tables: its adapters, their words, and the earlier steps to measure.
 
-    ``said`` is the subject in common words, so that text alignment is measured alike for every row.
+    ``said`` describes the subject in ordinary words, so that text alignment is comparable across rows.
     """
 
     key: str
@@ -67,7 +67,7 @@ class PlannedRow:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :func:`dataclasses.asdict` wrote to a file."""
+        """Build a row from the output of :func:`dataclasses.asdict`."""
         parts = tuple(Part(**part) for part in data["parts"])
         return cls(**{**data, "parts": parts, "steps": tuple(data["steps"])})
 
@@ -86,11 +86,11 @@ class Experiment:
     rows: list[PlannedRow]
     captions: dict[str, dict[str, str]] = field(default_factory=dict)
     created: float = 0.0  # unix seconds
-    owner: str = ""  # as of a run
+    owner: str = ""  # same format as a run's owner
 
     @property
     def id(self) -> str:
-        """The folder's name, which cannot be guessed."""
+        """The folder's name, an unguessable id."""
         return self.path.name.removeprefix(DRAFT)
 
     def run_of(self, key: str) -> PlannedRun:
@@ -112,7 +112,7 @@ class Experiment:
         return self.path / "pictures" / f"{row}-{step:06d}"
 
     def scores(self, row: str, step: int = LAST) -> dict[str, Any] | None:
-        """Return the results of a row: ``scores``, ``pictures``, facts, or ``error``; None before it was measured."""
+        """Return the results of a row: ``scores``, ``pictures``, facts, or ``error``; None if not measured yet."""
         path = self.path / "scores" / f"{row}-{step:06d}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -121,7 +121,7 @@ class Experiment:
         write_json(self.path / "scores" / f"{row}-{step:06d}.json", {"format": FORMAT, **found})
 
     def forget_errors(self) -> None:
-        """Remove the results of failed measurements, so that they are repeated."""
+        """Delete the results of failed measurements, so that they are repeated."""
         for row, step in self.points():
             if "error" in (self.scores(row.key, step) or {}):
                 (self.path / "scores" / f"{row.key}-{step:06d}.json").unlink()
@@ -162,7 +162,7 @@ def read_experiment(path: Path) -> Experiment:
 
 
 class ExperimentStore:
-    """All experiments of an owner in one folder; those of other owners are treated as nonexistent."""
+    """All experiments of an owner in one folder; other owners' experiments are treated as nonexistent."""
 
     def __init__(self, root: Path, *, owner: str = "") -> None:
         self.owner = owner
@@ -180,7 +180,7 @@ class ExperimentStore:
         runs: Sequence[PlannedRun],
         rows: Sequence[PlannedRow],
     ) -> Iterator[Experiment]:
-        """Create a new experiment inside the block: it appears when the block ends, and not at all on an error."""
+        """Create a new experiment in the block. It becomes visible when the block ends, or is discarded on an error."""
         with disk_sentences():
             now = time.time()
             new_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(6)
@@ -199,7 +199,7 @@ class ExperimentStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def get(self, experiment_id: str) -> Experiment:
-        """Return an experiment. Raises ValueError when this owner has none with that id."""
+        """Return an experiment. Raises ValueError when this owner has no experiment with that id."""
         if RUN_ID.fullmatch(str(experiment_id)):
             found = read_experiment(self.folder / experiment_id)
             if found.owner == self.owner:

@@ -1,1 +1,1 @@
-"""Adapter files of other programs: recognised, read, written, and checked with those programs' own loaders."""
+"""Adapter files of other programs: detect, read and write them, and verify them with those programs' own loaders."""

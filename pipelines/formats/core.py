@@ -1,4 +1,4 @@
-"""The common part of all file formats: a file, folder or zip described by its safetensors headers. Needs no torch."""
+"""The common part of all file formats: a file, folder or zip and its safetensors headers. Does not need torch."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ MAX_TENSORS = 8192
 PARTS = ("unet", "text_encoder")
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SHIFT_FILES = {"unet": "spectral_shifts.safetensors", "text_encoder": "spectral_shifts_te.safetensors"}
-UNPACKED = (*PEFT_FILES, *SHIFT_FILES.values())  # of a zip, nothing else is unpacked
+UNPACKED = (*PEFT_FILES, *SHIFT_FILES.values())  # only these files of a zip are unpacked
 MAX_UNPACKED_BYTES = 2 * 2**30
-MAX_METADATA = 40  # entries shown of a header
-MAX_SHOWN = 200  # characters shown of one
+MAX_METADATA = 40  # maximum number of header entries shown
+MAX_SHOWN = 200  # maximum number of characters shown per entry
 
 Shapes = Mapping[
     str, tuple[int, ...]
-]  # of a base's weights, by "unet.<module>.weight"; {} where they are not known
+]  # shapes of the base model's weights by "unet.<module>.weight"; {} if unknown
 
 
 class Models(Protocol):
-    """Where bases and adapters are loaded: the model cache of a device."""
+    """Loads base models and adapters: the model cache of a device."""
 
     def base(self, spec: str) -> Base:
-        """Return a base. ValueError when it cannot be one."""
+        """Return a base model. Raises ValueError when it cannot be loaded."""
         ...
 
     def adapter(self, path: Path, base: Base) -> Adapter:
-        """Return the adapter in a file, not live."""
+        """Return the adapter in a file, not injected."""
         ...
 
     def aside(self, base: Base) -> AbstractContextManager[None]:
-        """Take an adapter that is learning out of ``base`` for the length of the block."""
+        """Remove an adapter that is being trained from ``base`` for the duration of the block."""
         ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a folder of known files, whose headers were read and checked and nothing else."""
+    """A file, or a folder of known files, of which only the headers were read and checked."""
 
-    path: Path  # of a zip, the folder it was unpacked into
-    name: str  # of what was given
+    path: Path  # for a zip, the folder that it was unpacked to
+    name: str  # file name as passed by the user
     headers: Mapping[
         str, Mapping[str, Any]
-    ]  # by the file's place in ``path`` ("" is the file itself): its entries
+    ]  # {path relative to ``path`` ("" is the file itself): header entries}
     metadata: Mapping[str, str]
 
     @property
     def entries(self) -> dict[str, Any]:
-        """Every tensor's entry by its name: dtype, shape."""
+        """The header entry (dtype, shape) of every tensor by name."""
         return {key: entry for header in self.headers.values() for key, entry in header.items()}
 
     @property
     def parameters(self) -> int:
-        """How many values all tensors hold."""
+        """The total number of values in all tensors."""
         return sum(prod(entry["shape"]) for header in self.headers.values() for entry in header.values())
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What a format reads from headers: the ranks, the trigger words, and why the file does not fit, or ""."""
+    """Information from headers: ranks, trigger words, and ``problem``: the reason why the file does not fit, or ""."""
 
     problem: str = ""
     ranks: tuple[int, ...] = ()
@@ -84,7 +84,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Imported:
-    """An adapter on a base, not live, and the settings that record where it came from."""
+    """An adapter for a base model, not injected, and the settings that record its origin."""
 
     adapter: Adapter
     facts: dict[str, str]
@@ -93,9 +93,9 @@ class Imported:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """Open a file, a folder or a zip inside the block, with its headers read.
+    """Open a file, a folder or a zip for the duration of the block and read its headers.
 
-    Raises ValueError, in one sentence, for pickles, damaged or swollen archives and what holds no known weights.
+    Raises ValueError with one sentence for pickles, damaged or oversized archives and files without known weights.
     """
     path = Path(path)
     if path.suffix.lower() != ".zip":
@@ -125,7 +125,7 @@ def _source(path: Path, *, name: str) -> Source:
 
 
 def _unpack(path: Path, *, into: Path) -> None:
-    """Write the known files of a zip below ``into``, under names of our own choice."""
+    """Unpack the known files of a zip below ``into``, under fixed names instead of the archive's paths."""
     damaged = f"{path.name} is damaged or protected by a password; pack the PEFT folder again."
     with zip_members(
         path,
@@ -145,7 +145,7 @@ def _unpack(path: Path, *, into: Path) -> None:
 
 
 def check_file(path: Path) -> dict[str, Any]:
-    """Return a safetensors header whose every entry may belong to an adapter. ValueError says what else the file is."""
+    """Return a safetensors header in which every entry can belong to an adapter. Raises ValueError for other files."""
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ValueError(pickle_sentence(path.name))
     if not path.is_file():
@@ -167,19 +167,19 @@ def check_file(path: Path) -> dict[str, Any]:
 
 
 def shown(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return a header's metadata shortened for a page."""
+    """Return a header's metadata, shortened for display."""
     return {key[:MAX_SHOWN]: text[:MAX_SHOWN] for key, text in list(metadata.items())[:MAX_METADATA]}
 
 
 def trigger_of(metadata: Mapping[str, str]) -> str:
-    """Return the trigger words, from ModelSpec's key or our own settings; "" if the header has none."""
+    """Return the trigger words from ModelSpec's key or Atelier's own settings; "" if the header has none."""
     words = [_table(metadata, "config").get(name) for name in ("identifier", "class_noun")]
     own = " ".join(word for word in words if isinstance(word, str) and word)
     return (metadata.get("modelspec.trigger_phrase", "") or own)[:MAX_SHOWN]
 
 
 def base_of(metadata: Mapping[str, str]) -> str:
-    """Return the base that a header names, under the keys of ours, kohya's scripts and ModelSpec, or ""."""
+    """Return the base model named in a header under Atelier's, kohya's or ModelSpec's keys, or ""."""
     named = (
         _table(metadata, "base").get("name", ""),
         metadata.get("ss_sd_model_name", ""),

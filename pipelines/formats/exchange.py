@@ -1,4 +1,4 @@
-"""Import, inspection and export of adapter files in every format of the table. Inspection needs no torch."""
+"""Import, inspection and export of adapter files in all supported formats. Inspection does not need torch."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ LOW_RANK = 16  # default rank of an approximation
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the headers of a file contain; ``problem`` is "" or the reason why it does not fit a base."""
+    """Information from a file's headers; ``problem`` is "" or the reason why it does not fit the base model."""
 
     format: str
-    keys: int  # tensors
-    rank: int  # the commonest; 0 where there is none
+    keys: int  # number of tensors
+    rank: int  # the most common rank; 0 if there is none
     ranks: list[int]
     parameters: int
-    base: str  # that the file names
+    base: str  # the base model named in the file
     trigger: str
     problem: str
     metadata: dict[str, str]  # shortened
 
 
 def inspect_file(path: Path, *, base: str) -> dict[str, object]:
-    """Return an :class:`Inspection` of a file, folder or zip as a dictionary; nothing but headers is read.
+    """Return an :class:`Inspection` of a file, folder or zip as a dictionary; only headers are read.
 
-    Raises ValueError for what holds no adapter for Stable Diffusion 1.x.
+    Raises ValueError for files that contain no adapter for Stable Diffusion 1.x.
     """
     with opened(path) as source:
         row = recognise(source)
@@ -62,9 +62,10 @@ def inspect_file(path: Path, *, base: str) -> dict[str, object]:
 
 
 def read_adapter(path: Path, base: Base, *, taken: frozenset[str] = frozenset()) -> Imported:
-    """Return the adapter in a file, a folder or a zip of any format, on a base that holds no live adapter.
+    """Return the adapter in a file, folder or zip of any format, for a base model without live adapters.
 
-    ``taken`` are words that runs use already. Raises ValueError for what cannot be read, or not on this base.
+    ``taken`` are identifiers already used by runs. Raises ValueError for files that cannot be read or do not fit this
+    base model.
     """
     with opened(path) as source:
         row = recognise(source)
@@ -82,7 +83,7 @@ def _shapes_of(base: Base) -> Shapes:
 
 
 def import_run(path: Path, *, spec: str, name: str, models: Models, store: RunStore) -> str:
-    """Create a finished run from a file and return its id. ValueError if it does not fit the base ``spec``."""
+    """Create a finished run from a file and return its id. Raises ValueError if it does not fit the base ``spec``."""
     taken = frozenset(word for run in store.list() for word in str(run.config.get("identifier", "")).split())
     base = models.base(spec)
     with models.aside(base):
@@ -95,11 +96,11 @@ def import_run(path: Path, *, spec: str, name: str, models: Models, store: RunSt
 def export_run(
     run: Run, *, format: str, run_id: str, folder: Path, models: Models, rank: int = LOW_RANK
 ) -> tuple[Path, str]:
-    """Write a run's adapter below ``folder`` in a format, read that very file back, and say how it differs.
+    """Write a run's adapter to a file below ``folder``, read the file back, and report the difference.
 
-    Returns a file (peft and svdiff: a folder) and for example "128/128 keys, largest difference 0", with how near it
-    comes where the format holds the adapter only approximately, as the nearest LoRA of a ``rank``. Raises ValueError,
-    and leaves no file, for formats that cannot hold it and when it did not come back whole.
+    Returns the file (peft and svdiff: a folder) and a text such as "128/128 keys, largest difference 0". If the format
+    can only store the best rank-``rank`` LoRA approximation, the text includes the approximation error. Raises
+    ValueError, and removes the file, when the format cannot store the adapter or the file read back is incomplete.
     """
     kind = kind_of(run)
     if kind not in KINDS:

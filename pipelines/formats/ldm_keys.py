@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x under the names of the original single-file checkpoints ("LDM"), which other programs read."""
+"""Conversion of Stable Diffusion 1.x tensor names to those of the original single-file checkpoints ("LDM")."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ UNET_NAMES: Rules = (
     (
         r"^up_blocks\.0\.upsamplers\.0\.",
         "output_blocks.2.1.",
-    ),  # the first up block has no attention before it
+    ),  # the first up block has no attention
     (r"^up_blocks\.(\d)\.upsamplers\.0\.", lambda m: f"output_blocks.{3 * int(m[1]) + 2}.2."),
     (r"^down_blocks\.(\d)\.resnets\.(\d)\.", lambda m: f"input_blocks.{3 * int(m[1]) + int(m[2]) + 1}.0."),
     (r"^down_blocks\.(\d)\.attentions\.(\d)\.", lambda m: f"input_blocks.{3 * int(m[1]) + int(m[2]) + 1}.1."),
@@ -54,7 +54,7 @@ VAE_NAMES: Rules = (
 
 
 def ldm_tensors(unet: Any, vae: Any, text_encoder: Any) -> Iterator[tuple[str, "Tensor"]]:
-    """Yield the parts' tensors under their LDM names; the VAE's attention (C, C) as 1x1 convolutions (C, C, 1, 1)."""
+    """Yield all tensors under LDM names; the VAE's attention weights (C, C) become 1x1 convolutions (C, C, 1, 1)."""
     to_unet, to_text, to_vae = LDM_PREFIXES
     for name, value in unet.state_dict().items():
         plain = _renamed(name, UNET_NAMES)

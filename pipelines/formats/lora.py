@@ -1,10 +1,10 @@
-"""LoRA files of other programs <-> ours, and the refusal of everything that could run code.
+"""Conversion between LoRA files of other programs and Atelier's LoRA. Files that could run code are rejected.
 
-One file of another program becomes one `LoRAState`: keys `unet.<module>.lora_A.weight` (r, in[, kh, kw]) and
-`.lora_B.weight` (out, r[, 1, 1]), likewise `text_encoder.<module>`, float32, with the scale alpha/r folded into
-lora_B, so that the change of a weight is simply B @ A. Read: diffusers (its three generations of names), PEFT folders
-and kohya / ComfyUI (with Tucker kernels and LyCORIS's LoHa). Written: diffusers, PEFT and kohya, with alpha = rank, so
-that a reader that ignores alpha is right too.
+Each file is converted to one `LoRAState` with the keys `unet.<module>.lora_A.weight` (r, in[, kh, kw]) and
+`.lora_B.weight` (out, r[, 1, 1]), and likewise for `text_encoder.<module>`. Tensors are float32 and the scale alpha/r
+is folded into lora_B, so that the change of a weight is B @ A. Supported for reading: diffusers (three generations of
+key names), PEFT folders, and kohya / ComfyUI (with Tucker kernels and LyCORIS's LoHa). Supported for writing:
+diffusers, PEFT and kohya, with alpha = rank, so that readers that ignore alpha also get the correct result.
 """
 
 import json
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 MAX_CONFIG_BYTES = 4 * 2**20
-ROUNDING = 4e-3  # of the largest change: what two factors in float16 may differ by
+ROUNDING = 4e-3  # relative to the largest change: tolerance for the rounding of two float16 factors
 LOOSE_PATTERN = re.compile(r"[+*?{]")
 
 
 @dataclass(frozen=True)
 class LoRAState:
-    """A LoRA with its scale folded in: the change of `<module>.weight` is lora_B @ lora_A."""
+    """A LoRA whose scale is folded in: the change of `<module>.weight` is lora_B @ lora_A."""
 
     tensors: dict[str, Tensor]
     source: str = "atelier"
@@ -43,7 +43,7 @@ class LoRAState:
 
     @property
     def modules(self) -> list[str]:
-        """Names with prefix, for example `unet.mid_block.resnets.0.conv1`, sorted."""
+        """The sorted module names with prefix, for example `unet.mid_block.resnets.0.conv1`."""
         return sorted(
             key.removesuffix(".lora_A.weight") for key in self.tensors if key.endswith(".lora_A.weight")
         )
@@ -53,11 +53,11 @@ class LoRAState:
         return {module: self.tensors[f"{module}.lora_A.weight"].shape[0] for module in self.modules}
 
     def factors(self, module: str) -> tuple[Tensor, Tensor]:
-        """(A, B) of one module."""
+        """Return (A, B) of one module."""
         return self.tensors[f"{module}.lora_A.weight"], self.tensors[f"{module}.lora_B.weight"]
 
     def change(self, module: str) -> Tensor:
-        """float32 change of the module's weight, in the weight's own shape (out, in[, kh, kw])."""
+        """Return the float32 change of the module's weight, in the weight's shape (out, in[, kh, kw])."""
         down, up = self.factors(module)
         return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
@@ -68,14 +68,14 @@ class LoRAState:
 def read_lora(path: Path) -> LoRAState:
     """Read the LoRA in a .safetensors file or in a PEFT folder (also zipped), of any supported program.
 
-    Raises ValueError, in one sentence a user can act on, for pickles, damaged or oversize files, other kinds of
-    adapters, unknown keys, tensors that do not fit together and numbers that are not finite."""
+    Raises ValueError with one sentence for the user for pickles, damaged or oversized files, other kinds of adapters,
+    unknown keys, tensors with inconsistent shapes and values that are not finite."""
     with opened(path) as source:
         return read_source(source)
 
 
 def read_source(source: Source) -> LoRAState:
-    """Read the LoRA in an opened file or folder, as :func:`read_lora` does."""
+    """Read the LoRA in an opened file or folder; see :func:`read_lora`."""
     tensors: dict[str, Tensor] = {}
     origin = (
         "atelier" if source.metadata.get("kind") == LoRA.kind else "peft" if is_peft(source)
@@ -120,7 +120,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _own_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What our own header says; alpha 0 stands for alpha = rank."""
+    """Return the configuration from an Atelier header; alpha 0 means alpha = rank."""
     try:
         alpha = float(metadata.get("alpha", ""))
     except ValueError:
@@ -129,7 +129,7 @@ def _own_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """diffusers' own `lora_adapter_metadata`, where a file has it: {"unet.r": 4, "unet.lora_alpha": 8, ...}."""
+    """Return diffusers' `lora_adapter_metadata`, if present: {"unet.r": 4, "unet.lora_alpha": 8, ...}."""
     try:
         stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
@@ -143,9 +143,10 @@ def _stated_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 def fold(
     name: str, tensors: Mapping[str, Tensor], *, source: str, metadata: dict[str, str], config: dict[str, Any]
 ) -> LoRAState:
-    """Return what a reader gave, under any program's names, as one LoRA with its scale folded into lora_B.
+    """Convert tensors under any program's key names to one LoRA with its scale folded into lora_B.
 
-    ``config`` says alpha where no tensor does. Raises ValueError for halves, misfits and numbers that are not finite.
+    ``config`` supplies alpha if no tensor does. Raises ValueError for incomplete A/B pairs, inconsistent shapes and
+    values that are not finite.
     """
     folded: dict[str, Tensor] = {}
     for module, parts in sorted(_group(name, tensors).items()):
@@ -162,13 +163,13 @@ def fold(
 
 
 def _group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """{our module: {"down" | "up" | "mid" | "alpha" | "hada_...": tensor}}."""
+    """Return {Atelier module name: {"down" | "up" | "mid" | "alpha" | "hada_...": tensor}}."""
     places = sort_keys(name, tensors)
     return {module: {part: tensors[key] for part, key in parts.items()} for module, parts in places.items()}
 
 
 def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:
-    """alpha/r (alpha/sqrt(r) for rank-stabilised LoRA), with alpha from the file, else the config, else alpha = r."""
+    """Return alpha/r (rank-stabilised LoRA: alpha/sqrt(r)); alpha is from the file, else the config, else alpha = r."""
     if alpha is not None:
         if alpha.numel() != 1 or not alpha.isfinite().all():
             raise ValueError(
@@ -192,7 +193,7 @@ def _scale(module: str, *, rank: int, alpha: Tensor | None, config: Mapping[str,
 
 
 def _pattern_matches(pattern: str, module: str) -> bool:
-    """PEFT's rule for a key of alpha_pattern; expressions that could take for ever are refused."""
+    """Apply PEFT's matching rule for alpha_pattern keys; regular expressions that may not terminate are rejected."""
     if len(pattern) > 300 or LOOSE_PATTERN.search(pattern.replace(".*", "")) or pattern.count(".*") > 4:
         raise ValueError(
             f"The adapter's alpha_pattern {pattern[:80]!r} is too complex; write out the module names."
@@ -204,7 +205,7 @@ def _pattern_matches(pattern: str, module: str) -> bool:
 
 
 def adopt(state: LoRAState, base: "Base") -> LoRA:
-    """Return what was read from a file as an adapter of ours on this base, not live; ranks may differ by layer."""
+    """Convert a LoRA read from a file to an adapter for this base model, not injected; ranks may differ by layer."""
     adapter = LoRA(ranks=state.ranks)
     with injected(adapter, base):
         adapter.load_state_dict(state.tensors)
@@ -216,7 +217,7 @@ def adopt(state: LoRAState, base: "Base") -> LoRA:
 
 
 def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
-    """Return the adapter as a plain LoRA. Raises ValueError for adapters that are none (full weights, ...)."""
+    """Return the adapter as a plain LoRA. Raises ValueError for other kinds of adapters (full weights, ...)."""
     if isinstance(adapter, LoRAState):
         return adapter
     if not isinstance(adapter, LoRA):
@@ -234,10 +235,10 @@ def write_diffusers(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """`pytorch_lora_weights.safetensors` for `pipe.load_lora_weights`; returns the path.
+    """Write `pytorch_lora_weights.safetensors` for `pipe.load_lora_weights`; return the path.
 
-    Keys are of the newest generation throughout, because diffusers looks only at the first one to decide whether to
-    convert them all, and carry `text_model.`, which older loaders need and the current one removes."""
+    All keys use the newest generation of names, because diffusers checks only the first key to decide whether to
+    convert all of them. They include `text_model.`, which older loaders need and the current loader removes."""
     state = as_lora(adapter)
     tensors = {
         key.replace("text_encoder.", "text_encoder.text_model.", 1): tensor
@@ -257,10 +258,10 @@ def write_kohya(
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """One file for ComfyUI, A1111 and kohya's own scripts: flat names, one alpha throughout; returns the path.
+    """Write one file for ComfyUI, A1111 and kohya's scripts, with flat names and a single alpha; return the path.
 
-    With one rank, alpha = rank. With several, alpha is the commonest rank and lora_up makes up for it, because
-    diffusers gives attention layers the file's commonest alpha instead of their own."""
+    With one rank, alpha = rank. With several ranks, alpha is the most common rank and lora_up is rescaled accordingly,
+    because diffusers applies the file's most common alpha to attention layers instead of each layer's own."""
     state = as_lora(adapter)
     alpha = _common(state.ranks.values())
     tensors: dict[str, Tensor] = {}
@@ -286,7 +287,7 @@ def write_peft(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """A PEFT adapter folder; with a trained text encoder, one in `unet/` and one in `text_encoder/`. Returns it."""
+    """Write a PEFT adapter folder and return it; with a trained text encoder, `unet/` and `text_encoder/` inside it."""
     state = as_lora(adapter)
     prefixes = sorted({module.partition(".")[0] for module in state.modules})
     for prefix in prefixes:
@@ -305,7 +306,7 @@ def write_peft(
 
 
 def _lora_config(state: LoRAState, prefix: str) -> dict[str, Any]:
-    """PEFT's LoraConfig for one part, alpha = rank everywhere; {} if the part is untouched."""
+    """Return PEFT's LoraConfig for one part of the model, with alpha = rank; {} if the part is unchanged."""
     ranks = {
         module.removeprefix(f"{prefix}."): rank
         for module, rank in state.ranks.items()
@@ -343,7 +344,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype, meta
 
 
 def read_back(written: Path, *, format: str) -> LoRAState:
-    """Return what another program's own reader makes of a file, folded: diffusers' of its own and kohya's, PEFT's."""
+    """Read a file with another program's loader (diffusers for its own and kohya's files, or PEFT) and fold it."""
     if format == "peft":
         return _read_with_peft(written)
     from diffusers import StableDiffusionPipeline
@@ -378,9 +379,9 @@ def _read_with_peft(folder: Path) -> LoRAState:
 
 
 def compare_loras(expected: LoRAState, found: LoRAState, *, name: str) -> tuple[str, float]:
-    """Say how a LoRA that was read back differs, such as "128/128 keys, largest difference 0", and by how much.
+    """Return a text such as "128/128 keys, largest difference 0" and the largest difference between two LoRAs.
 
-    Raises ValueError when keys are missing or the difference is no rounding.
+    Raises ValueError when keys are missing or the difference is larger than rounding.
     """
     whole = [key for key in expected.modules if found.ranks.get(key) == expected.ranks[key]]
     extra = len(found.modules) - len(whole)

@@ -1,4 +1,4 @@
-"""The names of LoRA tensors in other programs' files <-> ours, from a file's header; needs no torch."""
+"""Conversion of LoRA key names between other programs and Atelier, from a file's header. Does not need torch."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ from typing import Any
 from pipelines.formats.core import PEFT_FILES, Examined, Shapes, Source, trigger_of
 from pipelines.unet_blocks import unet_modules
 
-MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; no change of a weight needs more
+MAX_RANK = 1280  # the widest layer of Stable Diffusion 1.x; a higher rank is never needed
 
-# What a file may hold instead of a LoRA: a fragment of its keys -> what it is called.
+# Other kinds of files: a fragment of their keys -> their name.
 OTHER_KINDS = {
     "model.diffusion_model.": "a full Stable Diffusion checkpoint",
     "lokr_": "a LoKr (LyCORIS)",
@@ -33,7 +33,7 @@ OTHER_KINDS = {
 }
 
 
-KOHYA_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_")  # diffusers writes lora_te1_ for SD 1.x, too
+KOHYA_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_")  # diffusers also writes lora_te1_ for SD 1.x
 TEXT_PREFIXES = KOHYA_PREFIXES[1:]
 TEXT_MODULE = re.compile(r"encoder\.layers\.\d{1,2}\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
 TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((?:q|k|v|out)_proj|fc[12])")
@@ -41,12 +41,15 @@ TEXT_KOHYA = re.compile(r"text_model_encoder_layers_(\d{1,2})_(self_attn|mlp)_((
 
 @cache
 def _kohya_names() -> dict[str, str]:
-    """Flat name without its prefix -> the UNet module; dots and underscores both became underscores there."""
+    """Return {flat name without prefix: UNet module}; flat names replace dots by underscores."""
     return {name.replace(".", "_"): name for name in unet_modules()}
 
 
 def with_prefix(module: str) -> str:
-    """`mid_block...` -> `unet.mid_block...`, `text_model.encoder...` -> `text_encoder.encoder...`; "" if unknown."""
+    """Add the part's prefix; return "" if unknown.
+
+    `mid_block...` -> `unet.mid_block...`, `text_model.encoder...` -> `text_encoder.encoder...`
+    """
     text = module.removeprefix("text_encoder.").removeprefix("text_model.")
     if TEXT_MODULE.fullmatch(text):
         return f"text_encoder.{text}"
@@ -55,7 +58,7 @@ def with_prefix(module: str) -> str:
 
 
 def _from_kohya(name: str) -> str:
-    """`lora_unet_down_blocks_0_...` -> `unet.down_blocks.0...`; "" if unknown."""
+    """Convert `lora_unet_down_blocks_0_...` to `unet.down_blocks.0...`; return "" if unknown."""
     if name.startswith(TEXT_PREFIXES):
         match = TEXT_KOHYA.fullmatch(name.split("_", 2)[2])
         return f"text_encoder.encoder.layers.{match[1]}.{match[2]}.{match[3]}" if match else ""
@@ -64,13 +67,13 @@ def _from_kohya(name: str) -> str:
 
 
 def to_kohya(module: str) -> str:
-    """`unet.down_blocks.0...` -> `lora_unet_down_blocks_0_...`, the flat name that kohya's scripts write."""
+    """Convert `unet.down_blocks.0...` to `lora_unet_down_blocks_0_...`, the flat name used by kohya's scripts."""
     prefix, _, name = module.partition(".")
     flat = name.replace(".", "_")
     return f"lora_unet_{flat}" if prefix == "unet" else f"lora_te_text_model_{flat}"
 
 
-# Generation 1 and 2 of diffusers' names, rewritten to `<module>.<part>` of today.
+# Rewrites diffusers' key names of generations 1 and 2 to the current `<module>.<part>`.
 OLD_SPELLINGS = (
     (re.compile(r"\.processor\.to_(q|k|v)_lora\."), r".to_\1."),
     (re.compile(r"\.processor\.to_out_lora\."), r".to_out.0."),
@@ -84,8 +87,10 @@ PART = re.compile(r"(.+)\.(down\.weight|up\.weight|mid\.weight|alpha|hada_w[12]_
 
 
 def parse_key(key: str) -> tuple[str, str]:
-    """A file's key -> (our module name, "down" | "up" | "mid" | "alpha" | "hada_..."); ("", "") if it is not of a LoRA
-    for SD 1.x."""
+    """Return (Atelier module name, "down" | "up" | "mid" | "alpha" | "hada_...") for a file's key.
+
+    Returns ("", "") if it is not a key of a LoRA for SD 1.x.
+    """
     spelled = key.removeprefix("base_model.model.")
     for old, new in OLD_SPELLINGS:
         spelled = old.sub(new, spelled)
@@ -98,9 +103,9 @@ def parse_key(key: str) -> tuple[str, str]:
 
 
 def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return {our module: {"down" | "up" | "mid" | "alpha" | "hada_...": the file's key}}.
+    """Return {Atelier module name: {"down" | "up" | "mid" | "alpha" | "hada_...": the file's key}}.
 
-    Raises ValueError naming what else the file is, or the first key that belongs to no LoRA for SD 1.x.
+    Raises ValueError naming the actual kind of the file, or the first key that is not of a LoRA for SD 1.x.
     """
     keys = list(keys)
     for key in keys:
@@ -128,25 +133,25 @@ def sort_keys(name: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def is_peft(source: Source) -> bool:
-    """Whether the tensors are named as PEFT's own files name them."""
+    """Whether the keys follow PEFT's naming."""
     return any(key.startswith("base_model.model.") for key in source.entries) or PEFT_FILES[1] in {
         name.rpartition("/")[2] for name in source.headers
     }
 
 
 def is_kohya(source: Source) -> bool:
-    """Whether the tensors are named as kohya's scripts name them."""
+    """Whether the keys follow the naming of kohya's scripts."""
     return any(key.startswith(KOHYA_PREFIXES) for key in source.entries)
 
 
 def is_diffusers(source: Source) -> bool:
-    """Whether the tensors are named as diffusers names those of a LoRA, in any of its three generations."""
+    """Whether the keys follow any of the three generations of diffusers' LoRA naming."""
     named = any(parse_key(key)[0] for key in source.entries)
     return named and not is_kohya(source) and not is_peft(source)
 
 
 def examine_lora(source: Source, shapes: Shapes) -> Examined:
-    """Return what the header of a LoRA tells. Raises ValueError for what is none, naming what it is instead."""
+    """Return the information in a LoRA's header. Raises ValueError for other files, naming their actual kind."""
     entries = source.entries
     modules = sort_keys(source.name, entries)
     stored = [parts.get("down") or parts.get("hada_w1_b") for parts in modules.values()]
@@ -158,7 +163,7 @@ def examine_lora(source: Source, shapes: Shapes) -> Examined:
 
 
 def _misfit(modules: Mapping[str, Mapping[str, str]], entries: Mapping[str, Any], shapes: Shapes) -> str:
-    """Return the sentence for the first layer that a base has not, or in another shape; else ""."""
+    """Return an error sentence for the first layer that the base model lacks or has in another shape; else ""."""
     for module, parts in modules.items():
         weight = shapes.get(f"{module}.weight")
         if weight is None:

@@ -1,4 +1,4 @@
-"""The best LoRA approximation of a chosen rank for spectral shifts and full weights, and its error."""
+"""The best rank-r LoRA approximation of spectral shifts and full weights, and its error."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class LowRank:
 
     factors: dict[str, Product]
     error: float  # ‖ΔW − BA‖ / ‖ΔW‖ over all matrices
-    left_out: float  # share of ‖ΔW‖² in norm gains, biases and embeddings, which no LoRA file can hold
+    left_out: float  # share of ‖ΔW‖² in norm gains, biases and embeddings, which a LoRA file cannot store
 
     def told(self, *, rank: int) -> str:
         """Return a text with the approximation error."""
@@ -39,7 +39,7 @@ class LowRank:
 
 
 def nearest_lora(adapter: Adapter, base: "Base", rank: int) -> tuple[LoRAState, LowRank]:
-    """Return the best LoRA of a rank for an adapter, as stored in a file, and its error."""
+    """Return an adapter's best rank-``rank`` LoRA approximation, as stored in a file, and its error."""
     near = low_rank(adapter, base, rank)
     tensors = {}
     for module, (down, up) in near.factors.items():
@@ -50,7 +50,7 @@ def nearest_lora(adapter: Adapter, base: "Base", rank: int) -> tuple[LoRAState, 
 
 
 def low_rank(adapter: Adapter, base: "Base", rank: int, *, scale: float = 1.0) -> LowRank:
-    """Return the best LoRA of a rank: of every matrix's change its ``rank`` largest singular values."""
+    """Return the best rank-``rank`` LoRA approximation: the largest ``rank`` singular values of every ΔW."""
     pieces = (
         _of_shifts(adapter, rank, scale=scale)
         if isinstance(adapter, Spectral)
@@ -73,7 +73,7 @@ def low_rank(adapter: Adapter, base: "Base", rank: int, *, scale: float = 1.0) -
 
 
 def _of_shifts(adapter: Spectral, rank: int, *, scale: float) -> Iterator[Piece]:
-    """ΔW = U diag(g) Vᵀ has the singular values |g|; nothing has to be decomposed."""
+    """Yield the pieces of spectral shifts. ΔW = U diag(g) Vᵀ has the singular values |g|, so no SVD is needed."""
     for key, shift in adapter.shifts.items():
         if shift.factors is None:
             yield key, None, _square(scale * shift.parameter.detach()), 0.0
@@ -103,13 +103,14 @@ def _of_changes(adapter: Adapter, base: "Base", rank: int, *, scale: float) -> I
 
 
 def nearest_product(change: Tensor, rank: int) -> Product:
-    """Return the A (r, N) and B (M, r) nearest to a matrix (M, N), r = min(rank, M, N), the weight shared by both.
+    """Return A (r, N) and B (M, r) with B·A the best rank-r approximation of a matrix (M, N), r = min(rank, M, N).
 
-    It is projected on the first eigenvectors of its smaller Gram matrix, in a fraction of a decomposition's time.
+    The magnitude is divided evenly between A and B. The matrix is projected on the leading eigenvectors of its smaller
+    Gram matrix, which takes a fraction of the time of an SVD.
     """
     tall = change.shape[0] > change.shape[1]
     wide = change.T if tall else change  # (k, n), k ≤ n
-    _, vectors = torch.linalg.eigh((wide @ wide.T).double())  # the smallest first
+    _, vectors = torch.linalg.eigh((wide @ wide.T).double())  # in ascending order
     basis = vectors.flip(1)[:, :rank].to(wide.dtype)  # (k, r)
     inner = basis.T @ wide  # (r, n)
     root = inner.norm(dim=1).clamp(min=1e-12).sqrt()

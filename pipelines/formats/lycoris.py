@@ -1,7 +1,7 @@
-"""The factors that kohya's scripts and LyCORIS store for one layer -> plain (A, B) with the change B·A, exactly.
+"""Exact conversion of the factors that kohya's scripts and LyCORIS store for one layer to plain (A, B) with ΔW = B·A.
 
 LoRA and LoCon: B·A. Tucker: ΔW[o,i] = Σ_pq up[o,p] mid[p,q] down[q,i]. LoHa (FedPara, 2108.06098):
-ΔW = (W1a·W1b) ∘ (W2a·W2b), each half with a Tucker core t[p,q] on request.
+ΔW = (W1a·W1b) ∘ (W2a·W2b), each half optionally with a Tucker core t[p,q].
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
 
 def plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int]:
-    """Return (A, B, the rank that alpha is divided by) of one layer: A (r, in[, kh, kw]) and B (out, r[, 1, 1]), float32.
+    """Return (A, B, rank) of one layer in float32: A (r, in[, kh, kw]), B (out, r[, 1, 1]), and the divisor of alpha.
 
-    ``parts`` are the file's tensors by the names of :func:`pipelines.formats.lora_keys.parse_key`. Raises ValueError, with the
-    file's ``name``, for halves, misfits and ranks that no layer needs.
+    ``parts`` are the file's tensors by the part names of :func:`pipelines.formats.lora_keys.parse_key`. Raises
+    ValueError with the file's ``name`` for incomplete pairs, inconsistent shapes and ranks above the widest layer.
     """
     hadamard = any(part.startswith("hada_") for part in parts)
     needed = HADAMARD if hadamard else ("down", "up")
@@ -41,7 +41,7 @@ def plain_factors(name: str, module: str, parts: Mapping[str, Tensor]) -> tuple[
 
 
 def _lora(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int] | None:
-    """(A, B, r), a Tucker kernel contracted into A: the rank stays the same. None for shapes that do not fit."""
+    """Return (A, B, r); a Tucker kernel is contracted into A, which keeps the rank. None for inconsistent shapes."""
     down, up, mid = parts["down"], parts["up"], parts.get("mid")
     if mid is not None:
         if mid.dim() != 4 or down.dim() != 4 or mid.shape[1] != len(down) or down.shape[2:].numel() != 1:
@@ -52,7 +52,7 @@ def _lora(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int] | None:
 
 
 def _hadamard(module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int] | None:
-    """(A, B, r) of a LoHa of rank r, as B·A of rank min(r², out, in·kh·kw). None for shapes that do not fit."""
+    """Return (A, B, r) for a LoHa of rank r; B·A has rank min(r², out, in·kh·kw). None for inconsistent shapes."""
     first, second = (
         _half(parts[f"hada_w{i}_a"], parts[f"hada_w{i}_b"], core=parts.get(f"hada_t{i}"), side=kernel(module))
         for i in (1, 2)
@@ -67,7 +67,7 @@ def _hadamard(module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor,
         # (B1·A1) ∘ (B2·A2) = Σ_pq (B1[:,p] ∘ B2[:,q]) (A1[p] ∘ A2[q])
         up = (up[:, :, None] * up2[:, None, :]).flatten(1)
         down = (down[:, None] * down2[None]).flatten(0, 1)
-    else:  # fewer numbers: one factor is the change itself
+    else:  # fewer values: one factor is ΔW itself
         change = (up @ down.flatten(1)) * (up2 @ down2.flatten(1))
         wide = rows <= shape.numel()
         up = torch.eye(rows) if wide else change
@@ -76,7 +76,7 @@ def _hadamard(module: str, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor,
 
 
 def _half(first: Tensor, second: Tensor, *, core: Tensor | None, side: int) -> tuple[Tensor, Tensor] | None:
-    """(B (out, r), A (r, in[, kh, kw])) of one half; with a core the file has (r, out) and (r, in)."""
+    """Return (B (out, r), A (r, in[, kh, kw])) of one half; with a core the file has (r, out) and (r, in)."""
     if first.dim() != 2 or second.dim() != 2:
         return None
     if core is not None:

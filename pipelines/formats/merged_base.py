@@ -1,6 +1,6 @@
 """A run merged into its base model and written as a new base model: a diffusers folder or one checkpoint file.
 
-The checks before the work need no torch.
+The checks before merging do not need torch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 FORMATS = ("diffusers", CHECKPOINT)
-OLD_PREFIX = "text_model."  # of the text encoder's tensors; transformers before 5 knows no others
-ROOM = 1.1  # of the weights: what a file needs on the disk
+OLD_PREFIX = "text_model."  # of the text encoder's keys; required by transformers before version 5
+ROOM = 1.1  # required disk space relative to the size of the weights
 NO_LETTERS = re.compile(r"[^A-Za-z0-9]+")
-MAX_NAME = 60  # characters of a file's name
+MAX_NAME = 60  # maximum number of characters in a file name
 
 
 def check_merge(run: Run, *, format: str, strength: Any) -> float:
-    """Return the strength as a number. Raises ValueError, in a sentence, where a run cannot become a base."""
+    """Return the strength as a number. Raises ValueError with a sentence if the run cannot be merged."""
     if format not in FORMATS:
         raise ValueError(
             f"A base model cannot be written as {str(format)[:40]!r}; choose one of {', '.join(FORMATS)}."
@@ -55,10 +55,10 @@ def check_merge(run: Run, *, format: str, strength: Any) -> float:
 def write_merged(
     run: Run, *, format: str, strength: float, folder: Path, shop: ModelCache
 ) -> tuple[Path, str]:
-    """Write a run's base with the run merged into it at a strength, read that back, and say how it differs.
+    """Merge a run into its base model at a strength, write the result, read it back and report the difference.
 
-    It is called after the run, and lies in ``folder``; a diffusers folder becomes a zip. The base itself is left as it
-    was, to the bit. Returns the file and a sentence such as "1130/1130 tensors, largest difference 0".
+    The file is named after the run and written to ``folder``; a diffusers folder is packed as a zip. The loaded base
+    model is restored bit for bit. Returns the file and a text such as "1130/1130 tensors, largest difference 0".
     """
     from pipelines.adapters.core import merged
 
@@ -77,7 +77,7 @@ def write_merged(
 
 
 def _facts(run: Run, base: Base, *, strength: float) -> dict[str, str]:
-    """What the file says of itself, under ModelSpec's keys."""
+    """Return the file's metadata, under ModelSpec's keys."""
     told = f"{base.name} with {run.name} ({run.method}) merged into it at {strength:g}."
     return {**modelspec(run, kind="", description=told), "modelspec.prediction_type": "epsilon"}
 
@@ -92,7 +92,7 @@ def _check_room(folder: Path, base: Base, *, copies: int) -> None:
 
 
 def _parts(base: Base) -> list[Mapping[str, Tensor]]:
-    """The tensors of UNet, VAE and text encoder as they are now."""
+    """Return the current tensors of UNet, VAE and text encoder."""
     return [part.state_dict() for part in (base.unet, base.vae, base.text_encoder)]
 
 
@@ -106,7 +106,7 @@ def _write_checkpoint(base: Base, path: Path, *, facts: Mapping[str, str]) -> Pa
 
 
 def _write_folder(base: Base, target: Path, *, facts: Mapping[str, str]) -> Path:
-    """Write a folder for ``StableDiffusionPipeline.from_pretrained``, of this and of earlier transformers."""
+    """Write a folder for ``StableDiffusionPipeline.from_pretrained`` with current and earlier transformers."""
     import diffusers
 
     from pipelines.adapters.core import save_tensors
@@ -142,7 +142,7 @@ def _card(facts: Mapping[str, str]) -> str:
 
 
 def _read_back(path: Path, base: Base) -> list[Mapping[str, Tensor]]:
-    """The tensors that the reader of a format finds: diffusers' own for a folder, its converters for a checkpoint."""
+    """Return the tensors read by diffusers: its pipeline loader for a folder, its converters for a checkpoint."""
     if path.is_file():
         from pipelines.models.base import load_base
 
@@ -156,7 +156,7 @@ def _read_back(path: Path, base: Base) -> list[Mapping[str, Tensor]]:
 
 
 def _compare(found: list[Mapping[str, Tensor]], expected: list[Mapping[str, Tensor]], *, name: str) -> str:
-    """Say how many tensors came back and how far off they are. ValueError unless all did, to the bit."""
+    """Return the number of tensors read back and the largest difference. Raises ValueError unless all are identical."""
     total, whole, worst = 0, 0, 0.0
     for before, after in zip(expected, found, strict=True):
         total += len(before)
@@ -171,7 +171,7 @@ def _compare(found: list[Mapping[str, Tensor]], expected: list[Mapping[str, Tens
 
 
 def _packed(folder: Path) -> Path:
-    """Return a zip in place of a folder; weights do not get smaller, so they are only stored."""
+    """Replace a folder by an uncompressed zip (weights are hardly compressible) and return the zip."""
     target = folder.with_suffix(".zip")
     unfinished = target.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:

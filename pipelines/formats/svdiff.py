@@ -1,8 +1,8 @@
 """svdiff-pytorch's files: ``spectral_shifts.safetensors`` and ``spectral_shifts_te.safetensors``.
 
-They hold a ``<module path>.delta`` for every Linear, Conv2d, GroupNorm and LayerNorm, float32 and no metadata. A norm
-has ONE value there, a shift of ‖w‖, where we (like the paper) have one for each gain. The text encoder's paths carry
-"text_model.", as transformers' did then. Headers are examined without torch.
+They contain one ``<module path>.delta`` for every Linear, Conv2d, GroupNorm and LayerNorm, in float32, and no metadata.
+For a norm layer they store ONE value, a shift of ‖w‖, whereas Atelier (like the paper) stores one per gain. The text
+encoder's paths include "text_model.", as in transformers at that time. Reading headers does not need torch.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ THEIR_PREFIX = {"unet": "", "text_encoder": "text_model."}
 
 @dataclass(frozen=True)
 class Written:
-    """What was written, and what a single value for each norm could not say."""
+    """The written files, and the error caused by storing a single value per norm layer."""
 
     files: list[Path]
-    norm_error: float  # ‖what is lost‖ / ‖all norm shifts‖, 0 when nothing is
+    norm_error: float  # ‖lost part of norm shifts‖ / ‖all norm shifts‖; 0 if nothing is lost
 
 
 # ---- headers --------------------------------------------------------------------------------------------------------
 
 
 def is_svdiff(source: Source) -> bool:
-    """Whether a file or folder holds svdiff-pytorch's shifts and nothing else."""
+    """Whether a file or folder contains only svdiff-pytorch's shifts."""
     return bool(source.entries) and all(key.endswith(ENDING) for key in source.entries)
 
 
 def examine_svdiff(source: Source, shapes: Shapes) -> Examined:
-    """Report shifts that a base has no weight for, or a weight of another size."""
+    """Report shifts for which the base model has no weight or a weight of another size."""
     parts = files_of(source)
     if "unet" not in parts:
         return Examined(
@@ -62,9 +62,9 @@ def examine_svdiff(source: Source, shapes: Shapes) -> Examined:
 
 
 def files_of(source: Source) -> dict[str, str]:
-    """Return {"unet" | "text_encoder": where in the source its shifts are}; a file alone is the UNet's.
+    """Return {"unet" | "text_encoder": relative path of its shifts}; a single file belongs to the UNet.
 
-    Raises ValueError for the text encoder's file alone.
+    Raises ValueError for a single file of the text encoder.
     """
     if "" not in source.headers:
         return {
@@ -78,17 +78,17 @@ def files_of(source: Source) -> dict[str, str]:
 
 
 def _sizes(shape: tuple[int, ...]) -> list[list[int]]:
-    """How many values may move in a weight: one or each of a norm's, min(M, N) of a matrix."""
+    """Return the allowed shapes of δ for a weight: one value or one per gain for a norm, min(M, N) for a matrix."""
     if not shape:
         return []
     return [[1], [shape[0]]] if len(shape) == 1 else [[min(shape[0], prod(shape[1:]))]]
 
 
-# ---- out and in -----------------------------------------------------------------------------------------------------
+# ---- export and import ----------------------------------------------------------------------------------------------
 
 
 def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
-    """Write the UNet's file, and the text encoder's when the adapter moves it; weights not moved get zeros."""
+    """Write the UNet's file, and the text encoder's if the adapter trains it; other weights get zeros."""
     import torch
 
     from pipelines.adapters.core import save_tensors
@@ -115,16 +115,16 @@ def write_svdiff(adapter: Spectral, base: Base, folder: Path) -> Written:
                 delta = torch.nn.functional.pad(delta, (0, shift_size(weight.shape) - len(delta)))
             tensors[f"{THEIR_PREFIX[prefix]}{path}{ENDING}"] = delta.contiguous()
         target = folder / name
-        save_tensors(target, tensors, metadata=None)  # as svdiff-pytorch
+        save_tensors(target, tensors, metadata=None)  # as in svdiff-pytorch
         files.append(target)
     return Written(files, (lost / whole) ** 0.5 if whole else 0.0)
 
 
 def read_svdiff(files: Mapping[str, Path], base: Base) -> Spectral:
-    """Read svdiff-pytorch's files, by "unet" and "text_encoder", as our adapter, not live.
+    """Read svdiff-pytorch's files, keyed by "unet" and "text_encoder", as an adapter, not injected.
 
-    A norm's single value becomes its gains' shifts, (ReLU(‖w‖ + δ)/‖w‖ − 1) w. Raises ValueError naming the first
-    tensor that does not fit this base, or is not finite.
+    A norm's single value is converted to shifts of its gains, (ReLU(‖w‖ + δ)/‖w‖ − 1) w. Raises ValueError naming the
+    first tensor that does not fit this base model or is not finite.
     """
     from pipelines.adapters.core import injected, read_tensors
     from pipelines.adapters.spectral import Spectral
@@ -147,7 +147,7 @@ def read_svdiff(files: Mapping[str, Path], base: Base) -> Spectral:
 
 
 def compare_shifts(adapter: Spectral, folder: Path, base: Base) -> str:
-    """Read svdiff-pytorch's files back and say how they differ: in the norms, which have one value there."""
+    """Read svdiff-pytorch's files back and report the difference, which is in the norms: these have one value each."""
     files = {part: folder / name for part, name in SHIFT_FILES.items() if (folder / name).is_file()}
     mine, theirs = adapter.state_dict(), read_svdiff(files, base).state_dict()
     gains = {key for key, shift in adapter.shifts.items() if shift.form == "gain"}

@@ -1,6 +1,6 @@
-"""The one table of file formats: how each is recognised, read, written and checked, and what it can hold. Needs no torch.
+"""The table of file formats: how each is detected, read, written and verified, and which adapters it can store.
 
-A format is recognised from headers alone; the functions of a row import torch when they are called.
+A format is detected from headers without torch; the functions of a row import torch when they are called.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ KINDS = {
     "full": "fully trained weights",
     "spectral": "spectral shifts",
     "words": "an embedding",
-}  # of adapters, in words
+}  # kinds of adapters and their display names
 Writer = Callable[["Content", Path, Mapping[str, str]], Path]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is written of a run: in a form that its format's writer and check share, computed once.
+    """The content of an export, computed once and shared by its format's ``write`` and ``check``.
 
-    ``nearness`` says how near it comes where the format holds the adapter only approximately, else "".
+    ``nearness`` describes the approximation error if the format stores the adapter only approximately, else "".
     """
 
     value: Any
@@ -45,32 +45,32 @@ class Content:
 
 @dataclass(frozen=True)
 class FileFormat:
-    """One row of ``FORMATS``; ``exact`` and ``nearest`` are the kinds of adapters that it holds, so or approximately."""
+    """One row of ``FORMATS``; ``exact`` and ``nearest`` are the adapter kinds it stores exactly and approximately."""
 
-    name: str  # the program it is of, as an export asks for it
-    title: str  # in a picker
-    shown: str  # of an inspected file
+    name: str  # the program's name, used to select the format for export
+    title: str  # in a dropdown
+    shown: str  # display name for inspected files
     exact: tuple[str, ...]
     recognises: Callable[[Source], bool]
     examine: Callable[[Source, Shapes], Examined]
     read: Callable[
         [Source, Base, Collection[str]], Imported
-    ]  # words that runs use already are the last argument
+    ]  # the last argument contains the identifiers already used by runs
     content: Callable[[Run, Models, int], Content]  # the last argument is the rank of an approximation
-    write: Writer  # to a path without an ending, with what the file says of itself
+    write: Writer  # to a path without a suffix, with the file's metadata
     check: Callable[
         [Content, Path], str
-    ]  # through the target's own loader; ValueError unless it came back whole
+    ]  # with the target's own loader; raises ValueError if the file read back is incomplete
     nearest: tuple[str, ...] = ()
 
 
 def recognise(source: Source) -> FileFormat:
-    """Return the format of an opened file; what no row recognises is refused by the names that a LoRA would have."""
+    """Return the format of an opened file; an unknown file is treated as a LoRA and rejected by its key names."""
     return next((row for row in FORMATS if row.recognises(source)), DIFFUSERS)
 
 
 def format_of(kind: str, name: str) -> FileFormat:
-    """Return the format of a program that holds adapters of a kind. ValueError names those that do."""
+    """Return a program's format for adapters of a kind. Raises ValueError naming the formats that support it."""
     check_format(name)
     rows = [row for row in FORMATS if kind in (*row.exact, *row.nearest)]
     found = next((row for row in rows if row.name == name), None)
@@ -82,7 +82,7 @@ def format_of(kind: str, name: str) -> FileFormat:
 
 
 def check_format(name: str) -> None:
-    """Raise ValueError unless there is an export format of this name."""
+    """Raise ValueError unless an export format has this name."""
     names = list(dict.fromkeys(row.name for row in FORMATS))
     if name not in names:
         raise ValueError(f"There is no export format {str(name)[:40]!r}; choose one of {', '.join(names)}.")
@@ -95,11 +95,11 @@ def choices(kind: str) -> list[tuple[str, str]]:
 
 
 def has_rank(kind: str) -> bool:
-    """Return whether some format holds adapters of a kind as a LoRA of a chosen rank only."""
+    """Return whether some format stores adapters of a kind only as a LoRA approximation of a chosen rank."""
     return any(kind in row.nearest for row in FORMATS)
 
 
-# ---- our own ---------------------------------------------------------------------------------------------------------
+# ---- Atelier --------------------------------------------------------------------------------------------------------
 
 
 def _is_own(source: Source) -> bool:
@@ -145,7 +145,7 @@ def _check_own(content: Content, written: Path) -> str:
     return f"{len(same)}/{len(first)} keys, largest difference {worst:.2g}"
 
 
-# ---- LoRA ------------------------------------------------------------------------------------------------------------
+# ---- LoRA -----------------------------------------------------------------------------------------------------------
 
 
 def _read_lora(source: Source, base: Base, taken: Collection[str]) -> Imported:
@@ -195,7 +195,7 @@ def _check_lora(format: str, content: Content, written: Path) -> str:
     return told + (" (the file is float16)" if worst and format == "kohya" else "")
 
 
-# ---- spectral shifts -------------------------------------------------------------------------------------------------
+# ---- spectral shifts ------------------------------------------------------------------------------------------------
 
 
 def _read_svdiff(source: Source, base: Base, taken: Collection[str]) -> Imported:
@@ -220,11 +220,11 @@ def _check_svdiff(content: Content, written: Path) -> str:
         return svdiff.compare_shifts(adapter, written, base)
 
 
-# ---- learned words ---------------------------------------------------------------------------------------------------
+# ---- textual inversion ----------------------------------------------------------------------------------------------
 
 
 def _word_content(key: str, run: Run, models: Models, rank: int) -> Content:
-    """(key, vectors (n, C)); no ``key`` stands for the word's placeholder."""
+    """Return (key, vectors (n, C)); an empty ``key`` means the word's placeholder."""
     adapter: Any = models.adapter(run.file("adapter.safetensors"), models.base(run.base["spec"]))
     return Content((key or embedding.placeholder(run), adapter.vectors()))
 
@@ -239,11 +239,11 @@ def _check_word(content: Content, written: Path) -> str:
     return embedding.compare_embedding(vectors, written, key=key)
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------
+# ---- the table ------------------------------------------------------------------------------------------------------
 
 
 def _lora_format(name: str, *, title: str, recognises: Callable[[Source], bool], write: Writer) -> FileFormat:
-    """A row for a program's LoRA files; the three differ in names and in their own readers."""
+    """Return a row for a program's LoRA files; the three rows differ in key names and loaders."""
     return FileFormat(
         name, title=title, shown=name, exact=("lora",), nearest=("spectral", "full"), recognises=recognises,
         examine=examine_lora, read=_read_lora, content=_lora_content, write=write,
@@ -254,7 +254,7 @@ def _lora_format(name: str, *, title: str, recognises: Callable[[Source], bool],
 def _word_format(
     name: str, *, title: str, shown: str, recognises: Callable[[Source], bool], key: str
 ) -> FileFormat:
-    """A row for a program's learned words."""
+    """Return a row for a program's textual inversion files."""
     return FileFormat(
         name, title=title, shown=shown, exact=("words",), recognises=recognises,
         examine=embedding.examine_embedding, read=embedding.read_embedding,

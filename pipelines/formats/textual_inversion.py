@@ -1,7 +1,7 @@
-"""Textual inversion files of other programs: diffusers' learned embeddings, and those of A1111 and ComfyUI.
+"""Textual inversion files of other programs: embeddings of diffusers, A1111 and ComfyUI.
 
-Other programs add a new token to the vocabulary. Here the trigger word is an existing rare token, so an imported
-embedding gets unused rare tokens, one for each vector. Headers are read without torch.
+Other programs add a new token to the vocabulary. In Atelier the trigger word is an existing rare token, so an imported
+embedding is assigned unused rare tokens, one per vector. Reading headers does not need torch.
 """
 
 import re
@@ -25,23 +25,23 @@ XL_KEYS = frozenset({"clip_l", "clip_g"})
 PLACEHOLDER = re.compile(r"<[^<>]{1,100}>")
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 KNOWN_WIDTHS = (SD1_TEXT_WIDTH, *TEXT_WIDTHS)
-CANDIDATES = 64  # rare words to choose from
+CANDIDATES = 64  # number of rare tokens to choose from
 
 
 def placeholder(run: Run) -> str:
-    """Return the new token that stands for the word elsewhere: "<zwx>", for "zwx" is in every vocabulary already.
+    """Return the new token for the word in other programs: "<zwx>", because "zwx" is already in their vocabulary.
 
-    A word that came from elsewhere keeps the name that it had there.
+    An imported word keeps its original name.
     """
     own = f"<{'-'.join(str(run.config['identifier']).split())}>"
     return str(run.config.get("placeholder") or own)
 
 
-# ---- what a header tells --------------------------------------------------------------------------------------------
+# ---- headers --------------------------------------------------------------------------------------------------------
 
 
 def key_of(source: Source) -> str:
-    """Return the key under which a learned word's vectors lie, "" where a file holds none."""
+    """Return the key of a learned word's vectors; "" if the file contains none."""
     names, entries = list(source.entries), source.entries
     if WEBUI_KEY in names:
         return WEBUI_KEY
@@ -55,17 +55,17 @@ def key_of(source: Source) -> str:
 
 
 def is_webui(source: Source) -> bool:
-    """Whether a file is an embedding of A1111."""
+    """Whether a file is an A1111 embedding."""
     return key_of(source) == WEBUI_KEY
 
 
 def is_embedding(source: Source) -> bool:
-    """Whether a file is a textual inversion of diffusers (or one for another model, which is refused by name)."""
+    """Whether a file is a diffusers textual inversion, possibly for another model (which is rejected later by name)."""
     return bool(key_of(source))
 
 
 def examine_embedding(source: Source, shapes: Shapes) -> Examined:
-    """Say what a learned word is called, and why it cannot be used on a base."""
+    """Return a learned word's name and, if it does not fit the base model, the reason."""
     key = key_of(source)
     table = shapes.get(f"text_encoder.{TOKEN_TABLE}")
     width = table[1] if table else SD1_TEXT_WIDTH
@@ -74,12 +74,12 @@ def examine_embedding(source: Source, shapes: Shapes) -> Examined:
 
 
 def called(name: str, key: str) -> str:
-    """Return what a word is called where it comes from: its placeholder, or in A1111 the name of its file."""
+    """Return a word's name in the program it comes from: its placeholder, or in A1111 the file name."""
     return Path(name).stem if key == WEBUI_KEY or key in XL_KEYS else key
 
 
 def _misfit(name: str, shape: Sequence[int], *, key: str, width: int) -> str:
-    """Return the sentence for why a word cannot be used on a base of text width C, else ""."""
+    """Return an error sentence if a word does not fit a base model with text width C (``width``), else ""."""
     vectors, found = (1, *shape)[-2:] if shape else (0, 0)
     if key in XL_KEYS:
         return f"{name} is an embedding for Stable Diffusion XL; choose one made for Stable Diffusion 1.x."
@@ -95,13 +95,13 @@ def _misfit(name: str, shape: Sequence[int], *, key: str, width: int) -> str:
     return ""
 
 
-# ---- in -------------------------------------------------------------------------------------------------------------
+# ---- import ---------------------------------------------------------------------------------------------------------
 
 
 def read_embedding(source: Source, base: "Base", taken: Collection[str]) -> Imported:
-    """Return a file's word as an adapter of ours; its run says ``identifier`` and ``placeholder``.
+    """Return a file's word as an adapter; ``facts`` contains its ``identifier`` and ``placeholder``.
 
-    ``taken`` are words that runs use already. Raises ValueError for vectors that are not finite.
+    ``taken`` are identifiers already used by runs. Raises ValueError for vectors that are not finite.
     """
     from pipelines.adapters.core import injected, read_tensors
     from pipelines.adapters.textual_inversion import Words
@@ -122,7 +122,7 @@ def read_embedding(source: Source, base: "Base", taken: Collection[str]) -> Impo
 
 
 def _word_for(name: str, vectors: int, base: "Base", *, taken: Collection[str]) -> str:
-    """Rare words of the vocabulary, one for each vector: the word's own where it is one, else ones that nobody uses."""
+    """Return one rare token per vector: the word itself if it is a single rare token, else unused tokens."""
     from pipelines.models.tokens import rare_identifiers
 
     rare = [each.text for each in rare_identifiers(base.tokenizer, count=CANDIDATES, avoid=base.avoid)]
@@ -134,10 +134,12 @@ def _word_for(name: str, vectors: int, base: "Base", *, taken: Collection[str]) 
         raise ValueError(
             f"{name} needs {vectors} rare tokens and {len(free)} are unused; delete a run that uses one."
         )
-    return " ".join(free[-vectors:])  # the rarest are offered first to whoever trains
+    return " ".join(
+        free[-vectors:]
+    )  # from the end, because new runs are offered tokens from the start of the list
 
 
-# ---- out ------------------------------------------------------------------------------------------------------------
+# ---- export ---------------------------------------------------------------------------------------------------------
 
 
 def write_embedding(vectors: "Tensor", path: Path, *, key: str, facts: Mapping[str, str]) -> Path:
@@ -149,7 +151,7 @@ def write_embedding(vectors: "Tensor", path: Path, *, key: str, facts: Mapping[s
 
 
 def compare_embedding(vectors: "Tensor", written: Path, *, key: str) -> str:
-    """Read a written word through diffusers' own reader (or as A1111 does) and say how it differs."""
+    """Read a written word with diffusers' loader (or as A1111 does) and report the difference."""
     from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 
     from pipelines.adapters.core import read_tensors
