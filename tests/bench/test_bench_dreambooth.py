@@ -127,9 +127,9 @@ def test_retrieval_counts_only_the_true_subject(encoders: Encoders, case: bench.
 def test_scene_is_judged_over_all_ten(encoders: Encoders) -> None:
     rng = np.random.default_rng(3)
     teapot = world.Choice(kind="teapot", scene="forest", style="photo")
-    pictures = [world.draw(world.sample_picture(rng, teapot)) for _ in range(3)]
-    right = bench.scene_right(pictures, ["forest"] * 3, encoders, noun="teapot")
-    wrong = bench.scene_right(pictures, ["beach"] * 3, encoders, noun="teapot")
+    pictures = [world.draw(world.sample_picture(rng, teapot)) for _ in range(12)]
+    right = bench.scene_right(pictures, ["forest"] * 12, encoders, noun="teapot")
+    wrong = bench.scene_right(pictures, ["beach"] * 12, encoders, noun="teapot")
     assert right > wrong
 
 
