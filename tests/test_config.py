@@ -1,4 +1,4 @@
-"""Configs: every value is validated, whatever its source, and every shipped preset is valid."""
+"""Configs: every value is validated, regardless of its source, and every shipped preset is valid."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Import rules: ui does not import torch, pipelines does not import gradio, and every config field is read somewhere."""
+"""Import rules: ui does not import torch, pipelines does not import gradio, and every config field is read."""
 
 import ast
 import subprocess

@@ -153,7 +153,7 @@ def test_norms_move_as_in_torchs_adamw_with_two_groups(base, norm_learning_rate:
 
 
 def before_groups(state: TrainState, adapter: Spectral, *, unit: float) -> TrainState:
-    """Return a checkpoint in the old format without parameter groups: per layer, with a norm's value as shift / unit."""
+    """Return a checkpoint of the old format without parameter groups: per layer, a norm's value as shift / unit."""
     norms = [shift.form == "gain" for shift in adapter.shifts.values()]
     sizes = [len(shift.parameter) for shift in adapter.shifts.values()]
     order = [

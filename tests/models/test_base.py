@@ -99,7 +99,7 @@ def test_every_sampler_of_the_form_has_a_scheduler(base: Base) -> None:
 
 
 def test_a_ddim_step_is_the_papers_and_clips_no_latent(base: Base) -> None:
-    """Song et al. 2020, eq. 12 with σ = 0: x ← √ᾱ′ x̂₀ + √(1 − ᾱ′) ε, where x̂₀ = (x − √(1 − ᾱ) ε) / √ᾱ is not clipped."""
+    """Song et al. 2020, eq. 12, σ = 0: x ← √ᾱ′ x̂₀ + √(1 − ᾱ′) ε, where x̂₀ = (x − √(1 − ᾱ) ε) / √ᾱ is not clipped."""
     kind, options = SCHEDULER_CLASSES["DDIM"]
     scheduler = kind.from_config(
         base.scheduler_config, **options

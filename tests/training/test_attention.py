@@ -265,7 +265,7 @@ def halves(count: int) -> Tensor:
 
 
 def looking(left: list[float], right: list[float]) -> dict[str, Tensor]:
-    """Maps of two layers, (1, 2, positions, 3): token t has attention left[t] in the left half, right[t] in the right."""
+    """Maps of two layers, (1, 2, positions, 3): token t has attention left[t] (left half) and right[t] (right half)."""
     maps = {}
     for side in (2, 8):
         across = torch.tensor([left, right]).repeat_interleave(side // 2, dim=0)  # (side, T)

@@ -97,7 +97,7 @@ def test_accumulating_two_times_one_equals_one_times_two(base):
     for one, other in zip(terms, other_terms, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     for name, value in state.items():
-        # Adam normalises by the gradient's size, so a gradient that is only rounding noise can move a value by a full rate
+        # Adam divides by the gradient's size, so a gradient of rounding noise can move a value by the full rate
         torch.testing.assert_close(other_state[name], value, rtol=1e-3, atol=2e-4)
 
 

@@ -269,7 +269,7 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
 
 @pytest.fixture
 def pace(model: FakeModelCache) -> Iterator[Any]:
-    """Set the minimum duration of a training step: long enough to be observed, or so long that it never ends by itself."""
+    """Set the minimum duration of a training step: long enough to be observed, or so long that it never ends."""
     yield lambda step_s: setattr(model, "step_s", step_s)
     model.step_s = 0.0
 

@@ -1,4 +1,4 @@
-"""The named endpoints, called with gradio_client, give the same results as the page."""
+"""The named endpoints, called with gradio_client against the server of the page."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Library, Compare, recall, replay, queue, presentation mode and keyboard in a real browser (real Studio, fake UNet)."""
+"""Library, Compare, recall, replay, queue, presentation mode and keyboard in a browser (real Studio, fake UNet)."""
 
 import json
 from collections.abc import Iterator

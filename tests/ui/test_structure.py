@@ -80,7 +80,7 @@ def test_every_control_has_a_label(blocks: gr.Blocks) -> None:
 
 @pytest.mark.parametrize("place", ["first-inputs", "inputs", "play-form", "compare-form", "lab-form"])
 def test_at_most_four_controls_before_advanced(blocks: gr.Blocks, place: str) -> None:
-    """At most photographs, class word, trigger word, method and preset; other forms have fields of their own."""
+    """Each form has one to four inputs outside of "Advanced"."""
     seen = []
 
     def walk(node: dict) -> None:
@@ -132,7 +132,7 @@ def test_a_form_gives_back_the_config_it_was_made_from(cls: type) -> None:
 
 @pytest.mark.parametrize(("method", "family", "name"), [key for key in SHIPPED])
 def test_every_preset_fits_its_form(method: str, family: str, name: str) -> None:
-    """Its widgets accept all of its values, and a run started from them has the values of the preset file."""
+    """The widgets accept all of the preset's values, and a run started from them has the values of the preset file."""
     config, names = preset(method, family, name), form.field_names(METHODS[method].config)
     with gr.Blocks():
         made = form.widgets(config, names)
