@@ -1,4 +1,4 @@
-// The keyboard, presentation mode, and a page's place in the address. Runs before the page is drawn; nothing is fetched.
+// Keyboard shortcuts, presentation mode, and the current tab in the URL. Runs before the page is rendered; fetches nothing.
 (() => {
   const asked = new URLSearchParams(location.search);
   if (["presentation", "talk"].some((name) => asked.get(name) === "1")) document.documentElement.classList.add("presentation");
@@ -29,14 +29,14 @@
   }, true);
 
   document.addEventListener("click", (event) => {
-    const card = event.target.closest?.(".example-card, .library-card"); // seen at once; the server's answer says the same
+    const card = event.target.closest?.(".example-card, .library-card"); // immediate feedback; the server's response sets the same state
     if (card) {
       const kind = card.classList.contains("example-card") ? ".example-card" : ".library-card";
       page().querySelectorAll(kind).forEach((each) => each.classList.toggle("chosen", each === card));
     }
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
     if (tab) {
-      const address = new URL(location.href); // not "#…" alone, which the page's base would turn to another address
+      const address = new URL(location.href); // not "#…" alone, which would be resolved against the page's base URL
       address.hash = tab.textContent.trim().toLowerCase();
       history.replaceState(null, "", address);
     }

@@ -9,7 +9,7 @@ from recipes.kit import Identity, Param, View
 
 PARAMS: dict[str, tuple[Param, ...]] = {"person": people.PARAMS, **things.PARAMS}
 KINDS: tuple[str, ...] = tuple(PARAMS)
-# Attributes named in captions: those clearly visible at 128 px. Other parameters only distinguish individuals.
+# Attributes named in captions: clearly visible at 128 px. Other parameters only distinguish individuals.
 TOLD: dict[str, tuple[str, ...]] = {
     "person": ("hair colour", "glasses"),
     "dog": ("coat", "ears"),

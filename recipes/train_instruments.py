@@ -174,7 +174,7 @@ def _fast(module: nn.Module, *inputs: torch.Tensor | int) -> torch.Tensor:
 def _fit(
     name: str, modules: dict[str, nn.Module], loss_of, folder: Path, *, steps: int, peak: float, batch: int
 ) -> None:
-    """Train ``modules`` for ``steps`` steps on ``loss_of(generator)`` (resumable); leave the averaged weights in them."""
+    """Train ``modules`` for ``steps`` steps on ``loss_of(generator)`` (resumable); leave averaged weights in them."""
     for module in modules.values():
         module.to(memory_format=torch.channels_last)
     parameters = [p for module in modules.values() for p in module.parameters()]

@@ -37,7 +37,7 @@ def general_english() -> list[str]:
 
 
 def make_tokenizer(folder: Path, count: int) -> CLIPTokenizer:
-    """Train the vocabulary on the captions of ``count`` pictures and general English; rare tokens stay single tokens."""
+    """Train the vocabulary on the captions of ``count`` pictures and general English; each rare token is one token."""
     if not (folder / "tokenizer_config.json").exists():
         captions = (text for index in range(count) for text in captions_of(index))
         tokenizer = train_tokenizer([*captions, *general_english()], folder)

@@ -67,7 +67,7 @@ class Widening:
             self.put(f"{name}.conv_shortcut", outputs, inputs)
 
     def attention(self, name: str, width: Channels, context: Channels) -> None:
-        """Scale queries by the square root of the head-size ratio, as scores are divided by it; split keys like inputs."""
+        """Scale queries by the root of the head-size ratio, which scores are divided by; split keys like inputs."""
         head = copied(int(width.max()) + 1, len(width), self.heads)
         self.put(f"{name}.to_q", head, width, factor=float((len(head) / (head.max() + 1)) ** 0.5))
         self.put(f"{name}.to_k", head, context)

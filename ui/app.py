@@ -33,7 +33,7 @@ PRESENTING = "() => document.documentElement.classList.contains('presentation')"
 
 
 def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
-    """Return the page as Blocks, ready to launch. No heavy library is imported and nothing is computed."""
+    """Return the page as Blocks, ready to launch, without importing a heavy library or running a model."""
     monitor = RunMonitor(studio, copies)
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
@@ -93,13 +93,15 @@ def _states(page: Page) -> None:
         "photo": gr.State(0),
         "masked": gr.State(0),  # the photograph whose mask is in the editor
         "found_masks": gr.State(CLOSED),
-        "suits_own": gr.State(False),  # whether the form suits photographs of the user's own, or an example
+        "suits_own": gr.State(
+            False
+        ),  # whether the form is set up for the user's own photographs (else for an example)
         "seen": gr.State([]),
         "recalled_steps": gr.State({}),
         "replay": gr.State(None),
         "presentation": gr.State(False),
         "chosen": gr.State(""),
-        "news": gr.State(0),  # counts up when something changed that a tick does not draw itself
+        "news": gr.State(0),  # incremented for changes that a tick does not render itself
         "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
         "experiment_id": gr.State(""),
         "timer": gr.Timer(POLL_S),
@@ -124,7 +126,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
 
 
 def _wire_tick(page: Page) -> None:
-    """One event per second for everything that is watched. Large changes are drawn by separate events."""
+    """Connect one timer event per second for all updates. Large changes are rendered by separate events."""
     monitor, handlers = page.monitor, ExperimentHandlers(page.library)
 
     def tick(

@@ -21,7 +21,7 @@ def as_text(error: Exception) -> str:
 
 
 def raise_gradio_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an endpoint: a ValueError is passed on as its sentence, any other error as a short apology."""
+    """Wrap an endpoint: a ValueError is reported with its message, any other error with a general one."""
 
     @wraps(handler)
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -23,14 +23,14 @@ def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str
 
 @dataclass
 class OwnRow:
-    """Fields that only some methods of a tab have; ``widgets`` maps them to the names of their widgets."""
+    """Fields that only some methods of a tab have; ``widgets`` maps each field to the name of its widget."""
 
     methods: list[str] = field(default_factory=list)
     widgets: dict[str, str] = field(default_factory=dict)
 
 
 def own_rows(tab: str) -> dict[str, OwnRow]:
-    """Return, by the name of the row, the fields that a tab shows for some of its methods only.
+    """Return the fields that a tab shows only for some of its methods, by the name of their row.
 
     A method's own fields form a row, and so does each class of settings that several methods inherit.
     """
@@ -45,7 +45,7 @@ def own_rows(tab: str) -> dict[str, OwnRow]:
 
 
 def own_names(method: str) -> dict[str, str]:
-    """Return the fields that a method has in addition to the common ones, and the names of their widgets."""
+    """Return the fields a method has in addition to the common ones, mapped to the names of their widgets."""
     cls, shared = method_config(method), set(field_names(SubjectConfig))
     own = [name for name in field_names(cls) if name not in shared]
     return {name: f"{method}_{name}" if _owner(cls, name) is cls else name for name in own}
@@ -57,7 +57,7 @@ def _owner(cls: type[Checked], name: str) -> type:
 
 
 def filled(method: str, config: Checked) -> dict[str, Any]:
-    """Return the values of a method's config by the names of their widgets."""
+    """Return the values of a method's config by widget name."""
     own = own_names(method)
     return {own.get(name, name): value for name, value in shown(config).items()}
 
@@ -80,7 +80,7 @@ def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:
 
 
 def shown(config: Checked) -> dict[str, Any]:
-    """Return the values as widgets hold them: a tuple of strings becomes one text with a line for each."""
+    """Return the values in the form that widgets use: a tuple of strings becomes one text with one string per line."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     return {name: "\n".join(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

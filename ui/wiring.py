@@ -17,9 +17,9 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
-SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # of photographs of the user's own
+SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # only for the user's own photographs
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
-# The widgets that may change when a run is drawn.
+# The widgets that may change when a run is rendered.
 WATCHED = [
     "shown", "drawn", "runs", "compare", "caption", "photos", "strip", "progress", "loss", "similarity", "run_card",
     "start_row", "stop_row", "after_row", "more_row", "resume", "charts", "playground", "guide", "queue", "replay",
@@ -32,8 +32,8 @@ WATCHED = [
 class Page:
     """All widgets by the names that handlers use.
 
-    ``training`` are the fields of all methods, ``advanced`` those that a preset fills or shows. ``mirrors`` maps a widget
-    to the one that it repeats: it gets the same value from every handler.
+    ``training`` are the fields of all methods, ``advanced`` those that a preset fills or shows. ``mirrors`` maps a
+    widget to the one it mirrors: both get the same value from every handler.
     """
 
     monitor: RunMonitor
@@ -60,9 +60,9 @@ class Page:
     ) -> Any:
         """Connect an event: the handler gets the values of the widgets ``takes`` by name and may set those in ``gives``.
 
-        ``event_data`` names a value of an event from our own HTML components; the handler gets it as an argument. ``busy``
-        names the one widget that shows the loading state. By default there is none, because Gradio would cover every
-        output, permanently if the event fails. With ``reports_progress`` the handler also gets ``progress``.
+        ``event_data`` names a value of an event from our own HTML components; the handler gets it as an argument.
+        ``busy`` names the one widget that shows the loading state. By default there is none, because Gradio would
+        cover every output, permanently if the event fails. With ``reports_progress`` the handler also gets ``progress``.
         """
         guarded = show_notices(handler)
         taken, given = _spread(takes), self.with_mirrors(_spread(gives))
@@ -82,7 +82,7 @@ class Page:
             return answer(values, **{event_data: event._data.get(event_data, "")})
 
         def handle_long(progress: gr.Progress = gr.Progress(), *values: Any) -> Any:  # noqa: B008 - Gradio's convention
-            # progress is reported from the device's thread, which does not have this request's context
+            # progress is reported from the device's thread, which lacks this request's context
             return answer(values, progress=partial(copy_context().run, progress))
 
         return event(

@@ -31,7 +31,7 @@ def smoothed(points: list[Point], *, window: float) -> list[Point]:
 
 
 def thinned(points: list[Point], *, most: int = MAX_POINTS) -> list[Point]:
-    """Return about ``most`` evenly spaced points at most, always including the last one."""
+    """Return at most about ``most`` evenly spaced points, always including the last one."""
     stride = max(1, -(-len(points) // most))
     return points[::stride] if (len(points) - 1) % stride == 0 else [*points[::stride], points[-1]]
 
@@ -55,7 +55,7 @@ def loss_chart(view: RunView) -> Html:
 
 
 def similarity_chart(view: RunView) -> Html:
-    """Return the similarity of the samples to the photographs and to the prompt; 0 is the untouched base."""
+    """Return the similarity of the samples to the photographs and to the prompt; 0 is the base model."""
     names = {"identity": "to the photographs", "prompt": "to the prompt"}
     lines = [
         Line(names[name], name, [(float(step), value) for step, value in points])

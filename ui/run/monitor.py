@@ -1,4 +1,4 @@
-"""Shows a run, live, reloaded or replayed. Handlers take widget values by name and return new values by name."""
+"""Shows a run: live, reloaded or replayed. Handlers take widget values by name and return new values by name."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,17 @@ PARTS = (
     "samples",
     "queue",
     "result",
-)  # the parts of a run on the page that are drawn separately
+)  # the parts of a run on the page that are rendered separately
 RESULTS = [
     "drawn_result",
     "result",
     "result_caption",
     "gallery",
     "download",
-]  # a picture, and the run it belongs to
+]  # a picture and the run it belongs to
 EMPTY_RESULT = "Your picture appears here."
 EMPTY_UNET_MAP = "Generates the picture with all blocks, and once without each of the nine blocks."
-FIGURES = ("drawn", "progress", "loss", "similarity")  # what a tick draws
+FIGURES = ("drawn", "progress", "loss", "similarity")  # the parts that a tick renders
 REPLAY_POLL_S = 0.4
 AT_WORK = ("sample_now", "save_now", "stop_later")  # buttons that act on a run between two steps
 FORGET, FORGET_IT = "Discard …", "Discard permanently"  # the second press confirms
@@ -62,7 +62,7 @@ class RunMonitor:
         self._warmed = False
 
     def show_run(self, run_id: str) -> Values:
-        """Show a run and draw all of it."""
+        """Show a run and render all its parts."""
         if not run_id:
             return {}
         values = self.watch(run_id, {})
@@ -78,7 +78,7 @@ class RunMonitor:
         )
 
     def turn_to(self, run_id: str, shown: str = "") -> Values:
-        """Show a run unless it is ``shown`` already, with a prompt that contains its trigger words."""
+        """Show a run, unless it is already ``shown``, and fill in a prompt with its trigger words."""
         if not run_id or run_id == shown:
             return {}
         config = self.studio.training.status(run_id)["config"]
@@ -96,7 +96,7 @@ class RunMonitor:
         return own + shipped
 
     def attach(self) -> Values:
-        """When the page is loaded: show the running run, so that a reload changes nothing."""
+        """Show the running run when the page is loaded, so that a reload changes nothing."""
         if not self._warmed:
             self._warmed = True
             self.studio.warm()
@@ -104,21 +104,21 @@ class RunMonitor:
         return self.turn_to(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
 
     def _run_at_work(self) -> str:
-        """The running run, or the first in the queue."""
+        """Return the running run, or the first one in the queue."""
         live = [run for run in self.studio.library.list_runs() if run.state in LIVE]
         working = next((run.id for run in live if run.state != "queued"), "")
         return working or (live[-1].id if live else "")
 
     def at_work(self, run_id: str) -> bool:
-        """Whether a run is queued or running."""
+        """Return whether a run is queued or running."""
         return run_id in {row.run for row in self.studio.training.queue()}
 
     def tick(
         self, shown: str, drawn: Values, news: int, replay: Replay | None = None, presentation: bool = False
     ) -> Values:
-        """Draw the figures that changed; for any larger change, only count ``news`` up.
+        """Render the figures that changed; for a larger change, only increment ``news``.
 
-        Every widget that an event may set costs the browser time each second, whether it is set or not.
+        Each output widget of this event costs the browser time every second, even if it does not change.
         """
         values = self.watch(shown, drawn, replay, presentation)
         return values if values.keys() <= set(FIGURES) else {"news": news + 1}
@@ -126,9 +126,9 @@ class RunMonitor:
     def watch(
         self, shown: str, drawn: Values, replay: Replay | None = None, presentation: bool = False
     ) -> Values:
-        """Draw what changed in the shown run since ``drawn``; if none is shown, follow the running one.
+        """Render the parts of the shown run that changed since ``drawn``; if no run is shown, show the running one.
 
-        ``drawn`` holds, for each of ``PARTS``, the run and what was drawn of it; the result holds the parts drawn again.
+        ``drawn`` stores, for each of ``PARTS``, the run and the rendered state; the result contains the updated parts.
         """
         if not shown:
             run_id = self._run_at_work()
@@ -146,7 +146,7 @@ class RunMonitor:
             return self.play(recording, 4.0) | {"advice": panels.stand_in(view)}
         values = self._draw(view, drawn)
         if over:
-            values.pop("advice", None)  # the notice stays when the recording is over
+            values.pop("advice", None)  # the notice remains after the recording ends
         return values | over
 
     def _draw(self, view: RunView, drawn: Values) -> Values:
@@ -224,7 +224,7 @@ class RunMonitor:
         }
 
     def state(self, view: RunView) -> Values:
-        """Return which controls are visible in the state of a run."""
+        """Return which controls are visible for the state of a run."""
         shipped = any(example["run"] == view.id for example in self.examples.values())
         kept = view.state in ("done", "stopped") and view.step > 0
         unfinished = view.state in ("interrupted", "failed") or (

@@ -105,13 +105,13 @@ def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Be
 
 
 def single(picture: str, *, alt: str, label: str) -> Html:
-    """Return one large picture in the frame of a comparison, while there is nothing to compare it with."""
+    """Return one large picture in the frame of a comparison, if there is no second picture yet."""
     image = element("img", src=picture, alt=f"{label}: {alt}", class_="after")
     return element("div", image, element("span", label, class_="tag left"), class_="compare single")
 
 
 def placeholder(text: str) -> Html:
-    """Return an empty frame with a text about what will appear in it."""
+    """Return an empty frame with a text that describes its later content."""
     return element("div", element("p", text), class_="compare empty")
 
 
@@ -121,12 +121,12 @@ def hint(text: str) -> Html:
 
 
 def photograph_limits(facts: "BaseFacts") -> Html:
-    """Return what a base cannot do with photographs, as ``Studio.inspection.bases`` tells it; nothing of a real one."""
+    """Return a base's limits with photographs, from ``Studio.inspection.bases``; empty for a base without limits."""
     return hint(facts.photographs) if facts.photographs else Html("")
 
 
 def learned_from(view: RunView, *, copies: BrowserCopies) -> Html:
-    """Return the photographs a run learned from, what is outside of their masks dimmed, and the scenes they are in."""
+    """Return the training photographs of a run, dimmed outside their masks, and their composites with scenes."""
     photos = photo_wall(view.photos, copies=copies, title="Training photographs", masks=view.masks)
     return Html(photos + photo_wall(view.scenes, copies=copies, title="Placed in scenes"))
 
@@ -134,7 +134,7 @@ def learned_from(view: RunView, *, copies: BrowserCopies) -> Html:
 def photo_wall(
     photos: list[Path], *, copies: BrowserCopies, title: str, masks: Mapping[Path, Path] | None = None
 ) -> Html:
-    """Return the photographs a subject is learned from, outlined where they have ``masks``; nothing for none."""
+    """Return a subject's training photographs, with outlines where they have ``masks``; empty without photographs."""
     if not photos:
         return Html("")
     masked = masks or {}
@@ -171,7 +171,7 @@ def caption(
 def progress(view: RunView) -> Html:
     """Return the progress of a run: state, bar, step, speed, time left and loss.
 
-    A run that was loaded from a file, or combined from others, only has its origin.
+    For a run loaded from a file, or combined from others, only its origin is shown.
     """
     if view.imported:
         return element(
@@ -256,7 +256,7 @@ def advice(view: RunView) -> Html:
 
 
 def prompt_hint(view: RunView) -> Html:
-    """Return which words of a prompt mean the subject; an empty string for a run without trigger words."""
+    """Return a hint with the trigger words of the subject; an empty string for a run without trigger words."""
     word, kind = (str(view.config.get(name) or "").strip() for name in ("identifier", "class_noun"))
     if not word:
         return Html("")
@@ -389,7 +389,7 @@ def duration(seconds: float) -> str:
 
 
 def strip(view: RunView, *, copies: BrowserCopies, columns: int = 8) -> Html:
-    """Return the samples as a table with a row per prompt and a column per step, beginning with the untouched base."""
+    """Return the samples as a table with a row per prompt and a column per step, beginning with the base model."""
     if not view.samples and not view.moving:
         return Html("")
     if not view.samples:

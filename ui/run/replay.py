@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST_WAIT_S = 2.0  # between two events: time in the queue and long pauses are shortened to this
+LONGEST_WAIT_S = 2.0  # maximum between two events: time in the queue and long pauses are shortened to this
 SPEEDS = (("1×", 1.0), ("4×", 4.0), ("16×", 16.0), ("Instantly", 0.0))
 OVER = ("done", "stopped", "failed", "interrupted")
 

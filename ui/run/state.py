@@ -61,7 +61,7 @@ class RunView:
     samples: list[Sample] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
     masks: dict[Path, Path] = field(default_factory=dict)  # by photograph
-    scenes: list[Path] = field(default_factory=list)  # one of each photograph
+    scenes: list[Path] = field(default_factory=list)  # one composite per photograph
     metrics: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,7 +76,7 @@ class RunView:
 
     @property
     def rows_ahead(self) -> int:
-        """How many rows of samples are still to come."""
+        """Number of rows of samples that are not generated yet."""
         latest = max((sample.step for sample in self.samples), default=-1)
         if not self.moving or latest >= self.total:
             return 0

@@ -38,7 +38,7 @@ LIVE = "running"
 
 
 def fields_of(kind: str) -> dict[str, str]:
-    """Return the advanced fields of a kind of experiment, and the names of their widgets."""
+    """Return the advanced fields of a kind of experiment, mapped to the names of their widgets."""
     cls: type[Checked] = CONFIGS[kind]
     return {name: f"{kind}_{name}" for name in form.field_names(cls) if name != "methods"}
 
@@ -195,7 +195,7 @@ class ExperimentHandlers:
         return {"experiment_id": experiment_id} | self.watch(experiment_id, {})
 
     def watch(self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "") -> Values:
-        """Draw what changed since ``experiment_drawn``; nothing while the experiments are hidden."""
+        """Render what changed since ``experiment_drawn``; nothing while the experiments are hidden."""
         if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:
@@ -221,7 +221,7 @@ class ExperimentHandlers:
     def tick(
         self, experiment_id: str, experiment_drawn: Values, experiment_mode: str = "", *, news: int
     ) -> Values:
-        """Count ``news`` up if ``watch`` has something to draw."""
+        """Increment ``news`` if ``watch`` has something to render."""
         if experiment_mode == SIDE or not (experiment_id or experiment_drawn):
             return {}
         try:

@@ -1,4 +1,4 @@
-"""The tab Compare: runs, stacks of two runs and the untouched base side by side, from the same noise."""
+"""The tab Compare: runs, stacks of two runs and the base model side by side, from the same noise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ class CompareHandlers:
         return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
 
     def offer(self) -> Values:
-        """Update the runs that a stack can be made of."""
+        """Update the runs that can be part of a stack."""
         runs = [(name, run) for run, name in self.library.names().items() if run]
         return {name: gr.update(choices=runs) for name in ("stack_first", "stack_second")}
 

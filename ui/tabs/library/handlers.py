@@ -52,7 +52,7 @@ class LibraryHandlers:
         return self.browse(search, value) | self.detail(value)
 
     def detail(self, chosen: str) -> Values:
-        """Return everything that the details of the chosen run show."""
+        """Return all values for the details of the chosen run."""
         row = self._row(chosen)
         own = not row.shipped
         idle = row.state not in LIVE
@@ -179,7 +179,7 @@ class LibraryHandlers:
     # Combining
 
     def mixing(self, mix_how: str) -> Values:
-        """Show the fields of the chosen way of combining."""
+        """Show the fields of the chosen combination method."""
         return {
             "mix_with": gr.update(visible=mix_how != "truncate"),
             "mix_share": gr.update(visible=mix_how == "interpolate"),
@@ -244,7 +244,7 @@ class LibraryHandlers:
         return self.choose(run_id, search) | {"hub_id": ""}
 
     def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
-        """Fill the form of the tab Train from the settings of another run, and apply its captions to the photographs."""
+        """Fill the form of the tab Train with another run's settings, and apply its captions to the photographs."""
         content = Path(settings_in).read_bytes()
         try:
             text = content.decode("utf-8")

@@ -1,1 +1,1 @@
-"""Several subjects learn to stand in one picture."""
+"""The tab Multi-subject: trains two or three subjects to appear in one picture."""

@@ -1,4 +1,4 @@
-"""What the tab Multi-subject does: each handler takes widget values by name and returns new ones by name."""
+"""Handlers of the tab Multi-subject. They take widget values by name and return new ones by name."""
 
 import json
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from ui.run import cards, method_views, panels
 from ui.run.monitor import RunMonitor, Values
 
 METHOD = next(spec.name for spec in methods_of("multi_subject"))
-MOST = 3  # subjects of one run
-OWN = "multi_"  # begins the names of this tab's widgets
+MOST = 3  # maximum number of subjects in one run
+OWN = "multi_"  # prefix of this tab's widget names
 FIELDS = [
     *form.own_names(METHOD), "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay",
     "snr_gamma", "seed", "gradient_checkpointing", "sample_prompts", "sample_steps",
@@ -37,7 +37,7 @@ class MultiSubjectHandlers:
         self.family = next(iter(self.studio.inspection.bases())).family
 
     def sources(self) -> list[tuple[str, str]]:
-        """Return (label, value) of the photographs that are here: the examples', and those of one's own runs."""
+        """Return (label, value) of the available photographs: those of the examples and of the user's own runs."""
         runs = [run for run in self.studio.library.list_runs() if not run.shipped]
         names = cards.unique_names(runs)
         with_photos = [run for run in runs if len(stored_subjects(Path(self._path(run.id)), {})) == 1]
@@ -49,15 +49,15 @@ class MultiSubjectHandlers:
         return self.studio.training.status(run_id)["path"]
 
     def presets(self) -> list[str]:
-        """Return the names of the presets, the quickest first."""
+        """Return the names of the presets, the fastest first."""
         return preset_names(METHOD, self.family)
 
     def config(self, name: str = "") -> Any:
-        """Return the config of a preset, "" the quickest."""
+        """Return the config of a preset; "" is the fastest one."""
         return preset(METHOD, self.family, name or self.presets()[0])
 
     def opening(self, place: int) -> tuple[str | None, str, str]:
-        """Return (source, class word, trigger word) that subject ``place`` (from 0) opens with: two of one class."""
+        """Return the initial (source, class noun, trigger word) of subject ``place`` (from 0): two of one class."""
         nouns = [each["class_noun"] for each in self.examples.values()]
         first = [name for name, each in self.examples.items() if nouns.count(each["class_noun"]) > 1]
         ordered = [*first, *(name for name in self.examples if name not in first)]
@@ -67,7 +67,7 @@ class MultiSubjectHandlers:
         return f"example:{ordered[place]}", example["class_noun"], example["identifier"]
 
     def choose_source(self, place: int, source: str | None) -> Values:
-        """Fill in the words that go with the photographs of an example or of a run."""
+        """Fill in the class noun and trigger word that belong to the photographs of an example or a run."""
         if not source:
             return {}
         kind, _, name = source.partition(":")
@@ -79,7 +79,7 @@ class MultiSubjectHandlers:
         }
 
     def offer_sources_of(self, place: int) -> Values:
-        """Offer a subject the photographs that are here by now."""
+        """Update the photographs that a subject can use."""
         return {f"multi_source_{place}": gr.update(choices=self.sources())}
 
     def choose_preset(self, multi_preset: str) -> Values:
@@ -88,7 +88,7 @@ class MultiSubjectHandlers:
         return {OWN + name: values[name] for name in FIELDS}
 
     def start(self, **fields: Any) -> Values:
-        """Train the subjects that have photographs together, and watch."""
+        """Train all subjects that have photographs together and show the run."""
         subjects = [found for place in range(MOST) if (found := self._subject(place, fields))]
         if len(subjects) < 2:
             raise ValueError("One picture needs two or three subjects; choose photographs for at least two.")
@@ -100,7 +100,7 @@ class MultiSubjectHandlers:
         return {"prompt": prompt, "seed": config.sample_seed} | self.monitor.show_run(run_id)
 
     def _subject(self, place: int, fields: Mapping[str, Any]) -> SubjectPhotos | None:
-        """Return a subject with its words, None where no photographs were chosen."""
+        """Return a subject with its words, or None if no photographs are chosen."""
         upload, source = fields[f"multi_upload_{place}"], fields[f"multi_source_{place}"]
         kind, _, name = (source or "").partition(":")
         if upload:
@@ -115,7 +115,7 @@ class MultiSubjectHandlers:
         return SubjectPhotos(word, noun, photos)
 
     def watch(self, shown: str) -> Values:
-        """Show what the subjects learn from together and where their words look, and offer prompts."""
+        """Show the mixed training pictures and the attention maps of the subjects' words, and suggest prompts."""
         if not shown:
             return {}
         status = self.studio.training.status(shown)
@@ -151,7 +151,7 @@ class MultiSubjectHandlers:
         return element("div", *figures, class_="mixes")
 
     def generate(self, shown: str, multi_prompt: str | None, seed: int) -> Values:
-        """Draw the subjects together, and show where the words of each look in the picture."""
+        """Generate the subjects in one picture and show the cross-attention maps of each subject's words."""
         if not shown or self.studio.training.status(shown)["method"] != METHOD:
             raise ValueError("Train two or three subjects together first, or choose such a run.")
         config = SampleConfig(

@@ -1,4 +1,4 @@
-"""The tab Multi-subject: two or three subjects, one button, and what shows whether each stays itself."""
+"""The tab Multi-subject: two or three subjects, one button, and views that show whether subjects stay separate."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ MIRRORED = ("start_row", "stop_row", "run_card", "progress", "strip", "loss", "c
 
 
 def lay_out(page: Page, multi: MultiSubjectHandlers) -> None:
-    """Create the widgets of this page, in the current Blocks context."""
+    """Create the widgets of this tab in the current Blocks context."""
     page.mirrors |= {OWN + name: name for name in MIRRORED}
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_id="multi-inputs", elem_classes="inputs"):
@@ -96,7 +96,7 @@ def _stage(page: Page) -> None:
 
 
 def wire(page: Page, multi: MultiSubjectHandlers) -> None:
-    """Wire the widgets of this page."""
+    """Connect the events of this tab."""
     named = page.named
     asked = [
         f"multi_{what}_{place}" for place in range(MOST) for what in ("source", "noun", "word", "upload")

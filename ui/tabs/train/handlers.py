@@ -69,7 +69,7 @@ class TrainHandlers:
     # Choosing a subject
 
     def attach(self) -> Values:
-        """When the page is loaded: show the running run, and its subject in the form."""
+        """Show the running run and its subject in the form when the page is loaded."""
         values = self.monitor.attach()
         return self._subject_of(values["shown"]) | values if values.get("shown") else values
 
@@ -203,7 +203,7 @@ class TrainHandlers:
         words = [found["text"] for found in self.studio.inspection.identifiers(base=base)]
         return sorted(words, key=lambda word: word.lower() in taken)
 
-    # What it will take
+    # Base, preset and cost
 
     def choose_base(self, base: str, source: Values | None) -> Values:
         """Update the presets for a base, fill in the first one, and show the base's requirements."""
@@ -224,10 +224,10 @@ class TrainHandlers:
         suits_own: bool = False,
         **fields: Any,
     ) -> Values:
-        """Suit the form to photographs just chosen, unless it holds settings that were read in: the steps to their number,
-        and, where examples give way to photographs of one's own or the reverse, the masks.
+        """Adjust the form to newly chosen photographs, unless it contains imported settings: the steps to their number
+        and, after a switch between examples and the user's own photographs, the mask settings.
 
-        ``suits_own`` says what the form suits now. A field that the user has changed since stays.
+        ``suits_own`` is True if the form is set up for the user's own photographs. Fields changed by the user are kept.
         """
         if imported:
             return {}
@@ -241,13 +241,13 @@ class TrainHandlers:
         return values | {"suits_own": not suits_own} | changed
 
     def _mask_settings(self, plan: str, base: str, *, own: bool) -> Values:
-        """Return the settings that differ between shipped examples and photographs of one's own."""
+        """Return the settings that differ between shipped examples and the user's own photographs."""
         method, config = self.chosen_preset(plan, base)
         differ = photograph_settings(method, self.bases[base].family)
         return {name: value if own else getattr(config, name) for name, value in differ.items()}
 
     def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
-        """Fill the advanced fields from a preset other than ``filled_plan``, with steps for the number of photographs."""
+        """Fill the advanced fields from a preset other than ``filled_plan``, with steps for the photograph count."""
         if plan == filled_plan:
             return {}
         method, config = self.chosen_preset(plan, base)
@@ -280,7 +280,10 @@ class TrainHandlers:
         found_masks: Values | None = None,
         **fields: Any,
     ) -> Values:
-        """Click 2: train on the chosen photographs and show the run. In presentation mode, a recording replaces a failed start."""
+        """Click 2: train on the chosen photographs and show the run.
+
+        In presentation mode, a recording replaces a failed start.
+        """
         try:
             return self._start(source, plan, base, found_masks, **fields)
         except (ValueError, OSError, RuntimeError) as error:
@@ -368,7 +371,7 @@ class TrainHandlers:
 
 
 def suited_steps(steps: int, *, photos: int) -> int:
-    """Return the steps for a number of photographs: the preset's for four, more for more, at most twice as many."""
+    """Return the steps for a number of photographs: the preset's steps for four, else scaled by 0.75 to 2."""
     share = 0.5 + 0.5 * photos / PHOTOS_OF_A_PRESET
     return max(1, round(steps * min(max(share, 0.75), 2.0)))
 
@@ -400,7 +403,7 @@ def _kept_details(source: Values | None, files: list[str], imported: Values | No
 
 
 def _masks_before(before: Values, files: list[str]) -> dict[str, str]:
-    """Return the corrected masks of the very files that were there already; a name alone may be another picture's."""
+    """Return the corrected masks of files that were already chosen, compared by path: names alone are not unique."""
     known = {Path(file).name: file for file in before.get("files", ())}
     zips_stay = all(file in files for file in known.values() if file.lower().endswith(".zip"))
     return {
@@ -411,7 +414,7 @@ def _masks_before(before: Values, files: list[str]) -> dict[str, str]:
 
 
 def _own(source: Values | None) -> bool:
-    """Whether these are photographs of the user's own, not a shipped example's."""
+    """Return whether these are the user's own photographs, not a shipped example's."""
     return bool(source and not source["title"])
 
 

@@ -1,4 +1,4 @@
-"""Masks of photographs, beside their square crops: found when they are looked at, shown as outlines, corrected."""
+"""Masks of photographs, next to their square crops: computed when the section is open, shown as outlines, editable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "masks", "concurrency_limit":
 
 
 def lay_out() -> dict[str, Any]:
-    """Create the widgets for all photographs, in the current Blocks context, under their names."""
+    """Create the widgets for all photographs in the current Blocks context and return them by name."""
     named: dict[str, Any] = {}
     with gr.Accordion("Masks", open=False, elem_id="masks") as named["masks"]:
         gr.HTML(
@@ -71,22 +71,22 @@ def lay_out() -> dict[str, Any]:
 
 
 class Masks:
-    """Handlers, bound to the monitor's Studio; a corrected mask is in the source, as crops and captions are."""
+    """Handlers bound to the monitor's Studio; a corrected mask is stored in the source, like crops and captions."""
 
     def __init__(self, monitor: RunMonitor) -> None:
         self.studio = monitor.studio
         self.copies = monitor.copies
 
     def expand(self, source: Values | None, found_masks: Values, progress: Any = None) -> Values:
-        """The part is opened: find what is not known yet."""
+        """Compute missing masks when the section is opened."""
         return self.refresh(source, found_masks | {"open": True}, progress)
 
     def collapse(self, found_masks: Values) -> Values:
-        """The part is closed: nothing is found until it is opened again."""
+        """Stop computing masks until the section is opened again."""
         return {"found_masks": found_masks | {"open": False}}
 
     def refresh(self, source: Values | None, found_masks: Values, progress: Any = None) -> Values:
-        """Find the masks of photographs that are new or have another crop, while the part is open."""
+        """Compute the masks of new photographs and changed crops while the section is open."""
         if not source or source["title"] or source.get("problem"):
             return {
                 "found_masks": found_masks | {"of": None, "photos": {}},
@@ -114,22 +114,22 @@ class Masks:
         }
 
     def choose(self, found_masks: Values, index: int) -> Values:
-        """Put one photograph into the editor, its mask as the layer that is painted on."""
+        """Open one photograph in the editor, with its mask as the editable layer."""
         mask = _at(found_masks, index)
         return {"masked": index, "mask_row": gr.update(visible=True)} | self._edited(mask)
 
     def apply(self, source: Values, found_masks: Values, masked: int, mask_editor: Values) -> Values:
-        """Take what was painted as the mask."""
+        """Use the painted layer as the mask."""
         mask = self.studio.inspection.mask_painted(_at(found_masks, masked), mask_editor["layers"])
         return self._corrected(source, found_masks, mask) | {"mask_told": _told(mask, "Applied.")}
 
     def whole(self, source: Values, found_masks: Values, masked: int) -> Values:
-        """Take the whole photograph for the subject."""
+        """Use a mask that covers the whole photograph."""
         mask = self.studio.inspection.mask_whole(_at(found_masks, masked))
         return self._corrected(source, found_masks, mask) | self._edited(mask)
 
     def again(self, source: Values, found_masks: Values, masked: int) -> Values:
-        """Drop what was corrected and find the mask."""
+        """Discard the correction and compute the mask again."""
         mask = self.studio.inspection.mask_again(_at(found_masks, masked))
         return self._corrected(source, found_masks, mask) | self._edited(mask)
 
@@ -139,7 +139,7 @@ class Masks:
         return {"mask_editor": value, "mask_told": _told(mask)}
 
     def _corrected(self, source: Values, found_masks: Values, mask: PhotoMask) -> Values:
-        """Keep a mask for the run, which then masks all photographs."""
+        """Store a corrected mask for the run, which then uses the masks of all photographs."""
         kept = source.get("masks", {}) | {mask.name: str(mask.mask)}
         photos = found_masks["photos"] | {mask.name: (_key(source, mask.name), mask)}
         source = source | {"masks": kept}
@@ -162,7 +162,7 @@ class Masks:
 
 
 def masks_of(source: Values, found_masks: Values | None) -> dict[str, Path]:
-    """Return the masks that a run is to use: those that are shown, of these photographs and crops, and corrected ones."""
+    """Return the masks for a run: corrected ones, and shown ones that match the current photographs and crops."""
     photos = (found_masks or CLOSED)["photos"]
     shown = {name: mask.mask for name, (key, mask) in photos.items() if key == _key(source, name)}
     return shown | {name: Path(mask) for name, mask in source.get("masks", {}).items()}
@@ -186,7 +186,7 @@ def _at(found_masks: Values, place: int) -> PhotoMask:
 
 
 def _key(source: Values, name: str) -> list[Any]:
-    """What a photograph's mask depends on: its file, or all zips, a mask beside it, and its crop."""
+    """Return the key of a photograph's mask: its file (or all zip files), a mask file next to it, and its crop."""
     stem = f"{Path(name).stem}.mask.png".lower()
     beside = [file for file in source["files"] if Path(file).name == name or Path(file).name.lower() == stem]
     zips = [file for file in source["files"] if file.lower().endswith(".zip")]
@@ -194,7 +194,7 @@ def _key(source: Values, name: str) -> list[Any]:
 
 
 def wire(page: Page) -> None:
-    """Wire the widgets."""
+    """Connect the events."""
     masks, named = Masks(page.monitor), page.named
     found = ["found_masks", "outlines", "mask_row"]
     for event, handler in ((named["masks"].expand, masks.expand), (named["source"].change, masks.refresh)):

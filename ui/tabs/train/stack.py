@@ -80,7 +80,7 @@ class Layers:
         return {"elsewhere": element("ul", *rows, class_="hint") if rows else Html("")}
 
     def contributions(self, shown: str, progress: Any, **fields: Any) -> Values:
-        """Disable one block after the other and show how much each one changes the picture."""
+        """Disable one block at a time and show how much each changes the picture."""
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
         found = self.studio.generation.contributions(

@@ -34,7 +34,11 @@ TO_THE_BASES = (
     "() => setTimeout(() => document.getElementById('base-model')?."
     "scrollIntoView({behavior: 'smooth', block: 'center'}), 500)"
 )
-MASKING = ["mask_background", "background_weight", "scenes"]  # fields that suit own photographs or examples
+MASKING = [
+    "mask_background",
+    "background_weight",
+    "scenes",
+]  # fields that differ between own photographs and examples
 
 
 def lay_out(page: Page, *, first: RunView | None) -> None:
@@ -151,7 +155,7 @@ def real_base_button() -> gr.Button:
 
 
 def wire_real_base(page: Page, button: gr.Button) -> None:
-    """Lead to the choice of the base model."""
+    """Connect the button that leads to the choice of the base model."""
     page.on(
         button.click,
         lambda: {"tabs": gr.Tabs(selected="train"), "advanced_part": gr.Accordion(open=True)},
@@ -161,7 +165,7 @@ def wire_real_base(page: Page, button: gr.Button) -> None:
 
 
 def wire_suit(page: Page, event: Callable[..., Any]) -> None:
-    """Suit the form to photographs that were just chosen."""
+    """Adjust the form to newly chosen photographs on an event."""
     asked = ["plan", "base", "source", "imported", "suits_own"]
     page.on(event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING])
 
