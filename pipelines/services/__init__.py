@@ -1,1 +1,1 @@
-"""What the Studio offers: training, library, generation, inspection, import and export, experiments."""
+"""The services of the Studio: training, library, generation, inspection, import and export, experiments."""

@@ -1,8 +1,8 @@
-"""Experiments: started with one click, followed live, stopped, resumed, exported.
+"""Experiments: start, status, stop, resume, export.
 
-Runs are started as any others and wait in the same queue. As soon as the runs of a row are finished the
-row is measured, at the head of the queue. A run that fails leaves its row marked and the others go on. What is shown is
-derived from the folder and from the states of the runs, so a restarted program shows the same and can go on.
+The runs of an experiment use the common training queue. When all runs of a row are finished, the row's measurement is
+queued first. A failed run marks its row as failed; the other rows continue. The status is computed from the
+experiment's folder and the states of its runs, so it survives a restart of the program.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from pipelines.services.training import TrainingService
 log = logging.getLogger(__name__)
 
 CARD = ("id", "name", "kind", "state", "created")
-GO_ON = ("interrupted", "stopped", "failed")  # states of a run from which an experiment goes on with it
-RARE = ("sks", "qev")  # for a style that was given no rare word: the first that is not the character's
+GO_ON = ("interrupted", "stopped", "failed")  # states of a run that an experiment resumes
+RARE = ("sks", "qev")  # default identifiers of a style: the first that differs from the character's
 Key = tuple[str, str, int]  # experiment, row, step
 
 
@@ -40,7 +40,7 @@ class ExperimentService:
     """Several runs on the same photographs, and one evaluation of all of them."""
 
     def __init__(self, resources: Resources, *, training: TrainingService, tags: Tags) -> None:
-        """``tags`` says what CLIP sees in pictures, as :meth:`InspectionService.tags` does."""
+        """``tags`` returns CLIP's tags of pictures, such as :meth:`InspectionService.tags`."""
         self.resources = resources
         self.training = training
         self.tags = tags
@@ -68,12 +68,12 @@ class ExperimentService:
         runs: Mapping[str, str] | None = None,
         name: str = "",
     ) -> str:
-        """Check everything, copy the photographs, start all runs, and return the experiment's id at once.
+        """Validate the input, copy the photographs, queue all runs, and return the experiment's id immediately.
 
         ``kind``: "methods" (which method) or "blocks" (character and style; ``style_paths`` are pictures in the style,
-        captioned with what CLIP sees unless ``style_captions`` says it). Captions and crops are by file name. ``runs``
-        are finished runs, by the keys of those that they stand in for. Raises ValueError, in one sentence, for whatever
-        the user can mend.
+        captioned with CLIP's tags or with ``style_captions``). Captions and crops are by file name. ``runs`` maps the
+        keys of planned runs to the ids of finished runs that replace them. Raises ValueError with one sentence for
+        invalid input.
         """
         checked = checked_config(kind, config)
         facts = describe_base(base or self.resources.base)
@@ -112,7 +112,7 @@ class ExperimentService:
     def cost(
         self, kind: str, config: ExperimentConfig | Mapping[str, Any], *, base: str | None = None
     ) -> dict[str, float]:
-        """Return what an experiment will take: ``seconds``, ``runs``, ``pictures``, ``disk_mb``."""
+        """Return the estimated cost of an experiment: ``seconds``, ``runs``, ``pictures``, ``disk_mb``."""
         checked = checked_config(kind, config)
         facts = describe_base(base or self.resources.base)
         words = {"class_noun": "person", "identifier": "sks", "style_word": "qev"}
@@ -136,13 +136,15 @@ class ExperimentService:
         return [{name: status[name] for name in CARD} for status in found]
 
     def status(self, experiment_id: str) -> dict[str, Any]:
-        """Return all a page shows of an experiment: ``state``, ``rows``, ``tables``, ``charts``, ``sentences``,
-        ``pictures`` (``heads``, and for every row the files of its first seed), ``done`` of ``total`` and ``doing``.
+        """Return the status of an experiment.
+
+        Keys: ``state``, ``rows``, ``tables``, ``charts``, ``sentences``, ``pictures`` (``heads``, and for each row the
+        files of its first seed), ``done`` of ``total`` and ``doing``.
         """
         return self._status(self.store.get(experiment_id))
 
     def stop(self, experiment_id: str) -> None:
-        """Stop what an experiment has at work; what its runs have learned is kept, and :meth:`resume` goes on."""
+        """Stop an experiment's runs and measurements; the adapters so far are kept for :meth:`resume`."""
         experiment = self.store.get(experiment_id)
         self._halted.add(experiment.id)
         with self._guard:
@@ -154,7 +156,7 @@ class ExperimentService:
                 self.resources.devices.cancel(job)
 
     def resume(self, experiment_id: str) -> None:
-        """Go on: runs that were cut off, stopped or failed from their last checkpoint, and what was not measured."""
+        """Resume interrupted, stopped or failed runs from their last checkpoints, and the missing measurements."""
         experiment = self.store.get(experiment_id)
         self._halted.discard(experiment.id)
         experiment.forget_errors()
@@ -166,23 +168,23 @@ class ExperimentService:
         self.store.delete(experiment_id)
 
     def files(self, experiment_id: str) -> dict[str, Path]:
-        """Write what is known so far and return the files: ``json``, ``pictures`` and ``chart`` (PNG)."""
+        """Export the current results and return the files: ``json``, ``pictures`` and ``chart`` (PNG)."""
         from pipelines.experiments.export import write_files
 
         folder = self.resources.outbox / secrets.token_hex(6)
         return write_files(self.status(experiment_id), folder)
 
     def run_ended(self, run_id: str) -> None:
-        """Measure what has become ready with the end of a run. Called on the worker's thread."""
+        """Submit the measurements that are ready after the end of a run. Called on the worker's thread."""
         for experiment in self.store.list():
             if experiment.id not in self._halted and any(run.run == run_id for run in experiment.runs):
                 with self._guard:
                     self._measure_ready(experiment)
 
-    # Inside
+    # Internal
 
     def _take(self, ready: Mapping[str, str], runs: Sequence[PlannedRun], *, spec: str) -> None:
-        """Let finished runs stand in for planned ones. ValueError for one that does not fit."""
+        """Replace planned runs by finished runs. Raises ValueError for a run that does not fit."""
         by_key = {each.key: each for each in runs}
         for key, run_id in ready.items():
             run = self.resources.library.find(run_id)
@@ -200,7 +202,7 @@ class ExperimentService:
         self.resources.store.check_space(needed + 50)
 
     def _launch(self, experiment: Experiment) -> None:
-        """Start, or go on with, every run; what can be measured already, such as the untouched base, comes first."""
+        """Start or resume all runs; measurements that are ready, such as the base model's, are submitted first."""
         with self._guard:
             self._measure_ready(experiment)
             for each in experiment.runs:
@@ -231,7 +233,7 @@ class ExperimentService:
             planned_run.problem = str(error)
 
     def _measure_ready(self, experiment: Experiment) -> None:
-        """Submit the measurement of every row whose runs are finished and that has no scores yet."""
+        """Submit the measurement of each row whose runs are finished and that has no scores yet."""
         place = 0
         for row, step in experiment.points():
             key = (experiment.id, row.key, step)
@@ -240,9 +242,7 @@ class ExperimentService:
             if all(self._finished(experiment.run_of(part.run)) for part in row.parts):
                 try:
                     self._submit(experiment, row, step, place=place)
-                except (
-                    ValueError
-                ) as error:  # the program is shutting down; it goes on when it is started again
+                except ValueError as error:  # the program is shutting down; it continues after a restart
                     log.info("Not measured now: %s", error)
                     return
                 place += 1
@@ -279,7 +279,7 @@ class ExperimentService:
                 return
 
         def settle(job: Job) -> None:
-            with self._guard:  # which whoever submits it holds until it is noted
+            with self._guard:  # held by the submitting thread until the job is registered
                 if job.exception is not None and experiment.path.is_dir():
                     failed = {"step": step, "error": sentence_of(job), "scores": {}}
                     experiment.keep_scores(row.key, step, failed)
@@ -292,19 +292,19 @@ class ExperimentService:
 
     def _status(self, experiment: Experiment) -> dict[str, Any]:
         jobs = [self.resources.queue.jobs.get(each.run) for each in experiment.runs]
-        # A job that has ended is finished only when its end has been told, and so its rows have been submitted.
+        # wait() returns only after the end listeners ran, so the rows of an ended job have been submitted.
         at_work = any(job is not None and not job.wait(0) for job in jobs)
         return status_of(
             experiment, find=self.resources.library.find, measuring=self._doing(experiment), at_work=at_work
         )
 
     def _doing(self, experiment: Experiment) -> dict[tuple[str, int], tuple[int, int] | None]:
-        """What is measured or waits for that: (row, step) -> prompts drawn and to draw, None while it waits."""
+        """Return the queued and running measurements: (row, step) -> (prompts done, total), None while queued."""
         return {key[1:]: self._told.get(key) for key in list(self._measuring) if key[0] == experiment.id}
 
 
 def checked_config(kind: str, config: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:
-    """Return the settings of a kind of experiment, checked. ValueError for another kind's, or bad ones."""
+    """Return the validated settings of an experiment. Raises ValueError for invalid settings or another kind's."""
     wanted = config_class(kind)
     checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
     if not isinstance(checked, wanted):
@@ -315,7 +315,7 @@ def checked_config(kind: str, config: ExperimentConfig | Mapping[str, Any]) -> E
 def planned(
     config: ExperimentConfig, *, family: str, words: Mapping[str, str], captioned: Mapping[str, bool]
 ) -> tuple[list[PlannedRun], list[PlannedRow]]:
-    """Return the runs and rows of an experiment of whichever kind."""
+    """Return the planned runs and rows of an experiment of either kind."""
     known = {"class_noun": words["class_noun"], "identifier": words["identifier"]}
     mine = captioned.get(methods.PHOTOS, False)
     if isinstance(config, MethodsConfig):
@@ -328,7 +328,7 @@ def planned(
 
 
 def sentence_of(job: Job) -> str:
-    """Return what a person is told of a measurement that failed."""
+    """Return the error message for the user of a failed measurement."""
     assert job.exception is not None
     if ran_out_of_memory(job.exception):
         return OUT_OF_MEMORY

@@ -29,7 +29,7 @@ class GenerationService:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self._drawing: set[Job] = set()  # pictures that are being drawn or wait to be
+        self._drawing: set[Job] = set()  # queued and running sampling jobs
 
     def generate(
         self,
@@ -43,13 +43,13 @@ class GenerationService:
         on_preview: Callable[..., None] | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> list[Path]:
-        """Draw pictures with a run's adapter (the one in training as it is now) and return copies as PNG files.
+        """Generate pictures with a run's adapter (the current one if the run is training); return copies as PNG files.
 
-        ``strength`` scales the adapter, 0..2. ``stack`` takes several runs instead, such as a character and a style:
-        entries {"run", "strength", "blocks", "step"} as :func:`pipelines.sampling.stack.asked_stack` reads them. With ``before_after``
-        the pictures without any adapter come first, from the same seeds. Waits for its turn: at once, or between two
-        steps of the run that trains. ``on_note`` gets sentences for the user, each once: that the prompt is too long for
-        the base, that an adapter was trained on another base.
+        ``strength`` scales the adapter, 0..2. ``stack`` is used instead for several runs, such as a character and a
+        style: entries {"run", "strength", "blocks", "step"}, see :func:`pipelines.sampling.stack.asked_stack`. With
+        ``before_after`` pictures of the base model with the same seeds are returned first. Blocks until the job is
+        done; it runs at once or between two training steps. ``on_note`` is called with each note for the user once,
+        for example if the prompt is too long or an adapter was trained on another base.
         """
         if not config.prompt:
             raise ValueError("The prompt is empty; describe the picture.")

@@ -46,36 +46,36 @@ class ImportExportService:
         return self.resources.run_short("import", work)
 
     def load_from_hub(self, repo_id: str, *, name: str = "", base: str | None = None) -> str:
-        """Make a finished run of the LoRA in a Hub repository ("owner/name", also "@revision") and return its id.
+        """Import a LoRA from a Hub repository ("owner/name", optionally "@revision") as a finished run; return its id.
 
-        Only with ``ATELIER_HUB=1``, only safetensors, up to 500 MB. Raises ValueError for whatever stands in the way.
+        Requires ``ATELIER_HUB=1`` and safetensors of at most 500 MB; raises ValueError otherwise.
         """
         with tempfile.TemporaryDirectory(prefix="atelier-hub-") as folder:
             fetched = fetch_lora(repo_id, into=Path(folder))
             return self.import_lora(fetched, name=name or repo_id.partition("@")[0].strip(), base=base)
 
     def inspect_lora(self, path: Path, *, base: str | None = None) -> dict[str, Any]:
-        """Return what the header of a LoRA file says, before anything is loaded: rank, keys, base, metadata, ...
+        """Return facts from the header of a LoRA file without loading it: rank, keys, base, metadata, ...
 
-        ``problem`` is "" or the sentence for why it cannot be used. Raises ValueError for what is no LoRA at all.
+        ``problem`` is "" or a sentence that explains why it cannot be used. ValueError if the file is not a LoRA.
         """
         return inspect_file(Path(path), base=base or self.resources.base)
 
     def export(self, run_id: str, format: str = OWN.name, *, rank: int = LOW_RANK) -> Path:
-        """Return a copy of a run's adapter as a file of another program: diffusers, peft (a zip), kohya or svdiff.
+        """Export a run's adapter in another program's format: diffusers, peft (a zip), kohya or svdiff.
 
-        Spectral shifts become svdiff-pytorch's two files (a zip); they and fully trained weights become the nearest LoRA
-        of a ``rank``. The file was read back before it is returned.
+        svdiff writes the two files of svdiff-pytorch (a zip). In the LoRA formats, spectral shifts and fully trained
+        weights are approximated by a LoRA of the given ``rank``. The file is verified by reading it back.
         """
         return self.verified_export(run_id, format, rank=rank)[0]
 
     def verified_export(
         self, run_id: str, format: str = OWN.name, *, rank: int = LOW_RANK
     ) -> tuple[Path, str]:
-        """Export a run, read that very file back through the other program's reader, and say how it differs.
+        """Export a run and verify the file by loading it with the other program's loader.
 
-        Returns the file and for example "128/128 keys, largest difference 0", and how near a LoRA comes to what is
-        none; raises ValueError when it did not come back whole.
+        Returns the file and a report such as "128/128 keys, largest difference 0", with the approximation error if a
+        LoRA approximates another adapter. Raises ValueError if the file read back is not complete.
         """
         check_format(format)
         if not 1 <= whole_number(rank, label="The LoRA's rank") <= MAX_RANK:
@@ -95,10 +95,10 @@ class ImportExportService:
     def merge_into_base(
         self, run_id: str, format: str = "diffusers", *, strength: float = 1.0
     ) -> tuple[Path, str]:
-        """Merge a run into its base and return that as a file of its own, with how it compares when it is read back.
+        """Merge a run into a copy of its base and return the file with a report of the verification.
 
         ``format``: "diffusers", a zipped folder for ``StableDiffusionPipeline.from_pretrained``, or "checkpoint", one
-        .safetensors file (not of the embedded base). The base here stays as it was.
+        .safetensors file (not for the embedded base). The loaded base is not changed.
         """
         run = self.resources.library.find(run_id)
         checked = check_merge(run, format=format, strength=strength)
@@ -118,5 +118,5 @@ class ImportExportService:
 
 
 def _as_file(written: Path) -> Path:
-    """Return what was written as one file: a folder zipped."""
+    """Return a written file as it is, and a folder as a zip file."""
     return Path(shutil.make_archive(str(written), "zip", written)) if written.is_dir() else written

@@ -28,15 +28,18 @@ MASK_SIDE_PX = 384  # large enough to be corrected with a brush
 
 @dataclass(frozen=True)
 class PhotoMask:
-    """A photograph's square, its mask (L, of the same size), the square with the mask's outline, and the mask as a
-    translucent layer to be painted on, as PNG files."""
+    """A photograph's square crop and its mask, as PNG files.
+
+    ``mask`` is a mode "L" image of the same size, ``outlined`` the square with the mask's outline, ``layer`` the mask
+    as a translucent layer for the mask editor.
+    """
 
     name: str
     square: Path
     mask: Path
     outlined: Path
     layer: Path
-    found: bool  # else the mask is an ellipse in the middle, to be corrected
+    found: bool  # if False, the mask is a default ellipse in the center
 
 
 class InspectionService:
@@ -46,17 +49,17 @@ class InspectionService:
         self.resources = resources
 
     def views(self, run_id: str) -> list[dict[str, Any]]:
-        """Return what the run's method can show about its finished adapter; [] before there is one."""
+        """Return the charts of the run's finished adapter; [] if there is none."""
         run = self.resources.library.find(run_id)
         spec = method_of_kind(kind_of(run)) if run.method == IMPORTED else method_spec(run.method)
         return [asdict(view) for view in spec.load().views(run)]
 
     def shifted_layers(self, run_id: str) -> list[str]:
-        """Return the layers whose singular values a run moves, as "unet.<module>"; [] when it holds no shifts."""
+        """Return the layers with trained singular values, as "unet.<module>"; [] for a run without spectral shifts."""
         return shifted_layers(self.resources.library.find(run_id))
 
     def spectrum(self, run_id: str, layer: str, *, strength: float = 1.0) -> dict[str, Any]:
-        """Return the view of one layer's singular values before and after a run, at a strength."""
+        """Return the chart of one layer's singular values before and after a run, at a strength."""
         run = self.resources.library.find(run_id)
         check_finished(run)
 
@@ -68,11 +71,11 @@ class InspectionService:
         return self.resources.run_short("spectrum", work, beside=run_id)
 
     def correlation(self, run_ids: Sequence[str]) -> dict[str, Any]:
-        """Return the view of how alike the spectral shifts of several runs on one base are."""
+        """Return the chart of the similarity between the spectral shifts of several runs on one base."""
         return asdict(correlation_of([self.resources.library.find(run_id) for run_id in run_ids]))
 
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
-        """Return rare words of the base's own vocabulary, the rarest first."""
+        """Return suggested identifiers: rare tokens of the base's vocabulary, the rarest first."""
 
         def work(job: Job) -> list[dict[str, Any]]:
             from pipelines.models.tokens import rare_identifiers
@@ -84,7 +87,7 @@ class InspectionService:
         return self.resources.run_short("identifiers", work)
 
     def bases(self) -> list[BaseFacts]:
-        """Return what the picker shows: each base, whether it is here, and what it needs."""
+        """Return the base models to choose from, whether each is available locally, and its requirements."""
         return [describe_base(spec) for spec in dict.fromkeys((*KNOWN_BASES, self.resources.base))]
 
     def photos_preview(
@@ -94,7 +97,7 @@ class InspectionService:
         *,
         base: str | None = None,
     ) -> list[Path]:
-        """Return the squares that training will see, as PNG copies in the photos' order."""
+        """Return the square crops used for training, as PNG copies in the photos' order."""
         family = describe_base(base or self.resources.base).family
         photos = read_photos(paths, size_px=SIZES[family].side_px, crops=crops)
         folder = self.resources.outbox / secrets.token_hex(6)
@@ -111,8 +114,11 @@ class InspectionService:
         known: Mapping[str, PhotoMask] | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[PhotoMask]:
-        """Return each photograph's square with its mask: a ``known`` one by name, the one beside it, else one that is
-        found. ``on_progress(done, total)`` is called before each."""
+        """Return each photograph's square with its mask.
+
+        The mask is the one in ``known`` for its name, else the photograph's own mask file, else an automatic one.
+        ``on_progress(done, total)`` is called before each photograph.
+        """
         photos = read_photos(paths, size_px=MASK_SIDE_PX, crops=crops)
         made = []
         for done, photo in enumerate(photos):
@@ -127,7 +133,7 @@ class InspectionService:
         return self._write_mask(photo.name, photo.image, mask)
 
     def mask_again(self, photo: PhotoMask) -> PhotoMask:
-        """Find the mask of a photograph's square again, whatever it was corrected to."""
+        """Replace a photograph's mask by a new automatic one and discard manual corrections."""
         from pipelines.data.masks import find_mask
 
         square = _opened(photo.square)
@@ -143,7 +149,7 @@ class InspectionService:
         return self._write_mask(photo.name, square, FoundMask(Image.new("L", square.size, 255), found=True))
 
     def mask_painted(self, photo: PhotoMask, layers: Sequence[Image.Image]) -> PhotoMask:
-        """Return the photograph with the mask that was painted on RGBA layers. ValueError when nothing is left of it."""
+        """Return the photograph with the mask painted on RGBA layers. Raises ValueError if the mask is empty."""
         from pipelines.data.masks import FoundMask, painted
 
         square = _opened(photo.square)
@@ -174,10 +180,10 @@ class InspectionService:
         crops: dict[str, tuple[float, float]] | None = None,
         base: str | None = None,
     ) -> dict[str, list[str]]:
-        """Return what CLIP sees in each photograph, by name: tags for its caption, to be corrected by hand.
+        """Return CLIP's tags for each photograph's caption, by name; the user can edit them.
 
-        ``kind`` is the class word. Without ``with_subject`` what belongs to the subject is left to its rare word. Waits
-        for its turn; ValueError where there is no CLIP for this base's family.
+        ``kind`` is the class noun. Without ``with_subject``, tags of the subject are omitted, so that the identifier
+        learns them. Blocks until the job is done. Raises ValueError if there is no CLIP for this base's family.
         """
         family = describe_base(base or self.resources.base).family
         photos = read_photos(paths, size_px=SIZES[family].side_px, crops=crops)

@@ -29,25 +29,25 @@ class LibraryService:
         return self.resources.library.examples()
 
     def rename(self, run_id: str, name: str) -> None:
-        """Give a run another display name. ValueError for an empty one and for a shipped example."""
+        """Rename a run. Raises ValueError for an empty name or a shipped example."""
         run = self.resources.library.own(run_id)
         if not clean_text(name):
             raise ValueError(f"The new name of {run.name!r} is empty; type one.")
         self.resources.store.rename(run_id, name)
 
     def note(self, run_id: str, text: str) -> None:
-        """Keep a note with a run; an empty one clears it. ValueError for a shipped example."""
+        """Set a run's note; an empty text clears it. Raises ValueError for a shipped example."""
         self.resources.library.own(run_id)
         self.resources.store.note(run_id, text)
 
     def delete(self, run_id: str) -> None:
-        """Delete a run that is not at work, with all its files. ValueError for a living or a shipped one."""
+        """Delete a run and all its files. Raises ValueError for a running run or a shipped example."""
         self.resources.library.own(run_id)
         self.resources.store.delete(run_id)
         self.resources.queue.jobs.pop(run_id, None)
 
     def settings(self, run_id: str) -> dict[str, Any]:
-        """Return a run's settings, ready for JSON, with the command line that repeats it."""
+        """Return a run's settings as JSON-compatible values, with the command line that repeats the run."""
         return settings_of(self.resources.library.find(run_id))
 
     def read_settings(self, text: str) -> dict[str, Any]:
@@ -57,10 +57,11 @@ class LibraryService:
     def combine(
         self, run_ids: Sequence[str], *, how: str, share: float = 0.5, rank: int = 16, name: str = ""
     ) -> str:
-        """Make a finished run from the spectral shifts of others on one base, and return its id.
+        """Create a finished run by combining the spectral shifts of runs on one base; return its id.
 
-        ``how``: "add" them; "interpolate" two, ``share`` of the first; "style", the geometry of the first and the
-        appearance of the second; "truncate" one to its first ``rank`` singular values.
+        ``how``: "add" sums them; "interpolate" mixes two, with weight ``share`` for the first; "style" takes the
+        geometry of the first and the appearance of the second; "truncate" keeps the first ``rank`` singular values of
+        one run.
         """
         runs = [self.resources.library.find(run_id) for run_id in run_ids]
         share, rank = real_number(share, label="The share"), whole_number(rank, label="The rank to keep")

@@ -1,4 +1,4 @@
-"""What the services share: the runs, the devices, short jobs on them, and a folder of copies for browsers."""
+"""Resources shared by the services: the runs, the devices, short jobs, and a folder of copies for browsers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ KNOWN_BASES = (EMBEDDED, "stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis
 
 
 class Resources:
-    """The runs below ``root``, one worker thread per device, and the outbox: copies that leave the data folder.
+    """The runs below ``root``, one worker thread per device, and the outbox: a folder of copies for browsers.
 
-    ``store`` and ``library`` hold the runs of one owner; the queue and the devices are everybody's.
+    ``store`` and ``library`` contain the runs of one owner; all owners share the queue and the devices.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Resources:
 
     @property
     def worker(self) -> Worker:
-        """The thread of the first device."""
+        """The worker of the first device."""
         return self.devices.all[0].worker
 
     def close(self) -> None:
-        """Stop what runs (its checkpoint is kept), and remove the copies made for browsers."""
+        """Stop all running jobs (their checkpoints are kept) and remove the temporary copies made for browsers."""
         self.devices.close()
         self._outbox.close()
 
     def warm(self) -> None:
-        """Load the heavy libraries and the base in the background, so that the first click need not wait."""
+        """Load the heavy libraries and the base in the background, so that the first action is fast."""
         self.devices.submit_to_all("warm up", lambda job: self.model_cache(job).base(self.base))
 
     def run_short(
@@ -78,7 +78,11 @@ class Resources:
         among: set[Job] | None = None,
         beside: str | None = None,
     ) -> Any:
-        """Do a short job, where the run ``beside`` is at work, and wait for its result; it is one of ``among``."""
+        """Run a short job and return its result.
+
+        It runs on the device of the run ``beside`` if that is running. While it is pending, ``among`` contains the job.
+        Raises ValueError if the device runs out of memory.
+        """
         self._outbox.sweep()
         job = self.devices.submit_short(name, work, beside=self.queue.jobs.get(beside or ""))
         kept = among if among is not None else set()
@@ -93,5 +97,5 @@ class Resources:
             kept.discard(job)
 
     def model_cache(self, job: Job | None = None) -> ModelCache:
-        """Return what is loaded on the device of a job (default: the first), made when it is first needed."""
+        """Return the model cache of a job's device (default: the first device), created on first use."""
         return self.devices.model_cache(job)

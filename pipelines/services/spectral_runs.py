@@ -1,6 +1,6 @@
-"""Finished runs with spectral shifts: loaded, compared with each other, and combined into new runs.
+"""Load, compare and combine finished runs with spectral shifts.
 
-Headers are read without torch; everything else imports it when called.
+Headers are read without torch; the other functions import torch when called.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MIXES = {
     "interpolate": (2, 2),
     "style": (2, 2),
     "truncate": (1, 1),
-}  # how -> fewest, most runs
+}  # operation -> minimum and maximum number of runs
 
 
 def shifts_of(run: Run, models: Models) -> tuple[Spectral, Base]:
-    """Return a run's spectral shifts and its base. ValueError when it holds something else."""
+    """Return a run's spectral shifts and its base. Raises ValueError if the run has another kind of adapter."""
     from pipelines.adapters.spectral import Spectral
 
     loaded = models.base(run.base["spec"])
@@ -44,7 +44,7 @@ def shifts_of(run: Run, models: Models) -> tuple[Spectral, Base]:
 
 
 def shifted_layers(run: Run) -> list[str]:
-    """Return the layers whose singular values a run's adapter moves; [] when it holds no spectral shifts."""
+    """Return the layers with trained singular values in a run's adapter; [] if it has no spectral shifts."""
     if kind_of(run) != SPECTRAL:
         return []
     from pipelines.methods.spectral_views import matrices
@@ -53,7 +53,7 @@ def shifted_layers(run: Run) -> list[str]:
 
 
 def correlation_of(runs: Sequence[Run]) -> View:
-    """Return how alike the shifts of several runs are. ValueError unless they are two or more on one base."""
+    """Return the similarity chart of the shifts of several runs. ValueError unless two or more runs share one base."""
     from pipelines.adapters.core import read_tensors
     from pipelines.methods.spectral_views import likeness
 
@@ -69,9 +69,9 @@ def correlation_of(runs: Sequence[Run]) -> View:
 
 
 def _subjects(runs: Sequence[Run]) -> list[list[int]]:
-    """The places of each subject's runs, where one of several subjects was learned at more than one learning rate.
+    """Return the indices of the runs grouped by subject, if the runs of each subject differ in the learning rate.
 
-    A subject is what the same photographs show; [] where there is nothing to put together.
+    Runs with the same photographs have the same subject. Returns [] if there is nothing to group.
     """
     found: dict[object, list[int]] = {}
     for place, run in enumerate(runs):
@@ -87,11 +87,11 @@ def _subjects(runs: Sequence[Run]) -> list[list[int]]:
 def combine(
     runs: Sequence[Run], *, how: str, share: float, rank: int, name: str, models: Models, store: RunStore
 ) -> str:
-    """Make a finished run from the shifts of others and return its id.
+    """Create a finished run by combining the shifts of other runs; return its id.
 
-    ``how``: "add" two or more; "interpolate" two, ``share`` of the first; "style", the geometry of the first with the
-    appearance of the second; "truncate" one to its first ``rank`` singular values. Raises ValueError for what cannot
-    be combined.
+    ``how``: "add" sums two or more; "interpolate" mixes two, with weight ``share`` for the first; "style" takes the
+    geometry of the first and the appearance of the second; "truncate" keeps the first ``rank`` singular values of one
+    run. Raises ValueError if the runs cannot be combined.
     """
     check_mix(runs, how=how, share=share, rank=rank)
     found = [shifts_of(run, models) for run in runs]
@@ -114,7 +114,7 @@ def combine(
 
 
 def check_mix(runs: Sequence[Run], *, how: str, share: float, rank: int) -> None:
-    """Raise ValueError unless so many runs can be combined in this way."""
+    """Raise ValueError for an unknown operation, a wrong number of runs, or an invalid ``share`` or ``rank``."""
     if how not in MIXES:
         raise ValueError(f"Shifts are combined by {', '.join(MIXES)}, not by {str(how)[:40]!r}; choose one.")
     fewest, most = MIXES[how]
@@ -143,7 +143,7 @@ def _mixed(adapters: Sequence[Spectral], *, how: str, share: float, rank: int) -
 
 
 def _holding(state: Mapping[str, Tensor], adapters: Sequence[Spectral], base: Base) -> Spectral:
-    """Return shifts that hold a state: of the one subset all come from, or of the whole UNet."""
+    """Return an adapter with the given state dict, for the adapters' common subset or else the whole UNet."""
     from torch.nn.functional import pad
 
     from pipelines.adapters.core import injected

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache, TrainingSession
 
 STOPS = ("now", "checkpoint")
-SUBJECTS = {  # how many of them a method learns, by its inputs
+SUBJECTS = {  # minimum and maximum number of subjects, by a method's inputs
     "one subject": (1, 1),
     "several subjects": (2, 3),
     "a sequence": (1, 1),
@@ -63,12 +63,12 @@ class TrainingService:
         name: str = "",
         after: Sequence[str] = (),
     ) -> str:
-        """Check everything, copy the photographs clean into a new run, queue it, and return its id at once.
+        """Validate the input, copy the processed photographs into a new run, queue it, and return its id immediately.
 
-        One subject comes as ``photo_paths``, its words in the config; ``crops``, ``captions``, ``repeats`` and ``masks``
-        are those of :class:`SubjectPhotos`. A method of several subjects gets ``subjects`` instead, and one that goes on
-        from finished runs their ids as ``parents``. It starts when the runs whose ids are ``after`` are done. Raises
-        ValueError, in one sentence, for whatever the user can mend.
+        For one subject, pass ``photo_paths``, with its words in the config; ``crops``, ``captions``, ``repeats`` and
+        ``masks`` are those of :class:`SubjectPhotos`. For several subjects, pass ``subjects`` instead. ``parents`` are
+        the ids of finished runs that the run builds on. The run starts when the runs with the ids ``after`` are done.
+        Raises ValueError with one sentence for invalid input.
         """
         spec, checked = self._checked(method, config)
         facts = describe_base(base or self.resources.base)
@@ -117,7 +117,7 @@ class TrainingService:
         return spec, checked
 
     def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: BaseFacts) -> None:
-        """Raise ValueError unless the runs to build on are there, finished, and of this base."""
+        """Raise ValueError unless all parent runs exist, are finished, and use this base."""
         if parents and spec.inputs != "a sequence":
             raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
         for run_id in parents:
@@ -141,7 +141,7 @@ class TrainingService:
         *,
         base: str | None = None,
     ) -> Cost:
-        """Return what a run will take."""
+        """Return the estimated cost of a run."""
         wanted = method_config(method)
         checked = from_dict(wanted, config) if isinstance(config, Mapping) else config
         facts = describe_base(base or self.resources.base)
@@ -149,9 +149,9 @@ class TrainingService:
         return replace(told, disk_mb=told.disk_mb + 0.1 * n_photos)
 
     def stop(self, run_id: str, keep: bool = True, when: str = "now") -> None:
-        """Stop a run after its current step, or ``when`` it has written its next "checkpoint".
+        """Stop a run after its current step (``when`` "now") or after its next checkpoint ("checkpoint").
 
-        ``keep`` writes what it has learned, else the run is deleted, at once.
+        With ``keep`` the current adapter is saved; otherwise the run is stopped at once and deleted.
         """
         run = self.resources.library.find(run_id)
         job = self.resources.queue.alive(run_id)
@@ -167,9 +167,9 @@ class TrainingService:
             self.resources.devices.cancel(job)
 
     def discard(self, run_id: str) -> bool:
-        """Delete a run, stopping it first when it is at work; one that is trained further becomes what it was before.
+        """Delete a run; a running run is stopped first. A run that is trained further reverts to its finished state.
 
-        Return whether the run stays.
+        Returns whether the run still exists.
         """
         run = self.resources.library.own(run_id)
         extended = run.extended
@@ -177,7 +177,7 @@ class TrainingService:
         if job is not None:
             self.resources.devices.cancel(job, keep=False)
             if job.state in LIVE_STATES:
-                return extended  # done when the job has seen that it is to stop
+                return extended  # completed when the job reacts to the stop request
             job.wait()
             if extended or not (self.resources.store.folder / run_id).exists():
                 return extended
@@ -189,7 +189,7 @@ class TrainingService:
         return extended
 
     def train_more(self, run_id: str, steps: int) -> None:
-        """Continue a run for ``steps`` more than it has done, with its optimizer as it was at the last checkpoint."""
+        """Train a run for ``steps`` more steps from its last checkpoint, including the optimizer state."""
         run = self.resources.library.own(run_id)
         checkpoint = run.file("checkpoint.safetensors")
         if not checkpoint.is_file():
@@ -208,9 +208,9 @@ class TrainingService:
         self.resources.queue.begin(run, lock=lock)
 
     def resume(self, run_id: str, *, after: Sequence[str] = ()) -> None:
-        """Continue an interrupted, stopped or failed run from its last checkpoint, or from its photographs.
+        """Resume an interrupted, stopped or failed run from its last checkpoint, or restart it if there is none.
 
-        ``after`` are the ids of runs that must be done before.
+        ``after`` are the ids of runs that must be done first.
         """
         run = self.resources.library.own(run_id)
         if run.state == "done":
@@ -221,7 +221,7 @@ class TrainingService:
         return self.resources.queue.unfinished([self.resources.library.find(each) for each in run_ids])
 
     def sample_now(self, run_id: str) -> list[Path]:
-        """Draw the run's sample prompts with what it has learned by now, between two of its steps."""
+        """Generate the sample prompts with the current adapter of a running run, between two steps."""
 
         def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> list[Path]:
             from pipelines.jobs.train_job import draw_row
@@ -233,7 +233,7 @@ class TrainingService:
         return self._between_steps(run_id, "sample now", work)
 
     def save_now(self, run_id: str) -> int:
-        """Write a checkpoint and the adapter as it is now, between two steps, and return the step they are of."""
+        """Save a checkpoint and the current adapter of a running run, between two steps; return their step."""
 
         def work(run: Run, session: TrainingSession, model_cache: ModelCache) -> int:
             from pipelines.jobs.train_job import keep, save_checkpoint
@@ -249,7 +249,7 @@ class TrainingService:
     def _between_steps(
         self, run_id: str, name: str, work: Callable[[Run, TrainingSession, ModelCache], Any]
     ) -> Any:
-        """Do something with what a run at work has learned so far, on its own device."""
+        """Call ``work`` with the training session of a running run, on its device, between two steps."""
         run = self.resources.library.own(run_id)
         training = self.resources.queue.alive(run_id)
         if training is None:
@@ -266,15 +266,15 @@ class TrainingService:
         return self.resources.run_short(name, short, beside=run_id)
 
     def queue(self) -> list[QueueRow]:
-        """Return the runs at work and those that wait, in order."""
+        """Return the running and waiting runs in queue order."""
         return self.resources.queue.rows(owner=self.resources.owner)
 
     def move(self, run_id: str, position: int) -> None:
-        """Give a waiting run another place in the queue: 1 is next, a number beyond the end is last."""
+        """Move a waiting run to a position in the queue: 1 is next, a number beyond the end is last."""
         self.resources.queue.move(self.resources.library.own(run_id), position)
 
     def status(self, run_id: str, since: int = 0) -> dict[str, Any]:
-        """Return all a page shows about a run; ``events`` are those from number ``since`` on, ``next`` the next."""
+        """Return the status of a run; ``events`` start at index ``since``, and ``next`` is the index after the last."""
         run = self.resources.library.find(run_id)
         events = run.events()
         state = "done" if run_id.startswith(EXAMPLE_PREFIX) else run.state
@@ -304,7 +304,7 @@ class TrainingService:
         }
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> str:
-        """Wait until a run of this program has ended and return its state. TimeoutError after ``timeout_s``."""
+        """Wait until a run of this process has ended and return its state. TimeoutError after ``timeout_s`` seconds."""
         run = self.resources.store.get(run_id)
         job = self.resources.queue.jobs.get(run_id)
         if job is not None and not job.wait(timeout_s):
@@ -313,7 +313,7 @@ class TrainingService:
 
 
 def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[SubjectPhotos]) -> None:
-    """Raise ValueError unless there are as many subjects as a method learns, each named by words that can be."""
+    """Raise ValueError for a number of subjects that the method does not support, or for invalid words of a subject."""
     least, most = SUBJECTS[spec.inputs]
     if len(subjects) > most:
         what = "no photographs" if not most else f"at most {most} subjects" if most > 1 else spec.inputs
@@ -333,7 +333,7 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
 
 
 def _check_told_apart(subjects: Sequence[SubjectPhotos]) -> None:
-    """Raise ValueError unless each of several subjects has a class word and a trigger word of its own."""
+    """Raise ValueError unless each of several subjects has a class noun and a unique identifier."""
     for place, subject in enumerate(subjects, start=1):
         for word, label in ((subject.class_noun, "class word"), (subject.identifier, "trigger word")):
             if not clean_text(word):
@@ -347,5 +347,5 @@ def _check_told_apart(subjects: Sequence[SubjectPhotos]) -> None:
 
 
 def masks_background(config: TrainConfig) -> bool:
-    """Whether a run finds the masks that its photographs lack."""
+    """Return whether a run creates automatic masks for photographs without one."""
     return isinstance(config, PhotosConfig) and config.uses_masks
