@@ -1,6 +1,6 @@
 """Block ablation: the same picture with one block of the adapter disabled at a time.
 
-Drawing is the caller's; nothing here needs torch.
+The caller generates the pictures, so this module does not import torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,19 +18,22 @@ FILE = "contributions.json"
 
 @dataclass(frozen=True)
 class Contributions:
-    """``values``: for each block the mean change of a pixel, 0 to 1, when it is silenced; ``pictures``: "" is the whole
-    adapter, then every silenced block that the adapter has."""
+    """The effect of each block of an adapter.
+
+    ``values``: the mean change of a pixel, 0 to 1, if the block is disabled. ``pictures``: "" is the picture with the
+    whole adapter, the other keys are the disabled blocks that the adapter changes.
+    """
 
     values: dict[str, float]
     pictures: dict[str, Path]
 
     def told(self, *, prompt: str, seed: int) -> dict[str, Any]:
-        """Return what is kept with the run."""
+        """Return the JSON content that is saved in the run."""
         return {"values": self.values, "prompt": prompt, "seed": seed}
 
 
 def touched_blocks(adapter: Path) -> list[str]:
-    """Return the blocks that the adapter in a file changes, from the file's header alone."""
+    """Return the blocks that the adapter in a file changes; reads only the header."""
     found = {block(key) for key in read_header(adapter) if key.startswith("unet.")}
     return [name for name in BLOCKS if name in found]
 
@@ -41,9 +44,9 @@ def measure_blocks(
     draw: Callable[[str], Path],
     progress: Callable[[int, int], None] | None = None,
 ) -> Contributions:
-    """Draw the whole adapter and then each touched block silenced. ``draw`` takes a list of block weights ("": all 1).
+    """Generate a picture with the whole adapter, then one with each touched block disabled.
 
-    A block that the adapter leaves alone cannot change anything and is not drawn.
+    ``draw`` takes a list of block weights ("": all 1). Blocks that the adapter does not change are skipped.
     """
     total = 1 + len(touched)
     pictures = {"": draw("")}
@@ -58,7 +61,7 @@ def measure_blocks(
 
 
 def _difference(first: Path, second: Path) -> float:
-    """Mean absolute difference of two pictures of one size, over pixels and channels, 0 to 1."""
+    """Return the mean absolute difference of two pictures of the same size over pixels and channels, 0 to 1."""
     with Image.open(first) as one, Image.open(second) as other:
         apart = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
     means = ImageStat.Stat(apart).mean

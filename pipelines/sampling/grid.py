@@ -1,6 +1,7 @@
-"""Runs, stacks of runs and the untouched base side by side: a row for each, a column for each prompt, seed or strength.
+"""Comparison grids: one row per run, stack of runs or base model, one column per prompt, seed or strength.
 
-Within a column every picture begins from the same noise. Drawing is the caller's; nothing here needs torch.
+All pictures in a column start from the same noise. The caller generates the pictures, so this module does not import
+torch.
 """
 
 import io
@@ -18,10 +19,10 @@ from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, read_png_settings
 from pipelines.sampling.stack import MAX_STRENGTH, common_base
 
-ACROSS = ("prompts", "seeds", "strengths", "second")  # "second": the strength of a row's second run alone
-MOST = 8  # rows, and columns
+ACROSS = ("prompts", "seeds", "strengths", "second")  # "second": only the strength of a row's second run
+MOST = 8  # maximum number of rows and of columns
 BASE_NAME = "Untouched base"
-STACK = "stack"  # in place of a method, in the table
+STACK = "stack"  # shown instead of a method in the table
 INK, PAPER = "#1d1b19", "#ffffff"
 MARGIN_PX, LABEL_PX, HEAD_PX, CELL_PX = 16, 190, 64, 192
 FONT_PX = 17
@@ -29,7 +30,7 @@ FONT_PX = 17
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture to draw; no layers are the base alone."""
+    """One picture to generate; without layers it uses the base model."""
 
     layers: tuple[Layer, ...]
     config: SampleConfig
@@ -37,19 +38,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """What makes the pictures of a row: layers as they were asked for, and their runs; none is the base alone."""
+    """One row: the requested layers and their runs; without layers it uses the base model."""
 
     layers: tuple[Layer, ...] = ()
     runs: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
-        """What a person calls it, such as "Rex" or "Rex + Pixels at 0.5"."""
+        """The display name, such as "Rex" or "Rex + Pixels at 0.5"."""
         return row_name([(run.name, layer) for run, layer in zip(self.runs, self.layers, strict=True)])
 
 
 def row_name(parts: Sequence[tuple[str, Layer]]) -> str:
-    """Return the name of a row from its runs' names; what is not the whole adapter at strength 1 is said."""
+    """Return the display name of a row from its runs' names, with strengths other than 1 and block weights marked."""
     told = []
     for name, layer in parts:
         strength = "" if layer.strength == 1 else f" at {layer.strength:g}"
@@ -58,7 +59,7 @@ def row_name(parts: Sequence[tuple[str, Layer]]) -> str:
 
 
 def check_rows(rows: Sequence[Row]) -> None:
-    """Raise ValueError for none, too many, the same one twice, an unfinished one, or bases that do not go together."""
+    """Raise ValueError for no rows, too many, duplicate rows, unfinished runs, or incompatible bases."""
     if not 1 <= len(rows) <= MOST:
         raise ValueError(f"{len(rows)} runs were chosen to compare; choose 1 to {MOST}.")
     if len({row.layers for row in rows}) < len(rows):
@@ -82,9 +83,10 @@ def check_rows(rows: Sequence[Row]) -> None:
 def plan(
     rows: Sequence[Row], *, across: str, values: Sequence[Any], config: SampleConfig
 ) -> list[list[Cell]]:
-    """Return the cells, row by row. ValueError for a kind of column or a value that cannot be used.
+    """Return the cells, row by row. Raises ValueError for an unknown ``across`` or an invalid value.
 
-    {identifier} and {class_noun} in a prompt become each run's own words; for the base, the class word of the first run.
+    {identifier} and {class_noun} in a prompt are replaced by each run's words; for the base model, {identifier} by ""
+    and {class_noun} by that of the first run.
     """
     if across not in ACROSS:
         raise ValueError(f"There is no comparison across {str(across)[:40]!r}; choose {', '.join(ACROSS)}.")
@@ -105,7 +107,7 @@ def plan(
 
 
 def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleConfig, float]:
-    """What is asked of every row, and the strength on top of its own."""
+    """Return the sampling config of a column, and the strength that it multiplies or sets."""
     single, strength = replace(config, count=1), 1.0
     if across == "prompts":
         if not isinstance(value, str) or not clean_text(value):
@@ -125,7 +127,7 @@ def _column(value: Any, *, across: str, config: SampleConfig) -> tuple[SampleCon
 
 
 def _scaled(row: Row, factor: float, *, across: str) -> tuple[Layer, ...]:
-    """The layers of a row in a column: all of them times its strength, or the second one *at* its strength."""
+    """Return the layers of a cell: all strengths multiplied by ``factor``, or the second layer's set to ``factor``."""
     if across == "second":
         return tuple(
             replace(layer, strength=factor) if place == 1 else layer for place, layer in enumerate(row.layers)
@@ -157,9 +159,9 @@ def compare(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Draw every cell, and return ``grid`` and ``json`` (files below ``folder``), ``cells`` (files) and ``rows``.
+    """Generate all cells; return ``grid`` and ``json`` (files below ``folder``), ``cells`` (files) and ``rows``.
 
-    A picture that two cells would share (the base at another strength) is drawn once.
+    Identical cells (such as the base model at different strengths) are generated once.
     """
     check_rows(rows)
     planned = plan(rows, across=across, values=values, config=config)
@@ -189,10 +191,10 @@ def compare(
 
 
 def row_facts(row: Row) -> dict[str, Any]:
-    """Return a row of the table: ``bytes`` is the adapters' files, ``seconds`` the time the runs were at work.
+    """Return a row of the table: ``bytes`` is the size of the adapter files, ``seconds`` the training time.
 
-    ``metrics`` maps a name to ``value``, ``low`` and ``high``; the bounds are None where only a value was measured.
-    A stack has the sums of its runs in ``stack``, and no metrics: those were measured of each alone.
+    ``metrics`` maps a name to ``value``, ``low`` and ``high``; the bounds are None if only a value was measured. For a
+    stack, the numbers are sums over its runs, and ``metrics`` is empty, because they were measured for each run alone.
     """
     runs, alone = row.runs, row.runs[0] if len(row.runs) == 1 else None
     return {
@@ -220,7 +222,7 @@ def _metrics(run: Run, events: Sequence[dict[str, Any]]) -> dict[str, dict[str, 
 
 
 def column_head(value: Any, *, across: str) -> str:
-    """Return what stands above a column; ``value`` has been checked."""
+    """Return the heading of a column; ``value`` must be valid."""
     return {
         "prompts": "{}",
         "seeds": "seed {:.0f}",
@@ -232,7 +234,7 @@ def column_head(value: Any, *, across: str) -> str:
 def grid_picture(
     rows: Sequence[dict[str, Any]], heads: Sequence[str], cells: Sequence[Sequence[Path]]
 ) -> Image.Image:
-    """Return the labelled figure: names at the left, values above, small pictures enlarged by a whole factor."""
+    """Return the labelled figure: row names on the left, headings above; small pictures are scaled by an integer."""
     pictures = [[_opened(path) for path in line] for line in cells]
     side = max(picture.width for line in pictures for picture in line)
     side *= max(1, -(-CELL_PX // side))
@@ -256,7 +258,7 @@ def grid_picture(
 
 
 def _wrapped(text: str, font: Any, *, width: int, lines: int) -> str:
-    """Break a text into at most ``lines`` lines that fit; what is left over ends in an ellipsis."""
+    """Wrap a text to at most ``lines`` lines of ``width`` pixels; a longer text ends in an ellipsis."""
     rows: list[str] = [""]
     for word in text.split():
         longer = f"{rows[-1]} {word}".strip()

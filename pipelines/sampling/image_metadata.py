@@ -1,7 +1,7 @@
-"""The settings of a picture, stored in its PNG file and read back to generate it again.
+"""Stores the settings of a picture in its PNG file and reads them to generate it again.
 
-The text chunk ``atelier`` holds JSON: the fields of SampleConfig, ``stack`` (which runs at which strength) and ``base``.
-It names no folder of this machine. Nothing here needs torch.
+The text chunk ``atelier`` contains JSON: the fields of SampleConfig, ``stack`` (runs and strengths) and ``base``, but
+no local paths. This module does not import torch.
 """
 
 import io
@@ -20,15 +20,15 @@ from pipelines.runs.library import adapter_hash, trained_steps
 from pipelines.runs.store import Run, snapshot_name
 from pipelines.unet_blocks import BlockStrengths, Strength
 
-FORMAT = 2  # of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
+FORMAT = 2  # version of the text chunk; 1 had ``run`` and ``strength`` instead of ``stack``
 SETTINGS_KEY = "atelier"
-MOST_STEPS = 10**6  # of a run, far more than any has
-HASH_LENGTH = 16  # characters of a hash that a picture tells
-MAX_CHUNK = 20_000  # characters of settings; ours have under two thousand
+MOST_STEPS = 10**6  # far more than any run has
+HASH_LENGTH = 16  # characters of a hash stored in a picture
+MAX_CHUNK = 20_000  # maximum characters of settings; Atelier writes fewer than 2000
 
 
 class Drawn(Protocol):
-    """What a picture tells of its base."""
+    """The facts about the base that are stored in a picture."""
 
     spec: str
     name: str
@@ -37,10 +37,11 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One run's adapter in a picture: the finished one, or the state after ``step`` that the run keeps.
+    """One run's adapter in a picture: the finished adapter, or the run's snapshot after ``step``.
 
-    In a picture's own settings, ``step`` is that of any adapter and ``adapter`` the beginning of the sha256 of a finished
-    one's file. ``blocks`` is a list of 26 block weights on top of the strength, "" for the whole adapter.
+    In the settings stored in a picture, ``step`` is the training step of any adapter, and ``adapter`` is the beginning
+    of the sha256 of a finished adapter's file. ``blocks`` is a list of 26 block weights that multiply the strength;
+    "" is the whole adapter.
     """
 
     run: str
@@ -52,11 +53,11 @@ class Layer:
 
     @property
     def applied(self) -> Strength:
-        """How strongly the adapter's layers are changed."""
+        """The strength to apply: one number, or one per block position."""
         return BlockStrengths.parse(self.blocks).times(self.strength) if self.blocks else self.strength
 
     def told(self) -> dict[str, Any]:
-        """Return it as the text chunk and pages have it."""
+        """Return the layer as a dictionary for the text chunk and the API."""
         step = {} if self.step is None else {"step": self.step}
         blocks = {"blocks": self.blocks} if self.blocks else {}
         adapter = {"adapter": self.adapter} if self.adapter else {}
@@ -64,7 +65,7 @@ class Layer:
 
 
 class GoneError(ValueError):
-    """A picture whose run or base is not here any more; ``recalled`` is what it tells all the same."""
+    """A picture's run or base no longer exists; ``recalled`` contains its other settings."""
 
     def __init__(self, sentence: str, *, recalled: dict[str, Any]) -> None:
         super().__init__(sentence)
@@ -72,7 +73,7 @@ class GoneError(ValueError):
 
 
 def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], base: Drawn) -> dict[str, Any]:
-    """Return what picture ``index`` of ``config.count`` says about itself: asked for alone, it is the same picture."""
+    """Return the metadata of picture ``index`` of ``config.count``, which generates the same picture alone."""
     return {
         "atelier": FORMAT,
         **to_dict(config),
@@ -91,7 +92,7 @@ def save_pictures(
     base: Drawn,
     path: Callable[[int], Path],
 ) -> list[Path]:
-    """Write what ``config`` drew, each picture with how it was made; ``path`` gives the file of a seed."""
+    """Save the pictures generated with ``config``, each with its settings; ``path`` maps a seed to its file."""
     paths = [path(config.seed + index) for index in range(len(images))]
     for index, image in enumerate(images):
         save_png(image, paths[index], picture_facts(config, index=index, stack=stack, base=base))
@@ -108,9 +109,9 @@ def save_png(image: Image.Image, path: Path, meta: Mapping[str, Any]) -> None:
 
 
 def read_png_settings(path: Path) -> dict[str, Any]:
-    """Return the ``meta`` that :func:`save_png` wrote, from the file's head alone: no pixel is decoded.
+    """Return the ``meta`` that :func:`save_png` wrote, without decoding pixels.
 
-    Raises ValueError when the file holds no settings of ours.
+    Raises ValueError if the file contains no settings of Atelier.
     """
     try:
         with Image.open(path, formats=("PNG",)) as image:
@@ -129,13 +130,14 @@ def read_png_settings(path: Path) -> dict[str, Any]:
 def recall(
     path: Path, *, find: Callable[[str], Run], rename: Callable[[str], str], bases: Sequence[str]
 ) -> dict[str, Any]:
-    """Return ``sample``, ``stack``, ``base`` (a spec), ``base_name`` and ``note`` of a picture that Atelier drew.
+    """Return ``sample``, ``stack``, ``base`` (a spec), ``base_name`` and ``note`` of a picture from Atelier.
 
-    An entry of the stack has a ``step`` where the picture is drawn again with a state that the run keeps beside its
-    finished adapter. ``note`` is a sentence when the picture cannot be drawn again to the bit, else "".
+    An entry of the stack has a ``step`` if the picture needs a snapshot of the run instead of its finished adapter.
+    ``note`` is a sentence if the picture cannot be reproduced exactly, else "".
 
-    ``find`` returns a run or raises ValueError; ``rename`` gives the id of a run that has moved since; ``bases`` are
-    specs that a base told by its name alone may be. Raises ValueError for a picture without settings, and :class:`GoneError` when a run or the base is not here.
+    ``find`` returns a run or raises ValueError; ``rename`` returns the current id of a run that has moved; ``bases``
+    are the specs to search for a base that is stored only by name. Raises ValueError for a picture without valid
+    settings, and :class:`GoneError` if a run or the base is missing.
     """
     told = read_png_settings(path)
     names = {item.name for item in fields(SampleConfig)}
@@ -184,9 +186,9 @@ def recall(
 
 
 def _state(layer: Layer, run: Run) -> tuple[Layer, str]:
-    """Return the layer as its run can give it now, and "" or why that is not what the picture was drawn with.
+    """Return the layer that the run can provide now, and "" or the reason why it differs from the picture's.
 
-    Its step stays where the run keeps that state beside its finished adapter, which every other picture gets.
+    The layer keeps its step if the run has a snapshot of that step; otherwise the finished adapter is used.
     """
     finished = replace(layer, step=None, adapter="")
     if layer.adapter:
@@ -205,7 +207,7 @@ def _state(layer: Layer, run: Run) -> tuple[Layer, str]:
 
 
 def _other_base(told: Mapping[str, Any], run: Run) -> str:
-    """Return "" or that a picture was drawn on another base than its run has."""
+    """Return "", or a sentence if the picture was generated on another base than the run's current one."""
     base = told.get("base")
     drawn_on = str(base.get("hash", "")) if isinstance(base, Mapping) else ""
     made_on = str(run.base.get("hash", ""))
@@ -224,13 +226,13 @@ def _stack(told: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def whole_list(blocks: str) -> str:
-    """Return a list of block weights of any length as one of 26 values, "" where all of them are 1."""
+    """Convert a list of block weights of any valid length to 26 values; "" if all of them are 1."""
     strengths = BlockStrengths.parse(blocks)
     return "" if strengths == BlockStrengths() else strengths.format(26)
 
 
 def checked_step(value: Any) -> int | None:
-    """Return a step of a run as a number, or None. ValueError for what is none."""
+    """Return a training step as an int, or None for None. Raises ValueError for an invalid step."""
     step = None if value is None else whole_number(value, label="Step")
     if step is not None and not 0 <= step <= MOST_STEPS:
         raise ValueError(f"{str(value)[:20]} is no step of a run; give one that it has done.")
@@ -254,7 +256,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
 def _found(
     layer: Layer, *, find: Callable[[str], Run], rename: Callable[[str], str]
 ) -> tuple[Run, Layer] | None:
-    """Return a layer's run and the layer under its present id."""
+    """Return a layer's run and the layer with the run's current id; None if there is no such run."""
     for run_id in (layer.run, rename(layer.run)):
         try:
             run = find(run_id)
@@ -274,7 +276,7 @@ def _base_told(told: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _spec_of(name: str, *, runs: Sequence[Run], bases: Sequence[str]) -> str:
-    """Return the spec of a base that a picture names without saying where it lies, or ""."""
+    """Return the spec of a base that a picture stores only by name, or ""."""
     for run in runs:
         if not name or run.base.get("name") == name:
             return str(run.base["spec"])

@@ -1,4 +1,4 @@
-"""The sampler: adapters, a prompt and a seed in, pictures out. Steps and solvers are diffusers' own."""
+"""The sampler: generates pictures from adapters, a prompt and a seed with the pipeline and schedulers of diffusers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PICTURES_AT_ONCE = 4  # on a GPU
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures and exactly how they were made; picture i has the seed ``config.seed + i``."""
+    """Generated pictures and their settings; picture i has the seed ``config.seed + i``."""
 
     images: list[Image.Image]
     config: SampleConfig  # with the size that was used
     seconds: float
-    interrupted: bool  # then only the pictures finished before are here
+    interrupted: bool  # if True, ``images`` has only the finished pictures
     notes: tuple[str, ...] = ()  # sentences for the user, such as words that did not fit
 
 
@@ -40,12 +40,11 @@ def sample(
     on_preview: Preview | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Samples:
-    """Make ``config.count`` pictures with the adapters of ``stack`` at their strengths, of the whole adapter or of
-    each block; the base stays as it was.
+    """Generate ``config.count`` pictures with the adapters of ``stack``; the base is restored afterwards.
 
-    On a processor the pictures are made one after the other, so that picture i is the same to the bit however
-    many are asked for. ``on_preview`` is called after every step of all pictures together, ``stop`` is asked
-    there.
+    A strength applies to the whole adapter or to each block position. On a CPU, pictures are generated one by one, so
+    that picture i is bit-exact for any ``count``. After every denoising step ``on_preview`` is called, with the steps
+    of all batches counted together, and ``stop`` is checked. Raises ValueError if float16 overflows.
     """
     started = time.perf_counter()
     used = replace(config, size_px=config.size_px or base.size_px)
@@ -71,7 +70,7 @@ def sample(
 
 
 def cut_words(base: Base, config: SampleConfig) -> tuple[str, ...]:
-    """Return a sentence for each prompt that is longer than the text encoder can read."""
+    """Return a sentence for each prompt that is longer than the text encoder's context."""
     prompts = {"The prompt": config.prompt, "The negative prompt": config.negative_prompt}
     room = base.context - 2
     return tuple(
@@ -119,7 +118,7 @@ def _denoise(
 
 
 def _decoded(base: Base, latents: torch.Tensor) -> Image.Image:
-    """Return the picture of latents (1, 4, h, w). ValueError when half precision has overflowed."""
+    """Decode latents (1, 4, h, w) to a picture. Raises ValueError if half precision overflowed."""
     pixels = base.decode(latents)
     if not pixels.isfinite().all():
         raise ValueError(f"{base.name} overflows in {base.dtype}; please load it in float32.")
@@ -127,10 +126,10 @@ def _decoded(base: Base, latents: torch.Tensor) -> Image.Image:
 
 
 def _previews(base: Base, scheduler: Any, latents: torch.Tensor) -> list[Image.Image]:
-    """Return small pictures of unfinished latents, at half the final size, without asking the VAE.
+    """Return previews of intermediate latents at half the final size, without the VAE.
 
-    A multistep solver keeps its latest estimate of the clean latents, which shows more than the noisy ones;
-    these are brought to unit variance where a solver counts in larger sigmas.
+    Uses a multistep solver's latest estimate of the clean latents if there is one; otherwise the noisy latents, which
+    are scaled to unit variance if the scheduler's sigmas exceed 1.
     """
     estimates = getattr(scheduler, "model_outputs", None)
     if estimates and estimates[-1] is not None:

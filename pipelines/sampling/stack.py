@@ -1,6 +1,6 @@
-"""A stack: the runs whose adapters make a picture together, a character and a style for example, each at its strength.
+"""Stacks: several adapters applied together, such as a character and a style, each with its own strength.
 
-Nothing here needs torch.
+This module does not import torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ MAX_STRENGTH = 2.0
 def asked_stack(
     entries: Sequence[Mapping[str, Any]] | None, *, run_id: str | None = None, strength: Any = 1.0
 ) -> list[Layer]:
-    """Return the layers that a client asks for, checked: ``entries``, or one run at a strength, or none.
+    """Validate a client's stack and return its layers: from ``entries``, or one run at ``strength``, or none.
 
-    An entry is {"run": id, "strength": 0 to 2, "blocks": a list of 9, 17, 25 or 26 block weights or "", "step": of a
-    state that the run keeps, None for its adapter}. Raises ValueError for what cannot be used.
+    An entry is {"run": id, "strength": 0 to 2, "blocks": a list of 9, 17, 25 or 26 block weights or "", "step": the
+    step of a snapshot of the run, None for its finished adapter}. Raises ValueError for invalid entries.
     """
     if entries is None:
         checked = checked_strength(strength)
@@ -50,7 +50,7 @@ def asked_stack(
 
 
 def checked_strength(value: Any) -> float:
-    """Return a strength as a number. ValueError for what is none, or not between 0 and 2."""
+    """Return a strength as a float. Raises ValueError if it is not a number between 0 and 2."""
     strength = real_number(value, label="Strength")
     if not 0.0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"Strength is {strength:g}; it must lie between 0 and {MAX_STRENGTH:g}.")
@@ -58,7 +58,7 @@ def checked_strength(value: Any) -> float:
 
 
 def common_base(runs: Sequence[Run]) -> str | None:
-    """Return the spec of the base that all runs of a stack were made on, None for no runs."""
+    """Return the spec of the common base of all runs, None for no runs. Raises ValueError for different bases."""
     if not runs:
         return None
     first = runs[0]

@@ -105,12 +105,12 @@ class GenerationService:
         config: SampleConfig,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
-        """Draw runs (None: the untouched base) across "prompts", "seeds" or "strengths", a column from one noise.
+        """Generate a comparison grid: one row per run (None: the base model), one column per value of ``across``.
 
-        Instead of a run's id a row may be a stack as :meth:`generate` takes it. "strengths" scale the whole row,
-        "second" are strengths of the second run of each stack alone.
-        Returns ``grid`` (a labelled PNG), ``json``, ``cells`` (rows of PNG files that can be recalled) and ``rows`` (the
-        table). Every picture waits for its own turn, so a run that trains meanwhile goes on between them.
+        ``across``: "prompts", "seeds", "strengths" (scales the whole row) or "second" (the strength of each stack's
+        second run). Pictures in a column start from the same noise. A row is a run's id or a stack, see
+        :meth:`generate`. Returns ``grid`` (a labelled PNG), ``json``, ``cells`` (rows of PNG files with settings) and
+        ``rows`` (the table). Each picture is a separate job, so a training run continues between them.
         """
         rows = [self._compared(run) for run in runs]
         spec = next((row.runs[0].base["spec"] for row in rows if row.runs), self.resources.base)
@@ -142,10 +142,10 @@ class GenerationService:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
-        """Draw one picture with a run, then the same with each block of its adapter silenced, and say what changed.
+        """Generate a picture with a run, then with each block of its adapter disabled, and measure the difference.
 
         Returns ``values`` (for In0 to Out3 the mean change of a pixel, 0 to 1), ``prompt``, ``seed`` and ``pictures``
-        (copies as PNG files; "" is the whole adapter). Kept with the run, for its views; a shipped example keeps none.
+        (copies as PNG files; "" is the whole adapter). The result is saved in the run, except for shipped examples.
         """
         run = self.resources.library.find(run_id)
         check_finished(run)
@@ -162,9 +162,9 @@ class GenerationService:
         return told | {"pictures": found.pictures}
 
     def word_attention(self, run_id: str, picture: Path) -> dict[str, Path]:
-        """Return, by the words of each of a run's subjects, where they look in a picture that the run drew (PNG copies).
+        """Return attention overlays of a generated picture as PNG files, by the words of each of the run's subjects.
 
-        Subjects that the picture's prompt does not name are left out. Raises ValueError for a picture without settings.
+        Subjects that are not in the picture's prompt are omitted. Raises ValueError for a picture without settings.
         """
         run = self.resources.library.find(run_id)
         prompt = str(self.recall(picture)["sample"]["prompt"])
@@ -194,16 +194,16 @@ class GenerationService:
         return self.resources.run_short("attention", work, beside=run_id) if words else {}
 
     def interrupt(self) -> None:
-        """End the pictures that are being drawn or wait to be."""
+        """Cancel all queued and running sampling jobs."""
         for job in list(self._drawing):
             self.resources.devices.cancel(job)
 
     def recall(self, path: Path) -> dict[str, Any]:
-        """Return how a picture of ours was made: ``sample``, ``stack``, ``base``, ``base_name`` and ``note``.
+        """Return the settings of a picture from Atelier: ``sample``, ``stack``, ``base``, ``base_name`` and ``note``.
 
-        ``generate`` with these draws the same pixels (on a processor to the bit; a GPU that drew several at once may
-        round otherwise) unless ``note`` says why not. Raises ValueError for a picture without
-        settings, and its kind ``recall.GoneError``, which has them all the same, when a run or the base is gone.
+        ``generate`` with these settings gives the same pixels (bit-exact on a CPU; a GPU batch may round differently)
+        unless ``note`` gives a reason why not. Raises ValueError for a picture without settings, and its subclass
+        ``image_metadata.GoneError``, which contains the settings, if a run or the base is missing.
         """
         return recall(
             Path(path),
@@ -227,7 +227,7 @@ class GenerationService:
         return model_cache.adapter(path, model_cache.base(run.base["spec"]))
 
     def _layer(self, run: Run, layer: Layer, *, model_cache: ModelCache) -> Layer:
-        """What a picture tells of the adapter that :meth:`_adapter` gives."""
+        """Return the layer that describes the adapter of :meth:`_adapter` in the picture's metadata."""
         session = model_cache.session
         if layer.step is not None:
             return replace(layer, name=run.name)

@@ -27,11 +27,11 @@ class ImportExportService:
         self.resources = resources
 
     def import_lora(self, path: Path, *, name: str = "", base: str | None = None) -> str:
-        """Make a finished run of a LoRA file that another program wrote, or Atelier elsewhere, and return its id.
+        """Import an adapter file of another program or of Atelier as a finished run; return its id.
 
-        ``path`` is a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder, also zipped; spectral
-        shifts and learned words (textual inversion of diffusers, embeddings of A1111) come in the same way. Waits for its
-        turn on the device. Raises ValueError for what cannot be read, or not on this base; then no run is made.
+        ``path`` is a LoRA as a .safetensors file of diffusers, kohya / ComfyUI or Atelier, or a PEFT folder or its zip
+        file; spectral shifts and textual inversion embeddings (diffusers, A1111) are supported, too. Blocks until the
+        job is done. Raises ValueError, without creating a run, if the file cannot be read or does not fit the base.
         """
         facts = describe_base(base or self.resources.base)
         if facts.problem:

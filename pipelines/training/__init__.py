@@ -1,1 +1,1 @@
-"""The training loop, the only one, and its losses."""
+"""The training loop, shared by all methods, and its losses."""

@@ -18,9 +18,9 @@ def cross_attention_layers(unet: nn.Module) -> list[str]:
 def recorded_attention(unet: nn.Module, layers: Collection[str]) -> Iterator[dict[str, Tensor]]:
     """Record the attention maps of ``layers``: name -> softmax(QKᵀ/√d), (B, heads, places, T) float32, in the graph.
 
-    Keep the context open until the backward pass is done: gradient checkpointing runs the layers' forward again in
-    it, and must meet the same operations. On exit, also by an exception, every layer has the very processor it had.
-    Without ``layers`` nothing is touched. Raises ValueError for a name that is no cross-attention layer.
+    Keep the context open until the backward pass is done: gradient checkpointing repeats the forward pass of the
+    layers and needs the same operations. On exit, even after an exception, the original attention processors are
+    restored. Without ``layers`` nothing is changed. Raises ValueError for a name that is not a cross-attention layer.
     """
     maps: dict[str, Tensor] = {}
     unknown = sorted(set(layers) - set(cross_attention_layers(unet))) if layers else []
@@ -39,7 +39,7 @@ def recorded_attention(unet: nn.Module, layers: Collection[str]) -> Iterator[dic
 
 @dataclass(frozen=True)
 class _RecordingProcessor:
-    """diffusers' attention of a Stable Diffusion 1.x cross-attention layer, with its map kept."""
+    """The attention of a Stable Diffusion 1.x cross-attention layer as in diffusers, which also records its map."""
 
     name: str
     maps: dict[str, Tensor]
@@ -57,8 +57,8 @@ class _RecordingProcessor:
             )
         )
         weights = (attn.scale * query.float() @ key.float().mT).softmax(-1)
-        # A name that is there already is checkpointing's second forward. It only supplies what the backward pass
-        # of the first one needs; the loss has used the first one's map.
+        # If the name exists already, this is the second forward pass of gradient checkpointing. It only recomputes
+        # activations for the backward pass; the loss has used the map of the first forward pass.
         self.maps.setdefault(self.name, weights)
         answer = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](answer))
@@ -67,9 +67,9 @@ class _RecordingProcessor:
 def attention_in_regions(attention: Mapping[str, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
     """Return (inside, whole): each token's attention within each region (B, R, T), and everywhere (B, T).
 
-    The maps (B, heads, places, T) of square layers are averaged over heads, places and layers, whatever the layers'
-    sizes; ``regions`` (B, R, h, w) are 1 inside. inside / whole is the share of a token's mass in a region, which
-    attending less everywhere does not change.
+    The maps (B, heads, places, T) of square layers of any size are averaged over heads, places and layers; ``regions``
+    (B, R, h, w) are 1 inside. inside / whole is the share of a token's attention in a region; it does not change if the
+    attention decreases everywhere.
     """
     inside = whole = regions.new_zeros(())
     for looks in attention.values():
@@ -84,9 +84,9 @@ def attention_in_regions(attention: Mapping[str, Tensor], regions: Tensor) -> tu
 def unmix_loss(attention: Mapping[str, Tensor], *, regions: Tensor, tokens: Tensor) -> Tensor:
     """mean over rows, subjects i and their tokens t of m², m = token t's share of mass in the other's region.
 
-    The Unmix term of SVDiff (Han et al. 2023, section 3.3) as a share, so that no token can lower it by attending
-    nowhere. ``regions`` (B, 2, h, w) are 1 where each subject stands, ``tokens`` (B, 2, T) 1 at the words of each; a row
-    without tokens does not count.
+    The Unmix term of SVDiff (Han et al. 2023, section 3.3), computed on shares, so that lower attention everywhere does
+    not reduce it. ``regions`` (B, 2, h, w) are 1 in the region of each subject, ``tokens`` (B, 2, T) are 1 at the words
+    of each; rows without tokens are ignored.
     """
     inside, whole = attention_in_regions(attention, regions)
     astray = (inside / whole.unsqueeze(1)).flip(1)  # (B, 2, T): in the other's region

@@ -1,4 +1,4 @@
-"""The training loop: it yields a Step per update and is independent of files, the page and the method."""
+"""The training loop: yields a Step per update; independent of run folders, the user interface and the method."""
 
 import json
 import math
@@ -19,19 +19,17 @@ from pipelines.training.losses import add_noise
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
-FIRST_LOSS_SCALE = (
-    2.0**15
-)  # float16 only: lifts gradients over its smallest numbers; halved when they overflow
+FIRST_LOSS_SCALE = 2.0**15  # float16 only: prevents gradient underflow; halved on overflow
 MOMENTS = {"exp_avg": 1, "exp_avg_sq": 2}  # AdamW's tensors, and the power of the gradient that each averages
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees: ``config.batch_size * config.accumulation`` items of each group, on the CPU.
+    """The data of one update: ``config.batch_size * config.accumulation`` items of each group, on the CPU.
 
-    ``latents`` are (B, 4, h, w) float32, scaled as the UNet wants them. ``prompts`` are embeddings (B, T, C), or
-    token ids (B, T) int64 when the text encoder trains. ``groups`` names slices that cover the batch. ``extra`` holds
-    what else the loss needs, such as masks: tensors (B, ...) whose rows are split and moved with the batch.
+    ``latents`` are (B, 4, h, w) float32, multiplied by the VAE's scaling factor. ``prompts`` are embeddings (B, T, C),
+    or token ids (B, T) int64 if the text encoder is trained. ``groups`` are named slices that cover the batch.
+    ``extra`` contains other inputs of the loss, such as masks: tensors (B, ...) that are split and moved with the batch.
     """
 
     latents: Tensor
@@ -63,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Denoising:
-    """One micro-batch after its forward pass: everything a loss may look at."""
+    """One micro-batch after its forward pass: the inputs of a loss."""
 
     noise: Tensor  # (B, 4, h, w) float32
     noise_pred: Tensor  # (B, 4, h, w) float32
@@ -77,18 +75,18 @@ class Denoising:
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything needed to continue a run as if it had never stopped."""
+    """The complete state to resume a run with the same result as without interruption."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write to one safetensors file, whole or not at all."""
+        """Write one safetensors file, atomically."""
         save_tensors(path, self.tensors, metadata={"state": json.dumps(self.meta)})
 
     @classmethod
     def load(cls, path: Path) -> "TrainState":
-        """Read :meth:`save`'s file. Raises ValueError when it is something else."""
+        """Read a file of :meth:`save`. Raises ValueError if it is not a checkpoint."""
         tensors, metadata = read_tensors(path)
         if "state" not in metadata:
             raise ValueError(f"{path.name} is not a training checkpoint; choose the run's checkpoint file.")
@@ -99,7 +97,7 @@ class TrainState:
 class Step:
     """One finished update. ``index`` counts from 1; ``grad_norm`` is before clipping.
 
-    ``state()`` copies the whole training state and is valid until the next step is asked for.
+    ``state()`` copies the whole training state; call it before requesting the next step.
     """
 
     index: int
@@ -121,8 +119,8 @@ AttentionLayers = Callable[
 def learning_rate_at(index: int, config: LoopConfig, *, since: int = 0) -> float:
     """Return the learning rate of update ``index`` (from 0): linear warm-up, then constant or half a cosine.
 
-    ``since`` is the update from which on a run was made longer. A cosine has come to its end there, so it begins
-    anew, warm-up and all, over the updates that were added; to stretch it afterwards would be a jump.
+    ``since`` is the update at which a finished run was extended. The cosine has reached its end there, so a new cosine
+    with warm-up covers the added updates; stretching the old one would make the learning rate jump.
     """
     if config.schedule == "constant":
         return config.learning_rate * min(1.0, (index + 1) / max(1, config.warmup_steps))
@@ -144,14 +142,14 @@ def train(
     resume: TrainState | None = None,
     attention_layers: AttentionLayers | None = None,
 ) -> Iterator[Step]:
-    """Train a live adapter and yield a :class:`Step` after each update, until ``config.steps`` or until closed.
+    """Train an injected adapter; yield a :class:`Step` after each update, until ``config.steps`` or until closed.
 
-    Everything random comes from one CPU generator made from ``config.seed`` whose state travels in
-    :class:`TrainState`, so a resumed run continues the same stream, and one resumed with more ``config.steps`` is
-    made longer (see :func:`learning_rate_at`). ``attention_layers(config, index)`` names the cross-attention layers
-    whose maps the loss finds in ``Denoising.attention`` at an update; all others keep their fused attention. Between
-    two steps the adapter may be suspended and the base used for something else. Raises ValueError, the adapter still as after the last good step, when a
-    loss is not finite or ``resume`` does not fit.
+    All randomness comes from one CPU generator with the seed ``config.seed``. Its state is part of :class:`TrainState`,
+    so a resumed run continues the same random stream; resuming with more ``config.steps`` extends the run (see
+    :func:`learning_rate_at`). ``attention_layers(config, index)`` returns the cross-attention layers whose maps an
+    update records in ``Denoising.attention``; all other layers keep their fused attention. Between two steps the
+    adapter may be suspended and the base used for other work. Raises ValueError if a loss or gradient is not finite
+    (the adapter keeps the state of the last valid step) or if ``resume`` does not fit.
     """
     assert adapter.base is base, "inject the adapter first"
     run = _Run(base, adapter, loss=loss, config=config, attention_layers=attention_layers)
@@ -169,7 +167,7 @@ def train(
 
 
 class _Run:
-    """The moving parts of one training run."""
+    """The optimizer, buffers and random state of one training run."""
 
     def __init__(
         self,
@@ -193,7 +191,7 @@ class _Run:
             {"params": [flat], "weight_decay": decay} for flat, decay in zip(self.flats, decays, strict=True)
         ]
         self.optimizer = torch.optim.AdamW(settings, fused=True)
-        self.since = 0  # the update from which on the run was made longer
+        self.since = 0  # the update at which the run was extended
         self.loss_scale = FIRST_LOSS_SCALE if base.dtype == torch.float16 else 1.0
 
     def update(self, index: int, batches: Batches) -> Step:
@@ -224,14 +222,14 @@ class _Run:
             norm = self.gradient.norm() / self.loss_scale
             *values, grad_norm = torch.stack(
                 [*terms.values(), norm]
-            ).tolist()  # the step's one wait for the device
+            ).tolist()  # the only device synchronization of a step
             named = dict(zip(terms, values, strict=True))
             for name, value in named.items():
                 _refuse_non_finite(value, f"the {name} loss", index=index)
             if math.isfinite(grad_norm) or self.loss_scale <= 1.0:
                 _refuse_non_finite(grad_norm, "the gradient", index=index)
                 return named, grad_norm
-            self.loss_scale /= 2  # the same step again: its noise is drawn already
+            self.loss_scale /= 2  # repeat the step with the same noise
 
     def _backward(
         self, batch: Batch, *, noise: Tensor, timesteps: Tensor, layers: Collection[str]
@@ -294,7 +292,7 @@ class _Run:
         return TrainState({**adapter, **optimizer, "generator": self.generator.get_state()}, meta)
 
     def restore(self, state: TrainState) -> int:
-        """Take over a snapshot and return how many steps it had done."""
+        """Load a training state and return its number of finished steps. Raises ValueError if it does not fit."""
         state = _in_groups(state, self.adapter)
         if state.meta["layout"] != _layout(self.groups) or state.meta["base_hash"] != self.adapter.base_hash:
             raise ValueError(
@@ -321,10 +319,10 @@ class _Run:
 
 
 def _flatten(groups: list[ParameterGroup]) -> tuple[list[nn.Parameter], Tensor]:
-    """Move parameters and their gradients into one buffer each, of which they become views; so does each group.
+    """Make all parameters views of one buffer, and their gradients views of another; the same for each group.
 
-    One norm and one scaling per step, and one AdamW kernel per group, then stand for hundreds of small ones.
-    Returns each group's parameter (n,) with its gradient, and the gradient of all.
+    A step then needs one norm, one scaling, and one AdamW kernel per group instead of hundreds of small kernels.
+    Returns one parameter (n,) with its gradient per group, and the gradient buffer of all groups.
     """
     parameters = [parameter for group in groups for parameter in group.parameters]
     whole = torch.cat([parameter.detach().flatten() for parameter in parameters])
@@ -344,16 +342,16 @@ def _sizes(parameters: list[nn.Parameter]) -> list[int]:
 
 
 def _layout(groups: list[ParameterGroup]) -> list[list[int]]:
-    """The number of values of each parameter, group by group: the order of the optimizer's tensors in a checkpoint."""
+    """Return the size of each parameter by group, in the order of the optimizer's tensors in a checkpoint."""
     return [_sizes(group.parameters) for group in groups]
 
 
 def _in_groups(state: TrainState, adapter: Adapter) -> TrainState:
-    """Return a checkpoint with its optimizer's tensors in groups.
+    """Return a checkpoint with the optimizer's tensors ordered by parameter group.
 
-    Older checkpoints hold them in the order of ``adapter.parameters()``. Spectral shifts, the only adapter with a
-    second rate then, trained δ / u in place of δ, u being the rate's nearest power of two, so a first moment was u
-    times, a second u² times what it is for δ.
+    Older checkpoints have them in the order of ``adapter.parameters()``. At that time only spectral shifts had a second
+    learning rate: they trained δ / u instead of δ, where u is the power of two nearest to the rate. So the first moment
+    was u times and the second moment u² times that of δ.
     """
     groups, parameters = adapter.parameter_groups(), adapter.parameters()
     if state.meta["layout"] != _sizes(parameters):
@@ -374,7 +372,7 @@ def _in_groups(state: TrainState, adapter: Adapter) -> TrainState:
 
 
 def _contexts(base: "Base", prompts: Tensor) -> Tensor:
-    """Return (B, T, C) embeddings; token ids go through the live text encoder, each distinct prompt once."""
+    """Return (B, T, C) embeddings; the text encoder encodes token ids, each distinct prompt once."""
     if prompts.is_floating_point():
         return prompts
     distinct, rows = torch.unique(prompts, dim=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Loss terms as pure functions on tensors; every reduction is in float32."""
+"""Loss terms as pure functions on tensors; all reductions are in float32."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ def denoising_loss(
     """mean_B w_b · mean ‖ε_θ(x_t, t, c) − ε‖², Ho et al. 2020 eq. 14; w = 1 without ``weights``.
 
     ``noise_pred`` and ``noise`` are (B, 4, h, w), ``weights`` (B,). ``cells`` (B, 1, h, w) weights the latent cells: the
-    inner mean becomes Σ c·e / Σ c, so that a small subject counts as much as a large one.
+    inner mean becomes Σ c·e / Σ c, so that small and large subjects have the same weight.
     """
     squared = (noise_pred.float() - noise.float()).square()
     if cells is not None:
@@ -27,7 +27,7 @@ def denoising_loss(
 def cell_weights(masks: Tensor, background_weight: float) -> Tensor:
     """b + (1 − b)·m for masks m (B, 1, h, w) in [0, 1]: 1 on the subject, b on the background.
 
-    A mask that covers nothing weights every cell alike; its photograph is learned whole.
+    For an empty mask, all cells have the weight 1, so the whole photograph is used.
     """
     covered = masks.flatten(1).sum(1).view(-1, 1, 1, 1) > 0
     return torch.where(covered, background_weight + (1 - background_weight) * masks, torch.ones_like(masks))
@@ -51,10 +51,10 @@ def prior_preservation_terms(
 ) -> dict[str, Tensor]:
     """DreamBooth's two terms, L = L_instance + λ L_prior (Ruiz et al. 2022, eq. 2): {"instance", "prior"}.
 
-    Each half is a mean of its own and keeps the weights of its own timesteps: multiplying all 2B weights into the
-    B instance errors would average the class images' weights into them and leave the prior half unweighted.
-    Without a "prior" group only the instance term is there. The returned prior term holds λ already. ``cells``
-    (B, 1, h, w) weights the latent cells of each half, see :func:`denoising_loss`.
+    Each group is averaged separately with the weights of its own timesteps: applying all 2B weights to the B instance
+    errors would mix in the class images' weights and leave the prior term unweighted. Without a "prior" group only the
+    instance term is returned. The returned prior term includes λ. ``cells`` (B, 1, h, w) are the weights of the latent
+    cells, see :func:`denoising_loss`.
     """
     terms = {
         name: denoising_loss(
