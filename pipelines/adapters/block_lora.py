@@ -32,7 +32,7 @@ def planned_ranks(base: "Base", plan: BlockPlan, *, text_encoder_rank: int = 0) 
 
 def _text_layers(base: "Base") -> list[str]:
     names = {
-        re.sub(r"(\.base_layer)+$", "", name)  # strip the wrappers of other live adapters
+        re.sub(r"(\.base_layer)+$", "", name)  # strip the wrappers of other injected adapters
         for name, module in base.module("text_encoder").named_modules()
         if isinstance(module, nn.Linear)
     }

@@ -51,7 +51,7 @@ class Adapter(Protocol):
         ...
 
     def inject(self, base: "Base") -> Self:
-        """Make it live and trainable. Injecting again after :meth:`remove` reuses the same parameters."""
+        """Inject it and make it trainable. Injecting again after :meth:`remove` reuses the same parameters."""
         ...
 
     def remove(self) -> None:
@@ -67,7 +67,7 @@ class Adapter(Protocol):
         ...
 
     def materialise(self) -> None:
-        """Called before each forward pass, for adapters whose live weights are computed from their parameters."""
+        """Compute the injected weights from the parameters, if needed; called before each forward pass."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class Adapter(Protocol):
         ...
 
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterable[tuple[str, Tensor]]:
-        """Yield ("unet.<module>.weight", float32 ΔW at strength ``scale``); the adapter need not be live.
+        """Yield ("unet.<module>.weight", float32 ΔW at strength ``scale``); the adapter need not be injected.
 
         Layers with strength 0 are skipped, so their weights remain the same tensor objects.
         """
@@ -148,7 +148,7 @@ def injected(adapter: Adapter, base: "Base") -> Iterator[Adapter]:
 
 @contextmanager
 def suspended(adapter: Adapter) -> Iterator["Base"]:
-    """Remove a live adapter for the duration of the block, then inject the same parameters again.
+    """Remove an injected adapter for the duration of the block, then inject the same parameters again.
 
     Optimizer state stays valid, so a training run can be suspended between any two steps.
     """

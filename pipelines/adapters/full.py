@@ -1,4 +1,4 @@
-"""Full fine-tuning as an adapter: while live, float32 copies of all weights replace the base model's tensors."""
+"""Full fine-tuning as an adapter: while injected, float32 copies of all weights replace the base model's tensors."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Full:
     """Every weight and bias of the UNet and, optionally, of the text encoder.
 
-    The base model's parameters stay registered. While live, a plain attribute of the same name on the layer shadows
-    each of them; deleting the attribute is an exact undo. The state holds the trained tensors themselves, because
-    a stored difference could not be restored bit for bit.
+    The base model's parameters stay registered. While injected, a plain attribute of the same name on the layer
+    shadows each of them; deleting the attribute restores the original exactly. The state contains the trained tensors
+    themselves, because a stored difference could not be restored bit for bit.
     """
 
     kind = "full"
@@ -28,7 +28,7 @@ class Full:
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._masters: dict[str, nn.Parameter] = {}  # "unet.<parameter>", in the model's own order
-        self._shadowed: list[tuple[nn.Module, str, nn.Parameter, torch.dtype]] = []  # while live
+        self._shadowed: list[tuple[nn.Module, str, nn.Parameter, torch.dtype]] = []  # while injected
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:

@@ -31,14 +31,14 @@ NORM_RATE = 1e-3  # learning rate of norm gains relative to that of matrices: th
 def shifted_weights(module: nn.Module, subset: str = "UNet") -> dict[str, Tensor]:
     """Return the weights that a subset trains, sorted by module path, without biases.
 
-    These are the base model's own weights, also below the wrappers of other live adapters.
+    These are the base model's own weights, also below the wrappers of other injected adapters.
     """
     return {path: _own_weight(layer) for path, layer in _bare_layers(module, subset).items()}
 
 
 @dataclass
 class Shift:
-    """One trained weight: its layer, its δ, and how the layer applies it while live.
+    """One trained weight: its layer, its δ, and how the layer applies it while injected.
 
     ``form`` is "gain" (norms), "rebuild" (W_δ itself, together with all weights of its shape), "output" and "input"
     (the one-sided forms on the small side), "branch" (two-sided) or "rows" (an embedding, row by row).
@@ -69,7 +69,7 @@ class Pack:
 
 
 class Spectral:
-    """Shifts of singular values in one of the twelve ``SPECTRAL_TARGETS`` of the UNet and, optionally, in the text encoder.
+    """Shifts of singular values of the UNet (``SPECTRAL_TARGETS``: twelve subsets) and, optionally, the text encoder.
 
     ``rank`` is the number of singular values trained per matrix, largest first; 0 trains all. ``batch`` (items per
     forward) only selects each layer's form and does not affect the result. ``norm_rate`` is the learning rate of norm
@@ -162,7 +162,7 @@ class Spectral:
         return [group for group in groups if group.parameters]
 
     def materialise(self) -> None:
-        """Compute the live weights from the shifts, or the gains for layers whose weight is never built."""
+        """Compute the injected weights from the shifts, or the gains for layers whose weight is never built."""
         for pack in self._packs:
             delta = torch.stack([shift.parameter for shift in pack.shifts])
             gain = _gain(pack.values, delta)
@@ -211,7 +211,7 @@ class Spectral:
             yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
 
     def weights(self, base: "Base") -> dict[str, Tensor]:
-        """Return the base model's weights that are trained, by "unet.<module>", also below live wrappers."""
+        """Return the base model's weights that are trained, by "unet.<module>", also below wrappers."""
         return {key: _own_weight(layer) for key, layer in self._layers(base).items()}
 
     def _layers(self, base: "Base") -> dict[str, nn.Module]:
@@ -281,7 +281,7 @@ def _own_weight(layer: nn.Module) -> nn.Parameter:
 
 
 def _bare_layers(module: nn.Module, subset: str) -> dict[str, nn.Module]:
-    """Return the layers of :func:`shifted_weights`, also below the wrappers of other live adapters."""
+    """Return the layers of :func:`shifted_weights`, also below the wrappers of other injected adapters."""
     wanted = SPECTRAL_TARGETS[subset]
 
     def walk(current: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:

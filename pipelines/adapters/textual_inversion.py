@@ -81,7 +81,7 @@ class Words:
         return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
-        """Do nothing: the live rows are computed at lookup."""
+        """Do nothing: the changed rows are computed at lookup."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"delta": self._live()[1].detach().to("cpu", copy=True)}
@@ -151,7 +151,7 @@ def _table(base: "Base") -> nn.Embedding:
 
 
 class Lookup:
-    """The live token embedding: the rows of ``ids`` (B, T), plus δ of each live word at the positions of its tokens."""
+    """Replaces the token embedding's forward: the rows of ``ids`` (B, T), plus δ at the positions of words' tokens."""
 
     def __init__(self, layer: nn.Embedding) -> None:
         self.layer = layer

@@ -100,8 +100,8 @@ class Subject:
     captions: tuple[str, ...]
     moments: Moments  # of N photographs
     repeats: tuple[int, ...] = ()
-    class_moments: Moments | None = None  # of the class images, where prior preservation is on
-    pixels: Tensor | None = None  # (N, 3, H, W) float32 in [-1, 1], where the method keeps them
+    class_moments: Moments | None = None  # of the class images, if prior preservation is enabled
+    pixels: Tensor | None = None  # (N, 3, H, W) float32 in [-1, 1], only for methods that need them
     masks: Tensor | None = None  # (N, 1, H, W) float32 in [0, 1], 1 where the subject is
 
     @property

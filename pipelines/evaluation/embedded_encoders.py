@@ -134,7 +134,7 @@ class Field:
 
 
 class Layout:
-    """The position of each field in the reader's output. The ``picture`` group holds kind, scene, style and wearable."""
+    """The position of each field in the reader's output. The ``picture`` group has kind, scene, style and wearable."""
 
     def __init__(self, groups: dict[str, list[dict]]) -> None:
         self.groups = groups

@@ -203,7 +203,7 @@ class HubDino:
         self.size_px = self.model.config.image_size
 
     def _hidden(self, images: Sequence[Image.Image], *, every: bool) -> Any:
-        """Return hidden states; as in DINO's evaluation, pictures are resized to 8/7 of the crop (256 for 224), bicubic."""
+        """Return hidden states. As in DINO's evaluation, bicubic resizing is to 8/7 of the crop (256 for 224)."""
         pixels = _standardised(
             images,
             shorter_px=self.size_px * 8 // 7,
@@ -280,7 +280,7 @@ def pairwise(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 
 
 def among(rows: torch.Tensor) -> torch.Tensor:
-    """Return the cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for fewer than two rows."""
+    """Return the cosines of all pairs of different rows, (N (N - 1) / 2,). Raises ValueError for N < 2."""
     if len(rows) < 2:
         raise ValueError(
             "Measuring the similarity among pictures needs at least two of them; add another photograph."
@@ -426,7 +426,7 @@ class Similarity:
         self.photos = encoders.identity.image_features(photos)  # (P, D)
         self.zero = self._likeness(base_pictures)
         real = among(self.photos) if len(photos) > 1 else torch.ones(1)
-        # With one photograph, or photographs less alike than the pictures of step 0, 1 means an identical picture.
+        # With one photograph, or photographs less alike than step 0's pictures, 1 means an identical picture.
         self.one = real if real.mean() - self.zero.mean() > SMALLEST_SPAN else torch.ones(1)
 
     def _likeness(self, pictures: Sequence[Image.Image]) -> torch.Tensor:

@@ -18,8 +18,8 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """Return the rows as dictionaries.
 
-    Their keys are key, label, ``state`` (queued, running, measuring, done, failed, interrupted or stopped), ``message``,
-    ``doing`` (the current activity as text), ``scores``, ``facts``, ``points`` by step, and ``runs`` (run ids).
+    Their keys are ``key``, ``label``, ``state`` (queued, running, measuring, done, failed, interrupted or stopped),
+    ``message``, ``doing`` (the current activity as text), ``scores``, ``facts``, ``points`` by step, ``runs`` (ids).
     """
     states = {planned.key: _state_of_run(planned, find=find) for planned in experiment.runs}
     return [_row(experiment, row, states=states, measuring=measuring) for row in experiment.rows]

@@ -111,7 +111,7 @@ class BlocksConfig(ExperimentConfig):
 
 
 def filled(prompt: str, *, subject: str, style: str = "") -> str:
-    """Fill a row's words into a prompt; a nonempty ``style`` is appended as in ", qev style"."""
+    """Replace the placeholders of a prompt by a row's words; ``style`` is, for example, ", qev style" or ""."""
     return " ".join(prompt.replace(SUBJECT, subject).replace(STYLE, style).split())
 
 

@@ -62,7 +62,7 @@ def inspect_file(path: Path, *, base: str) -> dict[str, object]:
 
 
 def read_adapter(path: Path, base: Base, *, taken: frozenset[str] = frozenset()) -> Imported:
-    """Return the adapter in a file, folder or zip of any format, for a base model without live adapters.
+    """Return the adapter in a file, folder or zip of any format, for a base model without injected adapters.
 
     ``taken`` are identifiers already used by runs. Raises ValueError for files that cannot be read or do not fit this
     base model.
