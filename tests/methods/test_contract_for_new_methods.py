@@ -67,7 +67,7 @@ def test_the_engine_and_the_page_name_a_method_in_its_module_its_config_and_its_
 
 
 def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Path) -> None:
-    """Both subjects have pixels, captions, repeats and masks; both loss terms are plotted; the form is its own."""
+    """Both subjects have pixels, captions, repeats and masks; both loss terms are plotted; the form is method-specific."""
     paths = draw_photos(tmp_path / "photos")
     mask = tmp_path / "mask.png"
     Image.new("L", (160, 140), 255).save(mask)

@@ -56,7 +56,7 @@ def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, 
 
 
 def test_an_idle_page_is_left_alone(visit: Any) -> None:
-    """An idle page must not change its DOM every second, because that takes CPU time from training on the same machine."""
+    """An idle page must not update its DOM every second; that takes CPU time from training on the same machine."""
     visitor = visit(tab="start")
     visitor.page.wait_for_timeout(2000)
     touched = visitor.page.evaluate(

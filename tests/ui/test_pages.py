@@ -347,7 +347,7 @@ def test_keys_turn_pages_start_and_stop_but_never_while_typing(
 
 
 def test_turning_a_page_is_seen_at_once(visitor: Visitor) -> None:
-    """The reaction to a click takes at most 300 ms; the fastest of several attempts counts, as the machine may be busy."""
+    """A click takes effect within 300 ms; the fastest of several attempts counts, as the machine may be busy."""
     page = visitor.page
     page.wait_for_timeout(1500)
     for name in ("Train", "Library", "Compare", "Start"):  # each page is built at its first visit
