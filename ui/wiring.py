@@ -114,7 +114,7 @@ def drawn_memory() -> gr.JSON:
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Return the names with "drawn" replaced by its parts, each of which is set together with what it describes."""
+    """Return the names with "drawn" replaced by its parts, each of which is set together with the values it describes."""
     return [each for name in names for each in (DRAWN.values() if name == "drawn" else (name,))]
 
 

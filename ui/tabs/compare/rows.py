@@ -28,7 +28,7 @@ def stacked(
 
 
 def asked(row: str) -> str | list[dict[str, Any]] | None:
-    """Return a row for ``Studio.generation.compare``: a run's id, a stack, or None for the untouched base."""
+    """Return a row for ``Studio.generation.compare``: a run's id, a stack, or None for the base model."""
     return json.loads(row) if row.startswith("[") else row or None
 
 

@@ -141,7 +141,7 @@ class LibraryHandlers:
         }
 
     def names(self) -> dict[str, str]:
-        """Return what can be compared: "" for the untouched base, then every run with an adapter, by id."""
+        """Return what can be compared: "" for the base model, then every run with an adapter, by id."""
         usable = [row for row in self.rows() if row.state in ("done", "stopped")]
         return {"": "Untouched base"} | cards.unique_names(usable)
 
