@@ -1,1 +1,1 @@
-"""Stable Diffusion 1.x: loaded, inspected without loading, fetched from the Hub; rare tokens, threads."""
+"""Stable Diffusion 1.x base models: loading, inspection without loading, Hub downloads; rare tokens, CPU threads."""

@@ -1,7 +1,7 @@
 """A complete Stable Diffusion model: tokenizer, text encoder, VAE, UNet, noise schedule, device, dtype.
 
-The rest of the engine uses a :class:`Base` and never the libraries below it, so that the embedded base, a diffusers
-folder, a Hub model and a single checkpoint file are interchangeable.
+Other modules use a :class:`Base` instead of the libraries directly, so that the embedded base, a diffusers folder, a
+Hub model and a single checkpoint file are interchangeable.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ SCHEDULER_CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @dataclass(eq=False)
 class Base:
-    """A loaded, frozen base model. Its weights change only inside an adapter's own undo."""
+    """A loaded, frozen base model. Only adapters change its weights, and they restore them."""
 
     spec: str
-    family: str  # "embedded" | "sd1": what presets go by
+    family: str  # "embedded" | "sd1"; selects the presets
     name: str
     hash: str  # sha256 over the weights files of UNet, text encoder and VAE
-    # The annotations of diffusers and transformers do not match what their classes do, hence Any.
+    # Any, because the annotations of diffusers and transformers do not match their classes.
     unet: Any  # diffusers.UNet2DConditionModel
     text_encoder: Any  # transformers.CLIPTextModel
     vae: Any  # diffusers.AutoencoderKL
@@ -84,68 +84,69 @@ class Base:
     dtype: torch.dtype
     size_px: int
     guidance_scale: float
-    avoid: tuple[str, ...] = ()  # words of its vocabulary that it was never shown, so no identifiers
+    avoid: tuple[
+        str, ...
+    ] = ()  # vocabulary entries that were not in its training data, unsuitable as identifiers
     _pipelines: dict[str, StableDiffusionPipeline] = field(default_factory=dict, repr=False)
 
     def module(self, prefix: str) -> nn.Module:
-        """Return the part that adapters name by ``prefix``: "unet" or "text_encoder"."""
+        """Return the module for an adapter's key prefix: "unet" or "text_encoder"."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}[prefix]
 
     @property
     def context(self) -> int:
-        """T: how many tokens a prompt has, with its start and end marks."""
+        """T: the number of tokens of a prompt, including the start and end tokens."""
         return int(self.text_encoder.config.max_position_embeddings)
 
     @property
     def scaling_factor(self) -> float:
-        """What VAE latents are multiplied by before the UNet sees them."""
+        """The factor by which VAE latents are multiplied for the UNet."""
         return float(self.vae.config.scaling_factor)
 
     @property
     def vae_factor(self) -> int:
-        """Pixels of a side per latent cell."""
+        """The number of pixels per latent cell along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @cached_property
     def alphas_cumprod(self) -> torch.Tensor:
-        """The noise schedule that the base was trained on, (1000,) float32 on the CPU."""
+        """ᾱ of the base's training noise schedule, (1000,) float32 on the CPU."""
         scheduler: Any = DDPMScheduler.from_config(self.scheduler_config)
         return scheduler.alphas_cumprod.float()
 
     def token_ids(self, prompts: list[str]) -> torch.Tensor:
-        """Return (B, T) token ids on the CPU, padded to the context and cut there."""
+        """Return (B, T) token ids on the CPU, padded or truncated to the context length."""
         return self.tokenizer(
             prompts, padding="max_length", truncation=True, max_length=self.context, return_tensors="pt"
         ).input_ids
 
     def overflow(self, prompt: str) -> str:
-        """Return the end of ``prompt`` that does not fit into the context, "" when all of it does."""
+        """Return the part of ``prompt`` that is truncated by the context length, or ""."""
         ids = self.tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
         return self.tokenizer.decode(ids[self.context - 2 :]).strip()
 
     def encode_prompts(self, prompts: list[str], *, grad: bool = False) -> torch.Tensor:
-        """Return prompt embeddings (B, T, C) in the base's dtype; ``grad`` while the text encoder trains."""
+        """Return prompt embeddings (B, T, C) in the base's dtype; ``grad`` enables gradients of the text encoder."""
         with torch.set_grad_enabled(grad):
             return self.text_encoder(self.token_ids(prompts).to(self.device))[0].to(self.dtype)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Moments:
-        """Return the VAE's moments of pixels (B, 3, H, W) in [-1, 1]: float32, on the CPU, unscaled."""
+        """Return the VAE moments of pixels (B, 3, H, W) in [-1, 1]: float32, on the CPU, unscaled."""
         moments = self.vae.encode(pixels.to(self.device, self.dtype)).latent_dist
         return Moments(mean=moments.mean.float().cpu(), logvar=moments.logvar.float().cpu())
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return pixels (B, 3, H, W), float32 on the CPU, about [-1, 1], of scaled latents (B, 4, h, w)."""
+        """Decode scaled latents (B, 4, h, w) to pixels (B, 3, H, W), float32 on the CPU, approximately in [-1, 1]."""
         unscaled = latents.to(self.device, self.dtype) / self.scaling_factor
         return self.vae.decode(unscaled).sample.float().cpu()
 
     @cached_property
     def latent_colours(self) -> torch.Tensor:
-        """(5, 3): the linear map from a latent cell and a constant 1 to its mean RGB in [-1, 1], for
-        previews.
+        """The linear map (5, 3) from a latent cell and a constant 1 to its mean RGB in [-1, 1], for previews.
 
-        Fitted once by least squares to what this VAE makes of smooth fields of colour.
+        Fitted once by least squares to this VAE's encodings of smooth color fields.
         """
         generator = torch.Generator().manual_seed(0)
         fields = torch.rand(8, 3, 4, 4, generator=generator) * 2.0 - 1.0
@@ -156,7 +157,7 @@ class Base:
         return torch.linalg.lstsq(cells, colours, driver="gelsd").solution
 
     def pipeline(self, scheduler: str) -> StableDiffusionPipeline:
-        """Return diffusers' own pipeline over these very parts, built once per scheduler name."""
+        """Return a diffusers pipeline of these modules, created once per scheduler. ValueError for an unknown name."""
         if scheduler not in SCHEDULER_CLASSES:
             raise ValueError(
                 f"There is no sampler {scheduler!r}; choose one of {', '.join(SCHEDULER_CLASSES)}."
@@ -181,9 +182,9 @@ class Base:
 def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.dtype | None = None) -> Base:
     """Load "embedded", a diffusers folder, a Hub id ("owner/name[@revision]") or one checkpoint file.
 
-    A Hub id is looked up on this machine, and downloaded only when ``ATELIER_HUB=1`` is set. The device is
-    CUDA when there is one; the dtype is float16 on CUDA and float32 elsewhere. Raises ValueError for anything
-    but Stable Diffusion 1.x in safetensors, naming what it is.
+    A Hub id is loaded from the local cache, and downloaded only if ``ATELIER_HUB=1`` is set. The default device is CUDA
+    if available; the default dtype is float16 on CUDA and float32 elsewhere. Raises ValueError that names the kind of
+    model for anything but Stable Diffusion 1.x in safetensors.
     """
     place = locate(spec)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -199,8 +200,8 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
     for part in (base.unet, base.text_encoder, base.vae):
         part.requires_grad_(False).eval().to(target)
         for parameter in part.parameters() if target.type == "cpu" else ():
-            # Weights mapped from a file lie unaligned, and kernels then sum in another order: a copy makes
-            # the same weights give the same bits, whatever container they came from.
+            # Memory-mapped weights may be unaligned, which changes the summation order of kernels. After a copy,
+            # the same weights give bit-exact results for every file format.
             parameter.data = parameter.data.clone()
     base.device = target
     base.tokenizer.model_max_length = base.context
@@ -208,7 +209,7 @@ def load_base(spec: str = EMBEDDED, *, device: str | None = None, dtype: torch.d
 
 
 def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
-    """Load the parts of a checked diffusers folder, without safety checker and feature extractor."""
+    """Load the modules of a validated diffusers folder, without safety checker and feature extractor."""
     files = [weights_file(folder / part) for part in ("unet", "text_encoder", "vae")]
     variants = ["fp16" if file.stem.endswith(".fp16") else None for file in files]
     local = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
@@ -243,7 +244,7 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
 
 
 def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
-    """Load a checked single-file checkpoint with the shipped configs and diffusers' converters."""
+    """Load a validated single-file checkpoint with the shipped configs and diffusers' converters."""
     with safe_open(path, framework="pt") as weights:
         names = [name for name in weights.keys() if name.startswith(LDM_PREFIXES)]  # noqa: SIM118
         tensors = {name: weights.get_tensor(name).to(dtype) for name in names}
@@ -283,7 +284,7 @@ def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
 
 
 def _fill(part: nn.Module, tensors: dict[str, torch.Tensor], *, file: Path) -> None:
-    """Give a part that has no memory yet all its weights; tensors that it does not know are left out."""
+    """Assign all weights of a module on the meta device; tensors that it does not have are ignored."""
     expected = part.state_dict()
     missing = sorted(expected.keys() - tensors.keys())
     shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
@@ -292,7 +293,7 @@ def _fill(part: nn.Module, tensors: dict[str, torch.Tensor], *, file: Path) -> N
 
 
 def _check_complete(file: Path, *, missing: list[str], shapes: list[Any]) -> None:
-    """Raise ValueError when weights that the architecture needs are missing or have another shape."""
+    """Raise ValueError if required weights are missing or have another shape."""
     if missing or shapes:
         first = missing[0] if missing else shapes[0]
         raise ValueError(
@@ -310,7 +311,7 @@ def _hash_files(files: list[Path]) -> str:
 
 
 def _hash_file(file: Path) -> str:
-    """Return the sha256 of a file; a large one's is remembered in the data folder by path, size and time."""
+    """Return the sha256 of a file; for large files it is cached in the data folder by path, size and time."""
     facts = file.stat()
     large = facts.st_size > REMEMBER_HASH_BYTES
     memory = data_root() / "weights_hashes.json"

@@ -15,18 +15,18 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.tx
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 LORA_FILES = ("pytorch_lora_weights.safetensors", PEFT_WEIGHTS)
 MAX_LORA_MB = 500
-ASK_S = 10.0  # for the Hub's first answer
+ASK_S = 10.0  # timeout of requests to the Hub
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"[\w.-]{1,96}", re.ASCII)
 
 
 def hub_allowed() -> bool:
-    """Whether downloads are switched on (``ATELIER_HUB=1``)."""
+    """Return whether downloads are enabled (``ATELIER_HUB=1``)."""
     return os.environ.get(ALLOW, "").strip().lower() in ("1", "true", "yes")
 
 
 def hub_snapshot(name: str, *, revision: str | None = None) -> Path | None:
-    """Return the folder that an earlier download of a model left on this machine, or None."""
+    """Return the folder of a model in the local Hub cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "model_index.json", revision=revision)
@@ -34,9 +34,9 @@ def hub_snapshot(name: str, *, revision: str | None = None) -> Path | None:
 
 
 def choose_files(present: Collection[str], *, name: str) -> list[str]:
-    """Return which files of a repository make a base: configs, tokenizer, and one weights file for each part.
+    """Return the files of a repository that a base needs: configs, tokenizer, and one weights file per module.
 
-    Full precision is preferred to a half copy. Raises ValueError when a part has no safetensors file.
+    Full precision is preferred to fp16. Raises ValueError if a module has no safetensors file.
     """
     chosen = [file for file in (*CONFIGS, *(f"tokenizer/{file}" for file in TOKENIZER)) if file in present]
     for part in PARTS:
@@ -52,9 +52,9 @@ def choose_files(present: Collection[str], *, name: str) -> list[str]:
 
 
 def fetch_model(name: str, *, revision: str | None = None) -> Path:
-    """Return the local folder of a Hub model: the copy already here, or a download when that is allowed.
+    """Return the local folder of a Hub model: from the cache, or downloaded if downloads are enabled.
 
-    Raises ValueError when downloads are off, the repository cannot be reached, or it holds no safetensors.
+    Raises ValueError if downloads are disabled, the repository cannot be reached, or it has no safetensors.
     """
     if not hub_allowed():
         found = hub_snapshot(name, revision=revision)
@@ -77,8 +77,9 @@ def fetch_model(name: str, *, revision: str | None = None) -> Path:
 def fetch_lora(repo_id: str, *, into: Path) -> Path:
     """Download a LoRA's files into ``into`` and return the .safetensors file, or the PEFT folder.
 
-    ``repo_id`` is "owner/name", with "@revision" if wanted. Raises ValueError for a name that cannot be one, when
-    downloads are off or the Hub cannot be reached, and for a repository without one LoRA in safetensors, or a large one.
+    ``repo_id`` is "owner/name", optionally with "@revision". Raises ValueError for an invalid name, if downloads are
+    disabled or the Hub cannot be reached, and if the repository does not contain exactly one LoRA in safetensors of at
+    most ``MAX_LORA_MB``.
     """
     name, _, revision = repo_id.strip().partition("@")
     _check_name(name, revision=revision)
@@ -104,7 +105,7 @@ def fetch_lora(repo_id: str, *, into: Path) -> Path:
 
 
 def choose_lora(sizes: Mapping[str, int], *, name: str) -> list[str]:
-    """Return which of a repository's files (name -> bytes) make its LoRA. ValueError when none, several, or too large."""
+    """Return the LoRA's files among a repository's (name -> bytes). ValueError for none, several, or too large."""
     weights = [file for file in sizes if file.endswith(".safetensors")]
     known = [file for file in LORA_FILES if file in weights]
     if not weights:
@@ -130,7 +131,7 @@ def choose_lora(sizes: Mapping[str, int], *, name: str) -> list[str]:
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """Return what the Hub's client raises when something between here and a file goes wrong."""
+    """Return the exceptions that huggingface_hub raises for failed downloads."""
     from huggingface_hub.errors import HfHubHTTPError
 
     transport = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")

@@ -1,7 +1,7 @@
-"""Identifies a base model from names, configs and headers, without reading weights, torch or network.
+"""Identifies a base model from names, configs and headers, without weights, torch or network access.
 
 Atelier supports Stable Diffusion 1.x. Related models (2.x, XL, 3, inpainting, v-prediction, ...) have similar files, so
-each is recognised here and refused by name before any weight is read.
+they are detected and rejected by name before weights are read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TEXT_WIDTHS = {
     1280: "the Stable Diffusion XL refiner",
     2048: "Stable Diffusion XL",
 }
-FAMILY_MARKS = (  # the first tensor name that contains one of these settles what a checkpoint is
+FAMILY_MARKS = (  # substrings of tensor names -> the kind of checkpoint; the first match decides
     ("joint_blocks.", "Stable Diffusion 3"),
     ("double_blocks.", "FLUX"),
     ("conditioner.embedders.", "Stable Diffusion XL"),
@@ -77,7 +77,7 @@ MAX_SPEC = 400  # characters of a base's name
 
 @dataclass(frozen=True)
 class Place:
-    """Where the weights of a base are: ``kind`` is "folder", "file" or "hub"; a hub place has no path yet."""
+    """The location of a base's weights: ``kind`` is "folder", "file" or "hub"; "hub" has no path."""
 
     kind: str
     name: str
@@ -86,7 +86,7 @@ class Place:
 
 
 def locate(spec: str) -> Place:
-    """Tell a folder, a checkpoint file and a Hub id apart. ValueError when ``spec`` is none of them."""
+    """Resolve ``spec`` to a folder, a checkpoint file or a Hub id. Raises ValueError if it is none of them."""
     if spec == EMBEDDED:
         return Place(kind="folder", name="Embedded base", path=ASSETS / "base")
     path = Path(spec).expanduser()
@@ -106,7 +106,7 @@ def locate(spec: str) -> Place:
 
 
 def pickle_sentence(name: str) -> str:
-    """The error message for a pickled file, with the reason and the remedy."""
+    """Return the error message for a pickled file, with the reason and the solution."""
     return (
         f"{name} is a pickle, which can run any program on this machine while it is being opened; "
         "please use the .safetensors version of the same model."
@@ -114,12 +114,12 @@ def pickle_sentence(name: str) -> str:
 
 
 def refusal(what: str, *, name: str) -> str:
-    """The refusal of a model that is not Stable Diffusion 1.x."""
+    """Return the error message for a model that is not Stable Diffusion 1.x."""
     return f"{name} is {what}; Atelier works with Stable Diffusion 1.4, 1.5 and models derived from them."
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a small JSON file. ValueError when it is missing or not JSON."""
+    """Return the object in a small JSON file. Raises ValueError if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_header(path: Path) -> dict[str, Any]:
     """Return a safetensors header: name -> {"dtype", "shape", "data_offsets"}, and "__metadata__".
 
-    Raises ValueError for a pickle under a false name and for anything damaged or cut short.
+    Raises ValueError for a renamed pickle and for a damaged or truncated file.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -155,7 +155,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def parse_header(name: str, raw: bytes) -> tuple[dict[str, Any], int]:
-    """Return a safetensors header and where its last tensor ends. ValueError when it is none."""
+    """Return a safetensors header and the end offset of its last tensor. Raises ValueError for an invalid header."""
     try:
         header = json.loads(raw)
         return header, _end_of_data(header)
@@ -164,7 +164,7 @@ def parse_header(name: str, raw: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _end_of_data(header: dict[str, Any]) -> int:
-    """Return where the last tensor ends. ValueError, TypeError and their like when the header is no such thing."""
+    """Return the end offset of the last tensor. Raises ValueError, TypeError or similar for an invalid header."""
     end = 0
     for name, entry in header.items():
         if name == "__metadata__":
@@ -179,7 +179,7 @@ def _end_of_data(header: dict[str, Any]) -> int:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise ValueError unless the single file is a whole Stable Diffusion 1.x text-to-image checkpoint."""
+    """Raise ValueError unless the file is a complete Stable Diffusion 1.x text-to-image checkpoint."""
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
     name = path.name
@@ -222,7 +222,7 @@ def check_folder(folder: Path) -> None:
 
 
 def weights_file(part: Path) -> Path:
-    """Return the weights file of one part of a folder; full precision is preferred to a half copy."""
+    """Return the weights file of one module in a folder; full precision is preferred to fp16."""
     stem = "model" if part.name == "text_encoder" else "diffusion_pytorch_model"
     for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
         if (part / name).is_file():
@@ -235,9 +235,9 @@ def weights_file(part: Path) -> Path:
 
 
 def weight_shapes(spec: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a base's weights in a folder, by "unet.<module>.weight" and "text_encoder.<module>.weight".
+    """Return the shapes of a base's weights by "unet.<module>.weight" and "text_encoder.<module>.weight".
 
-    They come from the headers; a base that is no folder here has none.
+    They are read from the headers of a local folder; {} for any other base.
     """
     place = locate(spec)
     if place.kind != "folder" or place.path is None:
@@ -265,9 +265,9 @@ def family_shapes(family: str) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What is known of a base without opening a weight; ``problem`` is a sentence, "" where the base can be used.
+    """Facts about a base that need no weights; ``problem`` is a sentence, or "" if the base can be used.
 
-    ``kind``: "folder", "file" or "hub", "" where there is none. ``size_px`` is the side that a folder was trained at.
+    ``kind``: "folder", "file" or "hub", or "" if it was not found. ``size_px`` is the training resolution of a folder.
     ``disk_mb`` is in units of 2^20 bytes.
     """
 
@@ -282,17 +282,17 @@ class BaseFacts:
 
     @property
     def memory_mb(self) -> int:
-        """Megabytes that drawing takes."""
+        """Memory needed to generate a picture, in MB."""
         return 200 if self.family == EMBEDDED else SD1_SIZE_MB["half"] + 2000
 
     @property
     def photographs(self) -> str:
-        """One sentence: what it cannot do with photographs; "" for a real base."""
+        """A sentence on the embedded base's limits with photographs; "" for other bases."""
         return SKETCHES.format(size_px=self.size_px) if self.family == EMBEDDED else ""
 
     @property
     def needs(self) -> str:
-        """One sentence: what a machine needs for it."""
+        """One sentence with the hardware or download requirements, or the problem."""
         if self.problem:
             return self.problem
         if self.family == EMBEDDED:
@@ -304,7 +304,7 @@ class BaseFacts:
 
 
 def describe_base(spec: str) -> BaseFacts:
-    """Return what the picker shows about ``spec`` without opening a weight."""
+    """Return the facts about ``spec`` for the selection of a base, without reading weights."""
     facts = BaseFacts(spec=spec, name=spec)
     try:
         place = locate(spec)
@@ -324,13 +324,13 @@ def describe_base(spec: str) -> BaseFacts:
 
 
 def family_of(folder: Path) -> str:
-    """Return the family that presets go by: "embedded" when ``atelier.json`` says so, else "sd1"."""
+    """Return the family, which selects the presets: "embedded" if set in ``atelier.json``, else "sd1"."""
     told = folder / "atelier.json"
     return EMBEDDED if told.is_file() and read_json(told).get("family") == EMBEDDED else "sd1"
 
 
 def size_of(folder: Path) -> int:
-    """Return the pixels of a side that a diffusers folder was trained at."""
+    """Return the training resolution of a diffusers folder, in pixels per side."""
     told = folder / "atelier.json"
     if told.is_file() and "sample_px" in (facts := read_json(told)):
         return int(facts["sample_px"])
@@ -340,7 +340,7 @@ def size_of(folder: Path) -> int:
 
 
 def _inputs(header: Mapping[str, Any], key: str, *, what: str, name: str) -> int:
-    """Return the input width of a layer of the UNet. ValueError when the layer is missing or no layer."""
+    """Return the input width of a UNet layer. Raises ValueError if the layer is missing or invalid."""
     shape = header.get(key, {"shape": ()})["shape"]
     if len(shape) < 2:
         raise ValueError(f"{name} has no {what} in it; please choose a whole checkpoint.")
@@ -359,7 +359,7 @@ def _check_text_width(width: Any, *, name: str) -> None:
 
 
 def _says_v_prediction(metadata: Mapping[str, str], path: Path) -> bool:
-    """Whether the header, or the .yaml that is handed around beside such checkpoints, names v-prediction."""
+    """Return whether the header, or the .yaml file distributed with such checkpoints, specifies v-prediction."""
     if metadata.get("modelspec.prediction_type", "epsilon").startswith("v"):
         return True
     beside = path.with_suffix(".yaml")
@@ -378,7 +378,7 @@ def _disk_mb(kind: str, spec: str) -> int:
 
 
 def portable_spec(spec: str) -> str:
-    """Return a base's spec where it means the same on any machine (embedded, a Hub id), else ""."""
+    """Return a base's spec if it is the same on any machine (embedded, a Hub id), else ""."""
     try:
         place = locate(spec) if len(spec) <= MAX_SPEC else None
     except (ValueError, OSError):

@@ -1,8 +1,8 @@
-"""Rare-token identifiers: short strings that a tokenizer knows as one token and that mean nothing yet.
+"""Rare-token identifiers: short strings that are a single token and have no meaning for the base.
 
-A name for a new subject should carry no meaning of its own, and a random string of letters does not do: it is
-split into letters that mean a lot. So the search runs over the vocabulary (DreamBooth, section 3.2): the ids
-of a byte-pair vocabulary grow as its entries get rarer, so the rarest single tokens are looked at first.
+An identifier should have no prior meaning. A random string is not suitable, because the tokenizer splits it into common
+tokens. So the vocabulary is searched (DreamBooth, section 3.2): in a byte-pair vocabulary, larger ids are rarer tokens,
+so the search starts at the largest id.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipelines.config import ASSETS
 END_OF_WORD = "</w>"
 MIN_LETTERS = 3
 PROBE = "a photo of a {} dog"
-STRANGE = re.compile(r"q(?!u)|^x[^aeiouy]|^[aeiou]z[^aeiouyz]")  # what no English word of four letters has
+STRANGE = re.compile(r"q(?!u)|^x[^aeiouy]|^[aeiou]z[^aeiouyz]")  # does not occur in English four-letter words
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible identifier. ``rank`` counts how many whole-word tokens of the vocabulary are rarer."""
+    """A possible identifier. ``rank`` is the number of rarer whole-word tokens in the vocabulary."""
 
     text: str
     token_id: int
@@ -34,9 +34,8 @@ def rare_identifiers(
 ) -> list[Candidate]:
     """Return the ``count`` rarest identifiers in the vocabulary of a CLIP tokenizer, the rarest first.
 
-    Each is three to ``max_letters`` ASCII letters, one token that ends a word, comes back from its text alone
-    and in a sentence, and is neither a word nor among ``avoid``. Fewer come back when the vocabulary has no
-    more.
+    Each has three to ``max_letters`` lower-case ASCII letters, is one token that ends a word, is tokenized to itself
+    alone and in a sentence, and is neither a word nor in ``avoid``. Returns fewer if the vocabulary has no more.
     """
     forbidden = known_letters() | {word.lower() for word in avoid}
     found = []
@@ -54,10 +53,10 @@ def rare_identifiers(
 
 
 def is_word(text: str, *, known: Collection[str] | None = None) -> bool:
-    """Whether a string of lower-case letters may mean something to the base.
+    """Return whether a string of lower-case letters may have a meaning for the base.
 
-    Anything that can be spoken is taken for a word, and so are the abbreviations in
-    ``assets/known_letters.txt`` and the likes of "zzz".
+    Pronounceable strings, the abbreviations in ``assets/known_letters.txt`` and repetitions such as "zzz" count as
+    words.
     """
     if text in (known_letters() if known is None else known) or len(set(text)) == 1:
         return True
@@ -65,21 +64,21 @@ def is_word(text: str, *, known: Collection[str] | None = None) -> bool:
 
 
 def known_letters() -> set[str]:
-    """Return the abbreviations, acronyms and odd words of up to four letters that do mean something."""
+    """Return abbreviations, acronyms and unusual words of up to four letters that have a meaning."""
     return set((ASSETS / "known_letters.txt").read_text(encoding="utf-8").split())
 
 
 def round_trips(tokenizer: Any, text: str, *, token_id: int) -> bool:
-    """Whether ``text`` is exactly this token, decodes to itself, and stays whole inside a sentence."""
+    """Return whether ``text`` is exactly this token, decodes to itself, and stays one token in a sentence."""
     alone = tokenizer(text, add_special_tokens=False).input_ids
     inside = tokenizer(PROBE.format(text), add_special_tokens=False).input_ids
     return alone == [token_id] and token_id in inside and tokenizer.decode([token_id]).strip() == text
 
 
 def positions(tokenizer: Any, prompt: str, words: str, *, context: int) -> list[int]:
-    """Return where the tokens of ``words`` stand in a prompt, from 0, the start mark, on: all of them, once.
+    """Return the positions of the tokens of ``words`` at their first occurrence in a prompt; 0 is the start token.
 
-    Raises ValueError when they are not in it, or beyond the ``context`` tokens that the base reads.
+    Raises ValueError if the words are not among the first ``context`` tokens of the prompt.
     """
     ids = tokenizer(prompt, truncation=False, verbose=False).input_ids[: context - 1]
     wanted = tokenizer(words, add_special_tokens=False).input_ids
@@ -90,7 +89,7 @@ def positions(tokenizer: Any, prompt: str, words: str, *, context: int) -> list[
 
 
 def _whole_words(tokenizer: Any) -> Iterator[Candidate]:
-    """Yield every token that ends a word, from the largest id down; special tokens have no such ending."""
+    """Yield all tokens that end a word in descending order of ids; special tokens have no end-of-word mark."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: -entry[1])
     words = [
         (token.removesuffix(END_OF_WORD), index) for token, index in entries if token.endswith(END_OF_WORD)

@@ -1,4 +1,4 @@
-"""The library: the user's runs and the shipped examples, as cards and by id. Nothing here needs torch."""
+"""The library: the user's runs and the shipped examples, as cards and by id. Does not import torch."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ Signature = tuple[tuple[int, int], ...]  # (nanoseconds, bytes) of the files tha
 
 
 class Library:
-    """The runs of a store and the examples; what a card takes from files is remembered until they change."""
+    """The runs of a store and the examples; facts read from files are cached until the files change."""
 
     def __init__(self, store: RunStore) -> None:
         self.store = store
         self._facts: dict[Path, tuple[Signature, dict[str, Any]]] = {}
 
     def find(self, run_id: str) -> Run:
-        """Return a user's run, or the finished run of an example. ValueError when there is none of that id."""
+        """Return a user's run, or the finished run of an example. Raises ValueError for an unknown id."""
         run_id = str(run_id)
         if run_id.startswith(EXAMPLE_PREFIX):
             path = self._example_files().get(run_id.removeprefix(EXAMPLE_PREFIX))
@@ -38,13 +38,13 @@ class Library:
         return self.store.get(run_id)
 
     def own(self, run_id: str) -> Run:
-        """Return a run that may be changed. ValueError for a shipped one, or when there is none of that id."""
+        """Return a run that may be changed. Raises ValueError for a shipped example or an unknown id."""
         if str(run_id).startswith(EXAMPLE_PREFIX):
             raise ValueError("A shipped example cannot be changed; start your own run from it.")
         return self.store.get(str(run_id))
 
     def id_of(self, run_id: str) -> str:
-        """Return the id by which a run is found that was called ``run_id`` where it was made (examples moved)."""
+        """Return the current id of a run: for an example, its example id instead of its original ``run_id``."""
         for name, path in self._example_files().items():
             with suppress(ValueError, KeyError, OSError):
                 adapter = path.parent / "run" / "adapter.safetensors"
@@ -77,7 +77,7 @@ class Library:
         return cards
 
     def card(self, run: Run) -> Card:
-        """Return what a page shows of one run."""
+        """Return the card of one run."""
         words = [str(run.config.get(name, "")) for name in ("identifier", "class_noun")]
         return Card(
             id=run.id,
@@ -115,7 +115,7 @@ class Library:
 
 
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:
-    """Return the path of the picture that shows a run best: of the step most like the subject, else the newest."""
+    """Return the path of a run's best sample: from the step most similar to the subject, else the newest; or None."""
     likeness = {
         event["step"]: event["identity"]["value"]
         for event in events
@@ -137,15 +137,15 @@ def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:
 
 
 def seconds_at_work(events: list[dict[str, Any]]) -> float:
-    """Return how long a run has worked, its interruptions left out.
+    """Return the seconds that a run was running, without interruptions.
 
-    A span over which the computer's clock was set back counts as nothing.
+    An interval in which the system clock was set back counts as 0.
     """
     total, working, latest = 0.0, False, 0.0
     for event in events:
         ending = event["kind"] == "state" and event["state"] not in LIVE_STATES
         begins = event["kind"] == "state" and not ending
-        if working and not begins:  # a new beginning without an ending follows a kill
+        if working and not begins:  # a start without an end follows a killed process
             total += max(0.0, event["t"] - latest)
         if event["kind"] == "state":
             working = event["state"] == "running"
@@ -154,7 +154,7 @@ def seconds_at_work(events: list[dict[str, Any]]) -> float:
 
 
 def trained_parameters(run: Run) -> int | None:
-    """Return how many values a run has trained, from the header of its adapter; None before there is one."""
+    """Return the number of trained values from the header of a run's adapter; None if there is no adapter."""
     try:
         header = read_header(run.file("adapter.safetensors"))
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def trained_parameters(run: Run) -> int | None:
 
 
 def kind_of(run: Run) -> str:
-    """Return what a run's adapter is: "lora", "full", "spectral" or "words"; "" before there is one."""
+    """Return the kind of a run's adapter: "lora", "full", "spectral" or "words"; "" if there is no adapter."""
     try:
         return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
     except (OSError, ValueError):
@@ -171,7 +171,7 @@ def kind_of(run: Run) -> str:
 
 
 def trained_steps(run: Run) -> int | None:
-    """Return after how many steps a run's adapter was kept; None where its header does not say."""
+    """Return the training step of a run's adapter; None if it is not in the header."""
     try:
         return int(read_header(run.file("adapter.safetensors"))["__metadata__"]["step"])
     except (OSError, ValueError, KeyError):
@@ -179,7 +179,7 @@ def trained_steps(run: Run) -> int | None:
 
 
 def adapter_hash(run: Run) -> str:
-    """Return the sha256 of a run's adapter file, read once as long as the file stays the same; "" when there is none."""
+    """Return the sha256 of a run's adapter file, cached until the file changes; "" if there is none."""
     path = run.file("adapter.safetensors")
     try:
         facts = path.stat()
@@ -195,7 +195,7 @@ def _sha256(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def check_finished(run: Run) -> None:
-    """Raise ValueError unless a run has an adapter to use."""
+    """Raise ValueError if a run has no finished adapter."""
     if not run.file("adapter.safetensors").is_file():
         raise ValueError(
             f"The run {run.name!r} has no finished adapter yet; wait for it, or stop and keep it."

@@ -1,4 +1,4 @@
-"""What a finished adapter says of itself: its card for people, its file's header for other programs."""
+"""Metadata of a finished adapter: the model card for users and the file header for other programs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FITS_EMBEDDED = (
 
 
 def card(run: Run, *, step: int) -> str:
-    """Return a run's card: what it is, how it was made and how to use it, in Markdown without markup from users."""
+    """Return a run's model card in Markdown: method, base, prompt and versions, without markup from users."""
     config = from_dict(method_config(run.method), run.config)
     libraries = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     lines = [
@@ -34,7 +34,7 @@ def card(run: Run, *, step: int) -> str:
 
 
 def modelspec(run: Run, *, kind: str, description: str) -> dict[str, str]:
-    """Return what a file says of itself under ModelSpec's keys; ``kind`` follows the base's architecture, "/lora"."""
+    """Return the ModelSpec metadata of a file; ``kind`` is appended to the architecture, such as "/lora"."""
     embedded = run.base["family"] == EMBEDDED
     return {
         "modelspec.sai_model_spec": "1.0.0",
@@ -47,7 +47,7 @@ def modelspec(run: Run, *, kind: str, description: str) -> dict[str, str]:
 
 
 def file_facts(run: Run) -> dict[str, str]:
-    """Return what a LoRA's file says of itself, under the keys that ComfyUI, A1111 and kohya's scripts show."""
+    """Return the metadata of a LoRA file, with the keys that ComfyUI, A1111 and kohya's scripts display."""
     base = run.base.get("name") or Path(run.base["spec"]).name
     fits = FITS_EMBEDDED if run.base["family"] == EMBEDDED else f"Made with Atelier for {base}."
     return {

@@ -20,9 +20,9 @@ MODULE = "pipelines.cli"
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return what one must know to repeat a run, its photographs aside; no folder of this machine is named.
+    """Return the settings to repeat a run, without its photographs and without local paths.
 
-    Raises ValueError for a LoRA that was loaded from a file, which has no settings.
+    Raises ValueError for an imported adapter, which has no settings, and for a run of several subjects.
     """
     if run.method == IMPORTED:
         raise ValueError(
@@ -52,10 +52,10 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """Return ``method`` and ``config`` (checked), ``base``, ``name``, ``captions`` and ``repeats`` ("" and {} where not
-    told).
+    """Parse exported settings: ``method``, ``config`` (validated), ``base``, ``name``, ``captions`` and ``repeats``.
 
-    ``text`` is what :func:`settings_of` gave, as JSON. Raises ValueError, in one sentence, for anything else.
+    ``text`` is the result of :func:`settings_of` as JSON; missing entries are "" or {}. Raises ValueError with one
+    sentence for anything else.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError("These settings are far too long; choose the JSON file that Atelier wrote.")

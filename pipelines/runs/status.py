@@ -1,4 +1,4 @@
-"""What is told of runs while they wait, work or have ended, as frozen records. Nothing here needs torch."""
+"""Dataclasses that describe queued, running and finished runs. Does not import torch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class QueueRow:
-    """A run at work (``position`` 0, on its ``device``) or in the queue (1 is next; ``device`` is "").
+    """A running run (``position`` 0, on its ``device``) or a queued one (1 is next; ``device`` is "").
 
-    ``seconds_left`` is the time until it will be done, with what stands before it. ``waits_for`` are the names of the
-    unfinished runs that it comes after.
+    ``seconds_left`` is the estimated time until it is done, including the runs before it. ``waits_for`` are the names
+    of the unfinished runs that it depends on.
     """
 
     run: str  # its id
@@ -24,11 +24,11 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class Card:
-    """A finished or unfinished run as the Library shows it.
+    """A run as shown in the Library.
 
-    ``created`` is a unix time, ``seconds`` the time at work, ``bytes`` the size of the whole folder. ``trainable`` is the
-    number of trained values and ``kind`` that of the adapter, None and "" before there is one; ``thumbnail`` is the path
-    of the best sample. ``broken`` says why a folder cannot be read, "" where it can.
+    ``created`` is a unix time, ``seconds`` the running time, ``bytes`` the size of the run's folder. ``trainable`` is
+    the number of trained values (None without an adapter), ``kind`` the adapter's kind ("" without one), ``thumbnail``
+    the path of the best sample. ``broken`` is the reason why the folder cannot be read, or "".
     """
 
     id: str
@@ -52,5 +52,5 @@ class Card:
     broken: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as programs get it over the network: ``broken`` only where something is."""
+        """Return the card for the API; ``broken`` is included only if it is not ""."""
         return {name: value for name, value in asdict(self).items() if name != "broken" or value}
