@@ -1,8 +1,8 @@
 """Run folders: everything about one result in one place, readable without torch.
 
-A run is a folder ``runs/<id>`` with ``run.json`` (what was asked), ``events.jsonl`` (all that happened, one
+A run is a folder ``runs/<id>`` with ``run.json`` (the settings), ``events.jsonl`` (everything that happened, one
 line each) and files. The page is drawn from the events alone. A lock that the operating system drops when a
-process dies tells a living run from an interrupted one, even after ``kill -9``.
+process dies distinguishes a live run from an interrupted one, even after ``kill -9``.
 """
 
 import errno
@@ -95,7 +95,7 @@ class Run:
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parents: list[str] = field(default_factory=list)  # ids of the runs that this one was built on
-    owner: str = ""  # whose it is, on a hosted copy; "" is the one owner of one's own machine
+    owner: str = ""  # on a hosted copy; "" is the single owner of a local installation
     _whole: bool = field(default=False, repr=False)
 
     @property
@@ -124,7 +124,7 @@ class Run:
         Kinds: "created" (method, base, config, photos), "state" (state, message), "stage" (name, done, total), "step",
         "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
         "similarity", "metrics", "leakage" (step, subjects, matrix, own: of methods with several subjects), and "note"
-        (text: a sentence for the user, told once in a run).
+        (text: a sentence for the user, shown once per run).
 
         Raises DiskError when the disk is full; a line that was cut short is no event.
         """
@@ -367,7 +367,7 @@ class RunStore:
                     self._warned.add(path.name)
                     log.warning("A run is left out: %s", error)
         runs = sorted(filter(self._owns, found), key=lambda run: run.created, reverse=True)
-        return runs, {} if self.owner else broken  # whose a broken one is cannot be told
+        return runs, {} if self.owner else broken  # the owner of a broken run is unknown
 
     def rename(self, run_id: str, name: str) -> None:
         """Give a run another display name; its id stays."""
@@ -382,7 +382,7 @@ class RunStore:
         run.save()
 
     def delete(self, run_id: str) -> None:
-        """Delete a run and all its files, also one that cannot be read. Raises ValueError while it is at work."""
+        """Delete a run and all its files, even if it cannot be read. Raises ValueError while it is running."""
         folder, name = self.folder / run_id, run_id
         if run_id not in self.survey()[1]:
             name = self.get(run_id).name
@@ -425,7 +425,7 @@ class RunStore:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder, wherever it lies (examples ship some). Raises ValueError for another format, or damage."""
+    """Read a run folder at any location (examples ship some). Raises ValueError for an unknown format or damage."""
     try:
         data = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
