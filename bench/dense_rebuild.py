@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.adapters.core import check_state
+from pipelines.adapters.core import ParameterGroup, check_state
 from pipelines.adapters.spectral import Spectral
 from pipelines.adapters.svd_cache import Factors, Spectra, cache_folder, decompose
 from pipelines.models.base import Base
@@ -81,6 +81,10 @@ class DenseRebuild:
     def parameters(self) -> list[nn.Parameter]:
         """Return one vector of shifts per weight."""
         return [delta for _, _, delta in self.shifts.values()]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return all shifts as one group."""
+        return [ParameterGroup(self.parameters())]
 
     def materialise(self) -> None:
         """Do nothing: the weights are computed in the forward pass."""
