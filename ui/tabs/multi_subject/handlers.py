@@ -23,7 +23,7 @@ FIELDS = [
     "snr_gamma", "seed", "gradient_checkpointing", "sample_prompts", "sample_steps",
 ]  # fmt: skip
 SUGGESTED = ("a photo of {beside}", "{beside} on the beach", "{all} in the forest", "{beside} in the kitchen")
-NO_MIXES = "The pictures that the subjects learn from together appear here when a run has begun."
+NO_MIXES = "The mixed training pictures appear here once a run has started."
 
 
 class MultiSubjectHandlers:

@@ -83,7 +83,12 @@ def _stage(page: Page) -> None:
         named["multi_views"] = gr.HTML("")
     with gr.Column(elem_classes="card", elem_id="multi-play"):
         gr.HTML(
-            panels.heading("", "Together", "Say it in other words than it was learned with, or each alone.")
+            panels.heading(
+                "",
+                "Together",
+                "Use a prompt that differs from the training prompts, or generate each subject alone. "
+                "Presets are not tuned yet: subjects may blend.",
+            )
         )
         with gr.Row():
             named["multi_prompt"] = gr.Dropdown(
