@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from pipelines.adapters.core import ParameterGroup, check_state, own_forward, parent_of, unwrapped
-from pipelines.models.targets import LORA_TARGETS, LORA_TEXT_TARGETS
+from pipelines.models.targets import LORA_TARGETS, LORA_TEXT_TARGETS, matrix_shape
 from pipelines.unet_blocks import Strength, strength_at
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class LoRA:
 
     ``alpha`` 0 means alpha = rank, that is a scale of 1. ``ranks`` ({"unet.<module>": rank}), when given, lists every
     adapted layer with its rank; ``rank``, ``targets`` and ``text_encoder_rank`` are then ignored. A LoRA without
-    layers leaves the base model unchanged.
+    layers leaves the base model unchanged. With ``dense`` every entry of the UNet's target layers is trained: the rank
+    is the layer's number of inputs, A is the identity and not trained, so B is ΔW itself; only B is stored.
     """
 
     kind = "lora"
@@ -60,6 +61,7 @@ class LoRA:
         text_encoder_rank: int = 0,
         seed: int = 0,
         ranks: Mapping[str, int] | None = None,
+        dense: bool = False,
     ) -> None:
         if targets not in LORA_TARGETS:
             raise ValueError(f"LoRA targets must be one of {', '.join(LORA_TARGETS)}, not {targets!r}.")
@@ -69,6 +71,7 @@ class LoRA:
         self.rank, self.alpha, self.targets = rank, alpha, targets
         self.text_encoder_rank, self.seed = text_encoder_rank, seed
         self.ranks = dict(ranks) if ranks is not None else None
+        self.dense = dense
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._branches: dict[str, Branch] = {}  # by "unet.<module>", sorted
@@ -83,6 +86,7 @@ class LoRA:
                 text_encoder_rank=int(header["text_encoder_rank"]),
                 seed=int(header["seed"]),
                 ranks=json.loads(header["ranks"]) if "ranks" in header else None,
+                dense=header.get("dense") == "True",
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"The file's header does not describe a LoRA ({error!r}).") from error
@@ -90,7 +94,8 @@ class LoRA:
     def header(self) -> dict[str, str]:
         own = {name: str(getattr(self, name)) for name in ("rank", "alpha", "text_encoder_rank", "seed")}
         ranks = {} if self.ranks is None else {"ranks": json.dumps(self.ranks)}
-        return {**own, "targets": self.targets, **ranks}
+        dense = {"dense": "True"} if self.dense else {}
+        return {**own, "targets": self.targets, **ranks, **dense}
 
     def inject(self, base: "Base") -> Self:
         assert self.base is None, "this LoRA is live already"
@@ -154,39 +159,49 @@ class LoRA:
         assert self._branches or self.ranks == {}, "a LoRA has its tensors from the first inject on"
         named: dict[str, nn.Parameter] = {}
         for key, branch in self._branches.items():
-            named |= {f"{key}.lora_A.weight": branch.down, f"{key}.lora_B.weight": branch.up}
+            named |= {} if self.dense else {f"{key}.lora_A.weight": branch.down}
+            named[f"{key}.lora_B.weight"] = branch.up
         return named
 
     def _build(self, base: "Base") -> dict[str, Branch]:
         wrappers: dict[str, nn.Module] = {}
-        for prefix, (pattern, rank, rank_pattern) in self._plan().items():
+        meant = self._inputs(base) if self.dense else self.ranks
+        for prefix, (pattern, rank, rank_pattern) in self._plan(meant).items():
             config = LoraConfig(r=rank, lora_alpha=1, target_modules=pattern, rank_pattern=rank_pattern)
             found = _wrap(base.module(prefix), config)
             wrappers |= {f"{prefix}.{path}": wrapper for path, wrapper in found.items()}
         generator = torch.Generator().manual_seed(self.seed)
         branches: dict[str, Branch] = {}
         for key, wrapper in sorted(wrappers.items()):
-            branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator)
+            branches[key] = _initialised(wrapper, alpha=self.alpha, generator=generator, dense=self.dense)
             parent, name = parent_of(base, key)
             _use_fused_forward(branches[key], unwrapped(parent.get_submodule(name)))
-        if self.ranks is not None:
-            _check_meant(self.ranks, {key: len(branch.down) for key, branch in branches.items()})
+        if meant is not None:
+            _check_meant(meant, {key: len(branch.down) for key, branch in branches.items()})
         return branches
 
-    def _plan(self) -> dict[str, tuple[str, int, dict[str, int]]]:
-        """Return (layer pattern, rank, PEFT's rank_pattern) for each part of the base model."""
-        if self.ranks is None:
+    def _inputs(self, base: "Base") -> dict[str, int]:
+        """Return the number of inputs of each target layer of the UNet, the rank of a dense ΔW."""
+        own = ((path, unwrapped(module)) for path, module in base.unet.named_modules())
+        wanted = re.compile(LORA_TARGETS[self.targets])
+        return {
+            f"unet.{path}": matrix_shape(layer.get_parameter("weight").shape)[1]
+            for path, layer in own
+            if wanted.fullmatch(path)
+        }
+
+    def _plan(self, meant: Mapping[str, int] | None) -> dict[str, tuple[str, int, dict[str, int]]]:
+        """Return (layer pattern, rank, PEFT's rank_pattern) for each part of the base model, from ``ranks`` if given."""
+        if meant is None:
             text = {"text_encoder": (LORA_TEXT_TARGETS, self.text_encoder_rank, {})}
             return {
                 "unet": (LORA_TARGETS[self.targets], self.rank, {}),
                 **(text if self.text_encoder_rank else {}),
             }
         plan = {}
-        for prefix in sorted({key.partition(".")[0] for key in self.ranks}):
+        for prefix in sorted({key.partition(".")[0] for key in meant}):
             ranks = {
-                key.partition(".")[2]: rank
-                for key, rank in self.ranks.items()
-                if key.startswith(prefix + ".")
+                key.partition(".")[2]: rank for key, rank in meant.items() if key.startswith(prefix + ".")
             }
             by_rank = {
                 rank: [re.escape(path) for path in ranks if ranks[path] == rank] for rank in ranks.values()
@@ -244,16 +259,23 @@ def _bare(module: nn.Module) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator) -> Branch:
-    """Initialise A ~ N(0, 1/r²) from ``generator`` and B = 0, both float32; the scale is alpha / r."""
+def _initialised(wrapper: nn.Module, *, alpha: float, generator: torch.Generator, dense: bool) -> Branch:
+    """Initialise A ~ N(0, 1/r²) from ``generator`` and B = 0, both float32; the scale is alpha / r.
+
+    With ``dense`` A is the identity and frozen, and the scale is 1.
+    """
     down, up = (
         wrapper.get_submodule(f"{name}.{LIVE}").float().requires_grad_(True).get_parameter("weight")
         for name in ("lora_A", "lora_B")
     )
     rank = len(down)
-    down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
+    if dense:
+        down.requires_grad_(False).data.copy_(torch.eye(rank).view(down.shape))
+    else:
+        down.data.copy_(torch.randn(down.shape, generator=generator) / rank)
     up.data.zero_()
-    branch = Branch(wrapper=wrapper, down=down, up=up, scale=alpha / rank if alpha else 1.0)
+    scale = alpha / rank if alpha and not dense else 1.0
+    branch = Branch(wrapper=wrapper, down=down, up=up, scale=scale)
     cast("dict[str, float]", wrapper.scaling)[LIVE] = branch.scale
     return branch
 

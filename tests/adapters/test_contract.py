@@ -21,6 +21,7 @@ ROWS: dict[str, Callable[[], Adapter]] = {
     "lora-chosen": lambda: LoRA(
         ranks={"unet.mid_block.resnets.0.conv1": 2, "unet.down_blocks.0.attentions.1.proj_in": 5}
     ),
+    "lora-dense": lambda: LoRA(dense=True),
     "full": lambda: Full(),
     "full-text": lambda: Full(text_encoder=True),
     "spectral": lambda: Spectral(),

@@ -112,3 +112,20 @@ def test_impossible_settings_are_refused(settings, sentence):
 def test_a_broken_header_is_refused():
     with pytest.raises(ValueError, match="does not describe a LoRA"):
         LoRA.from_header({"rank": "4"})
+
+
+@torch.no_grad()
+def test_a_dense_lora_is_the_whole_change(base):
+    """B is ΔW itself, so it moves every entry, and only B is trained and stored."""
+    dense = LoRA(targets="attention", dense=True)
+    with injected(dense, base):
+        for seed, parameter in enumerate(dense.parameters()):
+            parameter.normal_(generator=torch.Generator().manual_seed(seed))
+    state, changes = dense.state_dict(), dict(dense.changes(base))
+    assert all(name.endswith("lora_B.weight") for name in state)
+    assert {name: value.shape for name, value in changes.items()} == {
+        name: base.unet.get_parameter(name.removeprefix("unet.")).shape for name in changes
+    }
+    for name, value in state.items():
+        assert torch.equal(changes[name.replace(".lora_B", "")], value)
+    assert sum(value.numel() for value in state.values()) == sum(value.numel() for value in changes.values())
