@@ -15,6 +15,7 @@ from recipes.dataset import CAPTIONS, SHARD, Pictures, captions_of
 from recipes.half import HalfCopies
 from recipes.judge import Lesson
 from recipes.models import CONTEXT_TOKENS, build_scheduler, build_text_encoder, build_unet, train_tokenizer
+from recipes.muon import MuonWithAdamW
 from recipes.parallel import generator_of, members, rank, share_gradients, wait_for_all
 from recipes.steps import Checkpoint, Log, MovingAverage, learning_rate
 from recipes.train_vae import load_vae
@@ -125,7 +126,7 @@ def train_unet(
     if start:
         start_from(start, unet, text_encoder)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    optimizer = MuonWithAdamW(unet, text_encoder.parameters(), rate=peak)
     average = MovingAverage(parameters, 0.999)
     modules = {"unet": unet, "text_encoder": text_encoder}
     checkpoint = Checkpoint(folder / "unet.pt", modules=modules, optimizer=optimizer, average=average)
@@ -135,8 +136,7 @@ def train_unet(
     empty = tokenize(tokenizer, [""])[0]
     log = Log("unet", total=steps)
     for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, peak=peak, total=steps, warmup=100, decay_from=0.8)
+        optimizer.set_rate(learning_rate(step, peak=peak, total=steps, warmup=100, decay_from=0.8))
         generator = generator_of(2, step)
         rows, which, ids = _batch(tokens, empty, batch, generator)
         guess = guess_noise(halves.copies, latents[rows].float() * scaling, ids, generator)
@@ -151,7 +151,6 @@ def train_unet(
         share_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         halves.push_values()
         average.update(step)
         log(
