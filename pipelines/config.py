@@ -615,3 +615,82 @@ class TextualInversionConfig(SubjectConfig):
     def trained_values(self, size: "Size") -> float:
         """Return the number of trained values in millions: one vector for each token."""
         return len(self.identifier.split()) * size.word_values
+
+
+CLORA_TARGETS = ("cross-attention-kv", "cross-attention", "attention", "attention+conv")
+
+
+@dataclass(frozen=True)
+class CLoRAConfig(PriorConfig, SubjectConfig):
+    """C-LoRA: concepts are learned one after another, and each is kept from overwriting the earlier ones."""
+
+    instance_prompt: str = setting(
+        "a photo of {identifier}",
+        label="Photo prompt",
+        help="Caption of photographs without their own caption. Without the class word, which every new concept would "
+        "change.",
+    )
+    rank: int = setting(
+        16,
+        label="Rank",
+        help="Rank of each concept's LoRA; higher ranks store more detail.",
+        low=1,
+        high=128,
+        step=1,
+    )
+    targets: str = setting(
+        CLORA_TARGETS[0],
+        label="Trained layers",
+        help="The paper trains the keys and values of cross-attention; more layers store more of a concept and forget "
+        "sooner.",
+        choices=CLORA_TARGETS,
+    )
+    forgetting_weight: float = setting(
+        1.0,
+        label="Self-regularization",
+        help="Weight of the term that keeps a concept off the weights that earlier concepts changed; 0: plain sequential "
+        "LoRA.",
+        low=0,
+        high=1e6,
+    )
+    token_learning_rate: float = setting(
+        5e-4,
+        label="Token learning rate",
+        help="Learning rate of the concept's token, with the same schedule.",
+        low=1e-9,
+        high=1e-1,
+    )
+    initializer: str = setting(
+        "",
+        label="Initial word",
+        help="Word whose embedding the token starts from; empty: random, as in the paper.",
+    )
+    detach_start: bool = setting(
+        False,
+        label="Detach the start token",
+        help="The start token's keys and values get no gradient, as in Custom Diffusion.",
+    )
+    learning_rate: float = setting(
+        5e-4, label="Learning rate", help="Step size of the optimizer.", low=1e-7, high=1e-1
+    )
+    sample_prompts: tuple[str, ...] = setting(
+        ("a photo of {identifier}", "a photo of {identifier} on the beach"),
+        label="Sample prompts",
+        help="Prompts of the samples generated during training, one per line.",
+        low=1,
+        high=6,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.identifier:
+            raise ValueError("A concept needs a trigger word; enter one.")
+
+    @property
+    def text_encoder_is_live(self) -> bool:
+        """Always true: the trained token is an input of the text encoder."""
+        return True
+
+    def trained_values(self, size: "Size") -> float:
+        """Return the number of trained values of one concept in millions: its LoRA and its token."""
+        return self.rank * size.rank_values[self.targets] + size.word_values

@@ -110,7 +110,7 @@ def test_unknown_preset_method_and_family_are_named() -> None:
 
 def test_every_method_of_one_subject_has_its_words_and_none_a_setting_that_it_must_refuse() -> None:
     for spec in METHODS.values():
-        assert issubclass(spec.config, SubjectConfig) == (spec.inputs == "one subject")
+        assert issubclass(spec.config, SubjectConfig) == (spec.inputs in ("one subject", "a sequence"))
         assert spec.title
     shared = {item.name for item in fields(SubjectConfig)}
     own = {name: {item.name for item in fields(spec.config)} - shared for name, spec in METHODS.items()}

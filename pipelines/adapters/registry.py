@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.adapters.continual import Continual
 from pipelines.adapters.core import Adapter, injected, read_tensors
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KINDS: dict[str, type[Adapter]] = {"lora": LoRA, "full": Full, "spectral": Spectral, "words": Words}
+KINDS: dict[str, type[Adapter]] = {
+    "lora": LoRA, "full": Full, "spectral": Spectral, "words": Words, "continual": Continual,
+}  # fmt: skip
 
 
 def load_adapter(path: Path, base: Base) -> Adapter:

@@ -24,15 +24,16 @@ TABLE = "text_encoder.embeddings.token_embedding"
 class Words:
     """δ of shape (n, C), one row per token of ``words``.
 
-    e + δ is initialised to the mean embedding of the tokens of ``initializer``; if that is "", δ starts at 0.
+    e + δ is initialised to the mean embedding of the tokens of ``initializer``; if that is "", to random rows with the
+    mean and the standard deviation of the embedding table when ``seed`` is given, else δ starts at 0.
     """
 
     kind = "words"
 
-    def __init__(self, *, words: str, initializer: str = "") -> None:
+    def __init__(self, *, words: str, initializer: str = "", seed: int | None = None) -> None:
         if not words.strip():
             raise ValueError("There is no trigger word; enter a rare one.")
-        self.words, self.initializer = words, initializer
+        self.words, self.initializer, self.seed = words, initializer, seed
         self.base: Base | None = None
         self.base_hash = self.note = ""
         self._ids: Tensor | None = None  # (n,)
@@ -135,7 +136,19 @@ class Words:
         start = self._own
         if self.initializer:
             start = weight[token_ids(base, self.initializer)].mean(dim=0).expand_as(self._own)
+        elif self.seed is not None:
+            start = random_rows(weight, len(ids), seed=self.seed)
         self._delta = nn.Parameter(start - self._own)
+
+
+def random_rows(table: Tensor, count: int, *, seed: int) -> Tensor:
+    """Return ``count`` random rows (count, C) of the scale of an embedding table (vocabulary, C), float32.
+
+    Each dimension is normal with the mean and the standard deviation of that column of the table.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, table.shape[1], generator=generator).to(table.device)
+    return table.mean(dim=0) + table.std(dim=0) * noise
 
 
 def token_ids(base: "Base", text: str) -> list[int]:

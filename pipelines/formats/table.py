@@ -28,6 +28,7 @@ KINDS = {
     "full": "fully trained weights",
     "spectral": "spectral shifts",
     "words": "an embedding",
+    "continual": "a sequence of concepts",
 }  # kinds of adapters and their display names
 Writer = Callable[["Content", Path, Mapping[str, str]], Path]
 

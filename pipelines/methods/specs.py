@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pipelines.config import (
     ASSETS,
     BlockLoRAConfig,
+    CLoRAConfig,
     CutMixUnmixConfig,
     DreamBoothConfig,
     SVDiffConfig,
@@ -106,6 +107,15 @@ METHODS: dict[str, MethodSpec] = {
         tab="multi_subject",
         keeps_pixels=True,
         preparing="Preparing the weights",
+    ),
+    "c_lora": MethodSpec(
+        name="c_lora",
+        title="C-LoRA",
+        config=CLoRAConfig,
+        adapter_kinds=("continual",),
+        implementation="pipelines.methods.c_lora",
+        inputs="a sequence",
+        tab="continual",
     ),
 }
 

@@ -10,6 +10,8 @@ ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 TRANSFORMER = rf"proj_in|proj_out|{ATTENTION}|ff\.net\.(0\.proj|2)"
 RESNET = r"resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
 LORA_TARGETS = {  # full-match patterns on the UNet's module paths
+    "cross-attention-kv": r".*\.attn2\.to_[kv]",  # as Custom Diffusion and C-LoRA: 32 layers in SD 1.x
+    "cross-attention": r".*\.attn2\.(to_q|to_k|to_v|to_out\.0)",
     "attention": rf".*\.({ATTENTION})",
     "attention+conv": rf".*\.({TRANSFORMER}|{RESNET})",  # as LoCon: all 278 layers in the blocks of SD 1.x
 }

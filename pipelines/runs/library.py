@@ -154,16 +154,21 @@ def seconds_at_work(events: list[dict[str, Any]]) -> float:
 
 
 def trained_parameters(run: Run) -> int | None:
-    """Return the number of trained values from the header of a run's adapter; None if there is no adapter."""
+    """Return the number of trained values from the header of a run's adapter; None if there is no adapter.
+
+    A sequence of concepts also stores the earlier ones, so its header tells how many values its own run trained.
+    """
     try:
         header = read_header(run.file("adapter.safetensors"))
+        if own := header.get("__metadata__", {}).get("trained_values"):
+            return int(own)
     except (OSError, ValueError):
         return None
     return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def kind_of(run: Run) -> str:
-    """Return the kind of a run's adapter: "lora", "full", "spectral" or "words"; "" if there is no adapter."""
+    """Return the kind of a run's adapter: "lora", "full", "spectral", "words" or "continual"; "" if there is no adapter."""
     try:
         return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
     except (OSError, ValueError):

@@ -89,7 +89,7 @@ class TrainingService:
         if spec.inputs == "several subjects":
             words = [clean_text(f"{one.identifier} {one.class_noun}") for one in taught]
             checked = replace(checked, sample_prompts=named_together(checked.sample_prompts, words))
-        self._check_parents(spec, parents, base=facts)
+        self._check_parents(spec, parents, base=facts, after=after)
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
         size_px = checked.size_px or SIZES[facts.family].side_px
@@ -116,17 +116,20 @@ class TrainingService:
             raise ValueError(f"The settings are not those of {method}; reset them to a preset.")
         return spec, checked
 
-    def _check_parents(self, spec: MethodSpec, parents: Sequence[str], *, base: BaseFacts) -> None:
-        """Raise ValueError unless all parent runs exist, are finished, and use this base."""
+    def _check_parents(
+        self, spec: MethodSpec, parents: Sequence[str], *, base: BaseFacts, after: Sequence[str]
+    ) -> None:
+        """Raise ValueError unless all parent runs exist, use this base, and are finished or among ``after``."""
         if parents and spec.inputs != "a sequence":
             raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
         for run_id in parents:
-            parent = self.resources.store.get(run_id)
-            check_finished(parent)
-            if parent.state in LIVE_STATES:
-                raise ValueError(
-                    f"The run {parent.name!r} is still running; build on it when it has finished."
-                )
+            parent = self.resources.library.find(run_id)
+            if run_id not in after:
+                check_finished(parent)
+                if parent.state in LIVE_STATES:
+                    raise ValueError(
+                        f"The run {parent.name!r} is still running; build on it when it has finished."
+                    )
             if parent.base["spec"] != base.spec:
                 raise ValueError(
                     f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.adapters import Full, LoRA, Spectral, Words
+from pipelines.adapters import Concept, Continual, Full, LoRA, Spectral, Words
 from pipelines.adapters.core import Adapter, base_parameter, injected, merged, save_adapter, suspended
 from pipelines.adapters.registry import load_adapter
 from pipelines.models.base import Base, load_base
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[], Adapter]] = {
     "spectral": lambda: Spectral(),
     "spectral-text": lambda: Spectral(text_encoder=True),
     "words": lambda: Words(words="dog cat"),
+    "continual": lambda: Continual(concepts=[Concept("zwx", rank=2)]),
     "spectral-part": lambda: Spectral(subset="UNet-2D", rank=4),
 }
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
