@@ -638,6 +638,13 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         high=128,
         step=1,
     )
+    weights: str = setting(
+        "lora",
+        label="What is trained",
+        help="lora: a LoRA of each concept; full: every entry of the trained layers, as Custom Diffusion; token: only the "
+        "concept's word, as textual inversion.",
+        choices=("lora", "full", "token"),
+    )
     targets: str = setting(
         CLORA_TARGETS[0],
         label="Trained layers",
@@ -665,6 +672,15 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         label="Initial word",
         help="Word whose embedding the token starts from; empty: random, as in the paper.",
     )
+    replay_images: int = setting(
+        0,
+        label="Replayed pictures",
+        help="Generative replay: the earlier model draws this many pictures of each earlier concept, and half of the "
+        "training is on them; 0: off.",
+        low=0,
+        high=64,
+        step=1,
+    )
     detach_start: bool = setting(
         False,
         label="Detach the start token",
@@ -685,6 +701,11 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         super().__post_init__()
         if not self.identifier:
             raise ValueError("A concept needs a trigger word; enter one.")
+        if self.weights == "full" and self.targets == CLORA_TARGETS[-1]:
+            raise ValueError(
+                "Every entry of all attention and convolution layers is too much for each concept; "
+                "train fewer layers, or a LoRA."
+            )
 
     @property
     def text_encoder_is_live(self) -> bool:
@@ -692,5 +713,10 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         return True
 
     def trained_values(self, size: "Size") -> float:
-        """Return the number of trained values of one concept in millions: its LoRA and its token."""
-        return self.rank * size.rank_values[self.targets] + size.word_values
+        """Return the number of trained values of one concept in millions: its change of the UNet and its token."""
+        change = {
+            "lora": self.rank * size.rank_values[self.targets],
+            "full": size.dense_values[self.targets],
+            "token": 0.0,
+        }
+        return change[self.weights] + len(self.identifier.split()) * size.word_values

@@ -27,13 +27,30 @@ TOKEN = "token.delta"  # the key of a concept's embedding; see Words
 
 @dataclass(frozen=True)
 class Concept:
-    """One concept of a sequence: its word, a single token, and its LoRA. ``run`` and ``name`` say where it was learned."""
+    """One concept of a sequence: its word, a single token, and its change of the UNet.
+
+    Concepts that are learned together have several words, separated by spaces, and one change. ``weights`` is "lora",
+    "full" (every entry of the layers, as Custom Diffusion) or "token" (no change, as textual inversion). ``run`` and
+    ``name`` say where it was learned.
+    """
 
     word: str
     rank: int = 16
     targets: str = "cross-attention-kv"
     run: str = ""
     name: str = ""
+    weights: str = "lora"
+
+    @property
+    def words(self) -> list[str]:
+        """The trigger words."""
+        return self.word.split()
+
+    def untrained(self, *, seed: int) -> LoRA:
+        """Return the change of the UNet as a LoRA before training; without layers for "token"."""
+        if self.weights == "token":
+            return LoRA(ranks={})
+        return LoRA(rank=self.rank, targets=self.targets, seed=seed, dense=self.weights == "full")
 
 
 class Continual:
@@ -55,7 +72,7 @@ class Continual:
         token_rate: float = 1.0,
         detach_start: bool = False,
     ) -> None:
-        words = [concept.word for concept in concepts]
+        words = [word for concept in concepts for word in concept.words]
         if not words:
             raise ValueError("A sequence needs at least one concept.")
         for word in words:
@@ -67,9 +84,9 @@ class Continual:
         self.token_rate, self.detach_start = token_rate, detach_start
         self.base: Base | None = None
         self.base_hash = self.note = ""
-        self._loras = [LoRA(rank=one.rank, targets=one.targets, seed=seed) for one in concepts]
-        self._words = [Words(words=word) for word in words[:-1]]
-        self._words.append(Words(words=words[-1], initializer=initializer, seed=seed))
+        self._loras = [one.untrained(seed=seed) for one in concepts]
+        self._words = [Words(words=one.word) for one in concepts[:-1]]
+        self._words.append(Words(words=concepts[-1].word, initializer=initializer, seed=seed))
         self.forgetting_scale = 0.0  # see _scale_of
         self._past: dict[
             str, Tensor
@@ -120,7 +137,8 @@ class Continual:
 
     def parameter_groups(self) -> list[ParameterGroup]:
         token = ParameterGroup(self._words[-1].parameters(), rate=self.token_rate, weight_decay=0.0)
-        return [ParameterGroup(self._loras[-1].parameters()), token]
+        change = self._loras[-1].parameters()
+        return [ParameterGroup(change), token] if change else [token]
 
     def materialise(self) -> None:
         """Do nothing: the layers compute with the parameters directly."""
@@ -197,13 +215,17 @@ class Continual:
         """Return all concepts as one LoRA: A of shape (Σr, in) and B of (out, Σr), so that B A is the sum; exact."""
         parts: dict[str, list[Tensor]] = {}
         for lora in self._loras:
-            for name, value in lora.state_dict().items():
+            for name, value in lora.factors().items():
                 parts.setdefault(name, []).append(value)
         return {name: torch.cat(values, dim=int("lora_B" in name)) for name, values in sorted(parts.items())}
 
     def vectors(self) -> dict[str, Tensor]:
         """Return the embedding of each word, (1, C) float32 on the CPU, as other programs store it."""
-        return {words.words: words.vectors() for words in self._words}
+        return {
+            word: row[None]
+            for concept, words in zip(self.concepts, self._words, strict=True)
+            for word, row in zip(concept.words, words.vectors(), strict=True)
+        }
 
     def prefix(self, count: int, base: "Base") -> "Continual":
         """Return the sequence of the first ``count`` concepts, which is what this one was after learning them."""
@@ -227,11 +249,11 @@ class Continual:
         return own
 
     def _build(self, base: "Base") -> None:
-        for concept in self.concepts:
-            ids = base.tokenizer(concept.word, add_special_tokens=False).input_ids
+        for word in (word for concept in self.concepts for word in concept.words):
+            ids = base.tokenizer(word, add_special_tokens=False).input_ids
             if len(ids) != 1:
                 raise ValueError(
-                    f"{concept.word!r} is {len(ids)} tokens of this base model, and a concept has exactly one; "
+                    f"{word!r} is {len(ids)} tokens of this base model, and a concept has exactly one; "
                     "choose one of the suggested trigger words."
                 )
         for part in (*self._loras, *self._words):

@@ -155,6 +155,15 @@ class LoRA:
         """Return {"unet.<module>": alpha / rank} for all adapted layers."""
         return {key: branch.scale for key, branch in self._branches.items()}
 
+    def factors(self) -> dict[str, Tensor]:
+        """Return A and B of every layer by the names of :meth:`state_dict`, also the A that a dense LoRA does not store."""
+        both = {
+            f"{key}.{name}.weight": value
+            for key, branch in self._branches.items()
+            for name, value in (("lora_A", branch.down), ("lora_B", branch.up))
+        }
+        return {name: value.detach().to("cpu", copy=True) for name, value in both.items()}
+
     def _named_parameters(self) -> dict[str, nn.Parameter]:
         assert self._branches or self.ranks == {}, "a LoRA has its tensors from the first inject on"
         named: dict[str, nn.Parameter] = {}

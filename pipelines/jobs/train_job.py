@@ -27,7 +27,7 @@ from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
-from pipelines.methods.core import Method, Observes, Prepares, RecordsAttention
+from pipelines.methods.core import Method, Observes, Prepares, RecordsAttention, Replays
 from pipelines.methods.scenes import composites, scene_pictures
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
@@ -97,6 +97,9 @@ class TrainJob:
             adapter = method.adapter(self.base, self.config, self._parents())
             if isinstance(method, Prepares):
                 method.prepare(adapter, self.base, self._progress_callback(self.spec.preparing))
+            if isinstance(method, Replays):
+                drawing = self._progress_callback("Drawing earlier concepts")
+                self.subjects += method.replayed(adapter, self.base, self.config, drawing)
         except StoppedEarlyError:
             return
         now = time.monotonic()

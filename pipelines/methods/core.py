@@ -68,6 +68,17 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class Replays(Protocol):
+    """A method that can also train on pictures that the earlier model draws before the training starts."""
+
+    def replayed(
+        self, adapter: Any, base: "Base", config: Any, on_progress: Callable[[int, int], None]
+    ) -> "Sequence[Subject]":
+        """Return further subjects, drawn now; ``adapter`` is not injected. ``on_progress(done, total)`` may raise."""
+        ...
+
+
+@runtime_checkable
 class RecordsAttention(Protocol):
     """A method whose loss uses cross-attention maps."""
 

@@ -87,6 +87,15 @@ class Size:
         return {name: _lora_values(self._layers("unet"), target) for name, target in LORA_TARGETS.items()}
 
     @cached_property
+    def dense_values(self) -> dict[str, float]:
+        """Values of all weights of the layers that a LoRA of the UNet changes, by targets."""
+        layers = self._layers("unet")
+        return {
+            name: sum(prod(shape) for path, shape in layers.items() if re.fullmatch(target, path)) / 1e6
+            for name, target in LORA_TARGETS.items()
+        }
+
+    @cached_property
     def text_rank_values(self) -> float:
         """Values of a LoRA of the text encoder per rank."""
         return _lora_values(self._layers("text_encoder"), LORA_TEXT_TARGETS)

@@ -10,6 +10,7 @@ from pipelines.jobs.worker import Job
 from pipelines.runs.library import check_finished
 from pipelines.runs.settings import read_settings, settings_of
 from pipelines.runs.status import Card
+from pipelines.services.concept_merge import check_merge, merge_concepts
 from pipelines.services.resources import Resources
 from pipelines.services.spectral_runs import check_mix, combine
 
@@ -76,3 +77,19 @@ class LibraryService:
             )
 
         return self.resources.run_short("combine", work)
+
+    def merge_concepts(self, run_ids: Sequence[str], *, name: str = "") -> str:
+        """Create a finished run that draws the concepts of several runs of C-LoRA trained alone; return its id.
+
+        Their keys and values are merged in closed form, as in Custom Diffusion; no training.
+        """
+        runs = [self.resources.library.find(run_id) for run_id in run_ids]
+        check_merge(runs)
+        for run in runs:
+            check_finished(run)
+
+        def work(job: Job) -> str:
+            models = self.resources.model_cache(job)
+            return merge_concepts(runs, name=name, models=models, store=self.resources.store)
+
+        return self.resources.run_short("merge", work)

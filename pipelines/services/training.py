@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache, TrainingSession
 
 STOPS = ("now", "checkpoint")
+MOST_SAMPLE_PROMPTS = 6
 SUBJECTS = {  # minimum and maximum number of subjects, by a method's inputs
     "one subject": (1, 1),
     "several subjects": (2, 3),
-    "a sequence": (1, 1),
+    "a sequence": (1, 16),
     "one image": (1, 1),
     "none": (0, 0),
 }
@@ -89,6 +90,8 @@ class TrainingService:
         if spec.inputs == "several subjects":
             words = [clean_text(f"{one.identifier} {one.class_noun}") for one in taught]
             checked = replace(checked, sample_prompts=named_together(checked.sample_prompts, words))
+        if spec.inputs == "a sequence" and len(taught) > 1:
+            checked = _together(checked, [clean_text(one.identifier) for one in taught])
         self._check_parents(spec, parents, base=facts, after=after)
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
@@ -333,6 +336,20 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
         _check_told_apart(subjects)
     if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
         raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")
+
+
+def _together(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
+    """Return the settings of several subjects of a sequence that are trained at once, with the trigger words of all.
+
+    A sample prompt with {identifier} becomes one prompt for each subject, as far as there is room.
+    """
+    prompts = [
+        prompt.replace("{identifier}", word)
+        for prompt in config.sample_prompts
+        for word in (words if "{identifier}" in prompt else words[:1])
+    ]
+    told = {"identifier": " ".join(words), "sample_prompts": prompts[:MOST_SAMPLE_PROMPTS]}
+    return from_dict(type(config), {**to_dict(config), **told})
 
 
 def _check_told_apart(subjects: Sequence[SubjectPhotos]) -> None:
