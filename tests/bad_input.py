@@ -18,7 +18,14 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from pipelines.config import DreamBoothConfig, SampleConfig, TextualInversionConfig, from_dict, to_dict
+from pipelines.config import (
+    CLoRAConfig,
+    DreamBoothConfig,
+    SampleConfig,
+    TextualInversionConfig,
+    from_dict,
+    to_dict,
+)
 from pipelines.data.subject import SubjectPhotos
 from pipelines.files import prepare_data_root
 from pipelines.methods.specs import preset
@@ -353,6 +360,13 @@ BAD = (
         "Subject 1 has no trigger word; in one picture each subject needs its own."),
     Bad(SETTINGS, "a run to build on, for a method that builds on none", lambda d: d.start(parents=[d.finished().id]),
         "DreamBooth does not build on other runs; leave the parents out."),
+    Bad(SETTINGS, "a concept that trains every entry of every layer",
+        lambda d: from_dict(CLoRAConfig, {"weights": "full", "targets": "attention+conv"}),
+        "Every entry of all attention and convolution layers is too much for each concept; train fewer layers, or a LoRA."),
+    Bad(RUNS, "one concept to merge", lambda d: d.studio.library.merge_concepts([d.finished().id]),
+        "A single concept cannot be merged; choose at least two runs."),
+    Bad(RUNS, "concepts to merge that are none", lambda d: d.studio.library.merge_concepts([d.finished().id] * 2),
+        "The run 'Rex' is not a concept; choose runs of C-LoRA."),
     Bad(SETTINGS, "settings of something else", lambda d: d.studio.training.start("dreambooth", PICTURE, [d.photo()]),  # type: ignore[arg-type]
         "The settings are not those of dreambooth; reset them to a preset."),
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
