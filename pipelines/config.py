@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SCHEDULERS = ("DPM++ 2M Karras", "DDIM", "Euler a", "UniPC")
 MAX_SEED = 2**32 - 1
+MOST_COMPONENTS = 10_000  # of the authors' space; for costs, before a space is opened
 MOST_VECTORS = 16  # the limit for the tokens of a learned embedding, too
 
 
@@ -720,3 +721,29 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
             "token": 0.0,
         }
         return change[self.weights] + len(self.identifier.split()) * size.word_values
+
+
+@dataclass(frozen=True)
+class W2WInversionConfig(SubjectConfig):
+    """w2w inversion: one photograph is turned into the coordinates of a weight space (2406.09413, section 3.4)."""
+
+    space: str = setting("faces", label="Weight space", help="The space whose coordinates are trained.")
+    components: int = setting(
+        0,
+        label="Components",
+        help="Number of trained leading coordinates; 0: all. Fewer suit drawings, which are far from the population.",
+        low=0,
+        high=20_000,
+        step=1,
+    )
+    distance_weight: float = setting(
+        0.0,
+        label="Distance weight",
+        help="Loss weight of the squared distance from the population's mean, in its standard deviations.",
+        low=0,
+        high=10,
+    )
+
+    def trained_values(self, size: "Size") -> float:
+        """Return the number of trained values in millions: one per coordinate."""
+        return (self.components or MOST_COMPONENTS) / 1e6

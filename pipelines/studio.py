@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines.models.inspection import EMBEDDED
 from pipelines.services.experiments import ExperimentService
 from pipelines.services.generation import GenerationService
+from pipelines.services.identity_space import IdentityService
 from pipelines.services.import_export import ImportExportService
 from pipelines.services.inspection import InspectionService
 from pipelines.services.library import LibraryService
@@ -48,6 +49,7 @@ class Studio:
         self.generation = GenerationService(resources)
         self.inspection = InspectionService(resources)
         self.import_export = ImportExportService(resources)
+        self.identities = IdentityService(resources, training=self.training)
         self.experiments = ExperimentService(resources, training=self.training, tags=self.inspection.tags)
 
     def for_owner(self, owner: str) -> Studio:

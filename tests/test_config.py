@@ -110,7 +110,8 @@ def test_unknown_preset_method_and_family_are_named() -> None:
 
 def test_every_method_of_one_subject_has_its_words_and_none_a_setting_that_it_must_refuse() -> None:
     for spec in METHODS.values():
-        assert issubclass(spec.config, SubjectConfig) == (spec.inputs in ("one subject", "a sequence"))
+        of_one = spec.inputs in ("one subject", "one image", "a sequence")
+        assert issubclass(spec.config, SubjectConfig) == of_one
         assert spec.title
     shared = {item.name for item in fields(SubjectConfig)}
     own = {name: {item.name for item in fields(spec.config)} - shared for name, spec in METHODS.items()}
@@ -119,7 +120,8 @@ def test_every_method_of_one_subject_has_its_words_and_none_a_setting_that_it_mu
         "weights", "rank", "alpha", "targets", "text_encoder", "text_encoder_rank",
     }  # fmt: skip
     assert own["textual_inversion"] == {"initializer"}
-    assert all(prior <= names for name, names in own.items() if name != "textual_inversion")
+    without_prior = {"textual_inversion", "w2w_inversion"}
+    assert all(prior <= names for name, names in own.items() if name not in without_prior)
     assert not DreamBoothConfig().prior_preservation, "it is asked for"
 
 

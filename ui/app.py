@@ -14,6 +14,8 @@ from ui.tabs import start
 from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
+from ui.tabs.identity_space import tab as identity_space
+from ui.tabs.identity_space.handlers import IdentityHandlers
 from ui.tabs.library import tab as library
 from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.multi_subject import tab as multi_subject
@@ -38,6 +40,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     multi = MultiSubjectHandlers(monitor)
+    identities = IdentityHandlers(monitor)
     first = _first_view(monitor)
     with gr.Blocks(
         title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
@@ -52,6 +55,8 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 train.lay_out(page, first=first)
             with gr.Tab("Multi-subject", id="multi_subject", elem_id="page-multi-subject"):
                 multi_subject.lay_out(page, multi)
+            with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space") as identity_tab:
+                identity_space.lay_out(page, identities)
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
                 library.lay_out(page)
             with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
@@ -62,6 +67,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         train.wire(page)
         playground.wire(page)
         multi_subject.wire(page, multi)
+        identity_space.wire(page, identities, opened=identity_tab.select)
         library.wire(page)
         compare.wire(page)
         experiments.wire(page)

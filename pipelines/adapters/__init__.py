@@ -5,6 +5,9 @@ from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
 from pipelines.adapters.registry import KINDS, load_adapter
 from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.subspace import Subspace
 from pipelines.adapters.textual_inversion import Words
 
-__all__ = ["KINDS", "Concept", "Continual", "Full", "LoRA", "Spectral", "Words", "load_adapter"]
+__all__ = [
+    "KINDS", "Concept", "Continual", "Full", "LoRA", "Spectral", "Subspace", "Words", "load_adapter",
+]  # fmt: skip

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self, cast
 
 import torch
@@ -36,9 +36,15 @@ class Branch:
     """
 
     wrapper: nn.Module
-    down: nn.Parameter
-    up: nn.Parameter
+    down: Tensor
+    up: Tensor
     scale: float
+
+    @cached_property
+    def layers(self) -> tuple[nn.Module, nn.Module]:
+        """PEFT's layers of A and B."""
+        first, second = (self.wrapper.get_submodule(f"{name}.{LIVE}") for name in ("lora_A", "lora_B"))
+        return first, second
 
 
 class LoRA:
@@ -120,7 +126,7 @@ class LoRA:
         self.base = None
 
     def parameters(self) -> list[nn.Parameter]:
-        return list(self._named_parameters().values())
+        return [value for value in self._named_parameters().values() if isinstance(value, nn.Parameter)]
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return [ParameterGroup(self.parameters())]
@@ -151,6 +157,17 @@ class LoRA:
                 change = at * (branch.up.flatten(1) @ branch.down.flatten(1))  # (out, in * kernel)
                 yield f"{key}.weight", change.view(branch.up.shape[0], *branch.down.shape[1:])
 
+    def compute_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """Compute with these tensors, by the names of :meth:`state_dict`, instead of parameters of its own.
+
+        Gradients flow to what the tensors are computed from. The LoRA then has no parameters.
+        """
+        for key, branch in self._branches.items():
+            branch.down, branch.up = tensors[f"{key}.lora_A.weight"], tensors[f"{key}.lora_B.weight"]
+            for layer, value in zip(branch.layers, (branch.down, branch.up), strict=True):
+                layer._parameters.pop("weight", None)
+                layer.__dict__["weight"] = value
+
     def scales(self) -> dict[str, float]:
         """Return {"unet.<module>": alpha / rank} for all adapted layers."""
         return {key: branch.scale for key, branch in self._branches.items()}
@@ -164,9 +181,9 @@ class LoRA:
         }
         return {name: value.detach().to("cpu", copy=True) for name, value in both.items()}
 
-    def _named_parameters(self) -> dict[str, nn.Parameter]:
+    def _named_parameters(self) -> dict[str, Tensor]:
         assert self._branches or self.ranks == {}, "a LoRA has its tensors from the first inject on"
-        named: dict[str, nn.Parameter] = {}
+        named: dict[str, Tensor] = {}
         for key, branch in self._branches.items():
             named |= {} if self.dense else {f"{key}.lora_A.weight": branch.down}
             named[f"{key}.lora_B.weight"] = branch.up

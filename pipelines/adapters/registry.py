@@ -12,6 +12,7 @@ from pipelines.adapters.core import Adapter, injected, read_tensors
 from pipelines.adapters.full import Full
 from pipelines.adapters.lora import LoRA
 from pipelines.adapters.spectral import Spectral
+from pipelines.adapters.subspace import Subspace
 from pipelines.adapters.textual_inversion import Words
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 KINDS: dict[str, type[Adapter]] = {
     "lora": LoRA, "full": Full, "spectral": Spectral, "words": Words, "continual": Continual,
+    "subspace": Subspace,
 }  # fmt: skip
 
 

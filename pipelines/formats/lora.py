@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, injected, read_tensors, save_tensors
 from pipelines.adapters.lora import LoRA
+from pipelines.adapters.subspace import COORDINATES, Subspace
 from pipelines.files import write_json
 from pipelines.formats.core import PARTS, PEFT_FILES, Source, opened
 from pipelines.formats.lora_keys import is_kohya, is_peft, sort_keys, to_kohya
@@ -78,7 +79,7 @@ def read_source(source: Source) -> LoRAState:
     """Read the LoRA in an opened file or folder; see :func:`read_lora`."""
     tensors: dict[str, Tensor] = {}
     origin = (
-        "atelier" if source.metadata.get("kind") == LoRA.kind else "peft" if is_peft(source)
+        "atelier" if source.metadata.get("kind") in (LoRA.kind, Subspace.kind) else "peft" if is_peft(source)
         else "kohya" if is_kohya(source) else "diffusers"
     )  # fmt: skip
     for place in source.headers:
@@ -90,7 +91,10 @@ def read_source(source: Source) -> LoRAState:
             config = _own_config(source.metadata)
         elif origin == "diffusers":
             config = _stated_config(source.metadata)
-        folded = fold(source.name, read_tensors(file)[0], source=origin, metadata={}, config=config)
+        found = read_tensors(file)[0]
+        if source.metadata.get("kind") == Subspace.kind:
+            found.pop(COORDINATES, None)
+        folded = fold(source.name, found, source=origin, metadata={}, config=config)
         tensors |= folded.tensors
     return LoRAState(tensors=tensors, source=origin, metadata=dict(source.metadata))
 
@@ -220,6 +224,10 @@ def as_lora(adapter: Adapter | LoRAState) -> LoRAState:
     """Return the adapter as a plain LoRA. Raises ValueError for other kinds of adapters (full weights, ...)."""
     if isinstance(adapter, LoRAState):
         return adapter
+    if isinstance(adapter, Subspace):
+        state = adapter.state_dict()
+        state.pop(COORDINATES)
+        return fold(adapter.space, state, source="atelier", metadata={}, config={"lora_alpha": adapter.alpha})
     if not isinstance(adapter, LoRA):
         raise ValueError(f"An adapter of kind {adapter.kind!r} is not a LoRA; export it in Atelier's format.")
     tensors = adapter.state_dict()

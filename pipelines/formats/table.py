@@ -29,6 +29,7 @@ KINDS = {
     "spectral": "spectral shifts",
     "words": "an embedding",
     "continual": "a sequence of concepts",
+    "subspace": "an identity",
 }  # kinds of adapters and their display names
 Writer = Callable[["Content", Path, Mapping[str, str]], Path]
 
@@ -161,7 +162,7 @@ def _lora_content(run: Run, models: Models, rank: int) -> Content:
     from pipelines.formats.lora import read_lora
 
     path = run.file("adapter.safetensors")
-    if kind_of(run) == "lora":
+    if kind_of(run) in ("lora", "subspace"):
         return Content(read_lora(path))
     from pipelines.formats.low_rank import nearest_lora
 
@@ -246,7 +247,7 @@ def _check_word(content: Content, written: Path) -> str:
 def _lora_format(name: str, *, title: str, recognises: Callable[[Source], bool], write: Writer) -> FileFormat:
     """Return a row for a program's LoRA files; the three rows differ in key names and loaders."""
     return FileFormat(
-        name, title=title, shown=name, exact=("lora",), nearest=("spectral", "full"), recognises=recognises,
+        name, title=title, shown=name, exact=("lora", "subspace"), nearest=("spectral", "full"), recognises=recognises,
         examine=examine_lora, read=_read_lora, content=_lora_content, write=write,
         check=partial(_check_lora, name),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pipelines.config import (
     SVDiffConfig,
     TextualInversionConfig,
     TrainConfig,
+    W2WInversionConfig,
     from_dict,
 )
 
@@ -116,6 +117,15 @@ METHODS: dict[str, MethodSpec] = {
         implementation="pipelines.methods.c_lora",
         inputs="a sequence",
         tab="continual",
+    ),
+    "w2w_inversion": MethodSpec(
+        name="w2w_inversion",
+        title="w2w inversion",
+        config=W2WInversionConfig,
+        adapter_kinds=("subspace",),
+        implementation="pipelines.methods.w2w_inversion",
+        inputs="one image",
+        tab="identity_space",
     ),
 }
 

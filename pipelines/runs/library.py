@@ -164,11 +164,12 @@ def trained_parameters(run: Run) -> int | None:
             return int(own)
     except (OSError, ValueError):
         return None
-    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    kept = {"coordinates": header["coordinates"]} if "coordinates" in header else header
+    return sum(prod(entry["shape"]) for name, entry in kept.items() if name != "__metadata__")
 
 
 def kind_of(run: Run) -> str:
-    """Return the kind of a run's adapter: "lora", "full", "spectral", "words" or "continual"; "" if there is no adapter."""
+    """Return the kind of a run's adapter, a key of ``formats.table.KINDS``; "" if there is no adapter."""
     try:
         return str(read_header(run.file("adapter.safetensors")).get("__metadata__", {}).get("kind", ""))
     except (OSError, ValueError):

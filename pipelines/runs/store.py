@@ -123,8 +123,9 @@ class Run:
 
         Kinds: "created" (method, base, config, photos), "state" (state, message), "stage" (name, done, total), "step",
         "resumed" and "checkpoint" (step), "snapshot" (step, file), "sample" (step, prompt, seed, files, label, seconds),
-        "similarity", "metrics", "leakage" (step, subjects, matrix, own: of methods with several subjects), and "note"
-        (text: a sentence for the user, shown once per run).
+        "similarity", "metrics", "leakage" (step, subjects, matrix, own: of methods with several subjects), "distance" (step,
+        value, nearest, cosine: of inversion into a weight space), and "note" (text: a sentence for the user, shown once
+        per run).
 
         Raises DiskError when the disk is full; a line that was cut short is no event.
         """

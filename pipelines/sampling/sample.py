@@ -59,7 +59,7 @@ def sample(
             latents = _denoise(base, used, prompts=prompts, seeds=batch, on_preview=preview, stop=stop)
             if latents is None:
                 break
-            images += [_decoded(base, one) for one in latents.split(1)]
+            images += [decoded(base, one) for one in latents.split(1)]
     return Samples(
         images=images,
         config=used,
@@ -117,7 +117,7 @@ def _denoise(
     return None if interrupted else latents
 
 
-def _decoded(base: Base, latents: torch.Tensor) -> Image.Image:
+def decoded(base: Base, latents: torch.Tensor) -> Image.Image:
     """Decode latents (1, 4, h, w) to a picture. Raises ValueError if half precision overflowed."""
     pixels = base.decode(latents)
     if not pixels.isfinite().all():

@@ -160,6 +160,13 @@ class InspectionService:
             )
         return self._write_mask(photo.name, square, FoundMask(mask, found=True))
 
+    def painted(self, layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image | None:
+        """Return the mask painted on RGBA layers, mode "L" of this size; None if nothing is painted."""
+        from pipelines.data.masks import painted
+
+        mask = painted(layers, size)
+        return mask if mask.getbbox() is not None else None
+
     def _write_mask(self, name: str, square: Image.Image, mask: FoundMask) -> PhotoMask:
         from pipelines.data.masks import outlined, tinted
 

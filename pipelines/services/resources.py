@@ -45,6 +45,7 @@ class Resources:
         self.costs = Costs(self.root)
         self.devices = Devices(devices if devices is not None else device_names(), model_cache=model_cache)
         self.queue = TrainingQueue(RunStore(self.root, owner=None), devices=self.devices, costs=self.costs)
+        self.opened_spaces: dict[str, Any] = {}  # weight spaces in memory, by name; for the first worker
         self._outbox = TemporaryFolder(prefix="atelier-outbox-")
         self.outbox = self._outbox.path
 

@@ -4,16 +4,19 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipelines.adapters import Concept, Continual, Full, LoRA, Spectral, Words
+from pipelines.adapters import Concept, Continual, Full, LoRA, Spectral, Subspace, Words
 from pipelines.adapters.core import Adapter, base_parameter, injected, merged, save_adapter, suspended
 from pipelines.adapters.registry import load_adapter
 from pipelines.models.base import Base, load_base
+from pipelines.weightspace.space import Space
 from tests.tolerances import assert_close
+from tests.weightspace.synthetic import synthetic_space
 
 ROWS: dict[str, Callable[[], Adapter]] = {
     "lora": lambda: LoRA(rank=2, seed=1),
@@ -29,7 +32,16 @@ ROWS: dict[str, Callable[[], Adapter]] = {
     "words": lambda: Words(words="dog cat"),
     "continual": lambda: Continual(concepts=[Concept("zwx", rank=2)]),
     "spectral-part": lambda: Spectral(subset="UNet-2D", rank=4),
+    "subspace": lambda: Subspace.of(_space()),
+    "subspace-part": lambda: Subspace.of(_space(), components=4),
 }
+
+
+@cache
+def _space() -> Space:
+    return synthetic_space(load_base("embedded", device="cpu"))
+
+
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 TIMESTEPS = torch.tensor([40, 700])
 

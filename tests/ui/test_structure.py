@@ -54,8 +54,9 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 10, (
-        "playground and first page by button and key, Multi-subject, blocks, Compare, the API's three"
+    assert len(shared) == 12, (
+        "playground and first page by button and key, Multi-subject, the identity space's picture and scenes, blocks, "
+        "Compare, the API's three"
     )
 
 
@@ -109,7 +110,7 @@ def test_tabs_are_the_pages_there_are(blocks: gr.Blocks) -> None:
     tabs = [
         each["props"]["label"] for each in blocks.get_config_file()["components"] if each["type"] == "tabitem"
     ]
-    assert tabs == ["Start", "Train", "Multi-subject", "Library", "Compare"]
+    assert tabs == ["Start", "Train", "Multi-subject", "Identity space", "Library", "Compare"]
 
 
 def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:
