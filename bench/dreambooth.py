@@ -115,7 +115,7 @@ def make_case(kind: str, seed: int, *, folder: Path, encoders: Encoders) -> Case
     subject = world.sample_subject(rng, kind)
     scenes = [str(scene) for scene in rng.permutation(world.SCENES)]
     seen, asked = scenes[:PHOTOS], scenes[-SCENES_ASKED:]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     photos = []
     for index, scene in enumerate(seen):
         photos.append(folder / f"{index:02d}.png")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import MAX_TEXT, clean_text
-from pipelines.formats import svdiff
+from pipelines.formats import concepts, svdiff
 from pipelines.formats import textual_inversion as embedding
 from pipelines.formats.core import Examined, Imported, Models, Shapes, Source, trigger_of
 from pipelines.formats.lora_keys import examine_lora, is_diffusers, is_kohya, is_peft
@@ -241,6 +241,21 @@ def _check_word(content: Content, written: Path) -> str:
     return embedding.compare_embedding(vectors, written, key=key)
 
 
+# ---- sequences of concepts -----------------------------------------------------------------------------------------
+
+
+def _concepts_content(format: str, run: Run, models: Models, rank: int) -> Content:
+    return Content(concepts.read_concepts(run, models, format=format))
+
+
+def _write_concepts(content: Content, target: Path, facts: Mapping[str, str]) -> Path:
+    return concepts.write_concepts(content.value, target, facts)
+
+
+def _check_concepts(content: Content, written: Path) -> str:
+    return concepts.check_concepts(content.value, written)
+
+
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +276,15 @@ def _word_format(
         name, title=title, shown=shown, exact=("words",), recognises=recognises,
         examine=embedding.examine_embedding, read=embedding.read_embedding,
         content=partial(_word_content, key), write=_write_word, check=_check_word,
+    )  # fmt: skip
+
+
+def _concepts_format(name: str, *, title: str) -> FileFormat:
+    """Return a row for a sequence as a program's LoRA and embeddings, whose files are imported by their own rows."""
+    return FileFormat(
+        name, title=title, shown=name, exact=("continual",), recognises=lambda source: False,
+        examine=examine_lora, read=_read_lora, content=partial(_concepts_content, name),
+        write=_write_concepts, check=_check_concepts,
     )  # fmt: skip
 
 
@@ -287,4 +311,6 @@ FORMATS = (
         "diffusers", title="diffusers embedding", shown="diffusers embedding",
         recognises=embedding.is_embedding, key="",
     ),
+    _concepts_format("diffusers", title="diffusers LoRA and embeddings (zip)"),
+    _concepts_format("kohya", title="ComfyUI / A1111 LoRA and embeddings (zip)"),
 )  # fmt: skip

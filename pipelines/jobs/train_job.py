@@ -27,13 +27,13 @@ from pipelines.evaluation.tagging import described, vocabulary
 from pipelines.files import write_atomic, write_json
 from pipelines.jobs.model_cache import ModelCache, TrainingSession
 from pipelines.jobs.worker import Job
-from pipelines.methods.core import Method, Observes, Prepares, RecordsAttention, Replays
+from pipelines.methods.core import Concludes, Method, Observes, Prepares, RecordsAttention, Replays
 from pipelines.methods.scenes import composites, scene_pictures
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
-from pipelines.runs.library import check_finished
+from pipelines.runs.library import check_finished, find_beside
 from pipelines.runs.model_card import card
 from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, save_pictures
@@ -116,6 +116,8 @@ class TrainJob:
                 keep(self.run, adapter, step=finished)
         if finished == self.config.steps:
             self._measure(adapter)
+            if isinstance(method, Concludes):
+                self._conclude(method, adapter)
             self._record_speed(start_s)
 
     def _stage(self, name: str, *, done: int, total: int) -> None:
@@ -143,7 +145,7 @@ class TrainJob:
 
     def _parents(self) -> list[Run]:
         """Return the parent runs. Raises ValueError if one is missing, unfinished, or was trained on another base."""
-        found = [read_run(self.run.path.parent / run_id) for run_id in self.run.parents]
+        found = [find_beside(self.run, run_id) for run_id in self.run.parents]
         for parent in found:
             check_finished(parent)
             if parent.base["hash"] != self.base.hash:
@@ -364,6 +366,20 @@ class TrainJob:
         )
         self.run.write_json("metrics.json", scores)
         self.run.append("metrics", **scores)
+
+    def _conclude(self, method: Concludes, adapter: Adapter) -> None:
+        self.run.append("stage", name="Drawing every concept", done=0, total=1)
+        stack: list[tuple[Adapter, Strength]] = [(adapter, 1.0)]
+        method.conclude(
+            self.run,
+            adapter,
+            self.base,
+            self.config,
+            draw=lambda asked: self.model_cache.draw(self.base, stack, asked).images,
+            encoders=self.model_cache.encoders(self.base.family),
+            photos=self.photos,
+            parents=self._parents(),
+        )
 
     def _record_speed(self, start_s: float) -> None:
         pictures = self.config.pictures_per_forward * self.config.accumulation

@@ -17,7 +17,8 @@ from pipelines.config import CLoRAConfig, SampleConfig, fill_words
 from pipelines.data.photographs import Moments, to_tensor
 from pipelines.data.subject import Subject
 from pipelines.methods import subject as single
-from pipelines.methods.core import View
+from pipelines.methods.concept_pictures import conclude
+from pipelines.methods.continual_views import views
 from pipelines.runs.store import Run
 from pipelines.sampling.sample import sample
 from pipelines.training.loop import Batches, Denoising
@@ -25,7 +26,7 @@ from pipelines.training.loop import Batches, Denoising
 if TYPE_CHECKING:
     from pipelines.models.base import Base
 
-__all__ = ["adapter", "batches", "loss", "replayed", "views"]
+__all__ = ["adapter", "batches", "conclude", "loss", "replayed", "views"]
 
 REPLAY_SEED = 2_000_000  # picture i of a replayed concept uses this seed + i, which no sample of a run uses
 
@@ -52,6 +53,8 @@ def adapter(base: "Base", config: CLoRAConfig, parents: Sequence[Run]) -> Contin
         raise ValueError(
             f"The run {parents[-1].name!r} is not a concept of a sequence; choose a run of C-LoRA."
         )
+    *before, last = earlier.concepts
+    earlier.concepts = (*before, replace(last, run=parents[-1].id, name=parents[-1].name))
     return earlier.append(concept, base, **settings)
 
 
@@ -129,8 +132,3 @@ def loss(denoising: Denoising, adapter: Continual, config: CLoRAConfig) -> dict[
         weight = config.forgetting_weight * adapter.forgetting_scale
         terms["forgetting"] = weight * adapter.forgetting()
     return terms
-
-
-def views(run: Run) -> list[View]:
-    """Return []."""
-    return []

@@ -11,7 +11,11 @@ from pipelines.runs.store import Run
 from pipelines.training.loop import Batches, Denoising
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.config import SampleConfig
     from pipelines.data.subject import Subject
+    from pipelines.evaluation.metrics import Encoders
     from pipelines.models.base import Base
 
 
@@ -95,4 +99,24 @@ class Observes(Protocol):
         self, base: "Base", subjects: Sequence["Subject"], config: Any, run: Run
     ) -> Callable[[int, Adapter], None]:
         """Return a callback(step, injected adapter), called after each row of samples; it appends events to the run."""
+        ...
+
+
+@runtime_checkable
+class Concludes(Protocol):
+    """A method that draws more than samples when a run is finished."""
+
+    def conclude(
+        self,
+        run: Run,
+        adapter: Any,
+        base: "Base",
+        config: Any,
+        *,
+        draw: "Callable[[SampleConfig], list[Image.Image]]",
+        encoders: "Encoders | None",
+        photos: "Sequence[Image.Image]",
+        parents: Sequence[Run],
+    ) -> None:
+        """Write files into the run; ``adapter`` is finished and not injected, ``draw`` generates pictures with it."""
         ...

@@ -17,6 +17,7 @@ from pipelines.runs.status import Card
 from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
 
 EXAMPLE_PREFIX = "example-"
+SEQUENCES = ASSETS / "sequences"  # shipped: <sequence>/<number of the concept>/ is a finished run
 Signature = tuple[tuple[int, int], ...]  # (nanoseconds, bytes) of the files that a card is made from
 
 
@@ -31,10 +32,7 @@ class Library:
         """Return a user's run, or the finished run of an example. Raises ValueError for an unknown id."""
         run_id = str(run_id)
         if run_id.startswith(EXAMPLE_PREFIX):
-            path = self._example_files().get(run_id.removeprefix(EXAMPLE_PREFIX))
-            if path is None:
-                raise ValueError(f"There is no example {run_id[:60]!r}.")
-            return read_run(path.parent / json.loads(path.read_text(encoding="utf-8"))["run"])
+            return shipped_run(run_id)
         return self.store.get(run_id)
 
     def own(self, run_id: str) -> Run:
@@ -45,9 +43,10 @@ class Library:
 
     def id_of(self, run_id: str) -> str:
         """Return the current id of a run: for an example, its example id instead of its original ``run_id``."""
-        for name, path in self._example_files().items():
+        shipped = {name: path.parent / "run" for name, path in example_files().items()} | sequence_folders()
+        for name, folder in shipped.items():
             with suppress(ValueError, KeyError, OSError):
-                adapter = path.parent / "run" / "adapter.safetensors"
+                adapter = folder / "adapter.safetensors"
                 if read_header(adapter)["__metadata__"]["run"] == run_id:
                     return EXAMPLE_PREFIX + name
         return run_id
@@ -55,11 +54,16 @@ class Library:
     def examples(self) -> list[dict[str, Any]]:
         """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
         found = []
-        for name, path in self._example_files().items():
+        for name, path in example_files().items():
             told = json.loads(path.read_text(encoding="utf-8"))
             photos = stored_photos(path.parent / told["run"])
             found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
         return found
+
+    def shipped_sequences(self) -> dict[str, Run]:
+        """Return the last run of each shipped sequence by the name of its run folder, such as "people-4"."""
+        last = {name.rpartition("-")[0]: name for name in sequence_folders()}
+        return {name: shipped_run(EXAMPLE_PREFIX + name) for name in last.values()}
 
     def cards(self, *, shipped: bool = False) -> list[Card]:
         """Return a card for each of the user's runs, the newest first; with ``shipped`` the examples follow."""
@@ -110,8 +114,31 @@ class Library:
             known = self._facts[run.path] = (signature, facts)
         return known[1]
 
-    def _example_files(self) -> dict[str, Path]:
-        return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
+
+def example_files() -> dict[str, Path]:
+    """Return the description of each shipped example by name."""
+    return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
+
+
+def sequence_folders() -> dict[str, Path]:
+    """Return the run folders of the shipped sequences by name: "people-1" is the first concept of "people"."""
+    found = sorted(SEQUENCES.glob("*/*/run.json"), key=lambda path: (path.parts[-3], int(path.parts[-2])))
+    return {f"{path.parts[-3]}-{path.parts[-2]}": path.parent for path in found}
+
+
+def shipped_run(run_id: str) -> Run:
+    """Return the finished run of an example or of a shipped sequence. Raises ValueError for an unknown id."""
+    name = run_id.removeprefix(EXAMPLE_PREFIX)
+    if (example := example_files().get(name)) is not None:
+        return read_run(example.parent / json.loads(example.read_text(encoding="utf-8"))["run"])
+    if (folder := sequence_folders().get(name)) is not None:
+        return read_run(folder)
+    raise ValueError(f"There is no example {run_id[:60]!r}.")
+
+
+def find_beside(run: Run, run_id: str) -> Run:
+    """Return another run of the same store, or a shipped one. Raises ValueError for an unknown id."""
+    return shipped_run(run_id) if run_id.startswith(EXAMPLE_PREFIX) else read_run(run.path.parent / run_id)
 
 
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:

@@ -74,6 +74,21 @@ class InspectionService:
         """Return the chart of the similarity between the spectral shifts of several runs on one base."""
         return asdict(correlation_of([self.resources.library.find(run_id) for run_id in run_ids]))
 
+    def entry_map(self, run_id: str, layer: str = "") -> dict[str, Any]:
+        """Return the entries of one layer that each concept of a sequence moved: ``picture``, a PNG file, and facts.
+
+        The facts are ``layer``, ``words`` (in the order of ``colours``), and the ``shared`` share of entries with
+        ``chance``, what concepts that know nothing of each other would share. "" chooses the layer that changed most.
+        """
+        from pipelines.methods.continual_views import COLOURS, entry_map, read_changes
+
+        found = entry_map(read_changes(self.resources.library.find(run_id)), layer)
+        path = self.resources.outbox / f"entries-{secrets.token_hex(4)}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.image.save(path)
+        facts = {"layer": found.layer, "words": found.words, "shared": found.shared, "chance": found.chance}
+        return {**facts, "picture": path, "colours": [list(colour) for colour in COLOURS]}
+
     def identifiers(self, *, base: str | None = None) -> list[dict[str, Any]]:
         """Return suggested identifiers: rare tokens of the base's vocabulary, the rarest first."""
 

@@ -24,6 +24,7 @@ from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import BaseFacts, describe_base, portable_spec, read_header
 from pipelines.runs.costs import SIZES, Cost
 from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
+from pipelines.runs.sequences import sequence_of
 from pipelines.runs.status import QueueRow
 from pipelines.runs.store import LIVE_STATES, Run
 from pipelines.services.resources import Resources
@@ -92,7 +93,7 @@ class TrainingService:
             checked = replace(checked, sample_prompts=named_together(checked.sample_prompts, words))
         if spec.inputs == "a sequence" and len(taught) > 1:
             checked = _together(checked, [clean_text(one.identifier) for one in taught])
-        self._check_parents(spec, parents, base=facts, after=after)
+        self._check_parents(spec, parents, taught, base=facts, after=after)
         photos = sum(len(subject.photo_paths) for subject in taught)
         self.resources.store.check_space(self.cost(method, checked, photos, base=base).disk_mb + 50)
         size_px = checked.size_px or SIZES[facts.family].side_px
@@ -120,9 +121,18 @@ class TrainingService:
         return spec, checked
 
     def _check_parents(
-        self, spec: MethodSpec, parents: Sequence[str], *, base: BaseFacts, after: Sequence[str]
+        self,
+        spec: MethodSpec,
+        parents: Sequence[str],
+        taught: Sequence[SubjectPhotos],
+        *,
+        base: BaseFacts,
+        after: Sequence[str],
     ) -> None:
-        """Raise ValueError unless all parent runs exist, use this base, and are finished or among ``after``."""
+        """Raise ValueError unless all parent runs exist, use this base, and are finished or among ``after``.
+
+        The trigger words of ``taught`` must be new in the sequence.
+        """
         if parents and spec.inputs != "a sequence":
             raise ValueError(f"{spec.title} does not build on other runs; leave the parents out.")
         for run_id in parents:
@@ -138,6 +148,12 @@ class TrainingService:
                     f"The run {parent.name!r} was trained on another base ({portable_spec(parent.base['spec'])}); "
                     "choose that base to build on it."
                 )
+        for task in sequence_of(parents[-1], self.resources.library.find) if parents else ():
+            for subject in taught:
+                if task.word and task.word.lower() in clean_text(subject.identifier).lower().split():
+                    raise ValueError(
+                        f"The trigger word {task.word!r} already names {task.name!r} in this sequence; choose another."
+                    )
 
     def cost(
         self,
