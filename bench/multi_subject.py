@@ -1,178 +1,257 @@
 """Two subjects of one class in one picture: with and without Cut-Mix, with and without Unmix.
 
     python -m bench.multi_subject --home multi --json multi.json --sheet multi.png
+    python -m bench.multi_subject --home multi --quick                         # one pair, spectral shifts, 8 pictures
+    python -m bench.multi_subject --home multi --quick --try unmix_weight=1 --try steps=600,learning_rate=0.02
 
-Four pairs of the held-out world (two of people, dogs, plush toys). For the left and right square of each picture, the
-identity encoder picks the nearest of the two subjects and the strangers, and the parameter reader predicts the kind. A
-picture fails unless each subject is found on one side. A variant already finished in ``--home`` is not trained again.
+Four pairs of the held-out world (two of people, dogs, plush toys). A picture fails unless each subject is found on one
+side. The identity encoder and the parameter reader decide independently of each other: each finds, for the left and the
+right square of the picture, the nearest of the two subjects and ten strangers of the same class. Runs and rows are kept
+in ``--home``; a command that was interrupted, or that asks for more, continues there.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 
-from bench.dreambooth import embedding, render
-from pipelines.config import ASSETS, SampleConfig
-from pipelines.data.photographs import to_tensor
-from pipelines.data.subject import SubjectPhotos
+from bench.dreambooth import table
+from bench.pairs import Pair, alone_right, both_found, make_pair, true_pictures
+from bench.sweep import candidate
+from pipelines.config import CutMixUnmixConfig, SampleConfig, to_dict
 from pipelines.evaluation.embedded_encoders import Instruments
-from pipelines.evaluation.metrics import Encoders, load_encoders, pairwise
+from pipelines.evaluation.metrics import Encoders, load_encoders
 from pipelines.methods.specs import preset
 from pipelines.studio import Studio
-from recipes import world
 
+METHOD = "cut_mix_unmix"
 PAIRS = (
     ("person", 10_001_101),
     ("person", 10_001_303),
     ("dog", 10_001_505),
     ("plush toy", 10_001_707),
 )
-WORDS = ("zwx", "qev")
-PHOTOS = 4
-STRANGERS = 10
-SQUARES = (
-    (0, 40, 80, 120),
-    (48, 40, 128, 120),
-)  # in a 128 px picture: where the renderer places each of two subjects
+PRESETS = {"spectral": "Quick", "lora": "LoRA", "full": "Full"}  # by what is trained
 VARIANTS: dict[str, dict[str, Any]] = {
     "joint": {"mix_probability": 0.0},
     "Cut-Mix": {"unmix_weight": 0.0},
     "Cut-Mix-Unmix": {},
 }
 GUIDANCE = 3.0
+FIRST_SEED = 1000
+AT_ONCE = 8  # pictures of one job
 
 
-def make_pair(
-    kind: str, seed: int, *, folder: Path, encoders: Encoders
-) -> tuple[list[SubjectPhotos], torch.Tensor]:
-    """Return two subjects with photographs, and the line-up (2 + STRANGERS, D), which begins with the subjects."""
-    rng = np.random.default_rng(seed)
-    members = [world.sample_subject(rng, kind) for _ in WORDS]
-    scenes = [str(scene) for scene in rng.permutation(world.SCENES)]
-    subjects = []
-    for word, member in zip(WORDS, members, strict=True):
-        (folder / word).mkdir(parents=True, exist_ok=True)
-        paths = [folder / word / f"{index:02d}.png" for index in range(PHOTOS)]
-        for path, scene in zip(paths, scenes, strict=False):
-            render(member, scene, rng).save(path)
-        subjects.append(SubjectPhotos(word, kind, paths))
-    strangers = [world.sample_subject(rng, kind) for _ in range(STRANGERS)]
-    return subjects, torch.stack([embedding(one, scenes, rng, encoders) for one in (*members, *strangers)])
+@dataclass(frozen=True)
+class Row:
+    """The measurements of one run. Shares are between 0 and 1; ``leakage`` and ``own`` are those of its last step.
+
+    ``failed`` and ``unread``: pictures without one subject on each side, by identity encoder and parameter reader.
+    ``alone``: pictures of a single subject that show this subject. ``seconds``: all training steps.
+    """
+
+    pair: str
+    weights: str
+    variant: str
+    changes: str
+    failed: float
+    unread: float
+    alone: float
+    leakage: float
+    own: float
+    seconds: float
 
 
-def judged(
-    pictures: Sequence[Image.Image],
-    kind: str,
-    *,
-    lineup: torch.Tensor,
-    encoders: Encoders,
-    reader: Instruments,
-) -> tuple[float, float]:
-    """Return the shares of failed pictures according to the identity encoder and to the reader (kind on both sides)."""
-    sides = [
-        [picture.crop(box).resize((128, 128), Image.Resampling.BICUBIC) for picture in pictures]
-        for box in SQUARES
-    ]
-    found = [pairwise(encoders.identity.image_features(side), lineup).argmax(1).tolist() for side in sides]
-    kinds = [[row["kind"] for row in reader.read(to_tensor(side), "picture")] for side in sides]
-    alike = [{left, right} == {0, 1} for left, right in zip(*found, strict=True)]
-    seen = [left == right == kind for left, right in zip(*kinds, strict=True)]
-    return 1 - sum(alike) / len(alike), 1 - sum(seen) / len(seen)
+@dataclass(frozen=True)
+class Bench:
+    """A Studio with the measuring models, and where results are kept."""
 
+    studio: Studio
+    encoders: Encoders
+    reader: Instruments
+    home: Path
+    seeds: int
+    sample_steps: int
 
-def trained(studio: Studio, name: str, config: Any, subjects: Sequence[SubjectPhotos]) -> dict[str, Any]:
-    """Return the status of the finished run of this name; train it if it does not exist."""
-    known = [run.id for run in studio.library.list_runs() if (run.name, run.state) == (name, "done")]
-    run_id = known[0] if known else ""
-    if not run_id:
-        run_id = studio.training.start("cut_mix_unmix", config, subjects=subjects, name=name)
-        if studio.training.wait(run_id) != "done":
-            raise SystemExit(f"{name}: {studio.training.status(run_id)['error']}")
-    return studio.training.status(run_id)
+    def trained(self, name: str, config: CutMixUnmixConfig, pair: Pair) -> dict[str, Any]:
+        """Return the status of the finished run of this name; train it if it does not exist."""
+        known = [run.id for run in self.studio.library.list_runs() if (run.name, run.state) == (name, "done")]
+        run_id = (
+            known[0]
+            if known
+            else self.studio.training.start(METHOD, config, subjects=pair.photographs, name=name)
+        )
+        if self.studio.training.wait(run_id) != "done":
+            raise SystemExit(f"{name}: {self.studio.training.status(run_id)['error']}")
+        return self.studio.training.status(run_id)
 
-
-def measure(
-    studio: Studio, args: argparse.Namespace, *, kind: str, seed: int, weights: str
-) -> tuple[list[dict[str, Any]], list[list[Image.Image]]]:
-    """Return one row per variant for one pair, and the first pictures of each."""
-    encoders, reader = load_encoders("embedded"), Instruments()
-    assert encoders is not None, f"the instruments are in {ASSETS}"
-    subjects, lineup = make_pair(kind, seed, folder=args.home / "photos" / str(seed), encoders=encoders)
-    quick = preset("cut_mix_unmix", "embedded")
-    full = {"weights": "full", "learning_rate": 1e-3, "text_encoder": False} if weights == "full" else {}
-    steps = {"steps": args.steps, "warmup_steps": min(10, args.steps), "sample_every": args.steps}
-    rows, sheets = [], []
-    for variant, changed in VARIANTS.items():
-        config = replace(quick, **{"measure": False, **full, **steps, **changed})
-        name = f"{kind} {seed} {weights} {variant} {args.steps}"
-        status = trained(studio, name, config, subjects)
-        told = [event for event in status["events"] if event["kind"] == "leakage"][-1]
+    def drawn(self, run_id: str, prompt: str, config: CutMixUnmixConfig, *, count: int) -> list[Image.Image]:
+        """Return pictures of one prompt with consecutive seeds."""
         asked = SampleConfig(
-            prompt=f"a photo of a {WORDS[0]} {kind} beside a {WORDS[1]} {kind}",
+            prompt=prompt,
             negative_prompt=config.negative_prompt,
             guidance_scale=GUIDANCE,
+            steps=self.sample_steps,
         )
-        paths = [
-            path
-            for first in range(0, args.seeds, 8)
-            for path in studio.generation.generate(
-                replace(asked, seed=1000 + first, count=min(8, args.seeds - first)), run_id=status["id"]
-            )
+        parts = [
+            replace(asked, seed=FIRST_SEED + first, count=min(AT_ONCE, count - first))
+            for first in range(0, count, AT_ONCE)
         ]
-        drawn = [Image.open(path).convert("RGB") for path in paths]
-        failed, unread = judged(drawn, kind, lineup=lineup, encoders=encoders, reader=reader)
-        matrix = told["matrix"]
-        seconds = sum(event["seconds"] for event in status["events"] if event["kind"] == "step")
-        row = {
-            "pair": f"{kind} {seed}", "weights": weights, "variant": variant, "failed": failed,
-            "unread": unread, "leakage": (matrix[0][1] + matrix[1][0]) / 2, "own": sum(told["own"]) / 2,
-            "seconds": seconds,
-        }  # fmt: skip
-        print(
-            json.dumps({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()}),
-            flush=True,
+        paths = [path for part in parts for path in self.studio.generation.generate(part, run_id=run_id)]
+        return [Image.open(path).convert("RGB") for path in paths]
+
+    def measure(self, pair: Pair, config: CutMixUnmixConfig, *, variant: str, changes: str) -> Row:
+        """Train (or find) one run, generate and judge its pictures, and keep the row and its sheet."""
+        name = run_name(pair, config)
+        kept = self.home / "rows" / f"{name}, {self.seeds} x {self.sample_steps}.json"
+        if kept.is_file():
+            return Row(**{**json.loads(kept.read_text(encoding="utf-8")), "variant": variant})
+        status = self.trained(name, config, pair)
+        told = [event for event in status["events"] if event["kind"] == "leakage"][-1]
+        together = self.drawn(status["id"], pair.prompt, config, count=self.seeds)
+        each = max(2, self.seeds // 6)
+        alone = [self.drawn(status["id"], prompt, config, count=each) for prompt in pair.prompts_alone]
+        (_, other), (another, _) = told["matrix"]
+        failed, unread = (
+            1 - mean(found)
+            for found in both_found(together, pair, encoders=self.encoders, reader=self.reader)
         )
-        rows.append(row)
-        sheets.append(drawn[:8])
-    return rows, sheets
+        row = Row(
+            pair=pair.name,
+            weights=config.weights,
+            variant=variant,
+            changes=changes,
+            failed=failed,
+            unread=unread,
+            alone=mean(alone_right(alone, pair, encoders=self.encoders)),
+            leakage=(other + another) / 2,
+            own=mean(told["own"]),
+            seconds=sum(event["seconds"] for event in status["events"] if event["kind"] == "step"),
+        )
+        kept.parent.mkdir(exist_ok=True)
+        photos = [Image.open(one.photo_paths[0]).convert("RGB") for one in pair.photographs]
+        strip([*photos, *together[:8], *(shown[0] for shown in alone)]).save(kept.with_suffix(".png"))
+        kept.write_text(json.dumps(asdict(row)), encoding="utf-8")
+        return row
 
 
-def main() -> None:
-    """Measure every pair and print one row per variant."""
+def run_name(pair: Pair, config: CutMixUnmixConfig) -> str:
+    """Return a name that identifies the pair and every setting of a run."""
+    settings = json.dumps(to_dict(config), sort_keys=True)
+    return f"{pair.name} {hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+
+
+def config_of(weights: str, changes: str, variant: str) -> CutMixUnmixConfig:
+    """Return the preset of ``weights`` with the changes of a ``--try`` and of a variant, without measurements."""
+    changed = candidate(changes) | VARIANTS[variant]
+    config = replace(preset(METHOD, "embedded", PRESETS[weights]), measure=False)
+    steps = changed.get("steps", config.steps)
+    return replace(config, **{"sample_every": steps, "sample_prompts": ("a photo of {beside}",), **changed})
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return the means over the pairs: one row for each combination of weights, changes and variant."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.weights, row.changes, row.variant), []).append(row)
+    shown = ("failed", "unread", "alone", "leakage", "own", "seconds")
+    return {
+        " ".join(filter(None, key)): {name: mean(getattr(row, name) for row in group) for name in shown}
+        for key, group in groups.items()
+    }
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """Return the ratios between the variants of each weights and changes that have all three."""
+    found = summary(rows)
+    lines = []
+    for weights, changes in dict.fromkeys((row.weights, row.changes) for row in rows):
+        names = {variant: " ".join(filter(None, (weights, changes, variant))) for variant in VARIANTS}
+        if not set(names.values()) <= found.keys():
+            continue
+        joint, mixed, full = (found[names[variant]] for variant in VARIANTS)
+        failures = ", ".join(
+            f"{label} {full[key]:.2f} of {joint[key]:.2f} ({100 * (joint[key] - full[key]):+.0f} points)"
+            for label, key in (("identity encoder", "failed"), ("reader", "unread"))
+        )
+        lines.append(
+            f"{weights} {changes}: failures with Cut-Mix-Unmix, of joint training: {failures}; goal 1/3 or +40 points.\n"
+            f"  Leakage {full['leakage'] / mixed['leakage']:.2f} x that without Unmix (goal 0.4, floor 0.6), own region "
+            f"{full['own'] / mixed['own']:.2f} x (at least 0.8); {full['seconds']:.0f} s a pair."
+        )
+    return lines
+
+
+def strip(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures of 128 px side by side."""
+    whole = Image.new("RGB", (128 * len(pictures), 128))
+    for place, picture in enumerate(pictures):
+        whole.paste(picture.resize((128, 128)), (128 * place, 0))
+    return whole
+
+
+def sheet(strips: Sequence[Path]) -> Image.Image:
+    """Return the strips of all rows, one below the other: two photographs, eight together, each alone."""
+    opened = [Image.open(path) for path in strips]
+    whole = Image.new("RGB", (max(each.width for each in opened), 128 * len(opened)))
+    for place, each in enumerate(opened):
+        whole.paste(each, (0, 128 * place))
+    return whole
+
+
+def parsed() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--home", type=Path, required=True, help="where runs are kept, to go on from")
-    parser.add_argument("--pairs", type=int, default=len(PAIRS))
-    parser.add_argument("--seeds", type=int, default=24, help="pictures of each variant")
-    parser.add_argument("--steps", type=int, default=480)
-    parser.add_argument(
-        "--weights", nargs="+", default=["spectral", "full"], choices=["spectral", "lora", "full"]
-    )
+    parser.add_argument("--pairs", type=int, nargs="+", default=list(range(len(PAIRS))), help="0 to 3")
+    parser.add_argument("--seeds", type=int, default=24, help="pictures of each run")
+    parser.add_argument("--sample-steps", type=int, default=25)
+    parser.add_argument("--weights", nargs="+", default=["spectral", "full"], choices=PRESETS)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--try", dest="tries", action="append", help="changes of the preset; repeatable")
+    parser.add_argument("--quick", action="store_true", help="one pair, spectral shifts, 8 pictures")
+    parser.add_argument("--base", default="embedded", help="the base model")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
-    studio = Studio(args.home)
-    rows, sheets = [], []
-    for kind, seed in PAIRS[: args.pairs]:
+    if args.quick:
+        args.pairs, args.seeds, args.weights = args.pairs[:1], 8, args.weights[:1]
+    return args
+
+
+def main() -> None:
+    """Measure every pair and print one row per run, then the means and the ratios."""
+    args = parsed()
+    encoders = load_encoders("embedded")
+    assert encoders is not None, "the measuring models ship in assets/instruments"
+    studio = Studio(args.home, base=args.base)
+    bench = Bench(studio, encoders, Instruments(), args.home, args.seeds, args.sample_steps)
+    rows, strips = [], []
+    for kind, seed in [PAIRS[place] for place in args.pairs]:
+        pair = make_pair(kind, seed, folder=args.home / "photos" / str(seed), encoders=encoders)
+        seen = both_found(true_pictures(pair, 24), pair, encoders=encoders, reader=bench.reader)
+        print(f"{pair.name}: renders of both are recognised in {[round(mean(each), 2) for each in seen]}")
         for weights in args.weights:
-            found, drawn = measure(studio, args, kind=kind, seed=seed, weights=weights)
-            rows += found
-            sheets += drawn
+            for changes in args.tries or [""]:
+                for variant in args.variants:
+                    config = config_of(weights, changes, variant)
+                    row = bench.measure(pair, config, variant=variant, changes=changes)
+                    print(json.dumps(asdict(row)), flush=True)
+                    rows.append(row)
+                    name = f"{run_name(pair, config)}, {args.seeds} x {args.sample_steps}.png"
+                    strips.append(args.home / "rows" / name)
     studio.close()
+    print("\n" + table("means", summary(rows)), *verdicts(rows), sep="\n")
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
     if args.sheet:
-        whole = Image.new("RGB", (128 * max(map(len, sheets)), 128 * len(sheets)))
-        for y, line in enumerate(sheets):
-            for x, picture in enumerate(line):
-                whole.paste(picture, (128 * x, 128 * y))
-        whole.save(args.sheet)
+        sheet(strips).save(args.sheet)
 
 
 if __name__ == "__main__":

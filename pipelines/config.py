@@ -504,7 +504,7 @@ class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         return size.factors_mb[self.subset] + (size.text_factors_mb if self.text_encoder else 0.0)
 
 
-UNMIX_LAYERS = ("In0+In1+Out2+Out3", "In1+Out2", "In2+Out1")
+UNMIX_LAYERS = ("Out2", "In1+Out2", "In0+In1+Out2+Out3", "In2+Out1")
 
 
 @dataclass(frozen=True)
@@ -544,6 +544,12 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         help="Against seams, in every picture that is drawn while it learns; empty is none.",
     )
     rank: int = setting(8, label="Rank", help="Width of the LoRA.", low=1, high=128, step=1)
+    targets: str = setting(
+        "attention",
+        label="LoRA targets",
+        help="Layers that get a LoRA.",
+        choices=("attention", "attention+conv"),
+    )
     norm_learning_rate: float = setting(
         1e-6,
         label="Norm learning rate",
@@ -574,7 +580,8 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         if self.weights == "full":
             return size.unet_values
         if self.weights == "lora":
-            return self.rank * size.rank_values["attention"]
+            text = self.rank * size.text_rank_values if self.text_encoder else 0.0
+            return self.rank * size.rank_values[self.targets] + text
         return (size.shifts["UNet"][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
 
     def decomposition_mb(self, size: "Size") -> float:

@@ -66,7 +66,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         start.wire(page)
         train.wire(page)
         playground.wire(page)
-        multi_subject.wire(page, multi)
+        multi_subject.wire(page, multi, blocks)
         identity_space.wire(page, identities, opened=identity_tab.select)
         library.wire(page)
         compare.wire(page)

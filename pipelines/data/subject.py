@@ -86,6 +86,17 @@ class StoredSubject:
     repeats: Mapping[str, int]
     masks: tuple[Path, ...] = ()  # one for each photograph, or none
 
+    def as_photos(self) -> SubjectPhotos:
+        """Return it as a client would pass it, for another run on the same photographs."""
+        return SubjectPhotos(
+            self.identifier,
+            self.class_noun,
+            self.photos,
+            captions=dict(self.captions),
+            repeats=dict(self.repeats),
+            masks={photo.name: mask for photo, mask in zip(self.photos, self.masks, strict=False)},
+        )
+
 
 @dataclass(frozen=True)
 class Subject:

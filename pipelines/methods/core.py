@@ -28,7 +28,8 @@ class View:
     - "bars": ``values`` maps labels to numbers, in display order.
     - "unet": ``values`` maps the nine blocks (In0 to In3, Mid, Out0 to Out3) to numbers, shown in the shape of the UNet.
     - "heat": ``cells`` has the shape ``rows`` by ``columns``; None is an empty cell.
-    - "curves": ``lines`` maps names to values at x = 0, 1, 2, ...; ``axis`` is the label of the x axis.
+    - "curves": ``lines`` maps names to values at the positions ``at`` (empty: 0, 1, 2, ...); ``axis`` is the label of
+      the x axis.
     """
 
     title: str
@@ -39,6 +40,7 @@ class View:
     columns: list[str] = field(default_factory=list)
     cells: list[list[float | None]] = field(default_factory=list)
     lines: dict[str, list[float]] = field(default_factory=dict)
+    at: list[float] = field(default_factory=list)
     axis: str = ""
 
 

@@ -5,7 +5,7 @@ otherwise it uses pictures of one subject. The Unmix loss term penalizes attenti
 subject's half.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,7 +50,7 @@ def adapter(base: "Base", config: CutMixUnmixConfig, parents: Sequence[Run]) -> 
         return Full(text_encoder=config.text_encoder)
     if config.weights == "lora":
         text_rank = config.rank if config.text_encoder else 0
-        return LoRA(rank=config.rank, text_encoder_rank=text_rank, seed=config.seed)
+        return LoRA(rank=config.rank, targets=config.targets, text_encoder_rank=text_rank, seed=config.seed)
     return Spectral(
         subset="UNet",
         text_encoder=config.text_encoder,
@@ -73,12 +73,18 @@ def is_mixed(config: CutMixUnmixConfig, update: int) -> bool:
 
 def attention_layers(config: CutMixUnmixConfig, update: int) -> Collection[str]:
     """Return the layers whose attention maps an update needs; () for updates without the Unmix term."""
-    return unmix_layers(config) if config.unmix_weight and is_mixed(config, update) else ()
+    return unmix_layers(config.unmix_layers) if config.unmix_weight and is_mixed(config, update) else ()
 
 
-def unmix_layers(config: CutMixUnmixConfig) -> list[str]:
-    """Return the cross-attention layers of the blocks chosen for the Unmix term."""
-    chosen = [CROSS_ATTENTION[label] for label in config.unmix_layers.split("+")]
+def watched_layers(config: Mapping[str, Any]) -> list[str]:
+    """Return the layers of the Unmix term of a run's stored settings; [] for a run of another method."""
+    blocks = config.get("unmix_layers")
+    return unmix_layers(blocks) if blocks else []
+
+
+def unmix_layers(blocks: str) -> list[str]:
+    """Return the cross-attention layers of blocks such as "In1+Out2"."""
+    chosen = [CROSS_ATTENTION[label] for label in blocks.split("+")]
     return [
         f"{place}.attentions.{index}.transformer_blocks.0.attn2"
         for place, count in chosen
@@ -309,7 +315,7 @@ def observer(
     learned, held_out = plan(subjects, config)
     named = [one.words("{identifier} {class_noun}") for one in subjects]
     _write_examples(run, learned, pixels, named)
-    moments, layers = _encoded(base, held_out, pixels), unmix_layers(config)
+    moments, layers = _encoded(base, held_out, pixels), unmix_layers(config.unmix_layers)
 
     def observe(step: int, adapter: Adapter) -> None:
         adapter.materialise()
@@ -368,35 +374,38 @@ def _rounded(rows: list[list[float]]) -> list[list[float]]:
 
 
 def views(run: Run) -> list[View]:
-    """Return the latest leakage matrix, the leakage at each row of samples, and the views of the adapter."""
+    """Return the first and the latest leakage matrix, the leakage over the steps, and the views of the adapter."""
     told = [event for event in run.events() if event["kind"] == "leakage"]
     adapter_views = svdiff.views(run) or dreambooth.views(run)
     if not told:
         return adapter_views
     names = told[-1]["subjects"]
-    lines = {
-        f"{one} in the half of {other}": [event["matrix"][i][j] for event in told]
-        for i, one in enumerate(names)
-        for j, other in enumerate(names)
-        if i != j
-    }
-    steps = ", ".join(str(event["step"]) for event in told)
+    others = len(names) - 1
+    first, last = told[0], told[-1]
     return [
         View(
-            title="Where each subject's words look",
+            title=f"Where each subject's words look, after step {event['step']}",
             kind="heat",
             help="Share of the attention of a subject's words (rows) inside each subject's half (columns) of mixed "
-            "pictures that it has not learned from; 0.5 is no difference.",
+            "pictures that the run has not learned from. 0.5: no preference; 1 on the diagonal: no leakage.",
             rows=list(names),
-            columns=list(names),
-            cells=told[-1]["matrix"],
-        ),
+            columns=[f"half of {name}" for name in names],
+            cells=[list(row) for row in event["matrix"]],
+        )
+        for event in ([first, last] if len(told) > 1 else [last])
+    ] + [
         View(
-            title="Leakage while it learned",
+            title="Leakage over the steps",
             kind="curves",
-            help=f"The shares in the other subject's half, at the rows of samples (steps {steps}).",
-            lines=lines,
-            axis="row of samples",
+            help="Share of the attention of a subject's words in the half of another subject (mean over the others).",
+            lines={
+                f"{name} outside its half": [
+                    (sum(event["matrix"][i]) - event["matrix"][i][i]) / others for event in told
+                ]
+                for i, name in enumerate(names)
+            },
+            at=[float(event["step"]) for event in told],
+            axis="step",
         ),
         *adapter_views,
     ]

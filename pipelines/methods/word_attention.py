@@ -32,14 +32,15 @@ def overlays(
     *,
     prompt: str,
     words: Sequence[str],
+    layers: Sequence[str] = (),
 ) -> list[Image.Image]:
     """Return one copy of the picture for each of ``words``, dimmed where the attention to its tokens is low.
 
     Noise is added to the picture (timesteps 250 and 500 of 1000, seed 0), followed by one forward pass of the UNet with
-    the adapters of ``stack``. The maps are averaged over timesteps, heads and all layers that are fine enough. Raises
-    ValueError for words that the prompt does not contain.
+    the adapters of ``stack``. The maps are averaged over timesteps, heads and ``layers`` (default: all cross-attention
+    layers that are fine enough). Raises ValueError for words that the prompt does not contain.
     """
-    layers = cross_attention_layers(base.unet)
+    layers = layers or cross_attention_layers(base.unet)
     with merged(base, list(stack)):
         places = [positions(base.tokenizer, prompt, each, context=base.context) for each in words]
         context = base.encode_prompts([prompt]).expand(len(TIMESTEPS), -1, -1)

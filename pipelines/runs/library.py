@@ -51,13 +51,17 @@ class Library:
                     return EXAMPLE_PREFIX + name
         return run_id
 
-    def examples(self) -> list[dict[str, Any]]:
-        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
+    def examples(self, *, tab: str = "") -> list[dict[str, Any]]:
+        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths.
+
+        With ``tab``, only the examples of that tab (the name of a method's tab; "train" if an example names none).
+        """
         found = []
         for name, path in example_files().items():
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = {"tab": "train"} | json.loads(path.read_text(encoding="utf-8"))
             photos = stored_photos(path.parent / told["run"])
-            found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
+            if tab in ("", told["tab"]):
+                found.append(told | {"name": name, "run": EXAMPLE_PREFIX + name, "photos": photos})
         return found
 
     def shipped_sequences(self) -> dict[str, Run]:

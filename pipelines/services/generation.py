@@ -13,12 +13,14 @@ from pipelines.data.subject import stored_subjects
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import EXAMPLE_PREFIX, adapter_hash, check_finished, trained_steps
 from pipelines.runs.store import Run, snapshot_name
+from pipelines.runs.together import Shown
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
 from pipelines.sampling.grid import Cell, Row, compare
 from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, recall, save_pictures
 from pipelines.sampling.stack import asked_stack, common_base
 from pipelines.services.resources import KNOWN_BASES, Resources
+from pipelines.services.together import draw_together
 
 if TYPE_CHECKING:
     from pipelines.jobs.model_cache import ModelCache
@@ -176,6 +178,7 @@ class GenerationService:
         def work(job: Job) -> dict[str, Path]:
             from PIL import Image
 
+            from pipelines.methods.cut_mix_unmix import watched_layers
             from pipelines.methods.word_attention import overlays
 
             model_cache = self.resources.model_cache(job)
@@ -184,7 +187,14 @@ class GenerationService:
                 run, Layer(run=run.id, name=run.name, strength=1.0), model_cache=model_cache
             )
             with Image.open(picture) as opened, model_cache.aside(base):
-                drawn = overlays(base, [(adapter, 1.0)], opened.convert("RGB"), prompt=prompt, words=words)
+                drawn = overlays(
+                    base,
+                    [(adapter, 1.0)],
+                    opened.convert("RGB"),
+                    prompt=prompt,
+                    words=words,
+                    layers=watched_layers(run.config),
+                )
             found = {}
             for each, image in zip(words, drawn, strict=True):
                 found[each] = self.resources.outbox / f"attention-{secrets.token_hex(4)}.png"
@@ -192,6 +202,21 @@ class GenerationService:
             return found
 
         return self.resources.run_short("attention", work, beside=run_id) if words else {}
+
+    def together(
+        self,
+        run_id: str,
+        config: SampleConfig,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Shown]:
+        """Generate a picture of a run with several subjects, and what explains it, all with one seed.
+
+        After the picture follow: the picture of the same run trained without the Unmix term, if there is such a run;
+        the attention of each subject's words in the picture; each subject alone. The pictures are kept in the run,
+        except for shipped examples. Each one is a separate job, so a training run continues between them.
+        """
+        return draw_together(self, run_id, config, progress=progress)
 
     def interrupt(self) -> None:
         """Cancel all queued and running sampling jobs."""

@@ -13,9 +13,11 @@ from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
 from pipelines.runs.sequences import Task, heads, sequence_of
 from pipelines.runs.settings import read_settings, settings_of
 from pipelines.runs.status import Card
+from pipelines.runs.together import Shown, kept
 from pipelines.services.concept_merge import check_merge, merge_concepts
 from pipelines.services.resources import Resources
 from pipelines.services.spectral_runs import check_mix, combine
+from pipelines.services.together import without_unmix
 
 
 class LibraryService:
@@ -28,9 +30,17 @@ class LibraryService:
         """Return the user's runs, the newest first; with ``shipped`` the examples follow."""
         return self.resources.library.cards(shipped=shipped)
 
-    def examples(self) -> list[dict[str, Any]]:
-        """Return the shipped examples; ``run`` is the id of their finished run, ``photos`` are paths."""
-        return self.resources.library.examples()
+    def examples(self, *, tab: str = "") -> list[dict[str, Any]]:
+        """Return the shipped examples, or those of one tab; ``run`` is the id of their finished run."""
+        return self.resources.library.examples(tab=tab)
+
+    def kept_together(self, run_id: str) -> list[Shown]:
+        """Return the latest pictures of ``generation.together`` of a run; [] if there are none."""
+        return kept(self.resources.library.find(run_id))
+
+    def without_unmix(self, run_id: str) -> str:
+        """Return the id of the finished run that differs from a run only in an Unmix weight of 0; "" if there is none."""
+        return without_unmix(self.resources, run_id)
 
     def sequence(self, run_id: str) -> list[Task]:
         """Return the concepts of a sequence up to the one that this run has learned, in order."""

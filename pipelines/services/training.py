@@ -18,7 +18,7 @@ from pipelines.config import (
     to_dict,
     whole_number,
 )
-from pipelines.data.subject import SubjectPhotos, named_together, read_subject
+from pipelines.data.subject import SubjectPhotos, named_together, read_subject, stored_subjects
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import BaseFacts, describe_base, portable_spec, read_header
@@ -110,6 +110,13 @@ class TrainingService:
             run.append("created", method=method, base=about, config=run.config, photos=count)
         self.resources.queue.begin(run, after=earlier)
         return run.id
+
+    def again(self, run_id: str, *, name: str = "", **changes: Any) -> str:
+        """Start a new run on the photographs and with the settings of a run, except for ``changes``; return its id."""
+        run = self.resources.library.find(run_id)
+        config = replace(from_dict(method_config(run.method), run.config), **changes)
+        subjects = [one.as_photos() for one in stored_subjects(run.path, run.config)]
+        return self.start(run.method, config, subjects=subjects, base=run.base["spec"], name=name)
 
     def _checked(
         self, method: str, config: TrainConfig | Mapping[str, Any]

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LEAST = 1e-12  # a token that no place attends to has no share anywhere, instead of 0 / 0
+
 
 def cross_attention_layers(unet: nn.Module) -> list[str]:
     """Return the module names of the UNet's cross-attention layers."""
@@ -89,7 +91,7 @@ def unmix_loss(attention: Mapping[str, Tensor], *, regions: Tensor, tokens: Tens
     of each; rows without tokens are ignored.
     """
     inside, whole = attention_in_regions(attention, regions)
-    astray = (inside / whole.unsqueeze(1)).flip(1)  # (B, 2, T): in the other's region
+    astray = (inside / whole.unsqueeze(1).clamp(min=LEAST)).flip(1)  # (B, 2, T): in the other's region
     counted = tokens.sum(dim=(1, 2))
     penalties = (astray.square() * tokens).sum(dim=(1, 2)) / counted.clamp(min=1)
     return penalties.sum() / (counted > 0).sum().clamp(min=1)

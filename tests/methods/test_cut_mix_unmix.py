@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.adapters.core import injected
-from pipelines.config import CutMixUnmixConfig, SampleConfig
+from pipelines.config import UNMIX_LAYERS, CutMixUnmixConfig, SampleConfig
 from pipelines.data.photographs import Moments
 from pipelines.data.subject import Subject, SubjectPhotos
 from pipelines.methods import cut_mix_unmix as method
@@ -59,11 +59,11 @@ def test_the_share_of_mixed_updates_is_the_probability() -> None:
     assert not any(method.attention_layers(replace(QUICK, unmix_weight=0.0), update) for update in range(9))
 
 
-@pytest.mark.parametrize("layers", ["In0+In1+Out2+Out3", "In1+Out2", "In2+Out1"])
+@pytest.mark.parametrize("layers", UNMIX_LAYERS)
 def test_the_layers_are_cross_attention_of_the_blocks(base: Base, layers: str) -> None:
-    named = method.unmix_layers(replace(QUICK, unmix_layers=layers))
+    named = method.unmix_layers(replace(QUICK, unmix_layers=layers).unmix_layers)
     assert set(named) <= set(cross_attention_layers(base.unet))
-    assert len(named) == {"In0+In1+Out2+Out3": 10}.get(layers, 5)
+    assert len(named) == {"In0+In1+Out2+Out3": 10, "Out2": 3}.get(layers, 5)
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["embeddings", "text encoder live"])
@@ -156,6 +156,42 @@ def test_a_finished_run_shows_where_the_words_look(studio: Studio, tmp_path: Pat
     assert list(studio.generation.word_attention(run_id, other)) == ["zwx dog"]
 
 
+def test_pictures_together_compare_with_the_run_without_unmix_and_are_kept(
+    studio: Studio, tmp_path: Path
+) -> None:
+    photos = draw_photos(tmp_path / "photos")
+    subjects = [SubjectPhotos(*words, photos) for words in WORDS[:2]]
+    config = replace(QUICK, steps=2, mix_probability=1.0, unmix_weight=50.0, sample_prompts=("{all}",))
+    run_id = studio.training.start("cut_mix_unmix", config, subjects=subjects)
+    assert finish(studio, run_id) == "done"
+    asked = SampleConfig(prompt="a zwx dog beside a qev cat", steps=1, size_px=64, seed=3)
+    assert studio.library.without_unmix(run_id) == ""
+    assert [each.kind for each in studio.generation.together(run_id, asked)] == [
+        "together", "attention", "attention", "alone", "alone",
+    ]  # fmt: skip
+    other = studio.training.again(run_id, name="Without", learning_rate=2e-3, unmix_weight=0.0)
+    rival = studio.training.again(run_id, name="Without", unmix_weight=0.0)
+    assert finish(studio, other) == finish(studio, rival) == "done"
+    assert studio.library.without_unmix(run_id) == rival, "all other settings are equal"
+    assert studio.library.without_unmix(rival) == ""
+    told: list[tuple[int, int]] = []
+    shown = studio.generation.together(run_id, asked, progress=lambda *done: told.append(done))
+    assert told == [(step, 5) for step in range(1, 6)]
+    by_kind = {kind: [each for each in shown if each.kind == kind] for kind in ("without", "alone")}
+    (without,) = by_kind["without"]
+    (expected,) = studio.generation.generate(asked, run_id=rival)
+    assert pixels(without.file) == pixels(expected) != pixels(shown[0].file)
+    assert [each.prompt for each in by_kind["alone"]] == ["a photo of a zwx dog", "a photo of a qev cat"]
+    assert {each.seed for each in shown} == {3}
+    kept = studio.library.kept_together(run_id)
+    assert [(each.kind, each.title, pixels(each.file)) for each in kept] == [
+        (each.kind, each.title, pixels(each.file)) for each in shown
+    ]
+    studio.training.train_more(run_id, 1)
+    assert finish(studio, run_id) == "done"
+    assert studio.library.kept_together(run_id) == [], "they show an earlier state"
+
+
 def test_three_subjects_learn_in_one_run_and_tell_their_leakage(studio: Studio, tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos")
     subjects = [SubjectPhotos(*words, photos) for words in WORDS]
@@ -189,4 +225,5 @@ def test_three_subjects_learn_in_one_run_and_tell_their_leakage(studio: Studio, 
         assert example["left"] in example["prompt"]
         assert example["right"] in example["prompt"]
     titles = [view["title"] for view in studio.inspection.views(run_id)]
-    assert titles[:2] == ["Where each subject's words look", "Leakage while it learned"]
+    where = "Where each subject's words look, after step"
+    assert titles[:3] == [f"{where} 0", f"{where} 4", "Leakage over the steps"]

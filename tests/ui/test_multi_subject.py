@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.config import CutMixUnmixConfig, to_dict
+from pipelines.data.cut_mix import EXPLICIT, VAGUE
 from pipelines.data.subject import SubjectPhotos, read_subject
 from pipelines.studio import Studio
 from tests.tiny import draw_photos
@@ -25,7 +26,9 @@ def multi(studio: Studio, copies: BrowserCopies) -> MultiSubjectHandlers:
 
 def opening(multi: MultiSubjectHandlers) -> dict[str, Any]:
     """Return the initial values of the widgets."""
-    values: dict[str, Any] = {"multi_preset": multi.presets()[0]} | multi.choose_preset(multi.presets()[0])
+    first = multi.presets()[0]
+    values: dict[str, Any] = {"multi_base": next(iter(multi.bases)), "multi_preset": first}
+    values |= multi.choose_preset(first)
     for place in range(MOST):
         source, noun, word = multi.opening(place)
         values |= {f"multi_source_{place}": source, f"multi_noun_{place}": noun, f"multi_word_{place}": word}
@@ -38,8 +41,8 @@ def started(multi: MultiSubjectHandlers, monkeypatch: pytest.MonkeyPatch) -> lis
     """Record what is passed to the Studio; no run starts."""
     found: list[tuple[Any, list[Any]]] = []
 
-    def start(method: str, config: Any, *, subjects: list[SubjectPhotos]) -> str:
-        assert method == "cut_mix_unmix"
+    def start(method: str, config: Any, *, subjects: list[SubjectPhotos], base: str) -> str:
+        assert (method, base) == ("cut_mix_unmix", "embedded")
         found.append((config, subjects))
         return ""
 
@@ -57,6 +60,7 @@ def test_one_click_trains_two_people_with_words_of_their_own(
     assert one.identifier != other.identifier
     assert one.photo_paths != other.photo_paths
     assert values["prompt"] == f"a photo of a {one.identifier} person beside a {other.identifier} person"
+    assert "about" in multi.cost(**opening(multi))["multi_cost"]
 
 
 def test_a_third_subject_is_uploaded_and_advanced_fields_count(
@@ -72,8 +76,10 @@ def test_a_third_subject_is_uploaded_and_advanced_fields_count(
 
 
 def test_one_subject_alone_is_refused(multi: MultiSubjectHandlers) -> None:
+    alone = opening(multi) | {"multi_source_1": None}
     with pytest.raises(ValueError, match="needs two or three subjects"):
-        multi.start(**(opening(multi) | {"multi_source_1": None}))
+        multi.start(**alone)
+    assert "needs two or three subjects" in multi.cost(**alone)["multi_cost"]
 
 
 def test_the_words_of_a_chosen_example_are_filled_in(multi: MultiSubjectHandlers) -> None:
@@ -105,8 +111,32 @@ def test_a_run_shows_its_mixed_pictures_and_its_leakage(
     assert f"run:{run.id}" not in offered
     values = multi.watch(run.id)
     assert "&lt;and&gt;" in values["multi_mixes"]
-    assert "0.125" in values["multi_views"]
-    assert "zwx dog in the half of qev cat" in values["multi_views"]
-    assert "a photo of a zwx dog beside a qev cat" in values["multi_prompt"]["choices"]
+    assert values["multi_mixes"].count("look0") == values["multi_mixes"].count("look1") == 1
+    assert "after step 0" in values["multi_views"]
+    assert "after step 8" in values["multi_views"]
+    assert "zwx dog outside its half" in values["multi_views"]
+    assert values["multi_run_part"]["visible"]
+    offered = values["multi_prompt"]["choices"]
+    assert "a photo of a zwx dog beside a qev cat" in offered
+    wordings = [text.format(left="zwx dog", right="qev cat") for text in (*EXPLICIT, *VAGUE)]
+    assert not set(offered) & set(wordings), "prompts that it was not trained with"
+    sitting = multi.suggestions(["zwx dog", "qev cat"], "sd1")
+    assert "a zwx dog sitting beside a qev cat in a park" in sitting
+
+
+def test_without_a_run_the_page_asks_for_one(multi: MultiSubjectHandlers) -> None:
+    multi.finished = {}
+    assert "appear here" in multi.watch("")["multi_result"]
     with pytest.raises(ValueError, match="Train two or three subjects together first"):
         multi.generate("", "a dog", 0)
+
+
+def test_uploaded_photographs_replace_the_source_and_its_words(
+    multi: MultiSubjectHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [{"text": "zwx"}, {"text": "blk"}]
+    monkeypatch.setattr(multi.studio.inspection, "identifiers", lambda base: found)
+    values = multi.choose_upload(1, ["a.png"], "embedded", multi_word_0="zwx", multi_word_1="qev")
+    assert values["multi_source_1"] is None
+    assert (values["multi_noun_1"], values["multi_word_1"]) == ("", "blk"), "a word nobody else has"
+    assert values["multi_mask_background"] is True

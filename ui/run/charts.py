@@ -6,7 +6,7 @@ from ui.html import Html, element
 from ui.run.state import RunView
 
 MAX_POINTS = 300
-TERMS = {"instance": "photographs", "prior": "class images"}
+TERMS = {"instance": "photographs", "prior": "class images", "unmix": "Unmix"}
 Point = tuple[float, float]
 
 

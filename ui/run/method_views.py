@@ -8,6 +8,8 @@ from ui.run import charts as plots
 from ui.run.unet_diagram import unet_map
 
 View = Mapping[str, Any]
+REFERENCE_FIRST = ("raw", "smooth", "prior", "identity", "prompt")  # the first line is pale
+SUBJECTS = ("look0", "look1", "look2", "look3", "look4", "look5")  # all lines are equally important
 
 
 def drawn(views: Sequence[View]) -> Html:
@@ -68,15 +70,16 @@ def _cell(value: float | None, *, low: float, high: float, written: bool) -> Htm
 
 
 def curves(view: View) -> Html:
-    """Return the lines of a view as a chart over 0, 1, 2, ..."""
-    looks = ("raw", "smooth", "prior", "identity", "prompt")
+    """Return the lines of a view as a chart over its positions."""
+    looks = SUBJECTS if view["at"] else REFERENCE_FIRST
     lines = [
-        plots.Line(name, looks[place % len(looks)], [(float(x), y) for x, y in enumerate(values)])
+        plots.Line(name, looks[place % len(looks)], [(float(x), y) for x, y in zip(at, values, strict=False)])
         for place, (name, values) in enumerate(view["lines"].items())
+        for at in [view["at"] or range(len(values))]
     ]
-    longest = max((len(line.points) - 1 for line in lines), default=1)
+    furthest = max((line.points[-1][0] for line in lines if line.points), default=1.0)
     drawn = plots.chart(
-        lines, title=view["title"], x_max=longest, empty="No data.", floor=0.0, axis=view["axis"]
+        lines, title=view["title"], x_max=furthest, empty="No data.", floor=0.0, axis=view["axis"]
     )
     return element("div", drawn, element("p", view["help"], class_="hint"))
 

@@ -58,7 +58,8 @@ class RunMonitor:
     def __init__(self, studio: "Studio", copies: BrowserCopies) -> None:
         self.studio = studio
         self.copies = copies
-        self.examples = {example["name"]: example for example in studio.library.examples()}
+        self.examples = {example["name"]: example for example in studio.library.examples(tab="train")}
+        self.shipped = {example["run"]: example["title"] for example in studio.library.examples()}
         self._warmed = False
 
     def show_run(self, run_id: str) -> Values:
@@ -92,7 +93,7 @@ class RunMonitor:
         runs = [run for run in self.studio.library.list_runs() if not run.shipped]
         names = cards.unique_names(runs)
         own = [(f"{names[run.id]} · {WORDS[run.state].lower()}", run.id) for run in runs]
-        shipped = [(f"{example['title']} · example", example["run"]) for example in self.examples.values()]
+        shipped = [(f"{title} · example", run) for run, title in self.shipped.items()]
         return own + shipped
 
     def attach(self) -> Values:
@@ -225,7 +226,7 @@ class RunMonitor:
 
     def state(self, view: RunView) -> Values:
         """Return which controls are visible for the state of a run."""
-        shipped = any(example["run"] == view.id for example in self.examples.values())
+        shipped = view.id in self.shipped
         kept = view.state in ("done", "stopped") and view.step > 0
         unfinished = view.state in ("interrupted", "failed") or (
             view.state == "stopped" and view.step < view.total

@@ -5,14 +5,16 @@ from functools import partial
 import gradio as gr
 
 from ui import forms as form
+from ui.html import Html
 from ui.run import panels
-from ui.tabs.multi_subject.handlers import FIELDS, MOST, NO_MIXES, OWN, MultiSubjectHandlers
-from ui.tabs.train.handlers import EMPTY_FRAME
+from ui.tabs.multi_subject.handlers import FIELDS, MOST, OWN, MultiSubjectHandlers
 from ui.tabs.train.tab import photo_upload
-from ui.wiring import WATCHED, WATCHING, Page, bound
+from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
 
-EMPTY_RESULT = "Your subjects appear here together, and where the words of each look."
-MIRRORED = ("start_row", "stop_row", "run_card", "progress", "strip", "loss", "compare", "caption")
+MIRRORED = ("start_row", "stop_row", "run_card", "progress", "strip", "loss")
+SHOWN = ["multi_result", "multi_mixes", "multi_views"]
+ASKED = [f"multi_{what}_{place}" for place in range(MOST) for what in ("source", "noun", "word", "upload")]
+FORM = [*ASKED, "multi_base", "multi_preset", *(OWN + name for name in FIELDS)]
 
 
 def lay_out(page: Page, multi: MultiSubjectHandlers) -> None:
@@ -22,11 +24,12 @@ def lay_out(page: Page, multi: MultiSubjectHandlers) -> None:
         with gr.Column(scale=4, min_width=330, elem_id="multi-inputs", elem_classes="inputs"):
             _inputs(page, multi)
         with gr.Column(scale=8, min_width=330, elem_id="multi-stage", elem_classes="stage"):
-            _stage(page)
+            _stage(page, multi)
 
 
 def _inputs(page: Page, multi: MultiSubjectHandlers) -> None:
     named = page.named
+    base = next(iter(multi.bases))
     with gr.Column(elem_classes="card", elem_id="multi-card"):
         gr.HTML(panels.heading("1", "Choose two or three subjects"))
         sources = multi.sources()
@@ -40,105 +43,186 @@ def _inputs(page: Page, multi: MultiSubjectHandlers) -> None:
         presets = multi.presets()
         named["multi_preset"] = gr.Dropdown(presets, value=presets[0], label="Preset")
         with gr.Accordion("Advanced", open=False):
+            named["multi_base"] = gr.Dropdown(
+                [(facts.name, spec) for spec, facts in multi.bases.items()], value=base, label="Base model"
+            )
+            named["multi_needs"] = gr.HTML(panels.base_needs(multi.bases[base]))
             named |= {OWN + name: made for name, made in form.widgets(multi.config(), FIELDS).items()}
         with gr.Column(elem_classes="action"):
+            named["multi_cost"] = gr.HTML(_opening_cost(multi))
             with gr.Row() as named["multi_start_row"]:
                 named["multi_start"] = gr.Button("Train together", variant="primary", elem_id="multi-start")
             with gr.Row(visible=False) as named["multi_stop_row"]:
                 named["multi_stop"] = gr.Button(
                     "Stop and keep", variant="primary", size="md", elem_classes="stops"
                 )
+                named["multi_start_next"] = gr.Button("Add to the queue", size="md")
+
+
+def _opening_cost(multi: MultiSubjectHandlers) -> Html:
+    """Return the initial cost estimate."""
+    values = {f"multi_upload_{place}": None for place in range(MOST)}
+    for place in range(MOST):
+        found = multi.opening(place)
+        values |= dict(
+            zip((f"multi_{what}_{place}" for what in ("source", "noun", "word")), found, strict=True)
+        )
+    fields = multi.choose_preset(multi.presets()[0])
+    base = {"multi_base": next(iter(multi.bases)), "multi_preset": multi.presets()[0]}
+    return multi.cost(**values, **base, **fields)["multi_cost"]
 
 
 def _subject(page: Page, multi: MultiSubjectHandlers, place: int, *, sources: list[tuple[str, str]]) -> None:
     named = page.named
     source, noun, word = multi.opening(place)
-    named[f"multi_source_{place}"] = gr.Dropdown(
-        sources, value=source, label=f"Subject {place + 1}: photographs of", elem_id=f"multi-source-{place}"
-    )
-    with gr.Row():
-        named[f"multi_noun_{place}"] = gr.Textbox(noun, label=f"Class {place + 1}", min_width=100)
-        named[f"multi_word_{place}"] = gr.Textbox(word, label=f"Identifier {place + 1}", min_width=100)
-    named[f"multi_upload_{place}"] = photo_upload(f"multi-upload-{place}")
+    with gr.Column(elem_classes="subject"):
+        named[f"multi_source_{place}"] = gr.Dropdown(
+            sources,
+            value=source,
+            label=f"Subject {place + 1}: photographs of",
+            elem_id=f"multi-source-{place}",
+        )
+        named[f"multi_upload_{place}"] = photo_upload(f"multi-upload-{place}")
+        with gr.Row(elem_classes="words"):
+            named[f"multi_noun_{place}"] = gr.Textbox(
+                noun, label="What is it?", placeholder="person, dog …", min_width=100
+            )
+            named[f"multi_word_{place}"] = gr.Textbox(
+                word, label="Trigger word", placeholder="a rare word", min_width=100
+            )
 
 
-def _stage(page: Page) -> None:
-    named = page.named
-    with gr.Column(elem_classes="card", elem_id="multi-showcase"):
-        gr.HTML(panels.heading("", "Before and after", "The same prompt and the same seed."))
-        with gr.Row(elem_classes="showcase-row", equal_height=False):
-            with gr.Column(scale=6, min_width=300):
-                named["multi_compare"] = gr.HTML(
-                    panels.placeholder(EMPTY_FRAME), js_on_load=panels.COMPARE_SCRIPT
-                )
-            with gr.Column(scale=4, min_width=220):
-                named["multi_caption"] = gr.HTML("")
-    with gr.Column(elem_classes="card", visible=False, elem_id="multi-run") as named["multi_run_card"]:
+def _stage(page: Page, multi: MultiSubjectHandlers) -> None:
+    named, first = page.named, multi.figures(multi.run_of(""))
+    with gr.Column(elem_classes="card", elem_id="multi-play"):
+        _play(page, multi, result=first["multi_result"])
+    with (
+        gr.Column(visible=False, elem_id="multi-run-part") as named["multi_run_part"],
+        gr.Column(elem_classes="card", visible=False, elem_id="multi-run") as named["multi_run_card"],
+    ):
         named["multi_progress"] = gr.HTML("")
         named["multi_strip"] = gr.HTML("")
         named["multi_loss"] = gr.HTML("")
     with gr.Column(elem_classes="card", elem_id="multi-mixes"):
-        gr.HTML(panels.heading("", "Learned from", "Mixed pictures, their halves and their prompts."))
-        named["multi_mixes"] = gr.HTML(panels.hint(NO_MIXES))
-        named["multi_views"] = gr.HTML("")
-    with gr.Column(elem_classes="card", elem_id="multi-play"):
         gr.HTML(
             panels.heading(
-                "",
-                "Together",
-                "Use a prompt that differs from the training prompts, or generate each subject alone. "
-                "Presets are not tuned yet: subjects may blend.",
+                "", "Learned from", "Cut-mixed training pictures: each subject's region, and the prompt."
             )
         )
-        with gr.Row():
-            named["multi_prompt"] = gr.Dropdown(
-                [], value="", allow_custom_value=True, label="Prompt", scale=4
-            )
-            named["multi_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
-        named["multi_generate"] = gr.Button("Make a picture", variant="primary")
-        named["multi_result"] = gr.HTML(panels.placeholder(EMPTY_RESULT))
-        named["multi_told"] = gr.HTML("")
+        named["multi_mixes"] = gr.HTML(first["multi_mixes"])
+    with gr.Column(elem_classes="card", elem_id="multi-leakage"):
+        gr.HTML(panels.heading("", "Leakage", "Attention that leaves a subject's own half."))
+        named["multi_views"] = gr.HTML(first["multi_views"])
 
 
-def wire(page: Page, multi: MultiSubjectHandlers) -> None:
+def _play(page: Page, multi: MultiSubjectHandlers, *, result: Html) -> None:
+    named, runs, run = page.named, multi.runs(), multi.run_of("")
+    opening = multi.watch("") if run else {}
+    with gr.Row(equal_height=True, elem_id="multi-head"):
+        gr.HTML(panels.heading("", "Together", "Several subjects in one picture, each itself."))
+        named["multi_runs"] = gr.Dropdown(
+            runs, value=run or None, label="Show run", min_width=220, scale=0, elem_id="multi-runs"
+        )
+    named["multi_result"] = gr.HTML(result)
+    with gr.Row():
+        prompt = opening.get("multi_prompt", {"choices": [], "value": ""})
+        named["multi_prompt"] = gr.Dropdown(
+            prompt["choices"],
+            value=prompt["value"],
+            allow_custom_value=True,
+            label="Prompt",
+            info="Choose a suggestion or write your own; word it unlike the training prompts.",
+            scale=4,
+            elem_id="multi-prompt",
+        )
+        named["multi_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
+    with gr.Row():
+        named["multi_generate"] = gr.Button("Make the pictures", variant="primary", elem_id="multi-generate")
+    with gr.Row(visible=False) as named["multi_again_row"]:
+        named["multi_again"] = gr.Button(
+            "Train the same without Unmix, to compare", size="sm", elem_classes="quiet"
+        )
+
+
+def wire(page: Page, multi: MultiSubjectHandlers, blocks: gr.Blocks) -> None:
     """Connect the events of this tab."""
+    _wire_subjects(page, multi)
+    _wire_settings(page, multi)
     named = page.named
-    asked = [
-        f"multi_{what}_{place}" for place in range(MOST) for what in ("source", "noun", "word", "upload")
-    ]
-    for place in range(MOST):
-        page.on(
-            named[f"multi_source_{place}"].input,
-            lambda place=place, **given: multi.choose_source(place, given[f"multi_source_{place}"]),
-            takes=[f"multi_source_{place}"],
-            gives=[f"multi_{what}_{place}" for what in ("noun", "word", "upload")],
-        )
-        page.on(
-            named[f"multi_source_{place}"].focus,
-            bound(multi.offer_sources_of, place),
-            gives=[f"multi_source_{place}"],
-        )
-    fields = [OWN + name for name in FIELDS]
-    page.on(named["multi_preset"].input, multi.choose_preset, takes=["multi_preset"], gives=fields)
-    page.on(
-        named["multi_start"].click,
-        multi.start,
-        takes=[*asked, "multi_preset", *fields],
-        gives=["prompt", "seed", *WATCHED],
-    )
+    for button in ("multi_start", "multi_start_next"):
+        page.on(named[button].click, multi.start, takes=FORM, gives=["prompt", "seed", *WATCHED])
     page.on(named["multi_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)
+    page.on(named["multi_again"].click, multi.again, takes=["shown"], gives=["multi_again_row"])
     page.on(
-        partial(gr.on, [named["news"].change, named["shown"].change]),
+        named["multi_runs"].input,
+        lambda multi_runs: page.monitor.show_run(multi_runs),
+        takes=["multi_runs"],
+        gives=WATCHED,
+    )
+    page.on(
+        partial(gr.on, [blocks.load, named["news"].change, named["shown"].change]),
         multi.watch,
         takes=["shown"],
-        gives=["multi_mixes", "multi_views", "multi_prompt"],
+        gives=[*SHOWN, "multi_runs", "multi_prompt", "multi_run_part", "multi_again_row"],
         **WATCHING,
     )
     page.on(
         named["multi_generate"].click,
-        lambda shown, multi_prompt, multi_seed: multi.generate(shown, multi_prompt, multi_seed),
+        lambda shown, multi_prompt, multi_seed, progress: multi.generate(
+            shown, multi_prompt, multi_seed, progress
+        ),
         takes=["shown", "multi_prompt", "multi_seed"],
-        gives=["multi_result", "multi_told"],
+        gives=["multi_result"],
         concurrency_id="pictures",
         busy="multi_result",
+        reports_progress=True,
+    )
+
+
+def _wire_subjects(page: Page, multi: MultiSubjectHandlers) -> None:
+    named = page.named
+    for place in range(MOST):
+        source, upload = f"multi_source_{place}", f"multi_upload_{place}"
+        words = [f"multi_{what}_{place}" for what in ("noun", "word")]
+        page.on(
+            named[source].input,
+            lambda place=place, source=source, **given: multi.choose_source(place, given[source]),
+            takes=[source],
+            gives=[*words, upload],
+        )
+        page.on(named[source].focus, bound(multi.offer_sources_of, place), gives=[source])
+        page.on(
+            named[upload].upload,
+            lambda place=place, upload=upload, multi_base="", **given: multi.choose_upload(
+                place, given.pop(upload), multi_base, **given
+            ),
+            takes=[upload, "multi_base", *(f"multi_word_{other}" for other in range(MOST))],
+            gives=[source, *words, OWN + "mask_background", OWN + "background_weight"],
+            **SUBJECT,
+        )
+
+
+def _wire_settings(page: Page, multi: MultiSubjectHandlers) -> None:
+    named, fields = page.named, [OWN + name for name in FIELDS]
+    page.on(
+        named["multi_preset"].input,
+        multi.choose_preset,
+        takes=["multi_preset", "multi_base"],
+        gives=fields,
+    )
+    page.on(
+        named["multi_base"].input,
+        multi.choose_base,
+        takes=["multi_base"],
+        gives=[*fields, "multi_preset", "multi_needs"],
+    )
+    changed = [named[name].change for name in FORM if "upload" not in name]
+    uploaded = [event for place in range(MOST) for event in (named[f"multi_upload_{place}"].change,)]
+    page.on(
+        partial(gr.on, [*changed, *uploaded]),
+        multi.cost,
+        takes=FORM,
+        gives=["multi_cost"],
+        trigger_mode="always_last",
+        **WATCHING,
     )
