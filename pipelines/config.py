@@ -592,6 +592,104 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
 
 
 @dataclass(frozen=True)
+class ImageEditConfig(TextEncoderConfig, TrainConfig):
+    """Single-image editing (SVDiff, section 3.5): spectral shifts learn one photograph with a plain caption, λ = 0."""
+
+    caption: str = setting(
+        "a photo",
+        label="Caption",
+        help="What the photograph shows, in plain words; no trigger word.",
+        advanced=False,
+    )
+    subset: str = setting(
+        "UNet",
+        label="Trained weights",
+        help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
+        choices=SPECTRAL_SUBSETS,
+    )
+    norm_learning_rate: float = setting(
+        1e-6,
+        label="Norm learning rate",
+        help="Learning rate of the norm layers' gains, with the same schedule.",
+        low=1e-9,
+        high=1e-1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.caption:
+            raise ValueError(
+                "The caption is empty; describe the photograph in plain words, then train again."
+            )
+
+    @property
+    def usage_prompt(self) -> str:
+        """The caption."""
+        return self.caption
+
+    def words(self, template: str) -> str:
+        """Return a prompt with the caption filled in."""
+        return template.replace("{caption}", self.caption)
+
+    def trained_values(self, size: "Size") -> float:
+        """Return the number of trained shifts in millions."""
+        return (size.shifts[self.subset][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
+
+    def decomposition_mb(self, size: "Size") -> float:
+        """Return the size in MB of the singular vectors of the trained weights."""
+        return size.factors_mb[self.subset] + (size.text_factors_mb if self.text_encoder else 0.0)
+
+
+EDIT_STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)  # values of "Keep or change" that are shown side by side
+INVERTED_WITH = ("the edited caption", "the caption")
+
+
+@dataclass(frozen=True)
+class EditConfig(Checked):
+    """How a photograph is edited with the run that learned it."""
+
+    prompt: str = setting(
+        "",
+        label="Edited caption",
+        help="The caption, changed to what the picture should show.",
+        advanced=False,
+    )
+    change: float = setting(
+        0.0,
+        label="Keep or change",
+        help="0 keeps the structure of the photograph, 1 starts from fresh noise.",
+        low=0,
+        high=1,
+        step=0.05,
+        advanced=False,
+    )
+    inverted_with: str = setting(
+        INVERTED_WITH[0],
+        label="Invert with",
+        help="The words during the inversion. The paper uses the edited caption; then guidance 1 changes nothing.",
+        choices=INVERTED_WITH,
+    )
+    guidance_scale: float = setting(
+        3.0,
+        label="Guidance",
+        help="How strongly the edited caption is followed.",
+        low=1,
+        high=15,
+        step=0.5,
+    )
+    steps: int = setting(
+        50,
+        label="Steps",
+        help="Steps of the inversion and of the sampling; more steps reproduce the photograph better.",
+        low=2,
+        high=150,
+        step=1,
+    )
+    negative_prompt: str = setting("", label="Negative prompt", help="What the picture should not show.")
+    seed: int = setting(0, label="Seed", help="The seed of the fresh noise.", low=0, high=MAX_SEED, step=1)
+
+
+@dataclass(frozen=True)
 class TextualInversionConfig(SubjectConfig):
     """Textual inversion: only the embedding of the identifier is trained."""
 

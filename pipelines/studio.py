@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.models.inspection import EMBEDDED
+from pipelines.services.editing import EditingService
 from pipelines.services.experiments import ExperimentService
 from pipelines.services.generation import GenerationService
 from pipelines.services.identity_space import IdentityService
@@ -47,6 +48,7 @@ class Studio:
         self.training = TrainingService(resources)
         self.library = LibraryService(resources)
         self.generation = GenerationService(resources)
+        self.editing = EditingService(resources)
         self.inspection = InspectionService(resources)
         self.import_export = ImportExportService(resources)
         self.identities = IdentityService(resources, training=self.training)

@@ -21,6 +21,7 @@ from PIL import Image
 from pipelines.config import (
     CLoRAConfig,
     DreamBoothConfig,
+    EditConfig,
     SampleConfig,
     TextualInversionConfig,
     from_dict,
@@ -84,6 +85,10 @@ class Door:
         """Start a multi-subject run with one valid photograph per subject."""
         subjects = [SubjectPhotos(*each, [self.photo()]) for each in words]
         return self.studio.training.start("cut_mix_unmix", {"steps": 2}, subjects=subjects)
+
+    def learn_one(self, *paths: Path, caption: str = "a photo of a dog") -> str:
+        """Start a run that learns one photograph to edit it."""
+        return self.studio.training.start("image_edit", {"steps": 2, "caption": caption}, list(paths))
 
     def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
         """Return a finished run that has no adapter."""
@@ -352,6 +357,10 @@ BAD = (
         "Cut-Mix-Unmix learns from at least 2 subjects; add them."),
     Bad(SETTINGS, "four subjects for one picture", lambda d: d.together(*((word, "dog") for word in ("zwx", "qev", "pll", "ktn"))),
         "Cut-Mix-Unmix learns from at most 3 subjects; 4 subjects were given, take some out."),
+    Bad(SETTINGS, "two photographs to be edited as one", lambda d: d.learn_one(d.photo(), d.photo("other.png")),
+        "Image editing learns from one image, not 2; keep one."),
+    Bad(SETTINGS, "a photograph to be edited without a caption", lambda d: d.learn_one(d.photo(), caption=" "),
+        "The caption is empty; describe the photograph in plain words, then train again."),
     Bad(SETTINGS, "the same trigger word for two subjects", lambda d: d.together(("zwx", "dog"), ("Zwx", "cat")),
         "Two subjects have the trigger word 'zwx'; give each its own."),
     Bad(SETTINGS, "a subject among several without a class word", lambda d: d.together(("zwx", "dog"), ("qev", " ")),
@@ -464,6 +473,12 @@ BAD = (
         "Sampler must be one of DPM++ 2M Karras, DDIM, Euler a, UniPC, not 'magic'."),
     Bad(PICTURES, "a negative seed", lambda d: replace(PICTURE, seed=-1), "Seed is -1; the smallest allowed is 0."),
     Bad(PICTURES, "17 pictures at once", lambda d: replace(PICTURE, count=17), "Pictures is 17; the largest allowed is 16."),
+    Bad(PICTURES, "an edit without words", lambda d: d.studio.editing.edit(EXAMPLE, EditConfig()),
+        "The edited caption is empty; write what the picture should show."),
+    Bad(PICTURES, "an edit with a run of several photographs", lambda d: d.studio.editing.edit(EXAMPLE, EditConfig(prompt="a dog")),
+        "The run 'Ada' did not learn one photograph; train one on the page Edit."),
+    Bad(PICTURES, "an edit that changes more than all", lambda d: EditConfig(change=1.5),
+        "Keep or change is 1.5; the largest allowed is 1."),
     Bad(PICTURES, "a picture without settings, dropped", lambda d: d.studio.generation.recall(d.photo("plain.png")),
         "plain.png holds no settings of Atelier; choose a picture that was made here."),
     Bad(PICTURES, "a picture whose run is gone, dropped", lambda d: d.studio.generation.recall(gone_picture(d)),

@@ -120,7 +120,7 @@ def test_every_method_of_one_subject_has_its_words_and_none_a_setting_that_it_mu
         "weights", "rank", "alpha", "targets", "text_encoder", "text_encoder_rank",
     }  # fmt: skip
     assert own["textual_inversion"] == {"initializer"}
-    without_prior = {"textual_inversion", "w2w_inversion"}
+    without_prior = {"textual_inversion", "w2w_inversion", "image_edit"}
     assert all(prior <= names for name, names in own.items() if name not in without_prior)
     assert not DreamBoothConfig().prior_preservation, "it is asked for"
 

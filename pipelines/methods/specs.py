@@ -12,6 +12,7 @@ from pipelines.config import (
     CLoRAConfig,
     CutMixUnmixConfig,
     DreamBoothConfig,
+    ImageEditConfig,
     SVDiffConfig,
     TextualInversionConfig,
     TrainConfig,
@@ -126,6 +127,16 @@ METHODS: dict[str, MethodSpec] = {
         implementation="pipelines.methods.w2w_inversion",
         inputs="one image",
         tab="identity_space",
+    ),
+    "image_edit": MethodSpec(
+        name="image_edit",
+        title="Image editing",
+        config=ImageEditConfig,
+        adapter_kinds=("spectral",),
+        implementation="pipelines.methods.image_edit",
+        inputs="one image",
+        tab="edit",
+        preparing="Taking the weights apart",
     ),
 }
 

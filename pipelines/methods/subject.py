@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipelines.adapters.core import Adapter, read_tensors, save_tensors
-from pipelines.config import ASSETS, PhotosConfig, PriorConfig, SampleConfig
+from pipelines.config import ASSETS, PhotosConfig, PriorConfig, SampleConfig, TrainConfig
 from pipelines.data.photographs import Moments, to_tensor
 from pipelines.data.subject import Subject
 from pipelines.sampling.sample import PICTURES_AT_ONCE, sample
@@ -84,7 +84,7 @@ def cells_of(masks: Tensor | None, moments: Moments, config: PhotosConfig) -> Te
     return cell_weights(shares, config.background_weight)
 
 
-def loss(denoising: Denoising, adapter: Adapter, config: PhotosConfig) -> dict[str, Tensor]:
+def loss(denoising: Denoising, adapter: Adapter, config: TrainConfig) -> dict[str, Tensor]:
     """Return the instance and the prior term, each weighted by Min-SNR at its own timesteps if that is on.
 
     Photos with masks have a weight per latent cell; class images have the weight 1 everywhere.

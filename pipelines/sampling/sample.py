@@ -56,7 +56,7 @@ def sample(
         prompts = base.encode_prompts([used.prompt, used.negative_prompt])
         for index, batch in enumerate(batches):
             preview = _shifted(on_preview, before=index * used.steps, total=len(batches) * used.steps)
-            latents = _denoise(base, used, prompts=prompts, seeds=batch, on_preview=preview, stop=stop)
+            latents = denoise(base, used, prompts=prompts, seeds=batch, on_preview=preview, stop=stop)
             if latents is None:
                 break
             images += [decoded(base, one) for one in latents.split(1)]
@@ -80,16 +80,20 @@ def cut_words(base: Base, config: SampleConfig) -> tuple[str, ...]:
     )
 
 
-def _denoise(
+def denoise(
     base: Base,
     config: SampleConfig,
     *,
     prompts: torch.Tensor,
     seeds: Sequence[int],
-    on_preview: Preview | None,
-    stop: Callable[[], bool] | None,
+    start: torch.Tensor | None = None,
+    on_preview: Preview | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> torch.Tensor | None:
-    """Return scaled latents (B, 4, h, w), one per seed, or None after ``stop``. ``prompts``: (2, T, C)."""
+    """Return scaled latents (B, 4, h, w), one per seed, or None after ``stop``. ``prompts``: (2, T, C).
+
+    ``start`` is the noise to begin with, (B, 4, h, w) of unit variance; by default it is drawn from the seeds.
+    """
     pipe: Any = base.pipeline(config.scheduler)
     interrupted = stop is not None and stop()
 
@@ -111,6 +115,7 @@ def _denoise(
         height=config.size_px,
         width=config.size_px,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        latents=start,
         output_type="latent",
         callback_on_step_end=watch,
     ).images

@@ -100,7 +100,9 @@ class TrainingService:
         find_masks = masks_background(checked)
         found = [read_subject(subject, size_px=size_px, mask_background=find_masks) for subject in taught]
         about = {"spec": facts.spec, "family": facts.family, "hash": ""}
-        title = clean_text(name) or " and ".join(" ".join(read.words).strip() for read in found)
+        _check_one_image(spec, sum(len(read.photos) for read in found))  # an archive may hold several
+        named = " and ".join(" ".join(read.words).strip() for read in found)
+        title = clean_text(name) or named or checked.usage_prompt
         with self.resources.store.draft(method, to_dict(checked), about, name=title) as run:
             run.parents = list(parents)
             run.save()
@@ -352,13 +354,18 @@ def _check_inputs(spec: MethodSpec, config: TrainConfig, subjects: Sequence[Subj
     if len(subjects) < least:
         what = f"at least {least} subjects" if least > 1 else "photographs"
         raise ValueError(f"{spec.title} learns from {what}; add them.")
-    for subject in subjects:
+    for subject in subjects if spec.inputs != "one image" else ():  # its words, if any, are settings
         words = clean_text(subject.identifier), clean_text(subject.class_noun)
         check_words(*words, class_images=bool(config.class_images_needed))
     if len(subjects) > 1:
         _check_told_apart(subjects)
-    if spec.inputs == "one image" and len(subjects[0].photo_paths) != 1:
-        raise ValueError(f"{spec.title} learns from one image, not {len(subjects[0].photo_paths)}; keep one.")
+    _check_one_image(spec, len(subjects[0].photo_paths) if subjects else 0)
+
+
+def _check_one_image(spec: MethodSpec, photos: int) -> None:
+    """Raise ValueError for another number of photographs than 1, if the method learns from one image."""
+    if spec.inputs == "one image" and photos != 1:
+        raise ValueError(f"{spec.title} learns from one image, not {photos}; keep one.")
 
 
 def _together(config: TrainConfig, words: Sequence[str]) -> TrainConfig:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 
-from pipelines.config import ASSETS, SampleConfig
+from pipelines.config import ASSETS, PhotosConfig, SampleConfig
 from pipelines.methods.specs import METHODS, methods_of, preset
 from pipelines.studio import Studio
 from ui import forms as form
@@ -54,9 +54,9 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 12, (
+    assert len(shared) == 24, (
         "playground and first page by button and key, Multi-subject, the identity space's picture and scenes, blocks, "
-        "Compare, the API's three"
+        "Compare, the API's three, and on Edit three ways to edit, seven suggestions, the comparison and the strip"
     )
 
 
@@ -110,7 +110,7 @@ def test_tabs_are_the_pages_there_are(blocks: gr.Blocks) -> None:
     tabs = [
         each["props"]["label"] for each in blocks.get_config_file()["components"] if each["type"] == "tabitem"
     ]
-    assert tabs == ["Start", "Train", "Multi-subject", "Identity space", "Library", "Compare"]
+    assert tabs == ["Start", "Train", "Multi-subject", "Identity space", "Edit", "Library", "Compare"]
 
 
 def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:
@@ -157,7 +157,8 @@ def test_a_form_names_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_form_of_all_methods_gives_back_the_config_of_each(method: str) -> None:
-    config = replace(METHODS[method].config(), class_prompt="a teapot", steps=77)
+    own = {"class_prompt": "a teapot"} if issubclass(METHODS[method].config, PhotosConfig) else {}
+    config = replace(METHODS[method].config(), steps=77, **own)
     values = {name: None for other in METHODS for name in form.own_names(other).values()}
     assert form.parse_method(method, values | form.filled(method, config)) == config
 

@@ -1,0 +1,1 @@
+"""The tab Edit: learns one photograph and edits it by words."""
