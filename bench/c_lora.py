@@ -43,11 +43,15 @@ class Result:
 
 
 def learn(studio: Studio, config: CLoRAConfig, cases: Sequence[Case], *, name: str) -> list[str]:
-    """Return the runs of a sequence, one per case; finished ones of this name are not trained again."""
+    """Return the runs of a sequence, one per case; finished ones of this name are not trained again.
+
+    The first concept has no self-regularization, so sequences that differ only in its weight share it.
+    """
     known = {run.name: run.id for run in studio.library.list_runs() if run.state == "done"}
     runs: list[str] = []
     for place, (case, word) in enumerate(zip(cases, WORDS, strict=False), start=1):
-        title = f"{name} · {place}"
+        weight = f" weight {config.forgetting_weight:g}" if place > 1 else ""
+        title = f"{name}{weight} · {place}"
         if title not in known:
             own = replace(config, identifier=word, class_noun=case.subject.kind, measure=False)
             known[title] = studio.training.start("c_lora", own, case.photos, parents=runs[-1:], name=title)
@@ -124,17 +128,23 @@ def candidates(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if not args.weights:
         return tries
     return {
-        f"{label}, weight {weight:g}" if label != "as shipped" else f"{weight:g}": changed
-        | {"forgetting_weight": weight}
+        f"{label} {weight:g}": changed | {"forgetting_weight": weight}
         for label, changed in tries.items()
         for weight in args.weights
     }
+
+
+def family_name(preset_name: str, changed: dict[str, Any]) -> str:
+    """Return the common name of sequences that differ only in the weight of the self-regularization."""
+    others = {name: value for name, value in changed.items() if name != "forgetting_weight"}
+    return " ".join([preset_name, *(f"{name}={value}" for name, value in sorted(others.items()))])
 
 
 def main() -> None:
     """Learn a sequence with every candidate and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--home", type=Path, required=True, help="where runs are kept, to go on from")
+    parser.add_argument("--preset", default="Quick")
     parser.add_argument("--concepts", type=int, default=4)
     parser.add_argument("--pictures", type=int, default=8, help="of each concept")
     parser.add_argument("--try", dest="tries", action="append", default=[], help="changes of the preset")
@@ -152,8 +162,8 @@ def main() -> None:
     results: dict[str, Result] = {}
     rows: list[list[Image.Image]] = []
     for label, changed in candidates(args).items():
-        config = replace(preset("c_lora", "embedded"), **changed)
-        runs = learn(studio, config, cases, name=label)
+        config = replace(preset("c_lora", "embedded", args.preset), **changed)
+        runs = learn(studio, config, cases, name=family_name(args.preset, changed))
         results[label], pictures = measure(studio, runs, cases, count=args.pictures, encoders=encoders)
         rows += pictures
         told = {name: round(value, 3) for name, value in vars(results[label]).items()}

@@ -19,6 +19,7 @@ from pipelines.services.import_export import ImportExportService
 from pipelines.services.inspection import InspectionService
 from pipelines.services.library import LibraryService
 from pipelines.services.resources import Resources
+from pipelines.services.sequences import SequenceService
 from pipelines.services.training import TrainingService
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Studio:
         self.editing = EditingService(resources)
         self.inspection = InspectionService(resources)
         self.import_export = ImportExportService(resources)
+        self.sequences = SequenceService(resources, training=self.training)
         self.identities = IdentityService(resources, training=self.training)
         self.experiments = ExperimentService(resources, training=self.training, tags=self.inspection.tags)
 

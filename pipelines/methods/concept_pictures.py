@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.adapters.continual import Continual
 from pipelines.config import SampleConfig, TrainConfig, fill_words
 from pipelines.evaluation.metrics import Encoders, pairwise
-from pipelines.runs.sequences import CONCEPTS, pictures_of
+from pipelines.runs.sequences import CONCEPTS, concept_tables
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, save_pictures
 
@@ -38,7 +38,7 @@ def conclude(
     parents: Sequence[Run],
 ) -> None:
     """Draw every concept of the finished run, score the pictures, and write ``concepts.json`` and its pictures."""
-    known = {each["word"]: each for parent in parents[-1:] for each in pictures_of(parent)}
+    known = {each["word"]: each for parent in parents[-1:] for each in concept_tables(parent)}
     new = adapter.concepts[-1].words
     own = encoders.identity.image_features(photos).mean(0) if encoders is not None and len(new) == 1 else None
     (run.path / "concepts").mkdir(exist_ok=True)

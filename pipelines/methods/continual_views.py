@@ -1,7 +1,7 @@
 """What the concepts of a sequence changed: the occupancy of the blocks, the overlap of concepts, a map of one layer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.adapters.core import read_tensors
+from pipelines.evaluation.forgetting import ForgettingMatrix
 from pipelines.methods.core import View
 from pipelines.runs.library import check_finished
+from pipelines.runs.sequences import ConceptPictures, Task
 from pipelines.runs.store import Run
 from pipelines.unet_blocks import BLOCKS, block
 
@@ -67,6 +69,33 @@ def read_changes(run: Run) -> Changes:
         ups = sorted(name for name in tensors if name.startswith(f"{start}unet.") and name.endswith(end))
         deltas.append({name[len(start) : -len(end)]: _product(tensors, name) for name in ups})
     return Changes(words, deltas)
+
+
+def forgetting_views(tasks: Sequence[Task], rows: Sequence[Sequence[ConceptPictures]]) -> list[View]:
+    """Return the forgetting matrix of a sequence: concept j after task t, and how each concept went on; [] unmeasured.
+
+    ``rows`` holds the pictures of the concepts after each task; a row may be empty.
+    """
+    found = [{cell.word: cell.score for cell in row} for row in rows]
+    scores = [[known.get(task.word) for task in tasks] for known in found]
+    if not any(value is not None for row in scores for value in row):
+        return []
+    names = [task.name for task in tasks]
+    matrix = ForgettingMatrix(tuple(names), tuple(tuple(row) for row in scores))
+    try:
+        told = f" Average forgetting: {matrix.average_forgetting:.3f}."
+    except ValueError:
+        told = ""
+    heat = View(
+        title="Forgetting matrix",
+        kind="heat",
+        help="Similarity of each concept's pictures (columns) to its photographs after each task (rows); 1 is the most. "
+        f"Read a column downwards: a falling number is forgetting.{told if len(tasks) > 1 else ''}",
+        rows=[f"after {task.index}: {task.name}" for task in tasks],
+        columns=names,
+        cells=[[None if value is None else round(value, 3) for value in row] for row in scores],
+    )
+    return [heat]
 
 
 def overlap(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:

@@ -67,7 +67,11 @@ class Library:
     def shipped_sequences(self) -> dict[str, Run]:
         """Return the last run of each shipped sequence by the name of its run folder, such as "people-4"."""
         last = {name.rpartition("-")[0]: name for name in sequence_folders()}
-        return {name: shipped_run(EXAMPLE_PREFIX + name) for name in last.values()}
+        return {name: run for name, run in self.shipped_steps().items() if name in last.values()}
+
+    def shipped_steps(self) -> dict[str, Run]:
+        """Return every run of the shipped sequences by the name of its folder, such as "people-1"."""
+        return {name: shipped_run(EXAMPLE_PREFIX + name) for name in sequence_folders()}
 
     def cards(self, *, shipped: bool = False) -> list[Card]:
         """Return a card for each of the user's runs, the newest first; with ``shipped`` the examples follow."""

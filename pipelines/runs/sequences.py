@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.models.inspection import read_header
@@ -19,12 +20,31 @@ CONCEPTS = "concepts.json"  # of a run: the pictures of its concepts, drawn when
 
 @dataclass(frozen=True)
 class Task:
-    """One concept of a sequence. ``index`` counts from 1; ``run`` is "" if the run was deleted."""
+    """One concept of a sequence. ``index`` counts from 1; ``run`` is "" if the run was deleted.
+
+    ``weight`` is the self-regularization that it was trained with, ``noun`` its class word.
+    """
 
     index: int
     word: str
     name: str
     run: str = ""
+    weight: float = 0.0
+    noun: str = ""
+
+
+@dataclass(frozen=True)
+class ConceptPictures:
+    """The pictures of one concept by the model after some task, with consecutive seeds from ``seed``.
+
+    ``score`` is their mean similarity to the concept's photographs, None where it was not measured.
+    """
+
+    word: str
+    prompt: str
+    seed: int
+    files: tuple[Path, ...]
+    score: float | None
 
 
 def sequence_of(run_id: str, find: Find) -> list[Task]:
@@ -45,7 +65,11 @@ def sequence_of(run_id: str, find: Find) -> list[Task]:
     missing = stored[: max(0, len(stored) - len(chain))]
     tasks = [Task(place, word, name or word) for place, (word, name) in enumerate(missing, start=1)]
     for place, (known, run) in enumerate(chain, start=len(missing) + 1):
-        tasks.append(Task(place, str(run.config.get("identifier", "")), run.name, known))
+        words = {name: str(run.config.get(name, "")) for name in ("identifier", "class_noun")}
+        weight = float(run.config.get("forgetting_weight") or 0.0)
+        tasks.append(
+            Task(place, words["identifier"], run.name, known, weight=weight, noun=words["class_noun"])
+        )
     return tasks
 
 
@@ -55,14 +79,25 @@ def heads(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.id not in parents]
 
 
-def pictures_of(run: Run) -> list[dict[str, Any]]:
-    """Return the pictures of a run's concepts: tables of "word", "files", "seed" and "score"; [] before it is finished.
-
-    "score" is the mean similarity of the pictures to the concept's photographs, None where it was not measured.
-    """
+def concept_tables(run: Run) -> list[dict[str, Any]]:
+    """Return the content of a run's ``concepts.json``, see :mod:`pipelines.methods.concept_pictures`; [] without one."""
     with suppress(ValueError):
         return list(run.read_json(CONCEPTS) or [])
     return []
+
+
+def pictures_of(run: Run) -> list[ConceptPictures]:
+    """Return the pictures of a run's concepts, in order; [] before it is finished."""
+    return [
+        ConceptPictures(
+            word=each["word"],
+            prompt=each["prompt"],
+            seed=each["seed"],
+            files=tuple(run.file(name) for name in each["files"]),
+            score=each["score"],
+        )
+        for each in concept_tables(run)
+    ]
 
 
 def _stored(run: Run) -> list[tuple[str, str]]:

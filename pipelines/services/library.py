@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pipelines.config import clean_text, real_number, whole_number
 from pipelines.jobs.worker import Job
-from pipelines.methods.specs import METHODS
-from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
-from pipelines.runs.sequences import Task, heads, sequence_of
+from pipelines.runs.library import check_finished
 from pipelines.runs.settings import read_settings, settings_of
 from pipelines.runs.status import Card
 from pipelines.runs.together import Shown, kept
@@ -41,19 +38,6 @@ class LibraryService:
     def without_unmix(self, run_id: str) -> str:
         """Return the id of the finished run that differs from a run only in an Unmix weight of 0; "" if there is none."""
         return without_unmix(self.resources, run_id)
-
-    def sequence(self, run_id: str) -> list[Task]:
-        """Return the concepts of a sequence up to the one that this run has learned, in order."""
-        return sequence_of(run_id, self.resources.library.find)
-
-    def sequences(self) -> list[Card]:
-        """Return the last run of each of the user's sequences, the newest first, and then those that are shipped."""
-        library = self.resources.library
-        of_method = {spec.name for spec in METHODS.values() if spec.inputs == "a sequence"}
-        own = [run for run in self.resources.store.list() if run.method in of_method]
-        shipped = {EXAMPLE_PREFIX + name: run for name, run in library.shipped_sequences().items()}
-        last = [replace(library.card(run), id=run_id, shipped=True) for run_id, run in shipped.items()]
-        return [*(library.card(run) for run in heads(own)), *last]
 
     def rename(self, run_id: str, name: str) -> None:
         """Rename a run. Raises ValueError for an empty name or a shipped example."""

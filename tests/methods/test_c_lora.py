@@ -17,7 +17,7 @@ from pipelines.methods import c_lora
 from pipelines.methods.specs import preset, preset_names
 from pipelines.methods.subject import loss as denoising_loss
 from pipelines.models.base import Base
-from pipelines.runs.sequences import pictures_of
+from pipelines.runs.sequences import concept_tables
 from pipelines.studio import Studio
 from pipelines.training.loop import train
 from tests.methods.test_cut_mix_unmix import subject as make_subject
@@ -75,8 +75,8 @@ def terms(studio: Studio, run_id: str) -> set[str]:
 def test_each_run_holds_all_concepts_and_the_earlier_ones_bit_for_bit(
     studio: Studio, three: list[str]
 ) -> None:
-    assert [task.name for task in studio.library.sequence(three[-1])] == ["Ada", "Henrik", "Biscuit"]
-    assert [task.run for task in studio.library.sequence(three[1])] == three[:2]
+    assert [task.name for task in studio.sequences.tasks(three[-1])] == ["Ada", "Henrik", "Biscuit"]
+    assert [task.run for task in studio.sequences.tasks(three[1])] == three[:2]
     first, second, third = (state(studio, run) for run in three)
     assert len(third) == 3 * len(first) == 3 * 65
     assert all(torch.equal(second[name], value) for name, value in first.items())
@@ -85,26 +85,29 @@ def test_each_run_holds_all_concepts_and_the_earlier_ones_bit_for_bit(
     cards = {card.id: card for card in studio.library.list_runs()}
     assert len({cards[run].trainable for run in three}) == 1, "a concept's own values"
     assert (terms(studio, three[0]), terms(studio, three[2])) == ({"instance"}, {"instance", "forgetting"})
-    assert [card.id for card in studio.library.sequences()] == [three[-1]]
+    assert [card.id for card in studio.sequences.list()] == [three[-1]]
 
 
 def test_each_run_draws_every_concept_so_far(studio: Studio, three: list[str]) -> None:
-    rows = [pictures_of(studio.resources.store.get(run)) for run in three]
-    assert [[cell["word"] for cell in row] for row in rows] == [
+    rows = studio.sequences.pictures(three[-1])
+    assert [[cell.word for cell in row] for row in rows] == [
         ["zwx"],
         ["zwx", "qev"],
         ["zwx", "qev", "pll"],
     ]
-    for run, row in zip(three, rows, strict=True):
-        for cell in row:
-            assert len(cell["files"]) == 2
-            assert -1 <= cell["score"] <= 1
-            path = studio.resources.store.get(run).file(cell["files"][0])
-            recalled = studio.generation.recall(path)
-            assert recalled["sample"]["prompt"] == f"a photo of {cell['word']}"
-    assert rows[0][0]["reference"] == rows[2][0]["reference"], (
-        "no photograph of an earlier concept is read again"
-    )
+    for cell in (cell for row in rows for cell in row):
+        assert len(cell.files) == 2
+        assert cell.score is not None
+        assert -1 <= cell.score <= 1
+        assert studio.generation.recall(cell.files[0])["sample"]["prompt"] == f"a photo of {cell.word}"
+    first, last = (concept_tables(studio.resources.store.get(run)) for run in (three[0], three[-1]))
+    assert first[0]["reference"] == last[0]["reference"], "no photograph of an earlier concept is read again"
+    (matrix,) = studio.sequences.forgetting(three[-1])
+    assert matrix["columns"] == ["Ada", "Henrik", "Biscuit"]
+    assert matrix["cells"][0][1:] == [None, None]
+    assert matrix["cells"][2][0] == pytest.approx(rows[2][0].score, abs=1e-3)
+    assert "Average forgetting" in matrix["help"]
+    assert studio.sequences.prompts(three[-1])[0] == "a photo of pll. Posing with qev."
 
 
 def test_views_tell_what_the_concepts_changed(studio: Studio, three: list[str]) -> None:
@@ -130,11 +133,28 @@ def test_a_branch_and_a_sequence_without_its_last_concept(
         "c_lora", replace(QUICK, identifier="ktn"), photos, parents=three[1:2], name="Cora"
     )
     assert finish(studio, other) == "done"
-    assert [task.word for task in studio.library.sequence(other)] == ["zwx", "qev", "ktn"]
-    assert {card.id for card in studio.library.sequences()} == {three[-1], other}
+    assert [task.word for task in studio.sequences.tasks(other)] == ["zwx", "qev", "ktn"]
+    assert {card.id for card in studio.sequences.list()} == {three[-1], other}
     studio.library.delete(other)
-    assert {card.id for card in studio.library.sequences()} == {three[-1]}
-    assert [task.word for task in studio.library.sequence(three[-1])] == ["zwx", "qev", "pll"]
+    assert {card.id for card in studio.sequences.list()} == {three[-1]}
+    assert [task.word for task in studio.sequences.tasks(three[-1])] == ["zwx", "qev", "pll"]
+
+
+def test_the_same_sequence_without_self_regularization(studio: Studio, three: list[str]) -> None:
+    """It shares the first concept, where the term is 0, and is trained only once."""
+    assert studio.sequences.counterpart(three[-1]) == ""
+    last = studio.sequences.start_counterpart(three[-1])
+    assert finish(studio, last) == "done"
+    tasks = studio.sequences.tasks(last)
+    assert [task.word for task in tasks] == ["zwx", "qev", "pll"]
+    assert (tasks[0].run, tasks[1].weight, tasks[2].weight) == (three[0], 0.0, 0.0)
+    assert terms(studio, last) == {"instance"}
+    assert studio.sequences.counterpart(three[-1]) == studio.sequences.start_counterpart(three[-1]) == last
+    assert studio.sequences.counterpart(last) == ""
+    with pytest.raises(ValueError, match="would be the same"):
+        studio.sequences.start_counterpart(last)
+    for run in (last, tasks[1].run):
+        studio.library.delete(run)
 
 
 def test_a_word_names_one_concept(studio: Studio, photos: list[Path], three: list[str]) -> None:
@@ -185,7 +205,7 @@ def test_a_deleted_beginning_leaves_the_concepts(studio: Studio, photos: list[Pa
     )
     assert finish(studio, second) == "done"
     studio.library.delete(first)
-    tasks = studio.library.sequence(second)
+    tasks = studio.sequences.tasks(second)
     assert [(task.index, task.word, task.name, task.run) for task in tasks] == [
         (1, "zwx", "Ada", ""), (2, "qev", "B", second),
     ]  # fmt: skip
