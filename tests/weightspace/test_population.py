@@ -137,7 +137,7 @@ def test_the_authors_layout_on_stable_diffusion_1_5() -> None:
         0, 3_008, 6_016, 11_264, 16_512, 26_240, 35_968, 45_696, 55_424, 65_152, 74_880, 80_128, 85_376, 90_624, 93_632,
         96_640,
     ]  # fmt: skip
-    assert list(first)[0] == "down_blocks.0.attentions.0"
+    assert next(iter(first)) == "down_blocks.0.attentions.0"
     assert list(first)[6:8] == ["mid_block.attentions.0", "up_blocks.1.attentions.0"]
     inside = {
         key.name.partition(".transformer_blocks.0.")[2].removesuffix(".weight"): key for key in keys[:8]
