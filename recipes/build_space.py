@@ -31,7 +31,7 @@ from recipes.space_people import STREAM, TRAITS, identity_of, labels, portrait, 
 log = logging.getLogger(__name__)
 
 EMBEDDED = PopulationConfig(
-    loop=LoopConfig(steps=150, learning_rate=5e-3, schedule="cosine", warmup_steps=10, snr_gamma=5.0),
+    loop=LoopConfig(steps=80, learning_rate=8e-3, schedule="cosine", warmup_steps=5, snr_gamma=5.0),
     targets="attention+conv",
     alpha=4.0,
     prior_weight=0.0,

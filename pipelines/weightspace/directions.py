@@ -97,14 +97,24 @@ def balanced_accuracy(scores: Tensor, threshold: float, high: Tensor) -> float:
 
 def best_threshold(scores: Tensor, high: Tensor) -> tuple[float, float]:
     """Return (threshold, balanced accuracy) of the best threshold; among equal ones, the middle of their range."""
-    order = scores.sort().values
-    middles = torch.cat([order[:1] - 1.0, (order[1:] + order[:-1]) / 2, order[-1:] + 1.0])
-    found = torch.tensor([balanced_accuracy(scores, float(middle), high) for middle in middles])
-    best = (found == found.max()).nonzero().flatten()
-    return float(middles[best[len(best) // 2]]), float(found.max())
+    values, order = scores.double().sort()
+    right = high[order].double()
+    below_high = torch.cat(
+        [torch.zeros(1), right.cumsum(0)]
+    )  # how many of each class lie below place 0, 1, ..., N
+    below_low = torch.arange(len(values) + 1) - below_high
+    found = 0.5 * (1 - below_high / right.sum() + below_low / (len(values) - right.sum()))
+    apart = torch.cat(
+        [torch.ones(1), (values[1:] > values[:-1]).double(), torch.ones(1)]
+    )  # equal scores stay together
+    found = torch.where(apart > 0, found, torch.zeros_like(found))
+    middles = torch.cat([values[:1] - 1.0, (values[1:] + values[:-1]) / 2, values[-1:] + 1.0])
+    best = (found >= found.max() - 1e-12).nonzero().flatten()
+    chosen = best[len(best) // 2]
+    return float(middles[chosen]), float(found[chosen])
 
 
-def fit_reader(scores: Tensor, labels: Tensor, parts: Split) -> Reader:
+def fit_reader(scores: Tensor, labels: Tensor, parts: Split, *, only_least_squares: bool = False) -> Reader:
     """Choose the classifier, its number of coordinates and its threshold on the validation rows; judge on the others.
 
     ``scores`` (N, m); ``labels`` (N,) in [0, 1], NaN or between ``LOW`` and ``HIGH`` where a row counts as neither.
@@ -126,7 +136,7 @@ def fit_reader(scores: Tensor, labels: Tensor, parts: Split) -> Reader:
         )
         return Reader(weights, 0.0, scores.shape[1], 0.0, len(held_out), "least squares")
     for count in sorted({min(count, scores.shape[1]) for count in COMPONENTS}):
-        for name, weights in _candidates(scores[training, :count], high[training]):
+        for name, weights in _candidates(scores[training, :count], high[training], only_least_squares):
             whole = torch.nn.functional.pad(weights, (0, scores.shape[1] - count))
             threshold, value = best_threshold(scores[validation] @ whole, high[validation])
             if value > reached + 1e-9:
@@ -137,11 +147,13 @@ def fit_reader(scores: Tensor, labels: Tensor, parts: Split) -> Reader:
     return best
 
 
-def _candidates(scores: Tensor, high: Tensor) -> list[tuple[str, Tensor]]:
+def _candidates(scores: Tensor, high: Tensor, only_least_squares: bool) -> list[tuple[str, Tensor]]:
     """Return the weights of each classifier that is tried, in units of the scores."""
+    found = [("least squares", least_squares(scores, high.float()))]
+    if only_least_squares:
+        return found
     from sklearn.linear_model import LogisticRegression
 
-    found = [("least squares", least_squares(scores, high.float()))]
     spread = scores.std(0).clamp(min=1e-12)
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=200)
@@ -167,12 +179,17 @@ Words = tuple[str, str, str, str]  # name, label, low, high
 
 
 def fit_directions(
-    scores: Tensor, labels: Tensor, words: Sequence[Words], *, vector: str = "effect"
+    scores: Tensor,
+    labels: Tensor,
+    words: Sequence[Words],
+    *,
+    vector: str = "effect",
+    only_least_squares: bool = False,
 ) -> Directions:
     """Return a direction for each column of ``labels`` (N, K).
 
     Vectors have unit length and point to the high value; their strength is measured in ``spread``, the standard
-    deviation of the population along them.
+    deviation of the population along them. ``only_least_squares`` does without scikit-learn, as the authors do.
     """
     if vector not in VECTORS:
         raise ValueError(f"There is no kind of vector {vector!r}; choose one of {', '.join(VECTORS)}.")
@@ -180,7 +197,7 @@ def fit_directions(
     attributes, vectors, readers = [], [], []
     for column, (name, label, low, high) in enumerate(words):
         own = labels[:, column]
-        reader = fit_reader(scores, own, parts)
+        reader = fit_reader(scores, own, parts, only_least_squares=only_least_squares)
         known = ~own.isnan()
         raw = {"effect": moved[column], "reader": reader.weights}.get(vector)
         if raw is None:
