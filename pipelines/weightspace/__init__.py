@@ -8,4 +8,5 @@ shards       a population on disk: independent pieces of work that can be repeat
 engines      where the shards are trained: in this process or on Ray
 components   principal components of a population's weights
 directions   directions and classifiers of attributes in a space's coordinates
+explore      what the page does with a space: sample, edit, compare
 """
