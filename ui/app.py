@@ -58,7 +58,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 train.lay_out(page, first=first)
             with gr.Tab("Multi-subject", id="multi_subject", elem_id="page-multi-subject"):
                 multi_subject.lay_out(page, multi)
-            with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space") as identity_tab:
+            with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space"):
                 identity_space.lay_out(page, identities)
             with gr.Tab("Edit", id="edit", elem_id="page-edit"):
                 edit.lay_out(page, edits)
@@ -72,7 +72,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         train.wire(page)
         playground.wire(page)
         multi_subject.wire(page, multi, blocks)
-        identity_space.wire(page, identities, opened=identity_tab.select)
+        identity_space.wire(page, identities)
         edit.wire(page, edits)
         library.wire(page)
         compare.wire(page)

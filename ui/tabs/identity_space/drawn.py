@@ -9,6 +9,14 @@ from ui.run import panels
 REACH = 3.5  # standard deviations from the centre of the map to its edge
 SIDE = 320  # of the map, in its own units
 MOST_MOVED = 8
+APPEARS_SCRIPT = """
+const observer = new IntersectionObserver((entries) => {
+  if (!entries.some((entry) => entry.isIntersecting)) return;
+  observer.disconnect();
+  trigger('appear', {value: ''});
+});
+observer.observe(element);
+"""  # when the page is first seen, however it was reached
 MAP_SCRIPT = f"""
 element.addEventListener('click', (event) => {{
   const map = event.target.closest('svg');

@@ -180,7 +180,9 @@ def _stage(page: Page, identities: IdentityHandlers) -> None:
         with gr.Row(elem_classes="showcase-row", equal_height=False):
             with gr.Column(scale=6, min_width=300):
                 named["space_picture"] = gr.HTML(
-                    identities.first_picture(), js_on_load=panels.COMPARE_SCRIPT, elem_id="space-picture"
+                    identities.first_picture(),
+                    js_on_load=panels.COMPARE_SCRIPT + drawn.APPEARS_SCRIPT,
+                    elem_id="space-picture",
                 )
                 with gr.Row():
                     named["space_undo"] = gr.Button("Undo", size="md", min_width=80)
@@ -246,10 +248,10 @@ def _combining(page: Page, identities: IdentityHandlers) -> None:
     named["space_mix"] = gr.Button("Combine", size="md")
 
 
-def wire(page: Page, identities: IdentityHandlers, *, opened: Any) -> None:
-    """Connect the events of this tab; ``opened`` is the event of selecting it."""
+def wire(page: Page, identities: IdentityHandlers) -> None:
+    """Connect the events of this tab."""
     _wire_picture(page, identities)
-    _wire_people(page, identities, opened=opened)
+    _wire_people(page, identities)
     _wire_keeping(page, identities)
     named = page.named
     page.on(
@@ -316,8 +318,9 @@ def _wire_picture(page: Page, identities: IdentityHandlers) -> None:
     )
 
 
-def _wire_people(page: Page, identities: IdentityHandlers, *, opened: Any) -> None:
+def _wire_people(page: Page, identities: IdentityHandlers) -> None:
     named = page.named
+    opened = named["space_picture"].appear
     new = ["space_name", "space_factor", "space_sampler", "space_keep", "space_seed"]
     found = [*POINT, "space_number", "space_seed"]
     page.on(opened, identities.open, takes=["space_point", "space_name"], gives=found)
@@ -346,7 +349,8 @@ def _wire_people(page: Page, identities: IdentityHandlers, *, opened: Any) -> No
         gives=POINT,
     )  # fmt: skip
     offered = ["space_open", "space_other", "space_third", "space_beside"]
-    page.on(partial(gr.on, [named["space_combine"].expand, opened]), identities.offer, gives=offered)
+    for event in (named["space_combine"].expand, opened):
+        page.on(event, identities.offer, gives=offered)
 
 
 def _wire_keeping(page: Page, identities: IdentityHandlers) -> None:
