@@ -32,6 +32,7 @@ from pipelines.files import prepare_data_root
 from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
+from pipelines.services.identity_space import Edit, Point
 from pipelines.studio import Studio
 from ui.server import allowed_hosts
 
@@ -277,9 +278,11 @@ MOVED = "Settings from elsewhere"
 TABLE = "Comparisons"
 EXPERIMENTS = "Experiments"
 API = "Over the API"
+SPACE = "The identity space"
 SERVER = "The server"
 DISK = "The disk"
 EXAMPLE = "example-ada"
+POINT = Point("faces", (0.0, 1.0), "New person 1")
 
 BAD = (
     Bad(PHOTOS, "no photograph at all", lambda d: d.studio.training.start("dreambooth", GOOD, []),
@@ -636,6 +639,22 @@ BAD = (
         "The run 'Rex' is not running, so it cannot be stopped."),
     Bad(API, "export_run: an unknown format", lambda d: d.ask("export_run", run_id=EXAMPLE, file_format="docx"),
         "There is no export format 'docx'; choose one of safetensors, diffusers, peft, kohya, svdiff."),
+    Bad(API, "w2w_edit: no person", lambda d: d.ask("w2w_edit", person={}, amounts={"beard": 1}, settings={}),
+        "A person is a table with space and coordinates, as w2w_sample returns it; pass that table."),
+    Bad(SPACE, "a photograph without consent", lambda d: d.studio.identities.invert("faces", d.photo(), consent=False),
+        "Please confirm that you may use this photograph: it is yours, or the person in it has agreed."),
+    Bad(SPACE, "an empty prompt", lambda d: d.studio.identities.draw(POINT, Edit({}), SampleConfig()),
+        "The prompt is empty; describe the picture."),
+    Bad(SPACE, "an unknown way to combine people", lambda d: d.studio.identities.combined("multiply", [POINT, POINT]),
+        "People are combined by interpolate, add, analogy, not by 'multiply'; choose one."),
+    Bad(SPACE, "a point between one person", lambda d: d.studio.identities.combined("interpolate", [POINT]),
+        "To interpolate takes 2 people, not 1; choose the others."),
+    Bad(SPACE, "people of two spaces", lambda d: d.studio.identities.combined("add", [POINT, replace(POINT, space="cars")]),
+        "These people are points of different weight spaces; choose people of one."),
+    Bad(SPACE, "damaged coordinates", lambda d: Point.unpacked("faces", "###", ""),
+        "The coordinates in this file are damaged; choose another one."),
+    Bad(SPACE, "a run that is no point of a space", lambda d: d.studio.identities.of_run(EXAMPLE),
+        "The run 'Ada' is no identity of a weight space; choose one that is."),
     Bad(SERVER, "an allowed host that is an address of a page", lambda d: allowed_hosts({}, hosts=["https://me.example"]),
         "The allowed host 'https://me.example' is not a host name; write it like atelier.example.org, without https:// and without a port."),
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import api, api_experiments
+from ui import api, api_experiments, api_identities
 from ui.html import BrowserCopies, Html
 from ui.run import panels
 from ui.run.monitor import FIGURES, POLL_S, RunMonitor
@@ -81,6 +81,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         _wire_tick(page)
         api.add(studio, copies)
         api_experiments.add(studio, copies)
+        api_identities.add(studio, copies)
     return blocks
 
 

@@ -171,6 +171,12 @@ def recall(
         "note": next((f"{path.name} {note}" for note in notes if note), ""),
     }
     if gone:
+        if unsaved := next((layer for layer in gone if not layer.run), None):
+            raise GoneError(
+                f"{path.name} shows {unsaved.name!r}, a person of the identity space who was not saved; open the picture "
+                "there, or use its other settings with another run.",
+                recalled=recalled,
+            )
         what = ", ".join(f"{layer.name or layer.run!r} at strength {layer.strength:g}" for layer in gone)
         raise GoneError(
             f"{path.name} was made with {what}, which is not in the library any more; its other settings can be "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from pipelines.methods.specs import preset
 from pipelines.models.inspection import describe_base
 from pipelines.runs.library import check_finished, kind_of
 from pipelines.runs.store import IMPORTED
-from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
+from pipelines.sampling.image_metadata import Layer, picture_facts, read_png_settings, save_png
 from pipelines.sampling.stack import asked_stack
 from pipelines.services.resources import Resources
 from pipelines.services.training import TrainingService
@@ -237,12 +237,14 @@ class IdentityService:
     def combined(self, how: str, points: Sequence[Point], *, share: float = 0.5) -> Point:
         """Return a point from others: "interpolate" (a to b by ``share``), "add" (a + b), "analogy" (a − b + c)."""
         if how not in LINES:
-            raise ValueError(f"Identities are combined by {', '.join(LINES)}, not by {str(how)[:40]!r}.")
+            raise ValueError(
+                f"People are combined by {', '.join(LINES)}, not by {str(how)[:40]!r}; choose one."
+            )
         fewest, most = LINES[how]
         if not fewest <= len(points) <= most:
-            raise ValueError(f"To {how} takes {fewest} identities, not {len(points)}; choose them.")
+            raise ValueError(f"To {how} takes {fewest} people, not {len(points)}; choose the others.")
         if len({point.space for point in points}) > 1:
-            raise ValueError("These identities are of different weight spaces; choose identities of one.")
+            raise ValueError("These people are points of different weight spaces; choose people of one.")
 
         def work(opened: _Opened) -> Point:
             from pipelines.weightspace.explore import combined
@@ -296,6 +298,29 @@ class IdentityService:
             return [(x, y) for x, y in spots]
 
         return self._with_space(space, work)
+
+    def recall(self, path: Path) -> tuple[Point, Edit, SampleConfig]:
+        """Return the person, the edits and the settings of a picture from this page. Raises ValueError for another."""
+        told = read_png_settings(Path(path))
+        identity = told.get("identity")
+        if not isinstance(identity, dict):
+            raise ValueError(
+                f"{path.name} shows no person of the identity space; choose a picture from this page."
+            )
+        try:
+            point = Point.unpacked(
+                str(identity["space"]), str(identity["coordinates"]), clean_text(str(identity["origin"]))
+            )
+            amounts = {str(name): float(amount) for name, amount in dict(identity["amounts"]).items()}
+            edit = Edit(amounts, bool(identity["debias"]), int(identity["start_noise"]))
+            names = {item.name for item in fields(SampleConfig)}
+            sample = from_dict(SampleConfig, {name: value for name, value in told.items() if name in names})
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path.name} holds a person that cannot be read ({error!r}); choose another picture."
+            ) from error
+        find_space(point.space)
+        return point, edit, sample
 
     # ---- pictures ---------------------------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ def test_walking_and_combining_move_the_point(identities: IdentityHandlers) -> N
     spot = identities.studio.identities.place(Point.unpacked("toy", halfway["packed"], ""))
     start = identities.studio.identities.place(Point.unpacked("toy", person["packed"], ""))
     assert spot.x == pytest.approx((start.x + 1.5) / 2, abs=1e-4)
-    with pytest.raises(ValueError, match="To analogy takes 3 identities, not 2"):
+    with pytest.raises(ValueError, match="takes 3 people, not 2"):
         identities.combine(person, False, "analogy", run_id, None, 0.5, **edits)
 
 

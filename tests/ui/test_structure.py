@@ -29,6 +29,8 @@ PUBLIC = {
     "experiment_stop",
     "experiment_files",
     "list_experiments",
+    "w2w_sample",
+    "w2w_edit",
 }
 
 SHIPPED = {  # (method, base family, preset) -> the preset file's values

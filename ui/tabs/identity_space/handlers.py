@@ -139,6 +139,19 @@ class IdentityHandlers:
             raise ValueError("No saved person is chosen; save one first, or find one from a photograph.")
         return self._shown(self.studio.identities.of_run(space_open))
 
+    def recall(self, space_recall: str) -> Values:
+        """Show the person of a picture that was made on this page, with its edits, prompt and seed."""
+        point, edit, config = self.studio.identities.recall(Path(space_recall))
+        places = {each.name: EDITS[place] for place, each in enumerate(self.attributes(point.space))}
+        edits = {places[name]: amount for name, amount in edit.amounts.items() if name in places}
+        return self._shown(point, edits) | {
+            "space_recall": None,
+            "space_prompt": config.prompt,
+            "space_seed": config.seed,
+            "space_debias": edit.debias,
+            "space_delay": edit.start_noise,
+        }
+
     def walk_to(self, value: str, space_point: Values, space_debias: bool, **edits: float) -> Values:
         """Move the person to a place of the map; all further coordinates stay."""
         point = self._edited(space_point, space_debias, edits)

@@ -30,7 +30,6 @@ window.addEventListener('pointerdown', () => {{ {HOLD} = true; }}, true);
 for (const name of ['pointerup', 'pointercancel', 'blur'])
   window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
 """
-FULL = f"(...values) => {{ values[values.length - 1] = !{HOLD}; return values; }}"
 ONE_PICTURE: dict[str, Any] = {"concurrency_id": "pictures", "trigger_mode": "always_last"}
 
 
@@ -57,7 +56,7 @@ def _states(page: Page) -> None:
         "space_drawn": gr.State({}),
         "space_nudge": gr.State(""),
         "space_finding": gr.State(""),  # the run of the inversion that this page started
-        "space_full": gr.Checkbox(True, visible=False, label="Full picture"),  # set by JavaScript, see FULL
+        "space_full": gr.Checkbox(True, visible=False, label="Full picture"),  # set by JavaScript
     }
 
 
@@ -96,6 +95,14 @@ def _person(page: Page, identities: IdentityHandlers) -> None:
         with gr.Accordion("Saved people", open=False):
             named["space_open"] = gr.Dropdown(identities.identities(), value=None, label="Person")
             named["space_show"] = gr.Button("Show", size="md")
+            named["space_recall"] = gr.File(
+                label="Drop a picture made here to show its person",
+                file_types=[".png"],
+                type="filepath",
+                height=58,
+                elem_id="space-recall",
+                elem_classes="drop",
+            )
 
 
 def _sliders(page: Page, identities: IdentityHandlers) -> None:
@@ -176,26 +183,28 @@ def _photograph(page: Page, identities: IdentityHandlers) -> None:
 
 def _stage(page: Page, identities: IdentityHandlers) -> None:
     named, told = page.named, identities.space()
-    with gr.Column(elem_classes="card", elem_id="space-showcase"):
-        with gr.Row(elem_classes="showcase-row", equal_height=False):
-            with gr.Column(scale=6, min_width=300):
-                named["space_picture"] = gr.HTML(
-                    identities.first_picture(),
-                    js_on_load=panels.COMPARE_SCRIPT + drawn.APPEARS_SCRIPT,
-                    elem_id="space-picture",
+    with (
+        gr.Column(elem_classes="card", elem_id="space-showcase"),
+        gr.Row(elem_classes="showcase-row", equal_height=False),
+    ):
+        with gr.Column(scale=6, min_width=300):
+            named["space_picture"] = gr.HTML(
+                identities.first_picture(),
+                js_on_load=panels.COMPARE_SCRIPT + drawn.APPEARS_SCRIPT,
+                elem_id="space-picture",
+            )
+            with gr.Row():
+                named["space_undo"] = gr.Button("Undo", size="md", min_width=80)
+                named["space_redo"] = gr.Button("Redo", size="md", min_width=80)
+                named["space_download"] = gr.DownloadButton(
+                    "Download", size="md", min_width=80, interactive=False
                 )
-                with gr.Row():
-                    named["space_undo"] = gr.Button("Undo", size="md", min_width=80)
-                    named["space_redo"] = gr.Button("Redo", size="md", min_width=80)
-                    named["space_download"] = gr.DownloadButton(
-                        "Download", size="md", min_width=80, interactive=False
-                    )
-            with gr.Column(scale=4, min_width=240):
-                named["space_prompt"] = gr.Textbox(told.prompt if told else "", label="Prompt", max_lines=2)
-                named["space_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
-                named["space_caption"] = gr.HTML("")
-        gr.HTML(panels.heading("", "What changed", "Read from the picture before and after the edit."))
-        named["space_moved"] = gr.HTML(drawn.moved_bars([], edited={}, labels={}))
+        with gr.Column(scale=4, min_width=240):
+            named["space_prompt"] = gr.Textbox(told.prompt if told else "", label="Prompt", max_lines=2)
+            named["space_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
+            named["space_caption"] = gr.HTML("")
+            gr.HTML(panels.heading("", "What changed", "Read from the picture before and after the edit."))
+            named["space_moved"] = gr.HTML(drawn.moved_bars([], edited={}, labels={}))
     with gr.Column(elem_classes="card", elem_id="space-run", visible=False) as named["space_run"]:
         gr.HTML(panels.heading("", "Finding the person"))
         named["space_progress"] = gr.HTML("")
@@ -287,14 +296,17 @@ def _wire_picture(page: Page, identities: IdentityHandlers) -> None:
         named["space_delay"].release, named["space_beside"].input, named["space_beside_strength"].release,
         named["space_point"].change, named["space_nudge"].change,
     ]  # fmt: skip
+    takes = ["space_point", "space_history", "space_before", *asked, *EDITS, "space_full"]
+    last = len(takes) - 1  # Gradio passes the inputs, and after them the outputs
+    full = f"(...values) => {{ values[{last}] = !{HOLD}; return values.slice(0, {last + 1}); }}"
     page.on(
         partial(gr.on, [*moves, *settings]),
         identities.draw,
-        takes=["space_point", "space_history", "space_before", *asked, *EDITS, "space_full"],
+        takes=takes,
         gives=[
             "space_picture", "space_caption", "space_history", "space_before", "space_drawn", "space_download",
         ],
-        js=FULL,
+        js=full,
         **ONE_PICTURE,
     )  # fmt: skip
     page.on(
@@ -333,6 +345,13 @@ def _wire_people(page: Page, identities: IdentityHandlers) -> None:
         gives=[*found, "space_prompt"],
     )
     page.on(named["space_show"].click, identities.open_saved, takes=["space_open"], gives=POINT)
+    page.on(
+        named["space_recall"].upload,
+        identities.recall,
+        takes=["space_recall"],
+        gives=[*POINT, "space_recall", "space_prompt", "space_seed", "space_debias", "space_delay"],
+        busy="space_recall",
+    )
     page.on(
         named["space_map"].choose,
         identities.walk_to,
