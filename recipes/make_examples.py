@@ -1,7 +1,8 @@
 """Make the shipped examples: ``python -m recipes.make_examples``.
 
 Each example is a held-out individual of the illustrated world: four pictures of it and the finished run of the Quick
-preset on them, reduced to the files the page needs. Rerun it when the base or the presets change.
+preset on them, reduced to the files the page needs. The example of the tab Multi-subject is a run with two of these
+individuals, and its pictures beside those of the same run without Unmix. Rerun it when the base or the presets change.
 """
 
 import argparse
@@ -17,9 +18,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipelines.config import ASSETS
+from pipelines.config import ASSETS, SampleConfig
+from pipelines.data.subject import SubjectPhotos
 from pipelines.jobs.model_cache import ModelCache
-from pipelines.methods.specs import preset
+from pipelines.methods.specs import preset, preset_names
 from pipelines.runs.store import Run
 from pipelines.studio import Studio
 from recipes import world
@@ -27,7 +29,8 @@ from recipes import world
 log = logging.getLogger(__name__)
 
 PHOTOS = 4
-KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md")
+KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md", "mixed.json")
+KEPT_FOLDERS = ("photos", "samples", "mixed", "together")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ EXAMPLES = (
     Example("henrik", "Henrik", "person", "qev", world.HELD_OUT_FROM + 61, "in the forest"),
     Example("biscuit", "Biscuit", "dog", "pll", world.HELD_OUT_FROM + 4, "in the kitchen"),
     Example("florence", "Florence", "teapot", "ktn", world.HELD_OUT_FROM + 3, "in the library"),
+)
+
+
+@dataclass(frozen=True)
+class Together:
+    """A run with several of the examples; ``prompt`` and ``seed`` are those of its pictures."""
+
+    name: str
+    title: str
+    members: tuple[str, ...]  # names of examples
+    prompt: str
+    seed: int = 7
+
+
+TOGETHER = (
+    Together("together", "Ada and Henrik", ("ada", "henrik"), "a photo of a zwx person beside a qev person"),
 )
 
 
@@ -89,20 +108,49 @@ def train(example: Example, photos: Sequence[Path], *, studio: Studio, trial: bo
     return studio.resources.store.get(run_id)
 
 
-def ship(example: Example, run: Run, folder: Path) -> None:
-    """Copy the files of a run that the page needs; the adapter's tensors become float16, its header is unchanged."""
+def train_together(example: Together, photos: dict[str, list[Path]], *, studio: Studio, trial: bool) -> Run:
+    """Run the first preset of Multi-subject with and without Unmix, and draw the pictures of the page."""
+    members = [one for name in example.members for one in EXAMPLES if one.name == name]
+    subjects = [SubjectPhotos(one.identifier, one.kind, photos[one.name]) for one in members]
+    config = preset("cut_mix_unmix", "embedded", preset_names("cut_mix_unmix", "embedded")[0])
+    config = replace(config, sample_seed=example.seed)
+    if trial:
+        config = replace(config, steps=2, warmup_steps=0, sample_steps=2, measure=False)
+    run_id = studio.training.start("cut_mix_unmix", config, subjects=subjects, name=example.title)
+    without = studio.training.again(run_id, name=f"{example.title}, without Unmix", unmix_weight=0.0)
+    for each in (run_id, without):
+        if studio.training.wait(each) != "done":
+            raise ValueError(f"{example.title}: {studio.training.status(each)['error']}")
+    asked = SampleConfig(prompt=example.prompt, seed=example.seed, negative_prompt=config.negative_prompt)
+    studio.generation.together(run_id, replace(asked, steps=2) if trial else asked)
+    return studio.resources.store.get(run_id)
+
+
+def ship(run: Run, folder: Path, told: dict[str, object]) -> None:
+    """Copy the files of a run that the page needs; the adapter's tensors become float16, its header is unchanged.
+
+    ``told`` is the content of ``example.json``.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     target = folder / "run"
     target.mkdir(parents=True)
     for name in KEPT:
         if run.file(name).is_file():
             shutil.copy(run.file(name), target / name)
-    for name in ("photos", "samples"):
-        shutil.copytree(run.file(name), target / name, ignore=shutil.ignore_patterns("moments.safetensors"))
+    for name in KEPT_FOLDERS:
+        if run.file(name).is_dir():
+            shutil.copytree(
+                run.file(name), target / name, ignore=shutil.ignore_patterns("moments.safetensors")
+            )
     with safe_open(run.file("adapter.safetensors"), framework="pt") as file:
         tensors = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118 (not a dict)
         save_file(tensors, target / "adapter.safetensors", metadata=file.metadata())
-    told = {
+    (folder / "example.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def about(example: Example) -> dict[str, object]:
+    """Return what ``example.json`` of an example says."""
+    return {
         "title": example.title,
         "class_noun": example.kind,
         "identifier": example.identifier,
@@ -111,7 +159,6 @@ def ship(example: Example, run: Run, folder: Path) -> None:
         "preset": "Quick",
         "run": "run",
     }
-    (folder / "example.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def make(
@@ -122,14 +169,19 @@ def make(
     with tempfile.TemporaryDirectory(prefix="atelier-examples-") as scratch:
         studio = Studio(Path(scratch) / "data", model_cache=model_cache)
         try:
+            photos = {each.name: draw_photos(each, Path(scratch) / each.name) for each in EXAMPLES}
             for example in EXAMPLES:
-                if names and example.name not in names:
-                    continue
-                photos = draw_photos(example, Path(scratch) / example.name)
-                run = train(example, photos, studio=studio, trial=trial)
-                ship(example, run, out / example.name)
-                folders.append(out / example.name)
-                log.info("%s: %s", example.title, run.read_json("metrics.json"))
+                if not names or example.name in names:
+                    run = train(example, photos[example.name], studio=studio, trial=trial)
+                    ship(run, out / example.name, about(example))
+                    folders.append(out / example.name)
+                    log.info("%s: %s", example.title, run.read_json("metrics.json"))
+            for pair in TOGETHER:
+                if not names or pair.name in names:
+                    run = train_together(pair, photos, studio=studio, trial=trial)
+                    ship(run, out / pair.name, {"title": pair.title, "tab": "multi_subject", "run": "run"})
+                    folders.append(out / pair.name)
+                    log.info("%s: %s steps", pair.title, run.config["steps"])
         finally:
             studio.close()
     return folders

@@ -534,6 +534,26 @@ def test_a_shipped_example_is_shown_and_drawn_with_but_never_changed(
     assert studio.library.list_runs() == []
 
 
+def test_the_shipped_example_of_several_subjects_has_its_pictures(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assets = tmp_path / "assets"
+    (folder,) = make_examples.make(
+        assets / "examples", names=["together"], trial=True, model_cache=studio.resources.model_cache()
+    )
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
+    monkeypatch.setattr("pipelines.runs.library.ASSETS", assets)
+    assert studio.library.examples(tab="train") == []
+    (example,) = studio.library.examples(tab="multi_subject")
+    shown = studio.library.kept_together(example["run"])
+    assert [each.kind for each in shown] == ["together", "without", *["attention"] * 2, *["alone"] * 2]
+    assert shown[0].prompt == "a photo of a zwx person beside a qev person"
+    assert len(example["photos"]) == 8
+    again = studio.training.again(example["run"], steps=1, warmup_steps=0)
+    assert finish(studio, again) == "done"
+    assert studio.training.status(again)["config"]["steps"] == 1
+
+
 @pytest.mark.parametrize("format", ["safetensors", "diffusers", "peft", "kohya"])
 def test_export(studio: Studio, photo_paths: list[Path], format: str) -> None:
     run_id = studio.training.start("dreambooth", replace(TINY, steps=1), photo_paths)
