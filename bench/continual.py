@@ -25,10 +25,11 @@ import torch
 
 from bench.continual_cells import Case, Cell, Lab, Learned, make_case
 from bench.continual_report import Score, report
-from pipelines.config import CLoRAConfig
+from pipelines.config import CLoRAConfig, from_dict
 from pipelines.evaluation.forgetting import Footprint, ForgettingMatrix, a_mmd, f_mmd, found_together, kid
 from pipelines.evaluation.forgetting import retrieved as retrieval
 from pipelines.evaluation.metrics import load_encoders
+from pipelines.methods.baselines import BASELINES, PLAIN, Baseline, baseline_config, without_past
 from pipelines.methods.specs import preset
 from pipelines.studio import Studio
 
@@ -38,36 +39,11 @@ PARTS = ("main", "pairs", "sweep", "lambda", "layers")
 RATES = (0.25, 0.5, 1.0, 2.0)  # of the preset's learning rate, tried for the sequential LoRA
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the self-regularization
 LAYERS = ("cross-attention-kv", "attention", "attention+conv")
-REPLAYED = 4  # pictures of each earlier concept
 PAIRS = 5
-FULL = {"weights": "full", "targets": "cross-attention-kv", "learning_rate": 0.001, "forgetting_weight": 0.0}
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the table: the changes of C-LoRA's preset, and how its runs follow one another.
-
-    ``order`` is "sequence" (each run on the one before), "alone", "merged" (trained alone, then merged) or "joint".
-    """
-
-    label: str
-    changes: Mapping[str, Any]
-    order: str = "sequence"
-
-
 METHODS = {
-    "separate": Method("One LoRA for each concept", {"forgetting_weight": 0.0}, order="alone"),
-    "c_lora": Method("C-LoRA", {}),
-    "sequential": Method("Sequential LoRA", {"forgetting_weight": 0.0}),
-    "custom": Method("Sequential Custom Diffusion", FULL),
-    "inversion": Method("Textual inversion", {"weights": "token", "forgetting_weight": 0.0}),
-    "merged": Method("Custom Diffusion, merged", FULL, order="merged"),
-    "replay": Method("Generative replay", {"forgetting_weight": 0.0, "replay_images": REPLAYED}),
-    "noun": Method(
-        "C-LoRA, class word in the prompt", {"instance_prompt": "a photo of a {identifier} {class_noun}"}
-    ),
-    "word": Method("C-LoRA, token from the class word", {"initializer": "{class_noun}"}),
-    "joint": Method("Joint training (upper bound)", {"forgetting_weight": 0.0}, order="joint"),
+    "separate": BASELINES["separate"],
+    "c_lora": Baseline("C-LoRA"),
+    **{key: one for key, one in BASELINES.items() if key != "separate"},
 }
 QUICK = ("separate", "c_lora", "sequential", "custom", "inversion")
 
@@ -83,32 +59,30 @@ class Trained:
     footprint: Footprint
 
 
-def configured(method: Method, kind: str, start: CLoRAConfig) -> CLoRAConfig:
+def configured(method: Baseline, kind: str, start: CLoRAConfig, *, concepts: int) -> CLoRAConfig:
     """Return the settings of a method for one kind of subject, without samples on the way."""
-    changes = {
-        name: value.format(class_noun=kind) if name == "initializer" else value
-        for name, value in method.changes.items()
-    }
-    quiet = {"measure": False, "sample_steps": 1, "sample_prompts": ("a photo of {identifier}",)}
-    quiet["sample_every"] = start.steps
-    if method.changes.get("replay_images"):
-        quiet["sample_steps"] = start.sample_steps  # the replayed pictures are drawn with as many
-    return replace(start, class_noun=kind, **{**quiet, **changes})
+    config = baseline_config(method, replace(start, class_noun=kind), family="embedded", concepts=concepts)
+    return replace(
+        config,
+        measure=False,
+        sample_prompts=("a photo of {identifier}",),
+        sample_every=config.steps,
+        sample_steps=start.sample_steps if config.replay_images else 1,  # the replayed pictures', too
+    )
 
 
-def learn(lab: Lab, case: Case, method: Method, start: CLoRAConfig) -> Trained:
+def learn(lab: Lab, case: Case, method: Baseline, start: CLoRAConfig) -> Trained:
     """Train what is not trained yet; the first run of every sequence is that of the concept alone."""
-    config = configured(method, case.kind, start)
     count = len(case.words)
+    config = configured(method, case.kind, start, concepts=count)
     if method.order == "joint":
-        whole = lab.together(case, replace(config, steps=min(20_000, config.steps * count)))
+        whole = lab.together(case, config)
         return _trained(lab, [lambda j: whole] * count, [whole] * count, config, method)
     runs: list[Learned] = []
     for place in range(count):
         parent = runs[-1] if runs and method.order == "sequence" else None
-        # neither matters without a past, so that every method shares the run of its first concept
-        alike = {} if parent else {"forgetting_weight": 1.0, "replay_images": 0}
-        runs.append(lab.one(case, place, replace(config, **alike), parent=parent))
+        own = config if parent else from_dict(CLoRAConfig, without_past(config))
+        runs.append(lab.one(case, place, own, parent=parent))
     if method.order == "sequence":
         return _trained(lab, [lambda j, run=run: run for run in runs], runs, config, method)
     alone = [lambda j: runs[j]] * count
@@ -123,7 +97,7 @@ def _trained(
     after: Sequence[Callable[[int], Learned]],
     runs: Sequence[Learned],
     config: CLoRAConfig,
-    method: Method,
+    method: Baseline,
 ) -> Trained:
     """Return the runs with the mean seconds of a concept, and the values that it trains and stores."""
     count = len(runs)
@@ -240,7 +214,7 @@ def tuned(start: CLoRAConfig, key: str, args: argparse.Namespace) -> CLoRAConfig
 
 
 def swept(
-    lab: Lab, case: Case, start: CLoRAConfig, tries: Mapping[str, Method], args: argparse.Namespace
+    lab: Lab, case: Case, start: CLoRAConfig, tries: Mapping[str, Baseline], args: argparse.Namespace
 ) -> dict[str, Score]:
     """Return the scores of several settings on the sequence of the sweeps."""
     alone = scored(
@@ -263,9 +237,9 @@ def sweeps(lab: Lab, start: CLoRAConfig, args: argparse.Namespace) -> dict[str, 
     case = make_case(*SWEPT, count=args.concepts, folder=args.home / "photos", encoders=lab.encoders)
     if "sweep" in wanted:
         rates = {
-            f"learning rate x {rate:g}": Method(
+            f"learning rate x {rate:g}": Baseline(
                 "",
-                {
+                changes={
                     "forgetting_weight": 0.0,
                     "learning_rate": start.learning_rate * rate,
                     "token_learning_rate": start.token_learning_rate * rate,
@@ -277,13 +251,18 @@ def sweeps(lab: Lab, start: CLoRAConfig, args: argparse.Namespace) -> dict[str, 
         best = max(found["sequential LoRA"].items(), key=lambda row: row[1].numbers["final identity"])[0]
         args.best_rate = RATES[list(rates).index(best)]
     if "lambda" in wanted:
-        weights = {f"λ = {weight:g}": Method("", {"forgetting_weight": weight}) for weight in WEIGHTS}
+        weights = {
+            f"λ = {weight:g}": Baseline("", changes={"forgetting_weight": weight}) for weight in WEIGHTS
+        }
         found["self-regularization"] = swept(lab, case, start, weights, args)
     if "layers" in wanted:
         layers = {
-            name: Method("", {"targets": name, "forgetting_weight": 0.0}, order="alone") for name in LAYERS
+            name: Baseline("", changes={"targets": name, "forgetting_weight": 0.0}, order="alone")
+            for name in LAYERS
         }
-        layers["keys and values, every entry"] = Method("", FULL, order="alone")
+        layers["keys and values, every entry"] = Baseline(
+            "", "alone", changes=PLAIN, preset="Custom Diffusion"
+        )
         found["layers, trained alone"] = swept(lab, case, start, layers, args)
     return found
 

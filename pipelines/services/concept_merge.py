@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 KIND = "continual"
+MERGED_RUNS = "merged_runs"  # in the settings of a merged run: the ids of its concepts' runs
 PROMPT = "a photo of {identifier}"
 
 
@@ -52,6 +53,7 @@ def merge_concepts(runs: Sequence[Run], *, name: str, models: Models, store: Run
         "class_noun": "",
         "source": MIXED,
         "file": clean_text(f"merge: {', '.join(run.name for run in runs)}"),
+        MERGED_RUNS: [run.id for run in runs],
     }
     title = clean_text(name) or f"{' + '.join(run.name for run in runs)} (merged)"
     return store.keep_adapter(merged, base, config=config, name=title)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.subject import stored_photos
+from pipelines.methods.baselines import BASELINES, baseline
 from pipelines.methods.specs import METHODS
 from pipelines.runs.library import EXAMPLE_PREFIX
 from pipelines.runs.sequences import ConceptPictures, Task, heads, pictures_of, sequence_of
 from pipelines.runs.status import Card
 from pipelines.runs.store import LIVE_STATES
+from pipelines.services.baselines import start_baseline
+from pipelines.services.library import LibraryService
 from pipelines.services.resources import Resources
 from pipelines.services.training import TrainingService
 
@@ -96,6 +99,27 @@ class SequenceService:
         for task in tasks[1:]:
             last = self._without(task, parent=last) or self._start_without(task, parent=last)
         return last
+
+    def baselines(self) -> dict[str, str]:
+        """Return the label of each baseline that :meth:`start_baseline` knows, by its key."""
+        return {key: each.label for key, each in BASELINES.items()}
+
+    def start_baseline(self, run_id: str, key: str) -> list[str]:
+        """Train the concepts of a sequence again by another method; return its runs in the order of the concepts.
+
+        The runs wait for each other in the queue; those that exist are used, so calling it again returns the same
+        runs. The last run draws all concepts, except for "separate", whose concepts are drawn together as a stack, and
+        "merged", which is merged (one more run at the end) when it is called again after its runs have finished.
+        Raises ValueError for an unknown baseline, or if one of the sequence's runs was deleted.
+        """
+        library = LibraryService(self.resources)
+        return start_baseline(
+            self.tasks(run_id),
+            baseline(key),
+            resources=self.resources,
+            training=self.training,
+            merge=library.merge_concepts,
+        )
 
     def _own(self) -> list[Any]:
         methods = {spec.name for spec in METHODS.values() if spec.inputs == "a sequence"}

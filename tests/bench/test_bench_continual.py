@@ -84,12 +84,17 @@ def test_the_tables_say_what_was_reached() -> None:
 
 def test_the_settings_of_the_methods() -> None:
     start = continual.preset("c_lora", "embedded")
-    configs = {key: continual.configured(method, "tower", start) for key, method in continual.METHODS.items()}
+    configs = {
+        key: continual.configured(method, "tower", start, concepts=3)
+        for key, method in continual.METHODS.items()
+    }
     assert configs["word"].initializer == "tower"
     assert configs["noun"].usage_prompt == "a photo of a sks tower"
     assert configs["inversion"].weights == "token"
     assert configs["custom"].weights == configs["merged"].weights == "full"
     assert configs["sequential"].forgetting_weight == 0.0
     assert configs["c_lora"].forgetting_weight == start.forgetting_weight > 0
-    assert configs["replay"].replay_images == continual.REPLAYED
+    assert configs["replay"].replay_images == 4
+    assert configs["joint"].steps == 3 * start.steps
+    assert configs["custom"].targets == "cross-attention-kv"
     assert not any(config.measure for config in configs.values())

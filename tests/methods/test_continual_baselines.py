@@ -15,6 +15,7 @@ from pipelines.config import CLoRAConfig, SampleConfig, to_dict
 from pipelines.data.photographs import Moments
 from pipelines.data.subject import Subject, SubjectPhotos
 from pipelines.methods import c_lora
+from pipelines.methods.baselines import BASELINES
 from pipelines.models.base import Base
 from pipelines.models.targets import KEY_VALUE
 from pipelines.runs.costs import SIZES
@@ -171,6 +172,10 @@ def test_merged_concepts_are_a_run_that_draws(studio: Studio, base: Base, tmp_pa
     words = ("zwx", "qev")
     config = replace(CONFIG, weights="full", learning_rate=3e-2)
     runs = [studio.training.start("c_lora", replace(config, identifier=word), photos) for word in words]
+    assert [finish(studio, run_id) for run_id in runs] == [
+        "done",
+        "done",
+    ]  # all, as they share the base with this test
     alone = [learned(studio, run_id, base) for run_id in runs]
     both = studio.library.merge_concepts(runs)
     whole = learned(studio, both, base)
@@ -202,3 +207,55 @@ def test_merged_concepts_are_a_run_that_draws(studio: Studio, base: Base, tmp_pa
     ):
         with pytest.raises(ValueError, match=sentence):
             studio.library.merge_concepts(chosen)
+
+
+@pytest.fixture
+def pair(studio: Studio, tmp_path: Path) -> str:
+    """The last run of a finished sequence of two concepts."""
+    photos = draw_photos(tmp_path / "photos")
+    first = studio.training.start(
+        "c_lora", CONFIG, photos[:1], captions={photos[0].name: "a photo of {identifier}"}
+    )
+    second = studio.training.start(
+        "c_lora", replace(CONFIG, identifier="qev"), photos[1:], parents=[first], after=[first]
+    )
+    assert finish(studio, second) == "done"
+    return second
+
+
+@pytest.mark.parametrize("key", ["sequential", "custom", "separate", "inversion", "word"])
+def test_a_baseline_is_started_from_a_sequence(studio: Studio, pair: str, key: str, base: Base) -> None:
+    """It learns the same words from the same photographs, shares what is the same run, and is started only once."""
+    before = {card.id for card in studio.library.list_runs()}
+    runs = studio.sequences.start_baseline(pair, key)
+    assert len(runs) == 2
+    assert [finish(studio, run_id) for run_id in runs] == ["done", "done"]
+    assert studio.sequences.start_baseline(pair, key) == runs
+    assert studio.sequences.start_baseline(pair, "separate")[0] in (
+        {studio.sequences.tasks(pair)[0].run} if key != "separate" else runs
+    )
+    stored = [studio.resources.store.get(run_id) for run_id in runs]
+    assert [run.config["identifier"] for run in stored] == ["zwx", "qev"]
+    assert [run.parents for run in stored] == ([[], []] if key == "separate" else [[], [runs[0]]])
+    assert (runs[0] in before) == (key in ("sequential", "separate")), "the first concept is the same run"
+    if key == "custom":
+        assert {run.config["weights"] for run in stored} == {"full"}
+        assert {run.config["steps"] for run in stored} == {CONFIG.steps}, "as many as the sequence"
+    if key == "word":
+        assert stored[1].config["initializer"] == "dog"
+
+
+def test_joint_and_merged_draw_all_concepts(studio: Studio, pair: str, base: Base) -> None:
+    (joint,) = studio.sequences.start_baseline(pair, "joint")
+    assert learned(studio, joint, base).concepts[0].words == ["zwx", "qev"]
+    alone = studio.sequences.start_baseline(pair, "merged")
+    assert [finish(studio, run_id) for run_id in alone] == ["done", "done"]
+    whole = studio.sequences.start_baseline(pair, "merged")
+    assert whole[:2] == alone
+    assert list(learned(studio, whole[2], base).vectors()) == ["zwx", "qev"]
+    assert studio.sequences.start_baseline(pair, "merged") == whole
+    assert set(studio.sequences.baselines()) == set(BASELINES)
+    with pytest.raises(ValueError, match="There is no baseline 'ewc'"):
+        studio.sequences.start_baseline(pair, "ewc")
+    with pytest.raises(ValueError, match="learned 2 concepts at once"):
+        studio.sequences.start_baseline(joint, "sequential")
