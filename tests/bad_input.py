@@ -375,6 +375,8 @@ BAD = (
     Bad(SETTINGS, "a concept that trains every entry of every layer",
         lambda d: from_dict(CLoRAConfig, {"weights": "full", "targets": "attention+conv"}),
         "Every entry of all attention and convolution layers is too much for each concept; train fewer layers, or a LoRA."),
+    Bad(RUNS, "a baseline that does not exist", lambda d: d.studio.sequences.start_baseline(d.run(state="done").id, "ewc"),
+        "There is no baseline 'ewc'; choose one of sequential, custom, merged, separate, replay, inversion, noun, word, joint."),
     Bad(RUNS, "one concept to merge", lambda d: d.studio.library.merge_concepts([d.finished().id]),
         "A single concept cannot be merged; choose at least two runs."),
     Bad(RUNS, "concepts to merge that are none", lambda d: d.studio.library.merge_concepts([d.finished().id] * 2),
