@@ -2,7 +2,8 @@
 
 Four stages, each of which continues where it was interrupted: draw the identities and encode them, train a LoRA for each
 (many at a time), decompose their weights and fit the directions, write the space with its card. ``--engine ray`` trains
-on a Ray cluster. The shipped space is written with ``--out weights_index``; it belongs to the base it was trained on.
+on a Ray cluster (see docs/weight_spaces.md). The shipped space is written with ``--out weights_index``; it belongs to the
+base it was trained on.
 """
 
 import argparse
@@ -94,8 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--home", type=Path, required=True, help="the population's folder")
-    parser.add_argument("--out", type=Path, help="write the space here (default: the population's folder)")
+    parser.add_argument("--home", type=Path, required=True, help="a folder for populations, one per base")
+    parser.add_argument("--out", type=Path, help="write the space here (default: --home)")
     parser.add_argument("--name", default="faces")
     parser.add_argument("--title", default="Illustrated faces")
     parser.add_argument("--base", default="embedded")
@@ -110,7 +111,7 @@ def main() -> None:
     base = load_base(args.base, dtype=torch.float32)
     config = replace(EMBEDDED, loop=replace(EMBEDDED.loop, steps=args.steps))
     population = Population.create(
-        args.home, base, config, prompts=prompts(f"{config.identifier} {config.class_noun}", stages()),
+        args.home / base.hash[:12], base, config, prompts=prompts(f"{config.identifier} {config.class_noun}", stages()),
         attributes=[trait.name for trait in TRAITS],
     )  # fmt: skip
     draw_people(population, base, args.identities)
