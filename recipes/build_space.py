@@ -28,6 +28,7 @@ from pipelines.weightspace.shards import Population
 from pipelines.weightspace.space import Space
 from recipes.space_card import card
 from recipes.space_people import STREAM, TRAITS, identity_of, labels, portrait, prompts, stages
+from recipes.space_picture import draw_first
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def main() -> None:
     space = space_of(population, base, found, directions, name=args.name, title=args.title)
     folder = space.write(args.out or args.home)
     (folder / "README.md").write_text(card(space, found, directions, config), encoding="utf-8")
+    draw_first(folder, base)
     log.info(
         "%s", json.dumps({each.name: round(each.balanced_accuracy, 3) for each in directions.attributes})
     )

@@ -38,6 +38,8 @@ FROM_SPACE = "space"  # the source of a run that was saved from the explorer
 NO_DELAY = 1000  # the start noise of an edit that takes part in every step
 MOST_PACKED = 12_000  # characters of packed coordinates that a picture stores
 LINES = {"interpolate": (2, 2), "add": (2, 2), "analogy": (3, 3)}  # operations on points: fewest and most
+FIRST, FIRST_SAMPLER = 1, "plain"  # the person shown first: its seed, and how it is sampled
+FIRST_PICTURE = "first.png"  # of this person, in the folder of a space
 BUILD = "python -m recipes.build_space"
 CONSENT = "Please confirm that you may use this photograph: it is yours, or the person in it has agreed."
 
@@ -185,7 +187,7 @@ class IdentityService:
 
     def preview_of(self, space: str) -> Path | None:
         """Return the picture of a space's first person that ships with it, or None."""
-        path = find_space(space) / "first.png"
+        path = find_space(space) / FIRST_PICTURE
         return path if path.is_file() else None
 
     def sample(self, space: str, *, seed: int, factor: float = 1.0, sampler: str = "plain") -> Point:

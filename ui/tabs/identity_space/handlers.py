@@ -14,7 +14,15 @@ import gradio as gr
 from pipelines.config import SampleConfig, clean_text
 from pipelines.formats.table import choices
 from pipelines.methods.specs import methods_of, preset_names
-from pipelines.services.identity_space import BUILD, Drawing, Edit, Point, is_identity
+from pipelines.services.identity_space import (
+    BUILD,
+    FIRST,
+    FIRST_SAMPLER,
+    Drawing,
+    Edit,
+    Point,
+    is_identity,
+)
 from pipelines.weightspace.index import Attribute, Manifest
 from ui.html import BrowserCopies, Html, file_name
 from ui.run import cards, panels
@@ -24,7 +32,6 @@ from ui.tabs.identity_space import drawn
 METHOD = next(spec.name for spec in methods_of("identity_space"))
 MOST_SLIDERS = 12
 EDITS = [f"space_edit_{place}" for place in range(MOST_SLIDERS)]
-FIRST = 1  # the number of the person shown first
 PREVIEW_STEPS, FULL_STEPS = 6, 25
 PREVIEW_PX = 256  # of larger base models
 MOST_HISTORY = 40
@@ -97,7 +104,7 @@ class IdentityHandlers:
         """Show the first person when the page is opened."""
         if space_point or not self.spaces:
             return {}
-        return self.number(FIRST, space_name, 1.0, SAMPLERS[0][1], True, 0)
+        return self.number(FIRST, space_name, 1.0, FIRST_SAMPLER, True, 0)
 
     def new_person(
         self, space_name: str, space_factor: float, space_sampler: str, space_keep: bool, space_seed: int
@@ -131,7 +138,7 @@ class IdentityHandlers:
         for place, name in enumerate(EDITS):
             known = self.attributes(space_name)[place : place + 1]
             values[name] = _slider(known[0]) if known else gr.update(visible=False)
-        return values | self.number(FIRST, space_name, 1.0, SAMPLERS[0][1], True, 0)
+        return values | self.number(FIRST, space_name, 1.0, FIRST_SAMPLER, True, 0)
 
     def open_saved(self, space_open: str | None) -> Values:
         """Show a saved or inverted person."""

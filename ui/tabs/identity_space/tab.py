@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.services.identity_space import FIRST
 from ui.run import panels
 from ui.tabs.identity_space import drawn
 from ui.tabs.identity_space.handlers import (
     EDITS,
-    FIRST,
     NO_SPACE,
     SAMPLERS,
     IdentityHandlers,
@@ -27,7 +27,7 @@ HOLD = "window.atelierPressed"
 # A slider's `input` comes with every move; a pressed pointer means that it goes on, so a preview is enough.
 PRESS_SCRIPT = f"""
 window.addEventListener('pointerdown', () => {{ {HOLD} = true; }}, true);
-for (const name of ['pointerup', 'pointercancel', 'blur'])
+for (const name of ['pointerup', 'pointercancel'])
   window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
 """
 ONE_PICTURE: dict[str, Any] = {"concurrency_id": "pictures", "trigger_mode": "always_last"}
