@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.services.identity_space import FIRST
+from pipelines.services.identity_space import FIRST, FIRST_SAMPLER
 from ui.run import panels
 from ui.tabs.identity_space import drawn
 from ui.tabs.identity_space.handlers import (
@@ -85,7 +85,7 @@ def _person(page: Page, identities: IdentityHandlers) -> None:
             )
             named["space_sampler"] = gr.Dropdown(
                 [*SAMPLERS],
-                value=SAMPLERS[0][1],
+                value=FIRST_SAMPLER,
                 label="Sampling",
                 info="How a new person is drawn from the space.",
             )
