@@ -259,3 +259,15 @@ def test_joint_and_merged_draw_all_concepts(studio: Studio, pair: str, base: Bas
         studio.sequences.start_baseline(pair, "ewc")
     with pytest.raises(ValueError, match="learned 2 concepts at once"):
         studio.sequences.start_baseline(joint, "sequential")
+
+
+def test_the_runs_of_baselines_are_shown_and_exported(studio: Studio, pair: str, base: Base) -> None:
+    """Charts and exports know concepts without factors, with whole layers, and several in one run."""
+    runs = [studio.sequences.start_baseline(pair, key)[-1] for key in ("custom", "inversion", "joint")]
+    assert [finish(studio, run_id) for run_id in runs] == ["done"] * 3
+    titles = [{view["title"] for view in studio.inspection.views(run_id)} for run_id in runs]
+    assert [bool(found) for found in titles] == [True, False, True]
+    for run_id in runs:
+        _, told = studio.import_export.verified_export(run_id, "diffusers")
+        assert "zwx" in told
+        assert [task.word for task in studio.sequences.tasks(run_id)]
