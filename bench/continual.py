@@ -40,6 +40,7 @@ RATES = (0.25, 0.5, 1.0, 2.0)  # of the preset's learning rate, tried for the se
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the self-regularization
 LAYERS = ("cross-attention-kv", "attention", "attention+conv")
 PAIRS = 5
+TOGETHER = "a photo of {0} beside {1}"  # the words of the embedded base's captions
 METHODS = {
     "separate": BASELINES["separate"],
     "c_lora": Baseline("C-LoRA"),
@@ -119,7 +120,7 @@ def drawn(lab: Lab, case: Case, trained: Trained, *, full: bool) -> dict[tuple[i
     cells = {}
     for t, j in wanted:
         prompt = replace(trained.config, identifier=case.words[j]).usage_prompt
-        cells[t, j] = lab.cell([trained.after[t](j)], prompt)
+        cells[t, j] = lab.cell([trained.after[t](j)], prompt, kind=case.kind)
     return cells
 
 
@@ -165,8 +166,11 @@ def scored(
 
 
 def pairs_found(lab: Lab, case: Case, trained: Trained) -> float:
-    """Return the share of pictures of two concepts in which both are found, over up to ``PAIRS`` pairs of neighbours."""
-    last, found = len(case.words) - 1, []
+    """Return the share of pictures of two concepts in which both are found, over up to ``PAIRS`` pairs of neighbours.
+
+    Found: one half is nearest to the one and the other half to the other, among all concepts and the strangers.
+    """
+    last, found, lineup = len(case.words) - 1, [], torch.cat([case.lineup, case.strangers])
     for one in range(min(PAIRS, last)):
         other = one + 1
         runs = [trained.after[last](one), trained.after[last](other)]
@@ -177,8 +181,8 @@ def pairs_found(lab: Lab, case: Case, trained: Trained) -> float:
             .replace("{class_noun}", case.kind)
             for place in (one, other)
         ]
-        cell = lab.cell(stack, f"a photo of {names[0]}. Posing with {names[1]}.")
-        found.append(found_together(cell.halves, case.lineup, pair=(one, other)).double().mean())
+        cell = lab.cell(stack, TOGETHER.format(*names), kind=case.kind)
+        found.append(found_together(cell.halves, lineup, pair=(one, other)).double().mean())
     return float(torch.stack(found).mean()) if found else 0.0
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.dreambooth import render
-from bench.multi_subject import SQUARES
+from bench.pairs import SQUARES, SQUARES_OF_OTHERS
 from pipelines.adapters.core import read_tensors, save_tensors
 from pipelines.config import ASSETS, CLoRAConfig, SampleConfig, to_dict
 from pipelines.data.subject import SubjectPhotos
@@ -28,6 +28,8 @@ from recipes.captions import RARE_TOKENS
 WORDS = tuple(word for word in RARE_TOKENS if len(word) == 3)
 PHOTOS = 4
 RENDERS = 24  # true pictures of each concept: for the line-up, and the real pictures of A_mmd
+STRANGERS = 20
+LOOKS = 6  # renders of each stranger
 SHOWN = 2  # pictures kept of each cell
 FIRST_SEED = 700
 
@@ -42,6 +44,7 @@ class Case:
     photos: tuple[tuple[Path, ...], ...]
     lineup: Tensor  # (N, D) unit rows: the mean identity features of each concept's renders
     real: tuple[Tensor, ...]  # CLIP features (RENDERS, D) of each concept's renders
+    strangers: Tensor  # (STRANGERS, D): other individuals of the kind, for pictures of two concepts
     reference: float  # mean cosine of a render with its own row of the line-up
 
 
@@ -81,6 +84,8 @@ def make_case(kind: str, seed: int, *, count: int, folder: Path, encoders: Encod
         means.append(F.normalize(features.mean(0), dim=0))
         real.append(encoders.clip.image_features(renders))
         own.append(float((features @ means[-1]).mean()))
+    rng = np.random.default_rng((seed, count))
+    others = [world.sample_subject(rng, kind) for _ in range(STRANGERS)]
     return Case(
         name=f"{kind} {seed - world.HELD_OUT_FROM}",
         kind=kind,
@@ -88,8 +93,15 @@ def make_case(kind: str, seed: int, *, count: int, folder: Path, encoders: Encod
         photos=tuple(photos),
         lineup=torch.stack(means),
         real=tuple(real),
+        strangers=torch.stack([_look(other, rng, encoders) for other in others]),
         reference=sum(own) / len(own),
     )
+
+
+def _look(subject: world.Subject, rng: np.random.Generator, encoders: Encoders) -> Tensor:
+    """Return (D,): the normalised mean of the identity features of renders in random scenes."""
+    renders = [render(subject, str(rng.choice(world.SCENES)), rng) for _ in range(LOOKS)]
+    return F.normalize(encoders.identity.image_features(renders).mean(0), dim=0)
 
 
 def marked(*parts: object) -> str:
@@ -138,7 +150,12 @@ class Lab:
             for subject in subjects
             for path in subject.photo_paths
         ]
-        told = {name: value for name, value in to_dict(config).items() if not name.startswith("sample_")}
+        usual = to_dict(CLoRAConfig())  # a setting that is added later does not change the hash
+        told = {
+            name: value
+            for name, value in to_dict(config).items()
+            if value != usual[name] and not name.startswith("sample_")
+        }
         told["sample_steps"] = config.sample_steps if config.replay_images else 0
         mark = marked(self.base, told, seen, parent.mark if parent else "")
         if mark not in self._known:
@@ -151,7 +168,7 @@ class Lab:
             self._known[mark] = run_id
         return Learned(self._known[mark], mark)
 
-    def cell(self, stack: Sequence[Learned], prompt: str) -> Cell:
+    def cell(self, stack: Sequence[Learned], prompt: str, *, kind: str) -> Cell:
         """Return the measured pictures of a prompt; they are drawn only once, and written atomically."""
         facts = [prompt, self.pictures, self.sample_steps, self.guidance_scale, FIRST_SEED]
         path = self.cells / f"{marked(*facts, *[run.mark for run in stack])}.safetensors"
@@ -165,14 +182,15 @@ class Lab:
             )
             layers = [{"run": run.run_id, "strength": 1.0} for run in stack]
             files = self.studio.generation.generate(asked, stack=layers)
-            save_tensors(path, self._measured(files), metadata={"prompt": prompt})
+            save_tensors(path, self._measured(files, kind), metadata={"prompt": prompt})
             for file in files:
                 file.unlink()
         return Cell(**read_tensors(path)[0])
 
-    def _measured(self, files: Sequence[Path]) -> dict[str, Tensor]:
+    def _measured(self, files: Sequence[Path], kind: str) -> dict[str, Tensor]:
         images = [Image.open(file).convert("RGB").resize((128, 128)) for file in files]
-        halves = [image.crop(box).resize((128, 128)) for image in images for box in SQUARES]
+        boxes = SQUARES.get(kind, SQUARES_OF_OTHERS)
+        halves = [image.crop(box).resize((128, 128)) for image in images for box in boxes]
         return {
             "identity": self.encoders.identity.image_features(images),
             "clip": self.encoders.clip.image_features(images),
@@ -182,7 +200,7 @@ class Lab:
 
     def likeness(self, case: Case, identity: Sequence[Tensor]) -> float:
         """Return the mean cosine with the concept's line-up row: 0 is the untouched base's pictures, 1 true renders."""
-        plain = self.cell([], f"a photo of a {case.kind}").identity
+        plain = self.cell([], f"a photo of a {case.kind}", kind=case.kind).identity
         zero = float(pairwise(plain, case.lineup).mean())
         values = [float((rows @ case.lineup[place]).mean()) for place, rows in enumerate(identity)]
         return (sum(values) / len(values) - zero) / max(1e-3, case.reference - zero)
