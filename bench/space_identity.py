@@ -143,6 +143,8 @@ def changed(words: str) -> PopulationConfig:
     for entry in filter(None, words.split(",")):
         name, _, value = entry.partition("=")
         place = loop if name in {field.name for field in fields(LoopConfig)} else own
+        if place is own and name not in {field.name for field in fields(PopulationConfig)}:
+            raise SystemExit(f"There is no setting {name!r} of a population or its loop.")
         place[name] = type(getattr(EMBEDDED.loop if place is loop else EMBEDDED, name))(value)
     return replace(EMBEDDED, loop=replace(EMBEDDED.loop, **loop), **own)
 
