@@ -525,6 +525,14 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         high=1,
         step=0.05,
     )
+    alone_first: float = setting(
+        0.0,
+        label="Alone first",
+        help="Share of the steps, at the beginning, that see each subject alone, so that its words are bound to it.",
+        low=0,
+        high=0.9,
+        step=0.05,
+    )
     unmix_weight: float = setting(
         0.1,
         label="Unmix weight",

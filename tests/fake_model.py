@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipelines.adapters.spectral import token_count
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.models.base import Base
 
@@ -24,12 +25,15 @@ class FakeModelCache(ModelCache):
         self.step_s = 0.0  # the minimum duration of a training step, in seconds
         self.fail_at = 0  # the step (from 1) at which the loss becomes NaN; 0: never
         self.fail_kind = ""  # the adapter kind whose runs fail; "": any
+        self._usual: dict[str, dict[str, Any]] = {}  # the attention processors of each base
 
     def base(self, spec: str) -> Base:
         """Return a base, loaded on first use."""
         base = super().base(spec)
+        usual = self._usual.setdefault(base.hash, dict(base.unet.attn_processors))
 
         def forward(sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
+            _record(base, encoder_hidden_states, usual)
             shown = sample / 2 + encoder_hidden_states.mean((1, 2))[:, None, None, None]
             return (shown + (self._learned() if torch.is_grad_enabled() else _fingerprint(base)),)
 
@@ -46,6 +50,15 @@ class FakeModelCache(ModelCache):
         if step + 1 == self.fail_at and self.fail_kind in ("", session.adapter.kind):
             return session.adapter.parameters()[0].mean() * torch.nan
         return torch.stack([parameter.mean() for parameter in session.adapter.parameters()[::8]]).sum()
+
+
+def _record(base: Base, contexts: Tensor, usual: dict[str, Any]) -> None:
+    """Run the cross-attention layers whose processor was replaced, on zeros, so that their maps are recorded."""
+    for name, processor in base.unet.attn_processors.items():
+        if processor is not usual[name]:
+            layer = base.unet.get_submodule(name.removesuffix(".processor"))
+            places = token_count(f"unet.{name}", base)
+            layer(torch.zeros(len(contexts), places, layer.query_dim), encoder_hidden_states=contexts)
 
 
 def _fingerprint(base: Base) -> Tensor:

@@ -66,7 +66,9 @@ def prepare(adapter: Adapter, base: "Base", on_progress: Callable[[int, int], No
 
 
 def is_mixed(config: CutMixUnmixConfig, update: int) -> bool:
-    """Return whether an update (from 0) uses mixes; depends only on seed and update, so a resumed run agrees."""
+    """Return whether an update (from 0) uses mixes; depends only on the config and the update, so a resumed run agrees."""
+    if update < config.alone_first * config.steps:
+        return False
     generator = torch.Generator().manual_seed((config.seed * 1_000_003 + update) % 2**63)
     return bool(torch.rand((), generator=generator) < config.mix_probability)
 

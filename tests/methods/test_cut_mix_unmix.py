@@ -54,6 +54,8 @@ def test_the_share_of_mixed_updates_is_the_probability() -> None:
     mixed = [method.is_mixed(replace(QUICK, mix_probability=0.6), update) for update in range(500)]
     assert 0.54 < sum(mixed) / 500 < 0.66
     assert not any(method.is_mixed(replace(QUICK, mix_probability=0.0), update) for update in range(50))
+    later = replace(QUICK, steps=500, mix_probability=1.0, alone_first=0.3)
+    assert [method.is_mixed(later, update) for update in range(500)] == [False] * 150 + [True] * 350
     layers = [method.attention_layers(QUICK, update) for update in range(9)]
     assert [bool(found) for found in layers] == [method.is_mixed(QUICK, update) for update in range(9)]
     assert not any(method.attention_layers(replace(QUICK, unmix_weight=0.0), update) for update in range(9))

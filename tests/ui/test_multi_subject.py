@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import newest
 from PIL import Image
 
 from pipelines.config import CutMixUnmixConfig, to_dict
@@ -140,3 +141,22 @@ def test_uploaded_photographs_replace_the_source_and_its_words(
     assert values["multi_source_1"] is None
     assert (values["multi_noun_1"], values["multi_word_1"]) == ("", "blk"), "a word nobody else has"
     assert values["multi_mask_background"] is True
+
+
+def test_a_visitor_trains_two_people_and_sees_them_together(visit: Any, studio: Studio) -> None:
+    page = visit().turn("multi-subject")
+    page.see("#multi-start")
+    form = page.page.locator("#multi-card")
+    form.get_by_text("Advanced", exact=True).click()
+    form.get_by_label("Steps", exact=True).fill("2")
+    form.get_by_label("Warm-up", exact=True).fill("0")
+    page.press("Train together")
+    page.see(".mixes .halves .look1")
+    page.see("#multi-leakage td:has-text('0.')")
+    page.until(lambda: newest(studio).state == "done")
+    page.see("button:has-text('Train the same without Unmix')")
+    page.press("Make the pictures")
+    for caption in ("Together", "zwx person, alone", "qev person, alone"):
+        page.see(f".together figcaption:text-is('{caption}')")
+    assert page.page.locator(".together figcaption:text-is('qev person')").count() == 1, "its attention"
+    assert not page.errors
