@@ -21,7 +21,7 @@ from pipelines.fields import (  # noqa: F401  # re-exported, so that settings ar
     to_dict,
     whole_number,
 )
-from pipelines.unet_blocks import MAX_BLOCK_RANK, PARTS, BlockPlan
+from pipelines.unet_blocks import GEOMETRY_LAYERS, MAX_BLOCK_RANK, PARTS, BlockPlan
 
 if TYPE_CHECKING:
     from pipelines.runs.costs import Size
@@ -686,7 +686,7 @@ class EditConfig(Checked):
         step=0.5,
     )
     steps: int = setting(
-        50,
+        25,
         label="Steps",
         help="Steps of the inversion and of the sampling; more steps reproduce the photograph better.",
         low=2,
@@ -695,6 +695,47 @@ class EditConfig(Checked):
     )
     negative_prompt: str = setting("", label="Negative prompt", help="What the picture should not show.")
     seed: int = setting(0, label="Seed", help="The seed of the fresh noise.", low=0, high=MAX_SEED, step=1)
+
+
+MIX_STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)  # from the first run alone to the second alone
+
+
+@dataclass(frozen=True)
+class MixConfig(Checked):
+    """The proportions of two runs in a mix (SVDiff, section 3.3): addition, interpolation, style mixing by layers."""
+
+    first: float = setting(
+        1.0, label="First run", help="The share of the first run.", low=0, high=1.5, step=0.05, advanced=False
+    )
+    second: float = setting(
+        1.0,
+        label="Second run",
+        help="The share of the second run.",
+        low=0,
+        high=1.5,
+        step=0.05,
+        advanced=False,
+    )
+    split: float = setting(
+        0.0,
+        label="Layer split",
+        help="0 mixes all layers alike; at 1 the first run gives the geometry and the second the appearance.",
+        low=0,
+        high=1,
+        step=0.05,
+        advanced=False,
+    )
+
+    def at(self, key: str) -> tuple[float, float]:
+        """Return the weights of both runs at a layer such as "unet.mid_block.attentions.0.proj_in"."""
+        rest = 1.0 - self.split
+        if f"{key}.".startswith(GEOMETRY_LAYERS):
+            return self.first, self.second * rest
+        return self.first * rest, self.second
+
+    def between(self, share: float) -> "MixConfig":
+        """Return the mix on the way from the first run alone (0) to the second alone (1)."""
+        return MixConfig(first=self.first * (1.0 - share), second=self.second * share, split=self.split)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipelines.services.identity_space import IdentityService
 from pipelines.services.import_export import ImportExportService
 from pipelines.services.inspection import InspectionService
 from pipelines.services.library import LibraryService
+from pipelines.services.mixing import MixingService
 from pipelines.services.resources import Resources
 from pipelines.services.sequences import SequenceService
 from pipelines.services.training import TrainingService
@@ -50,6 +51,7 @@ class Studio:
         self.library = LibraryService(resources)
         self.generation = GenerationService(resources)
         self.editing = EditingService(resources)
+        self.mixing = MixingService(resources)
         self.inspection = InspectionService(resources)
         self.import_export = ImportExportService(resources)
         self.sequences = SequenceService(resources, training=self.training)

@@ -261,6 +261,12 @@ def parse_ranks(text: str, *, label: str) -> tuple[int, ...]:
 Strength = float | BlockStrengths
 
 
+GEOMETRY_LAYERS = (  # P+/XTI's (16, down, 1) to (8, down, 0): these control geometry, all others appearance
+    "unet.down_blocks.2.attentions.1.",
+    "unet.mid_block.attentions.0.",
+)
+
+
 def strength_at(strength: Strength, key: str) -> float:
     """Return the strength at a layer, given one strength for all layers or one per position."""
     return strength.at(key) if isinstance(strength, BlockStrengths) else strength

@@ -198,17 +198,19 @@ class Spectral:
     @torch.no_grad()
     def changes(self, base: "Base", scale: Strength = 1.0) -> Iterator[tuple[str, Tensor]]:
         """Yield U diag(ReLU(σ + sδ) − σ) Vᵀ for every matrix and sδ for every norm gain; s = ``scale``."""
-        for key, shift in self._shifts.items():
-            at = strength_at(scale, key)
-            if not at:
-                continue
-            if shift.factors is None:
-                yield f"{key}.weight", at * shift.parameter.detach()
-                continue
-            gain = shift.change_of_values(at)
-            factors = shift.factors.on(gain.device)
-            change = (factors.left * gain) @ factors.right
-            yield f"{key}.weight", change.view(base_parameter(base, f"{key}.weight").shape)
+        for key in self._shifts:
+            if at := strength_at(scale, key):
+                yield f"{key}.weight", self.change(base, key, at)
+
+    @torch.no_grad()
+    def change(self, base: "Base", key: str, scale: float = 1.0) -> Tensor:
+        """Return ΔW of one weight, by its "unet.<module>", float32 in the weight's shape."""
+        shift = self._shifts[key]
+        if shift.factors is None:
+            return scale * shift.parameter.detach()
+        gain = shift.change_of_values(scale)
+        factors = shift.factors.on(gain.device)
+        return ((factors.left * gain) @ factors.right).view(base_parameter(base, f"{key}.weight").shape)
 
     def weights(self, base: "Base") -> dict[str, Tensor]:
         """Return the base model's weights that are trained, by "unet.<module>", also below wrappers."""

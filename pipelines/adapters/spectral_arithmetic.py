@@ -9,10 +9,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-GEOMETRY_LAYERS = (  # P+/XTI's (16, down, 1) to (8, down, 0): these control geometry, all others appearance
-    "unet.down_blocks.2.attentions.1.",
-    "unet.mid_block.attentions.0.",
-)
+from pipelines.unet_blocks import GEOMETRY_LAYERS
 
 State = Mapping[str, Tensor]
 

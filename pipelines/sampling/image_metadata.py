@@ -24,7 +24,10 @@ FORMAT = 2  # version of the text chunk; 1 had ``run`` and ``strength`` instead 
 SETTINGS_KEY = "atelier"
 MOST_STEPS = 10**6  # far more than any run has
 HASH_LENGTH = 16  # characters of a hash stored in a picture
-EDITED = "is an edited photograph; open its run on the page Edit to make it again."
+ELSEWHERE = {  # what a picture is that the playground cannot generate, by the name of its further settings
+    "edit": "is an edited photograph; open its run on the page Edit to make it again.",
+    "mix": "is a mix of two runs; mix them on the page Edit to make it again.",
+}
 MAX_CHUNK = 20_000  # maximum characters of settings; Atelier writes fewer than 2000
 
 
@@ -150,7 +153,7 @@ def recall(
             f"{path.name} holds settings that cannot be used ({error}); choose a picture that was made here."
         ) from None
     spec, base_name = _base_told(told)
-    runs, gone, shown, notes = [], [], [], [EDITED] if "edit" in told else []
+    runs, gone, shown, notes = [], [], [], [note for name, note in ELSEWHERE.items() if name in told]
     for layer in layers:
         found = _found(layer, find=find, rename=rename)
         if found is None:
