@@ -14,8 +14,10 @@ from ui.tabs import start
 from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
+from ui.tabs.edit import mix
 from ui.tabs.edit import tab as edit
 from ui.tabs.edit.handlers import EditHandlers
+from ui.tabs.edit.mix import MixHandlers
 from ui.tabs.identity_space import tab as identity_space
 from ui.tabs.identity_space.handlers import IdentityHandlers
 from ui.tabs.library import tab as library
@@ -43,7 +45,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     multi = MultiSubjectHandlers(monitor)
     identities = IdentityHandlers(monitor)
-    edits = EditHandlers(monitor)
+    edits, mixes = EditHandlers(monitor), MixHandlers(monitor)
     first = _first_view(monitor)
     with gr.Blocks(
         title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=CACHE_SWEEP
@@ -62,6 +64,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 identity_space.lay_out(page, identities)
             with gr.Tab("Edit", id="edit", elem_id="page-edit"):
                 edit.lay_out(page, edits)
+                mix.lay_out(page, mixes)
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
                 library.lay_out(page)
             with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
@@ -74,6 +77,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         multi_subject.wire(page, multi, blocks)
         identity_space.wire(page, identities)
         edit.wire(page, edits)
+        mix.wire(page, mixes)
         library.wire(page)
         compare.wire(page)
         experiments.wire(page)

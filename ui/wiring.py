@@ -17,6 +17,15 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
+# A picture that follows sliders: all its events are one, so that answers cannot overtake each other.
+HOLD = "window.atelierPressed"
+# A slider's `input` comes with every move; a pressed pointer means that it goes on, so a preview is enough.
+PRESS_SCRIPT = f"""
+window.addEventListener('pointerdown', () => {{ {HOLD} = true; }}, true);
+for (const name of ['pointerup', 'pointercancel'])
+  window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
+"""
+ONE_PICTURE: dict[str, Any] = {"concurrency_id": "pictures", "trigger_mode": "always_last"}
 SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # only for the user's own photographs
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
 # The widgets that may change when a run is rendered.
@@ -102,6 +111,12 @@ class Page:
     def in_order(self, updates: dict[str, Any], names: Sequence[str]) -> list[Any]:
         """Return the update of each named widget: its own, else that of the widget it mirrors, else none."""
         return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
+
+
+def tell_pressed(takes: Sequence[str]) -> str:
+    """Return the JavaScript of an event whose last input is a hidden checkbox: whether no pointer is pressed."""
+    last = len(takes) - 1  # Gradio passes the inputs, and after them the outputs
+    return f"(...values) => {{ values[{last}] = !{HOLD}; return values.slice(0, {last + 1}); }}"
 
 
 def drawn_memory() -> gr.JSON:

@@ -56,9 +56,10 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 26, (
+    assert len(shared) == 28, (
         "playground and first page by button and key, Multi-subject, the identity space's picture and scenes, blocks, "
-        "Compare, the API's five, and on Edit three ways to edit, seven suggestions, the comparison and the strip"
+        "Compare, the API's five, and on Edit three ways to edit, seven suggestions, the comparison, the strip, and a mix and "
+        "its strip"
     )
 
 

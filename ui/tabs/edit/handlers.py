@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import EDIT_STRIP, EditConfig, from_dict, to_dict
-from pipelines.data.edit_suggestions import caption_of, suggestions
+from pipelines.data.edit_suggestions import caption_of, suggestions, word_lists
 from pipelines.methods.specs import method_config, methods_of, preset, preset_names
 from ui import forms as form
 from ui.html import Html, element
@@ -41,6 +41,14 @@ class EditHandlers:
         """Return (label, value) of the examples whose first photograph can be edited."""
         return [(f"{each['title']} · example", name) for name, each in self.monitor.examples.items()]
 
+    def words(self) -> str:
+        """Return a sentence with the words that a base without a large vocabulary knows, or ""."""
+        known = word_lists(self.family)
+        if self.family != "embedded" or not known:
+            return ""
+        nouns, scenes = ", ".join(known["nouns"]), ", ".join(known["scenes"].values())
+        return f"The embedded base knows these words: {nouns}; {scenes}."
+
     def presets(self) -> list[str]:
         """Return the names of the presets, the fastest first."""
         return preset_names(METHOD, self.family)
@@ -64,7 +72,7 @@ class EditHandlers:
         """Show the square that will be learned, with a caption from its tags if the base knows what it shows."""
         photo = self.photograph(edit_upload, edit_source)
         if photo is None:
-            return {"edit_square": Html(""), "edit_source": gr.update()}
+            return {"edit_square": Html("")}
         (square,) = self.studio.inspection.photos_preview([photo])
         told = caption_of(next(iter(self._tags(photo).values()), []), self.family)
         shown = element(

@@ -44,7 +44,7 @@ def _learning(page: Page, edits: EditHandlers) -> None:
             file_types=PICTURE_TYPES,
             type="filepath",
             elem_id="edit-upload",
-            elem_classes="drop photos",
+            elem_classes="drop one-photo",
         )
         named["edit_square"] = gr.HTML("")
         named["edit_caption"] = gr.Textbox(
@@ -53,6 +53,8 @@ def _learning(page: Page, edits: EditHandlers) -> None:
             info="What it shows, in plain words.",
             placeholder="a photo of a dog in the forest",
         )
+        if words := edits.words():
+            gr.HTML(panels.hint(words))
         presets = edits.presets()
         with gr.Accordion("Advanced", open=False):
             named["edit_preset"] = gr.Dropdown(presets, value=presets[0], label="Preset")

@@ -16,21 +16,13 @@ from ui.tabs.identity_space.handlers import (
     ends,
     formats,
 )
-from ui.wiring import WATCHED, WATCHING, Page
+from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, WATCHING, Page, tell_pressed
 
 SHOWN_SLIDERS = 8
 CANVAS_PX = 384
 BRUSH = ("rgb(255, 64, 32)", 0.55)
 MIRRORED = ("progress", "strip", "loss")
 POINT = ["space_point", "space_name", *EDITS]
-HOLD = "window.atelierPressed"
-# A slider's `input` comes with every move; a pressed pointer means that it goes on, so a preview is enough.
-PRESS_SCRIPT = f"""
-window.addEventListener('pointerdown', () => {{ {HOLD} = true; }}, true);
-for (const name of ['pointerup', 'pointercancel'])
-  window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
-"""
-ONE_PICTURE: dict[str, Any] = {"concurrency_id": "pictures", "trigger_mode": "always_last"}
 
 
 def lay_out(page: Page, identities: IdentityHandlers) -> None:
@@ -297,8 +289,6 @@ def _wire_picture(page: Page, identities: IdentityHandlers) -> None:
         named["space_point"].change, named["space_nudge"].change,
     ]  # fmt: skip
     takes = ["space_point", "space_history", "space_before", *asked, *EDITS, "space_full"]
-    last = len(takes) - 1  # Gradio passes the inputs, and after them the outputs
-    full = f"(...values) => {{ values[{last}] = !{HOLD}; return values.slice(0, {last + 1}); }}"
     page.on(
         partial(gr.on, [*moves, *settings]),
         identities.draw,
@@ -306,7 +296,7 @@ def _wire_picture(page: Page, identities: IdentityHandlers) -> None:
         gives=[
             "space_picture", "space_caption", "space_history", "space_before", "space_drawn", "space_download",
         ],
-        js=full,
+        js=tell_pressed(takes),
         **ONE_PICTURE,
     )  # fmt: skip
     page.on(
