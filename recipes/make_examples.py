@@ -2,7 +2,8 @@
 
 Each example is a held-out individual of the illustrated world: four pictures of it and the finished run of the Quick
 preset on them, reduced to the files the page needs. The example of the tab Multi-subject is a run with two of these
-individuals, and its pictures beside those of the same run without Unmix. Rerun it when the base or the presets change.
+individuals, and its pictures beside those of the same run without Unmix. The example of the
+tab Edit is one picture, learned with its caption, and a finished edit. Rerun it when the base or the presets change.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipelines.config import ASSETS, SampleConfig
+from pipelines.config import ASSETS, EditConfig, SampleConfig
 from pipelines.data.subject import SubjectPhotos
 from pipelines.jobs.model_cache import ModelCache
 from pipelines.methods.specs import preset, preset_names
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PHOTOS = 4
 KEPT = ("run.json", "events.jsonl", "metrics.json", "card.md", "mixed.json")
-KEPT_FOLDERS = ("photos", "samples", "mixed", "together")
+KEPT_FOLDERS = ("photos", "samples", "mixed", "together", "edits")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,27 @@ class Together:
 TOGETHER = (
     Together("together", "Ada and Henrik", ("ada", "henrik"), "a photo of a zwx person beside a qev person"),
 )
+
+
+@dataclass(frozen=True)
+class EditExample:
+    """One picture that is learned with a caption and edited; ``subject_seed`` is a held-out seed."""
+
+    name: str
+    title: str
+    kind: str
+    subject_seed: int
+    scene: str
+    caption: str
+    edited: str
+
+
+EDITS = (
+    EditExample(
+        "edit", "A red hat", "person", world.HELD_OUT_FROM + 70_000, "beach", "a photo of a person on the beach",
+        "a photo of a person wearing a red hat on the beach",
+    ),
+)  # fmt: skip
 
 
 def draw_photos(example: Example, folder: Path) -> list[Path]:
@@ -161,6 +183,28 @@ def about(example: Example) -> dict[str, object]:
     }
 
 
+def train_edit(example: EditExample, *, studio: Studio, trial: bool) -> Run:
+    """Learn the picture and edit it; return the run, which holds the pictures of the page."""
+    rng = np.random.default_rng(example.subject_seed)
+    subject = world.sample_subject(rng, example.kind)
+    light = world.lights_of(example.scene)[0]
+    choice = world.Choice(subject=subject, scene=example.scene, light=light, style="photo", wearable="")
+    photo = studio.resources.root / f"{example.name}.png"
+    world.draw(world.sample_picture(rng, choice)).save(photo)
+    config = replace(preset("image_edit", "embedded", "Quick"), caption=example.caption)
+    config = replace(config, steps=2, warmup_steps=0, sample_steps=2) if trial else config
+    run_id = studio.training.start("image_edit", config, [photo], name=example.title)
+    if studio.training.wait(run_id) != "done":
+        raise ValueError(f"The run of {example.title} failed: {studio.training.status(run_id)['error']}")
+    asked = EditConfig(prompt=example.edited, **({"steps": 2} if trial else {}))
+    studio.editing.edit(run_id, asked)
+    studio.editing.edit(run_id, asked, fine_tuned=False)
+    studio.editing.reconstruct(run_id, steps=asked.steps)
+    studio.editing.strip(run_id, asked)
+    studio.editing.keep_last(run_id, asked)
+    return studio.resources.store.get(run_id)
+
+
 def make(
     out: Path, *, names: Sequence[str] = (), trial: bool = False, model_cache: ModelCache | None = None
 ) -> list[Path]:
@@ -182,6 +226,15 @@ def make(
                     ship(run, out / pair.name, {"title": pair.title, "tab": "multi_subject", "run": "run"})
                     folders.append(out / pair.name)
                     log.info("%s: %s steps", pair.title, run.config["steps"])
+            for edit in EDITS:
+                if not names or edit.name in names:
+                    run = train_edit(edit, studio=studio, trial=trial)
+                    ship(
+                        run,
+                        out / edit.name,
+                        {"title": edit.title, "tab": "edit", "preset": "Quick", "run": "run"},
+                    )
+                    folders.append(out / edit.name)
         finally:
             studio.close()
     return folders

@@ -62,7 +62,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 multi_subject.lay_out(page, multi)
             with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space"):
                 identity_space.lay_out(page, identities)
-            with gr.Tab("Edit", id="edit", elem_id="page-edit"):
+            with gr.Tab("Edit", id="edit", elem_id="page-edit") as edit_tab:
                 edit.lay_out(page, edits)
                 mix.lay_out(page, mixes)
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
@@ -76,7 +76,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         playground.wire(page)
         multi_subject.wire(page, multi, blocks)
         identity_space.wire(page, identities)
-        edit.wire(page, edits)
+        edit.wire(page, edits, opened=edit_tab.select)
         mix.wire(page, mixes)
         library.wire(page)
         compare.wire(page)

@@ -13,6 +13,7 @@ from pipelines.runs.store import read_run
 OWN = {
     "identifier",
     "class_noun",
+    "caption",
     "sample_prompts",
     "sample_seed",
 }  # an example's own fields

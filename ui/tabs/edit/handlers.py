@@ -23,6 +23,12 @@ FIELDS = [
 ]  # fmt: skip
 ASKED = [item for item in form.field_names(EditConfig)]
 EMPTY = "Learn a photograph, and its edits appear here."
+NO_STRIP = "The strip is made after an edit."
+NOTHING: Values = {
+    "edit_result": panels.placeholder(EMPTY),
+    "edit_told": Html(""),
+    "edit_strip": panels.hint(NO_STRIP),
+}
 NEEDS_RUN = "Learn a photograph first, or choose one that is learned already."
 
 
@@ -133,16 +139,23 @@ class EditHandlers:
 
     def open(self, run_id: str) -> Values:
         """Fill the form with the last edit of a run, or with its caption, and offer edits of its caption."""
-        caption = str(self.studio.training.status(run_id)["config"]["caption"])
-        last = self.studio.editing.last(run_id)
-        offered = suggestions(caption, self.family)[:MOST_SUGGESTIONS]
-        config = last or EditConfig(prompt=offered[0][1] if offered else caption)
+        config, asked, offered = self.opening(run_id)
         return {
             "edit_run": gr.update(choices=self.runs(), value=run_id),
             **{OWN + "ask_" + name: value for name, value in form.shown(config).items()},
             **self._offers(offered),
-            "edit_asked": {"run": run_id, "config": to_dict(config)} if last else {"run": run_id},
+            "edit_asked": asked,
         }
+
+    def opening(self, run_id: str) -> tuple[EditConfig, Values, list[tuple[str, str]]]:
+        """Return what a run opens with: its last edit, or a first one to make; what is shown; the suggested edits."""
+        if not run_id:
+            return EditConfig(), {}, []
+        caption = str(self.studio.training.status(run_id)["config"]["caption"])
+        last = self.studio.editing.last(run_id)
+        offered = suggestions(caption, self.family)[:MOST_SUGGESTIONS]
+        config = last or EditConfig(prompt=offered[0][1] if offered else caption)
+        return config, {"run": run_id} | ({"config": to_dict(config)} if last else {}), offered
 
     def _nothing(self) -> Values:
         return {"edit_run": gr.update(choices=[], value=None), "edit_asked": {}, **self._offers([])}
@@ -199,15 +212,15 @@ class EditHandlers:
         The pictures are read from the run, so a picture that is finished late for an earlier edit is never shown.
         """
         if not edit_asked or not edit_asked.get("run"):
-            return {"edit_result": panels.placeholder(EMPTY), "edit_told": "", "edit_strip": ""}
+            return NOTHING
         editing, run_id = self.studio.editing, edit_asked["run"]
         try:
             original = editing.photograph(run_id)
         except ValueError:  # deleted meanwhile
-            return {"edit_result": panels.placeholder(EMPTY), "edit_told": "", "edit_strip": ""}
+            return NOTHING
         if "config" not in edit_asked:
             shown = self._figures([("The photograph", original)])
-            return {"edit_result": shown, "edit_told": "", "edit_strip": ""}
+            return NOTHING | {"edit_result": shown}
         config = from_dict(EditConfig, edit_asked["config"])
         figures = [("The photograph", original)]
         if editing.shown(run_id, editing.same_words(run_id, steps=config.steps)):
@@ -230,7 +243,7 @@ class EditHandlers:
             for share, path in made
             if path is not None
         ]
-        return self._figures(figures, class_="edit-strip") if len(figures) > 1 else Html("")
+        return self._figures(figures, class_="edit-strip") if len(figures) > 1 else panels.hint(NO_STRIP)
 
     def _figures(self, pictures: list[tuple[str, Path]], *, class_: str = "edit-figures") -> Html:
         figures = [

@@ -1,15 +1,16 @@
 """The tab Edit: one photograph is learned, then edited by words."""
 
 from functools import partial
+from typing import Any
 
 import gradio as gr
 
 from pipelines.config import EditConfig
 from ui import forms as form
 from ui.run import panels
-from ui.tabs.edit.handlers import ASKED, EMPTY, FIELDS, MOST_SUGGESTIONS, OWN, EditHandlers
+from ui.tabs.edit.handlers import ASKED, FIELDS, MOST_SUGGESTIONS, OWN, EditHandlers
 from ui.tabs.train.tab import PICTURE_TYPES
-from ui.wiring import WATCHED, WATCHING, Page, bound, drawn_memory
+from ui.wiring import WATCHED, WATCHING, Page, bound
 
 MIRRORED = {OWN + name: name for name in ("start_row", "stop_row", "run_card", "progress", "loss")} | {
     OWN + "samples": "strip"
@@ -24,13 +25,16 @@ PICTURES = {"concurrency_id": "pictures"}
 def lay_out(page: Page, edits: EditHandlers) -> None:
     """Create the widgets of this tab in the current Blocks context."""
     page.mirrors |= MIRRORED
-    page.named["edit_asked"] = drawn_memory()
+    known = edits.runs()
+    config, asked, offered = edits.opening(known[0][1] if known else "")
+    page.named["edit_asked"] = gr.JSON(asked, visible=False)
+    shown = edits.show(asked)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_id="edit-inputs", elem_classes="inputs"):
             _learning(page, edits)
-            _editing(page, edits)
+            _editing(page, known, config, offered)
         with gr.Column(scale=8, min_width=330, elem_id="edit-stage", elem_classes="stage"):
-            _stage(page)
+            _stage(page, shown)
 
 
 def _learning(page: Page, edits: EditHandlers) -> None:
@@ -70,27 +74,33 @@ def _learning(page: Page, edits: EditHandlers) -> None:
                 )
 
 
-def _editing(page: Page, edits: EditHandlers) -> None:
-    named, asked = page.named, EditConfig()
+def _editing(
+    page: Page, known: list[tuple[str, str]], config: EditConfig, offered: list[tuple[str, str]]
+) -> None:
+    named = page.named
+    labels = [label for label, _ in offered]
     with gr.Column(elem_classes="card", elem_id="edit-edit-card"):
         gr.HTML(panels.heading("2", "Edit it"))
-        named["edit_run"] = gr.Dropdown(edits.runs(), value=None, label="Learned photograph")
-        named |= {ASK + name: made for name, made in form.widgets(asked, VISIBLE).items()}
+        named["edit_run"] = gr.Dropdown(
+            known, value=known[0][1] if known else None, label="Learned photograph"
+        )
+        named |= {ASK + name: made for name, made in form.widgets(config, VISIBLE).items()}
         with gr.Row(elem_classes="edit-offers"):
-            for name in OFFERS:
-                named[name] = gr.Button("", size="sm", visible=False, min_width=80)
+            for place, name in enumerate(OFFERS):
+                label = labels[place] if place < len(labels) else ""
+                named[name] = gr.Button(label, size="sm", visible=bool(label), min_width=80)
         with gr.Accordion("Advanced", open=False):
             rest = [name for name in ASKED if name not in VISIBLE]
-            named |= {ASK + name: made for name, made in form.widgets(asked, rest).items()}
+            named |= {ASK + name: made for name, made in form.widgets(config, rest).items()}
         named["edit_make"] = gr.Button("Edit", variant="primary", elem_id="edit-make")
 
 
-def _stage(page: Page) -> None:
+def _stage(page: Page, shown: dict[str, Any]) -> None:
     named = page.named
     with gr.Column(elem_classes="card", elem_id="edit-showcase"):
         gr.HTML(panels.heading("", "The edit", "The reconstruction shows what the inversion keeps."))
-        named["edit_result"] = gr.HTML(panels.placeholder(EMPTY))
-        named["edit_told"] = gr.HTML("")
+        named["edit_result"] = gr.HTML(shown["edit_result"])
+        named["edit_told"] = gr.HTML(shown["edit_told"])
     with gr.Column(elem_classes="card", elem_id="edit-strip-card"):
         gr.HTML(
             panels.heading(
@@ -99,15 +109,15 @@ def _stage(page: Page) -> None:
                 "The same edit from the photograph's own noise (0) to fresh noise (1).",
             )
         )
-        named["edit_strip"] = gr.HTML(panels.hint("The strip is made after an edit."))
+        named["edit_strip"] = gr.HTML(shown["edit_strip"])
     with gr.Column(elem_classes="card", visible=False, elem_id="edit-run") as named["edit_run_card"]:
         named["edit_progress"] = gr.HTML("")
         named["edit_loss"] = gr.HTML("")
         named["edit_samples"] = gr.HTML("")
 
 
-def wire(page: Page, edits: EditHandlers) -> None:
-    """Connect the events of this tab."""
+def wire(page: Page, edits: EditHandlers, *, opened: Any) -> None:
+    """Connect the events of this tab; ``opened`` is the event of selecting it."""
     named = page.named
     photo = ["edit_upload", "edit_source"]
     for name, other in (("edit_upload", "edit_source"), ("edit_source", "edit_upload")):
@@ -134,7 +144,7 @@ def wire(page: Page, edits: EditHandlers) -> None:
     )
     page.on(named["edit_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)
     page.on(
-        partial(gr.on, [named["news"].change, named["shown"].change]),
+        partial(gr.on, [named["news"].change, named["shown"].change, opened]),
         edits.follow,
         takes=["shown", "edit_run"],
         gives=OPENED,
