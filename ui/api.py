@@ -121,7 +121,14 @@ def _add_status(studio: "Studio") -> None:
         """Return all runs, newest first."""
         return [card.as_json() for card in studio.library.list_runs()]
 
-    for endpoint in (train_status, train_stop, list_runs):
+    def train_baseline(run_id: str, baseline: str) -> list[str]:
+        """Train the concepts of a sequence again by another method, such as "custom"; return its runs' ids.
+
+        ``run_id`` is the sequence's last run. Existing runs are used; "merged" merges when it is called again at the end.
+        """
+        return studio.sequences.start_baseline(run_id, baseline)
+
+    for endpoint in (train_status, train_stop, train_baseline, list_runs):
         api(raise_gradio_errors(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 

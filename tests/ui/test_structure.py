@@ -19,6 +19,7 @@ PUBLIC = {
     "train_start",
     "train_status",
     "train_stop",
+    "train_baseline",
     "list_runs",
     "export_run",
     "export_base",
