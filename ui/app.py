@@ -14,6 +14,8 @@ from ui.tabs import start
 from ui.tabs.compare import experiments
 from ui.tabs.compare import tab as compare
 from ui.tabs.compare.experiment_handlers import ExperimentHandlers
+from ui.tabs.continual import tab as continual
+from ui.tabs.continual.handlers import ContinualHandlers
 from ui.tabs.edit import mix
 from ui.tabs.edit import tab as edit
 from ui.tabs.edit.handlers import EditHandlers
@@ -44,6 +46,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     pictures = PlaygroundHandlers(monitor)
     page = Page(monitor, TrainHandlers(monitor), pictures, LibraryHandlers(monitor, pictures))
     multi = MultiSubjectHandlers(monitor)
+    concepts = ContinualHandlers(monitor)
     identities = IdentityHandlers(monitor)
     edits, mixes = EditHandlers(monitor), MixHandlers(monitor)
     first = _first_view(monitor)
@@ -60,6 +63,8 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 train.lay_out(page, first=first)
             with gr.Tab("Multi-subject", id="multi_subject", elem_id="page-multi-subject"):
                 multi_subject.lay_out(page, multi)
+            with gr.Tab("Continual", id="continual", elem_id="page-continual") as continual_tab:
+                continual.lay_out(page, concepts)
             with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space"):
                 identity_space.lay_out(page, identities)
             with gr.Tab("Edit", id="edit", elem_id="page-edit") as edit_tab:
@@ -75,6 +80,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         train.wire(page)
         playground.wire(page)
         multi_subject.wire(page, multi, blocks)
+        continual.wire(page, concepts, opened=continual_tab.select)
         identity_space.wire(page, identities)
         edit.wire(page, edits, opened=edit_tab.select)
         mix.wire(page, mixes)

@@ -57,8 +57,8 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 28, (
-        "playground and first page by button and key, Multi-subject, the identity space's picture and scenes, blocks, "
+    assert len(shared) == 29, (
+        "playground and first page by button and key, Multi-subject, Continual, the identity space's picture and scenes, blocks, "
         "Compare, the API's five, and on Edit three ways to edit, seven suggestions, the comparison, the strip, and a mix and "
         "its strip"
     )
@@ -114,7 +114,16 @@ def test_tabs_are_the_pages_there_are(blocks: gr.Blocks) -> None:
     tabs = [
         each["props"]["label"] for each in blocks.get_config_file()["components"] if each["type"] == "tabitem"
     ]
-    assert tabs == ["Start", "Train", "Multi-subject", "Identity space", "Edit", "Library", "Compare"]
+    assert tabs == [
+        "Start",
+        "Train",
+        "Multi-subject",
+        "Continual",
+        "Identity space",
+        "Edit",
+        "Library",
+        "Compare",
+    ]
 
 
 def test_the_first_paint_holds_a_finished_before_and_after(blocks: gr.Blocks) -> None:
