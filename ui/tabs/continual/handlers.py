@@ -31,7 +31,8 @@ UNFINISHED = "The pictures of every concept appear here when this one is finishe
 REMOVE, REMOVE_IT = "Remove the last concept …", "Remove it permanently"  # the second press confirms
 WITHOUT = "without self-regularization"
 SHOWN = ["continual_grid", "continual_matrix", "continual_entries", "continual_prompt", "continual_model",
-         "continual_if", "continual_heading", "continual_remove", "continual_export_row"]  # fmt: skip
+         "continual_if", "continual_heading", "continual_remove", "continual_export_row", "continual_play_row", "continual_matrix_row", "continual_entries_row"]  # fmt: skip
+CARDS = ("play", "matrix", "entries")  # shown from the first finished concept on
 SUBJECT = ["continual_source", "continual_name", "continual_noun", "continual_word", "continual_upload"]
 
 
@@ -63,10 +64,11 @@ class ContinualHandlers:
 
     def opening(self) -> str:
         """Return the sequence that the page shows first: a shipped one, else the newest of the user's, else none."""
-        cards_of = self.studio.sequences.list()
-        whole = [card for card in cards_of if WITHOUT not in self._label(card.id)]
-        shipped = [card.id for card in whole if card.shipped]
-        return next(iter([*shipped, *(card.id for card in whole)]), "")
+        ranked = sorted(
+            self.studio.sequences.list(),
+            key=lambda card: (WITHOUT in self._label(card.id), not card.shipped),
+        )
+        return ranked[0].id if ranked else ""
 
     def sources(self) -> list[tuple[str, str]]:
         """Return (label, value) of the available photographs: those of the examples and of the user's own runs."""
@@ -145,7 +147,7 @@ class ContinualHandlers:
         parents = [head] if head else []
         after = [each for each in parents if self.monitor.at_work(each)]
         run_id = self.studio.training.start(METHOD, config, photos, parents=parents, after=after, name=name)
-        return self.monitor.show_run(run_id) | self.show(run_id)
+        return self.monitor.show_run(run_id) | self.choose(run_id)
 
     def _photos(self, fields: Mapping[str, Any]) -> list[Path]:
         kind, _, name = (fields["continual_source"] or "").partition(":")
@@ -253,6 +255,7 @@ class ContinualHandlers:
                     visible=bool(not other and len(tasks) > 1 and any(t.weight for t in tasks[1:]))
                 ),
                 "continual_export_row": gr.update(visible=self._finished(sequence)),
+                **{f"continual_{name}_row": gr.update(visible=bool(finished)) for name in CARDS},
             }
         )
 
@@ -264,14 +267,15 @@ class ContinualHandlers:
         return choices
 
     def _nothing(self) -> Values:
+        hidden = (*(f"continual_{name}_row" for name in CARDS), "continual_export_row")
         return {
             "continual_grid": shared.hint(EMPTY),
-            "continual_matrix": shared.hint("Similarity of each concept after each task appears here."),
-            "continual_entries": shared.hint("The weights that each concept changed appear here."),
+            "continual_matrix": Html(""),
+            "continual_entries": Html(""),
             "continual_prompt": gr.update(choices=[], value=""),
             "continual_model": gr.update(choices=[], value=None),
             "continual_if": gr.update(visible=False),
-            "continual_export_row": gr.update(visible=False),
+            **{name: gr.update(visible=False) for name in hidden},
         }
 
     def _heading(self, tasks: Sequence[Task]) -> Html:

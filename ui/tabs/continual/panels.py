@@ -38,7 +38,6 @@ def _cell(cell: ConceptPictures | None, *, task: Task, of: Task, copies: Browser
         "img",
         src=copies.enlarged(cell.files[0], side_px=256),
         alt=f"{of.name} after task {task.index}: {cell.prompt}",
-        loading="lazy",
     )
     told = "" if cell.score is None else f"{cell.score:.2f}"
     new = "new" if of.index == task.index else ""

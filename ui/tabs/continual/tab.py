@@ -13,6 +13,10 @@ from ui.tabs.continual.handlers import EMPTY, FIELDS, NEW, OWN, REMOVE, SHOWN, S
 from ui.tabs.train.tab import photo_upload
 from ui.wiring import WATCHED, WATCHING, Page
 
+WIDER = (
+    "Quick trains attention and convolutions, because keys and values of cross-attention, the paper's choice, "
+    "cannot hold a person on the embedded base model."
+)
 EMPTY_RESULT = "One or several concepts in one picture appear here."
 MIRRORED = ("start_row", "stop_row", "run_card", "progress", "strip", "loss")
 FORMATS = [(title, name) for title, name in choices("continual") if name != "safetensors"]
@@ -63,7 +67,9 @@ def _inputs(page: Page, continual: ContinualHandlers) -> None:
 def _advanced(page: Page, continual: ContinualHandlers) -> None:
     named = page.named
     presets = continual.presets()
-    named["continual_preset"] = gr.Dropdown(presets, value=presets[0], label="Preset")
+    named["continual_preset"] = gr.Dropdown(
+        presets, value=presets[0], label="Preset", info=WIDER if continual.family == "embedded" else None
+    )
     named["continual_after"] = gr.Dropdown(
         [], value=None, visible=False, label="Continue after", info="An earlier task starts a branch."
     )
@@ -93,7 +99,9 @@ def _stage(page: Page) -> None:
         named["continual_if"] = gr.Button(
             "What if it were not regularized?", size="md", visible=False, elem_id="continual-if"
         )
-    with gr.Column(elem_classes="card", elem_id="continual-play"):
+    with gr.Column(elem_classes="card", visible=False, elem_id="continual-play") as named[
+        "continual_play_row"
+    ]:
         gr.HTML(
             panels.heading(
                 "", "Together", "Name the concepts by their trigger words, also several in one prompt."
@@ -108,10 +116,14 @@ def _stage(page: Page) -> None:
         named["continual_generate"] = gr.Button("Make a picture", variant="primary")
         named["continual_result"] = gr.HTML(panels.placeholder(EMPTY_RESULT))
         named["continual_told"] = gr.HTML("")
-    with gr.Column(elem_classes="card", elem_id="continual-matrix"):
+    with gr.Column(elem_classes="card", visible=False, elem_id="continual-matrix") as named[
+        "continual_matrix_row"
+    ]:
         gr.HTML(panels.heading("", "Forgetting"))
         named["continual_matrix"] = gr.HTML("")
-    with gr.Column(elem_classes="card", elem_id="continual-entries"):
+    with gr.Column(elem_classes="card", visible=False, elem_id="continual-entries") as named[
+        "continual_entries_row"
+    ]:
         gr.HTML(panels.heading("", "Where the concepts are stored"))
         named["continual_entries"] = gr.HTML("")
     with gr.Column(elem_classes="card", visible=False, elem_id="continual-export") as named[
@@ -155,7 +167,7 @@ def wire(page: Page, continual: ContinualHandlers, *, opened: Any) -> None:
         named["continual_preset"].input, continual.choose_preset, takes=["continual_preset"], gives=fields
     )
     asked = ["continual_sequence", "continual_after", "continual_preset", *SUBJECT, *fields]
-    page.on(named["continual_start"].click, continual.start, takes=asked, gives=[*WATCHED, *shown])
+    page.on(named["continual_start"].click, continual.start, takes=asked, gives=[*WATCHED, *shown, *SUBJECT])
     page.on(named["continual_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)
     page.on(
         named["continual_if"].click, continual.compare, takes=["continual_sequence"], gives=[*WATCHED, *shown]
