@@ -33,8 +33,9 @@ from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.methods.subject import prior_moments
 from pipelines.models.base import Base
 from pipelines.runs.costs import MEASURED_PICTURES, Costs, Speed, sample_every
-from pipelines.runs.library import check_finished, find_beside
+from pipelines.runs.library import check_finished
 from pipelines.runs.model_card import card
+from pipelines.runs.shipped import find_beside
 from pipelines.runs.store import Run, read_run, snapshot_name
 from pipelines.sampling.image_metadata import Layer, save_pictures
 from pipelines.training.loop import Batches, Step, TrainState, train

@@ -177,7 +177,7 @@ def _occupied(change: Tensor) -> Tensor:
     """Return the entries (M, N) bool of the largest absolute changes, the share ``OCCUPIED`` of all."""
     size = change.abs()
     most = max(1, round(OCCUPIED * size.numel()))
-    return size >= size.flatten().topk(most).values[-1]
+    return (size >= size.flatten().topk(most).values[-1]) & (size > 0)
 
 
 def _product(tensors: Mapping[str, Tensor], name: str) -> Tensor:

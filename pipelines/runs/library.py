@@ -10,14 +10,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import ASSETS
 from pipelines.data.subject import stored_photos, trigger_words
 from pipelines.models.inspection import read_header
+from pipelines.runs.shipped import EXAMPLE_PREFIX, example_files, sequence_folders, shipped_run
 from pipelines.runs.status import Card
-from pipelines.runs.store import LIVE_STATES, Run, RunStore, read_run
+from pipelines.runs.store import LIVE_STATES, Run, RunStore
 
-EXAMPLE_PREFIX = "example-"
-SEQUENCES = ASSETS / "sequences"  # shipped: <sequence>/<number of the concept>/ is a finished run
 Signature = tuple[tuple[int, int], ...]  # (nanoseconds, bytes) of the files that a card is made from
 
 
@@ -121,32 +119,6 @@ class Library:
             }
             known = self._facts[run.path] = (signature, facts)
         return known[1]
-
-
-def example_files() -> dict[str, Path]:
-    """Return the description of each shipped example by name."""
-    return {path.parent.name: path for path in sorted((ASSETS / "examples").glob("*/example.json"))}
-
-
-def sequence_folders() -> dict[str, Path]:
-    """Return the run folders of the shipped sequences by name: "people-1" is the first concept of "people"."""
-    found = sorted(SEQUENCES.glob("*/*/run.json"), key=lambda path: (path.parts[-3], int(path.parts[-2])))
-    return {f"{path.parts[-3]}-{path.parts[-2]}": path.parent for path in found}
-
-
-def shipped_run(run_id: str) -> Run:
-    """Return the finished run of an example or of a shipped sequence. Raises ValueError for an unknown id."""
-    name = run_id.removeprefix(EXAMPLE_PREFIX)
-    if (example := example_files().get(name)) is not None:
-        return read_run(example.parent / json.loads(example.read_text(encoding="utf-8"))["run"])
-    if (folder := sequence_folders().get(name)) is not None:
-        return read_run(folder)
-    raise ValueError(f"There is no example {run_id[:60]!r}.")
-
-
-def find_beside(run: Run, run_id: str) -> Run:
-    """Return another run of the same store, or a shipped one. Raises ValueError for an unknown id."""
-    return shipped_run(run_id) if run_id.startswith(EXAMPLE_PREFIX) else read_run(run.path.parent / run_id)
 
 
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:

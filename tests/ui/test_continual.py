@@ -20,6 +20,7 @@ QUICK: dict[str, Any] = {
     "rank": 1,
     "targets": "cross-attention-kv",
     "auto_captions": False,
+    "warmup_steps": 0,
 }
 
 
@@ -72,7 +73,9 @@ def test_a_sequence_grows_branches_and_is_cut_back(continual: ContinualHandlers,
     assert "Average forgetting" in shown["continual_matrix"]
     assert "Shared by several concepts" in shown["continual_entries"]
     assert shown["continual_prompt"]["value"] == f"a photo of {tasks[2].word}. Posing with {tasks[1].word}."
-    assert [label for label, _ in shown["continual_model"]["choices"]] == ["1: Ada", "2: Henrik", "3: Rex"]
+    assert [label for label, _ in shown["continual_model"]["choices"]] == [
+        f"{task.index}: {task.name}" for task in tasks
+    ]
     branch = added(continual, third, continual_after=first, **own)
     assert [task.name for task in continual.studio.sequences.tasks(branch)] == ["Ada", "Rex"]
     assert {run for _, run in continual.sequences()} == {"", third, branch}
@@ -113,11 +116,11 @@ def test_what_is_missing_gets_a_sentence(continual: ContinualHandlers) -> None:
 
 def test_one_click_appends_the_next_concept_in_the_browser(studio: Studio, visit: Any) -> None:
     """The page opens with the user's sequence and a suggested concept; a click adds it to the grid."""
-    first = finished_run(studio, METHOD, name="Ada", warmup_steps=0, **QUICK)
-    visitor = visit(tab="train").turn("Continual")
+    first = finished_run(studio, METHOD, name="Ada", **QUICK)
+    visitor = visit(tab="train").turn("continual")
     visitor.see(".sequence img")
     field = visitor.page.locator("#continual-name textarea, #continual-name input").first
-    visitor.page.wait_for_function("(field) => field.value === 'Henrik'", arg=field.element_handle())
+    visitor.page.wait_for_function("(field) => field.value === 'Biscuit'", arg=field.element_handle())
     visitor.page.locator("#continual-inputs").get_by_text("Advanced", exact=True).click()
     for label, value in (("Steps", "1"), ("Warm-up", "0")):
         visitor.page.locator("#continual-inputs").get_by_label(label, exact=True).first.fill(value)
