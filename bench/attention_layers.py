@@ -72,9 +72,8 @@ def step_times(base: Base, rounds: int) -> dict[str, float]:
     config = replace(preset("cut_mix_unmix", "embedded"), mix_probability=1.0, alone_first=0.0, steps=20_000)
     generator = torch.Generator().manual_seed(0)
     subjects = [_subject(base, word, generator) for word in ("zwx", "qev")]
-    choices: dict[str, Sequence[str]] = {"none": ()} | {
-        name: method.unmix_layers(name) for name in UNMIX_LAYERS
-    }
+    choices: dict[str, Sequence[str]] = {name: method.unmix_layers(name) for name in UNMIX_LAYERS}
+    choices["none"] = ()
     names, took = list(choices), {name: [] for name in choices}
     adapter = method.adapter(base, config, ())
     method.prepare(adapter, base, lambda done, total: None)

@@ -143,8 +143,13 @@ def train_together(example: Together, photos: dict[str, list[Path]], *, studio: 
     for each in (run_id, without):
         if studio.training.wait(each) != "done":
             raise ValueError(f"{example.title}: {studio.training.status(each)['error']}")
-    asked = SampleConfig(prompt=example.prompt, seed=example.seed, negative_prompt=config.negative_prompt)
-    studio.generation.together(run_id, replace(asked, steps=2) if trial else asked)
+    asked = SampleConfig(
+        prompt=example.prompt,
+        seed=example.seed,
+        negative_prompt=config.negative_prompt,
+        steps=2 if trial else SampleConfig().steps,
+    )
+    studio.generation.together(run_id, asked)
     return studio.resources.store.get(run_id)
 
 

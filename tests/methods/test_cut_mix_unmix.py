@@ -220,6 +220,9 @@ def test_three_subjects_learn_in_one_run_and_tell_their_leakage(studio: Studio, 
             assert all(0 < share < 1 for share in row)
             assert 2 * row[i] + sum(row) - row[i] == pytest.approx(2, abs=0.2), "own and other halves"
     run = studio.resources.store.get(run_id)
+    last = [event for event in status["events"] if event["kind"] == "sample"][-1]
+    recalled = studio.generation.recall(run.file(last["files"][0]))["sample"]
+    assert recalled["negative_prompt"] == QUICK.negative_prompt != "", "against seams, by default"
     examples = json.loads(run.file("mixed.json").read_text())
     assert len(examples) == 6
     for example in examples:
