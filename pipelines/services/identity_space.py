@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pipelines.unet_blocks import Strength
 
 METHOD = "w2w_inversion"
+CHOSEN = "chosen"  # the sampler that draws several people and keeps the most consistent one
+CANDIDATES, CANDIDATE_STEPS, CANDIDATE_SEED = 4, 8, 1_000
 FROM_SPACE = "space"  # the source of a run that was saved from the explorer
 NO_DELAY = 1000  # the start noise of an edit that takes part in every step
 MOST_PACKED = 12_000  # characters of packed coordinates that a picture stores
@@ -191,7 +193,13 @@ class IdentityService:
         return path if path.is_file() else None
 
     def sample(self, space: str, *, seed: int, factor: float = 1.0, sampler: str = "plain") -> Point:
-        """Return a new identity; ``sampler`` is one of :data:`pipelines.weightspace.explore.SAMPLERS`."""
+        """Return a new identity; ``sampler`` is one of :data:`pipelines.weightspace.explore.SAMPLERS`, or "chosen".
+
+        "chosen" draws ``CANDIDATES`` blended people in two scenes each, in a few steps, and takes the one whose pictures
+        the identity encoder finds most alike.
+        """
+        if sampler == CHOSEN:
+            return self._chosen(space, seed=int(seed), factor=factor)
 
         def work(opened: _Opened) -> Point:
             from pipelines.weightspace.explore import sample
@@ -200,6 +208,22 @@ class IdentityService:
             return _point(space, beta, f"New person {seed}")
 
         return self._with_space(space, work)
+
+    def _chosen(self, space: str, *, seed: int, factor: float) -> Point:
+        told = read_manifest(find_space(space))
+        candidates = [
+            self.sample(space, seed=CANDIDATES * seed + index, factor=factor, sampler="blended")
+            for index in range(CANDIDATES)
+        ]
+        config = SampleConfig(prompt=told.prompt, steps=CANDIDATE_STEPS, seed=CANDIDATE_SEED)
+        prompts = (told.prompt, f"{told.prompt} on the beach")
+        found = [self.scenes(each, Edit({}), config, prompts).alike for each in candidates]
+        if found[0] is None:
+            raise ValueError(
+                "The identity encoder is not on this machine, so nobody can be chosen by likeness; sample another way."
+            )
+        best = max(range(CANDIDATES), key=lambda index: found[index] or 0.0)
+        return replace(candidates[best], origin=f"New person {seed}")
 
     def member(self, space: str, name: str) -> Point:
         """Return a member of the population by its name."""

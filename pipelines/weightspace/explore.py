@@ -14,6 +14,7 @@ from pipelines.weightspace.space import Space
 
 SAMPLERS = ("plain", "shrunk", "blended")
 PARENTS = 3  # members that a blended sample is made of
+LEAST_WEIGHT = 0.5  # of a parent, where the largest has up to 1, so that nobody is nearly a member
 KEPT_OUTSIDE = 0.5  # share of a shrunk sample that is kept outside the span of the attributes
 TINY = 1e-12
 
@@ -35,7 +36,7 @@ def sample(space: Space, *, seed: int, factor: float = 1.0, sampler: str = "plai
 
     "plain" is the authors' model, β_k ~ N(mean_k, (factor · std_k)²) independently. "shrunk" also halves the part
     outside the span of the attributes, which carries more of a single training run than of a person. "blended" is a
-    random convex combination of a few members, stretched to the spread of the population. Factor 0 is the mean.
+    random combination of a few members with the spread of the population. Factor 0 is the mean.
     """
     if sampler not in SAMPLERS:
         raise ValueError(
@@ -58,7 +59,7 @@ def _blend(space: Space, generator: torch.Generator) -> Tensor:
     if count < 2:
         raise ValueError("The space has no population to blend; choose another way of sampling.")
     rows = torch.randperm(len(space.scores), generator=generator)[:count]
-    weights = torch.distributions.utils.clamp_probs(torch.rand(count, generator=generator))
+    weights = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * torch.rand(count, generator=generator)
     weights = weights / weights.norm()
     return weights @ (space.scores[rows] - space.scores.mean(0))
 

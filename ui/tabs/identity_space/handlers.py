@@ -16,6 +16,7 @@ from pipelines.formats.table import choices
 from pipelines.methods.specs import methods_of, preset_names
 from pipelines.services.identity_space import (
     BUILD,
+    CHOSEN,
     FIRST,
     FIRST_SAMPLER,
     Drawing,
@@ -31,13 +32,19 @@ from ui.tabs.identity_space import drawn
 
 METHOD = next(spec.name for spec in methods_of("identity_space"))
 MOST_SLIDERS = 12
+SEPARATED = 0.6  # balanced accuracy below which a slider is not offered first
 EDITS = [f"space_edit_{place}" for place in range(MOST_SLIDERS)]
 PREVIEW_STEPS, FULL_STEPS = 6, 25
 PREVIEW_PX = 256  # of larger base models
 MOST_HISTORY = 40
 SCENES = ("{prompt}", "{prompt} on the beach", "{prompt} in the forest", "{prompt} in the library")
 NO_SPACE = f"No identity space is installed for this base model. This command builds one: {BUILD}"
-SAMPLERS = (("Plain, as in the paper", "plain"), ("Shrunk outside the attributes", "shrunk"), ("Blend of three members", "blended"))  # fmt: skip
+SAMPLERS = (
+    ("Plain, as in the paper", "plain"),
+    ("Blend of three members", "blended"),
+    ("Most consistent of four blends", CHOSEN),
+    ("Shrunk outside the attributes", "shrunk"),
+)
 
 
 class IdentityHandlers:
@@ -58,9 +65,11 @@ class IdentityHandlers:
         return self.spaces.get(name) or next(iter(self.spaces.values()), None)
 
     def attributes(self, name: str = "") -> list[Attribute]:
-        """Return the attributes with a slider, the best separated first."""
+        """Return the attributes with a slider, in the space's order; those that are hardly separated come last."""
         told = self.space(name)
-        ranked = sorted(told.attributes, key=lambda one: -one.balanced_accuracy) if told else []
+        ranked = (
+            sorted(told.attributes, key=lambda one: 0 < one.balanced_accuracy < SEPARATED) if told else []
+        )
         return ranked[:MOST_SLIDERS]
 
     def presets(self) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.services.identity_space import FIRST, FIRST_SAMPLER
+from pipelines.weightspace.index import Manifest
 from ui.run import panels
 from ui.tabs.identity_space import drawn
 from ui.tabs.identity_space.handlers import (
@@ -55,7 +56,7 @@ def _states(page: Page) -> None:
 def _person(page: Page, identities: IdentityHandlers) -> None:
     named, told = page.named, identities.space()
     with gr.Column(elem_classes="card", elem_id="space-person"):
-        gr.HTML(panels.heading("1", "A new person", told.note if told else ""), js_on_load=PRESS_SCRIPT)
+        gr.HTML(panels.heading("1", "A new person", _about(told)), js_on_load=PRESS_SCRIPT)
         named["space_name"] = gr.Dropdown(
             [(each.title, name) for name, each in identities.spaces.items()],
             value=told.name if told else None,
@@ -64,6 +65,7 @@ def _person(page: Page, identities: IdentityHandlers) -> None:
         )
         named["space_new"] = gr.Button("New person", variant="primary", elem_id="space-new")
         with gr.Accordion("Advanced", open=False):
+            gr.HTML(panels.hint(told.note if told else ""))
             named["space_number"] = gr.Number(
                 FIRST, label="Number", info="The same number gives the same person.", precision=0, minimum=0
             )
@@ -95,6 +97,10 @@ def _person(page: Page, identities: IdentityHandlers) -> None:
                 elem_id="space-recall",
                 elem_classes="drop",
             )
+
+
+def _about(told: Manifest | None) -> str:
+    return f"Sampled from a space of {told.population:,} trained identities." if told else ""
 
 
 def _sliders(page: Page, identities: IdentityHandlers) -> None:
