@@ -49,7 +49,7 @@
     location.assign(address);
   }, true);
 
-  const wanted = location.hash.slice(1);
+  const wanted = decodeURIComponent(location.hash.slice(1));
   if (wanted) {
     const watcher = new MutationObserver(() => {
       const tab = tabs().find((each) => each.textContent.trim().toLowerCase() === wanted);

@@ -14,7 +14,6 @@ from pipelines.weightspace.space import Space
 
 SAMPLERS = ("plain", "shrunk", "blended")
 PARENTS = 3  # members that a blended sample is made of
-LEAST_WEIGHT = 0.5  # of a parent, where the largest has up to 1, so that nobody is nearly a member
 KEPT_OUTSIDE = 0.5  # share of a shrunk sample that is kept outside the span of the attributes
 TINY = 1e-12
 
@@ -59,7 +58,7 @@ def _blend(space: Space, generator: torch.Generator) -> Tensor:
     if count < 2:
         raise ValueError("The space has no population to blend; choose another way of sampling.")
     rows = torch.randperm(len(space.scores), generator=generator)[:count]
-    weights = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * torch.rand(count, generator=generator)
+    weights = torch.rand(count, generator=generator)
     weights = weights / weights.norm()
     return weights @ (space.scores[rows] - space.scores.mean(0))
 

@@ -63,7 +63,8 @@ def _person(page: Page, identities: IdentityHandlers) -> None:
             label="Space",
             visible=len(identities.spaces) > 1,
         )
-        named["space_new"] = gr.Button("New person", variant="primary", elem_id="space-new")
+        with gr.Column(elem_classes="action"):
+            named["space_new"] = gr.Button("New person", variant="primary", elem_id="space-new")
         with gr.Accordion("Advanced", open=False):
             gr.HTML(panels.hint(told.note if told else ""))
             named["space_number"] = gr.Number(
@@ -175,8 +176,7 @@ def _photograph(page: Page, identities: IdentityHandlers) -> None:
             label="Preset",
             info="Drawing: fewer components, for paintings and drawings.",
         )
-        with gr.Column(elem_classes="action"):
-            named["space_find"] = gr.Button("Find this person", variant="primary", elem_id="space-find")
+        named["space_find"] = gr.Button("Find this person", variant="primary", elem_id="space-find")
 
 
 def _stage(page: Page, identities: IdentityHandlers) -> None:
