@@ -1,12 +1,14 @@
 """The identity space: what a slider, a weight change and an inversion step cost.
 
     python -m bench.space [--only explorer] [--space faces] [--json FILE]
+    python -m bench.space --only sampling [--people 8]
     python -m bench.space --only authors --weights2weights CHECKOUT [--components 1000 10000]
 
 ``explorer``: from a slider's release to the picture against the denoising steps it needs plus decoding with the same
 LoRA merged; the change of the weights alone, on the space and with random numbers at the authors' size; and a step of
 inversion against the same step with a plain LoRA of the same layers. All are timed alternately and compared within each
-round. ``authors``: the layer of a checkout of snap-research/weights2weights, which projects again in every layer, with
+round. ``sampling``: how alike the pictures of one new person are in four scenes, how alike different people are, and how
+new a person is, for each way of sampling and for members of the population. ``authors``: the layer of a checkout of snap-research/weights2weights, which projects again in every layer, with
 random numbers at the shapes of Stable Diffusion 1.5, beside ours.
 """
 
@@ -33,10 +35,10 @@ from pipelines.methods import w2w_inversion
 from pipelines.methods.specs import preset
 from pipelines.models.base import Base, load_base
 from pipelines.sampling.sample import decoded, denoise
-from pipelines.services.identity_space import Edit, coordinates
+from pipelines.services.identity_space import CHOSEN, Edit, coordinates
 from pipelines.studio import Studio
 from pipelines.training.loop import Step, train
-from pipelines.weightspace.explore import Sliders
+from pipelines.weightspace.explore import SAMPLERS, Sliders
 from pipelines.weightspace.index import Key, find_space, key_order
 from pipelines.weightspace.space import Space
 
@@ -212,6 +214,39 @@ def stepping(base: Base, adapter: Adapter, config: Any) -> Iterator[Step]:
         yield from train(base, adapter, batches, w2w_inversion.loss, config)
 
 
+# ---- sampling -------------------------------------------------------------------------------------------------------
+
+
+def sampling(studio: Studio, space: Space, *, people: int, steps: int) -> dict[str, float]:
+    """Return for each sampler the mean cosine of one person's pictures and of different people's, and the novelty.
+
+    A person's pictures have four prompts and four seeds; different people are compared in the same four.
+    """
+    told, service = space.manifest, studio.identities
+    config = SampleConfig(prompt=told.prompt, steps=steps)
+    prompts = [
+        told.prompt,
+        *(f"{told.prompt} {scene}" for scene in ("on the beach", "in the forest", "in the library")),
+    ]
+    rows: dict[str, float] = {}
+    for sampler in (*SAMPLERS, CHOSEN, "members"):
+        points = [
+            service.member(told.name, told.members[index])
+            if sampler == "members"
+            else service.sample(told.name, seed=index, sampler=sampler)
+            for index in range(people)
+        ]
+        found = [service.scenes(point, Edit({}), config, prompts) for point in points]
+        between = [service.alike([each.paths[place] for each in found]) for place in range(len(prompts))]
+        rows |= {
+            f"{sampler}: one person": statistics.mean(each.alike or 0.0 for each in found),
+            f"{sampler}: different people": statistics.mean(value or 0.0 for value in between),
+            f"{sampler}: novelty": statistics.mean(service.place(point).novelty for point in points),
+        }
+        show(dict(list(rows.items())[-3:]))
+    return rows
+
+
 # ---- the authors' layer ---------------------------------------------------------------------------------------------
 
 
@@ -282,7 +317,10 @@ def show(rows: dict[str, float]) -> None:
 def main() -> None:
     """Measure the sections that are asked for and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["explorer", "authors"], default=["explorer"])
+    parser.add_argument(
+        "--only", nargs="+", choices=["explorer", "sampling", "authors"], default=["explorer"]
+    )
+    parser.add_argument("--people", type=int, default=8, help="of each sampler")
     parser.add_argument("--space", default="faces")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps of a picture")
@@ -294,6 +332,12 @@ def main() -> None:
     rows: dict[str, float] = {}
     if "explorer" in args.only:
         rows |= explorer(Space.open(find_space(args.space)), rounds=args.rounds, steps=args.steps)
+    if "sampling" in args.only:
+        studio = Studio(devices=("cpu",))
+        rows |= sampling(
+            studio, Space.open(find_space(args.space)), people=args.people, steps=min(args.steps, 12)
+        )
+        studio.close()
     if "authors" in args.only:
         if args.weights2weights is None:
             parser.error("--only authors needs --weights2weights CHECKOUT")

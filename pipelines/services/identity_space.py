@@ -40,9 +40,9 @@ FROM_SPACE = "space"  # the source of a run that was saved from the explorer
 NO_DELAY = 1000  # the start noise of an edit that takes part in every step
 MOST_PACKED = 12_000  # characters of packed coordinates that a picture stores
 LINES = {"interpolate": (2, 2), "add": (2, 2), "analogy": (3, 3)}  # operations on points: fewest and most
-FIRST, FIRST_SAMPLER = 1, "plain"  # the person shown first: its seed, and how it is sampled
+FIRST, FIRST_SAMPLER = 1, "blended"  # the person shown first: its seed, and how it is sampled
 FIRST_PICTURE = "first.png"  # of this person, in the folder of a space
-BUILD = "python -m recipes.build_space"
+BUILD = "python -m recipes.build_space --home population --out weights_index"
 CONSENT = "Please confirm that you may use this photograph: it is yours, or the person in it has agreed."
 
 
