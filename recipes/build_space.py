@@ -33,7 +33,9 @@ from recipes.space_picture import draw_first
 log = logging.getLogger(__name__)
 
 EMBEDDED = PopulationConfig(
-    loop=LoopConfig(steps=80, learning_rate=8e-3, schedule="cosine", warmup_steps=5, snr_gamma=5.0),
+    loop=LoopConfig(
+        steps=80, batch_size=4, learning_rate=1.2e-2, schedule="cosine", warmup_steps=5, snr_gamma=5.0
+    ),
     targets="attention+conv",
     alpha=4.0,
     prior_weight=0.0,

@@ -39,7 +39,7 @@ class BatchedLoRA:
     def distribute(self) -> None:
         """Copy θ to the factors and clear their gradients."""
         parts = self.theta.split(self._sizes, 1)
-        factors = list(self._factors.values())
+        factors: list[Tensor] = list(self._factors.values())
         torch._foreach_copy_(
             factors, [part.view_as(factor) for part, factor in zip(parts, factors, strict=True)]
         )

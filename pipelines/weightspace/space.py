@@ -67,7 +67,7 @@ class Space:
             manifest=replace(manifest, components=kept),
             mean=affine.get("mean", nothing),
             std=affine.get("std", nothing),
-            basis=_rows(folder, parts["basis"], ("basis",), dtype=dtype, most=kept)[0],
+            basis=_basis(folder, parts["basis"], rows=kept, size=manifest.size, dtype=dtype),
             variance=affine.get("variance", nothing)[:kept],
             scores=scores[:, :kept].clone(),
             labels=labels,
@@ -210,18 +210,28 @@ def _tensors(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def _rows(
-    folder: Path, files: Sequence[str], names: Sequence[str], *, dtype: torch.dtype = torch.float32, most: int | None = None
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """Return tensors whose rows are split over several files; files after the first ``most`` rows are not read."""
+def _rows(folder: Path, files: Sequence[str], names: Sequence[str]) -> tuple[Tensor, ...]:
+    """Return tensors whose rows are split over several files."""
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    count = 0
     for file in files:
         found = _tensors(folder, [file])
         for name in names:
             if name in found:
-                parts[name].append(found[name].to(dtype))
-        count += len(parts[names[0]][-1]) if parts[names[0]] else 0
-        if most is not None and count >= most:
+                parts[name].append(found[name])
+    return tuple(torch.cat(pieces) if pieces else torch.zeros(0, 0) for pieces in parts.values())
+
+
+def _basis(folder: Path, files: Sequence[str], *, rows: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Return the leading ``rows`` of the basis, read file by file into one tensor, because V can have gigabytes."""
+    basis, done = torch.empty(rows, size, dtype=dtype), 0
+    for file in files:
+        if done == rows:
             break
-    return tuple(torch.cat(pieces)[:most] if pieces else torch.zeros(0) for pieces in parts.values())
+        piece = _tensors(folder, [file]).get("basis", torch.zeros(0, 0))
+        if piece.shape[1:] != (size,):
+            raise ValueError(
+                f"{file} of a weight space has rows of another size; copy or build the space again."
+            )
+        basis[done : done + len(piece)] = piece[: rows - done]
+        done = min(rows, done + len(piece))
+    return basis[:done]

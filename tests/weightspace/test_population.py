@@ -179,5 +179,5 @@ def test_unequal_numbers_of_photographs_are_refused() -> None:
 
 
 def test_an_unknown_target_is_refused() -> None:
-    with pytest.raises(ValueError, match="targets must be one of attention"):
+    with pytest.raises(ValueError, match=r"targets must be one of .*query\+value, not .everything."):
         PopulationConfig(targets="everything")
