@@ -12,6 +12,7 @@ from tests.ui.conftest import clear, finished_run
 from ui import forms
 from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
+from ui.tabs.continual import baselines
 from ui.tabs.continual.handlers import FIELDS, METHOD, OWN, REMOVE, REMOVE_IT, ContinualHandlers
 
 QUICK: dict[str, Any] = {
@@ -129,3 +130,19 @@ def test_one_click_appends_the_next_concept_in_the_browser(studio: Studio, visit
     visitor.see(".sequence tbody tr:nth-child(2) td:nth-child(3) img")
     assert studio.sequences.tasks(studio.sequences.list()[0].id)[0].run == first
     assert not visitor.errors
+
+
+def test_another_method_learns_the_same_concepts(continual: ContinualHandlers) -> None:
+    """The choice offers every baseline; the first press trains, a later one shows what was trained."""
+    second = added(continual, added(continual))
+    offered = continual.studio.sequences.baselines()
+    assert {"sequential", "custom", "merged", "separate", "replay", "inversion", "joint"} <= set(offered)
+    values = baselines.start(continual, continual_sequence=second, continual_baseline="inversion")
+    assert values["continual_sequence"]["value"] == second, "the sequence stays, its run is watched"
+    runs = continual.studio.sequences.start_baseline(second, "inversion")
+    assert [continual.studio.training.wait(run_id, 300) for run_id in runs] == ["done", "done"]
+    values = baselines.start(continual, continual_sequence=second, continual_baseline="inversion")
+    assert values["continual_sequence"]["value"] == runs[-1]
+    assert values["continual_grid"].count("<img") == 3
+    with pytest.raises(ValueError, match="nothing to compare yet"):
+        baselines.start(continual, continual_sequence="", continual_baseline="inversion")

@@ -9,6 +9,7 @@ from pipelines.formats.table import choices
 from ui import forms as form
 from ui.html import Html
 from ui.run import panels
+from ui.tabs.continual import baselines
 from ui.tabs.continual.handlers import EMPTY, FIELDS, NEW, OWN, REMOVE, SHOWN, SUBJECT, ContinualHandlers
 from ui.tabs.train.tab import photo_upload
 from ui.wiring import WATCHED, WATCHING, Page
@@ -29,7 +30,7 @@ def lay_out(page: Page, continual: ContinualHandlers) -> None:
         with gr.Column(scale=4, min_width=330, elem_id="continual-inputs", elem_classes="inputs"):
             _inputs(page, continual)
         with gr.Column(scale=8, min_width=330, elem_id="continual-stage", elem_classes="stage"):
-            _stage(page)
+            _stage(page, continual)
 
 
 def _inputs(page: Page, continual: ContinualHandlers) -> None:
@@ -84,7 +85,7 @@ def _advanced(page: Page, continual: ContinualHandlers) -> None:
     named["continual_remove"] = gr.Button(REMOVE, size="md", elem_classes="quiet")
 
 
-def _stage(page: Page) -> None:
+def _stage(page: Page, continual: ContinualHandlers) -> None:
     named = page.named
     with gr.Column(elem_classes="card", visible=False, elem_id="continual-run") as named[
         "continual_run_card"
@@ -99,6 +100,7 @@ def _stage(page: Page) -> None:
         named["continual_if"] = gr.Button(
             "What if it were not regularized?", size="md", visible=False, elem_id="continual-if"
         )
+        baselines.lay_out(page, continual)
     with gr.Column(elem_classes="card", visible=False, elem_id="continual-play") as named[
         "continual_play_row"
     ]:
@@ -172,6 +174,7 @@ def wire(page: Page, continual: ContinualHandlers, *, opened: Any) -> None:
     page.on(
         named["continual_if"].click, continual.compare, takes=["continual_sequence"], gives=[*WATCHED, *shown]
     )
+    baselines.wire(page, continual)
     page.on(
         named["continual_remove"].click,
         continual.remove,
