@@ -34,6 +34,9 @@ from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.services.identity_space import Edit, Point
 from pipelines.studio import Studio
+from pipelines.weightspace.shards import Population
+from pipelines.weightspace.space import Space
+from recipes.convert_w2w import converted
 from ui.server import allowed_hosts
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
@@ -658,6 +661,18 @@ BAD = (
         "The coordinates in this file are damaged; choose another one."),
     Bad(SPACE, "a run that is no point of a space", lambda d: d.studio.identities.of_run(EXAMPLE),
         "The run 'Ada' is no identity of a weight space; choose one that is."),
+    Bad(SPACE, "a folder that holds no weight space", lambda d: Space.open(d.folder),
+        "There is no weight space in '...': space.json is missing; choose the folder that holds it."),
+    Bad(SPACE, "a weight space of a later version", lambda d: Space.open(d.file("space.json", '{"format": 9}').parent),
+        "The weight space '...' has format 9 and this version reads format 1; update Atelier or build the space again."),
+    Bad(SPACE, "a weight space whose manifest is cut short", lambda d: Space.open(d.file("space.json", '{"format"').parent),
+        "space.json of the weight space '...' is not readable JSON; copy or build the space again."),
+    Bad(SPACE, "a population that is not there", lambda d: Population.open(d.folder / "people"),
+        "There is no population in 'people': population.json is missing; build one first."),
+    Bad(SPACE, "the authors' files without one of them",
+        lambda d: converted(d.folder, name="w2w", components=10, table=False),
+        "mean.pt is missing; the source needs mean.pt, std.pt, V.pt, proj_1000pc.pt, weight_dimensions.pt of "
+        "snap-research/weights2weights."),
     Bad(SERVER, "an allowed host that is an address of a page", lambda d: allowed_hosts({}, hosts=["https://me.example"]),
         "The allowed host 'https://me.example' is not a host name; write it like atelier.example.org, without https:// and without a port."),
 
