@@ -558,6 +558,9 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         help="Layers that get a LoRA.",
         choices=("attention", "attention+conv"),
     )
+    text_encoder_rank: int = setting(
+        8, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
+    )
     norm_learning_rate: float = setting(
         1e-6,
         label="Norm learning rate",
@@ -588,7 +591,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         if self.weights == "full":
             return size.unet_values
         if self.weights == "lora":
-            text = self.rank * size.text_rank_values if self.text_encoder else 0.0
+            text = self.text_encoder_rank * size.text_rank_values if self.text_encoder else 0.0
             return self.rank * size.rank_values[self.targets] + text
         return (size.shifts["UNet"][0] + (size.text_shifts[0] if self.text_encoder else 0)) / 1e6
 

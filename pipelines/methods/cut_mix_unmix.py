@@ -49,7 +49,7 @@ def adapter(base: "Base", config: CutMixUnmixConfig, parents: Sequence[Run]) -> 
     if config.weights == "full":
         return Full(text_encoder=config.text_encoder)
     if config.weights == "lora":
-        text_rank = config.rank if config.text_encoder else 0
+        text_rank = config.text_encoder_rank if config.text_encoder else 0
         return LoRA(rank=config.rank, targets=config.targets, text_encoder_rank=text_rank, seed=config.seed)
     return Spectral(
         subset="UNet",

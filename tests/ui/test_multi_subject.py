@@ -156,6 +156,7 @@ def test_a_visitor_trains_two_people_and_sees_them_together(visit: Any, studio: 
     page.until(lambda: newest(studio).state == "done")
     page.see("button:has-text('Train the same without Unmix')")
     page.press("Make the pictures")
+    page.until(lambda: bool(studio.library.kept_together(newest(studio).id)))
     for caption in ("Together", "zwx person, alone", "qev person, alone"):
         page.see(f".together figcaption:text-is('{caption}')")
     assert page.page.locator(".together figcaption:text-is('qev person')").count() == 1, "its attention"

@@ -294,7 +294,7 @@ def test_a_subject_gets_a_rare_word_that_no_run_has(
 ) -> None:
     train = TrainHandlers(monitor)
     first = train.identifiers("embedded", None)["identifier"]["value"]
-    assert first not in {example["identifier"] for example in studio.library.examples()}
+    assert first not in {example["identifier"] for example in studio.library.examples(tab="train")}
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
     words = {"identifier": first.upper(), "class_noun": "dog", "steps": 1}
     run_id = train.start(source, "dreambooth/Quick", "embedded", **words)["shown"]

@@ -224,11 +224,12 @@ class MultiSubjectHandlers:
         prompts = self.suggestions(words, status["base"]["family"])
         kept = self.studio.library.kept_together(found)
         unmix = bool(status["config"].get("unmix_weight")) and status["state"] == "done"
+        compared = any(each.kind == "without" for each in kept) or self.studio.library.without_unmix(found)
         return values | {
             "multi_runs": gr.update(choices=self.runs(), value=found),
             "multi_prompt": gr.update(choices=prompts, value=kept[0].prompt if kept else prompts[0]),
             "multi_run_part": gr.update(visible=found == shown),
-            "multi_again_row": gr.update(visible=unmix and not self.studio.library.without_unmix(found)),
+            "multi_again_row": gr.update(visible=unmix and not compared),
         }
 
     def figures(self, found: str) -> Values:
