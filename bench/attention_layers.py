@@ -21,6 +21,7 @@ from pipelines.data.cut_mix import regions
 from pipelines.data.photographs import to_tensor
 from pipelines.data.subject import Subject
 from pipelines.methods import cut_mix_unmix as method
+from pipelines.methods.leakage import word_masks
 from pipelines.methods.specs import preset
 from pipelines.models.base import Base, load_base
 from pipelines.training.attention import attention_in_regions, cross_attention_layers, recorded_attention
@@ -50,7 +51,7 @@ def shares(base: Base, pictures: int) -> dict[str, tuple[list[float], float]]:
         noise = torch.randn(len(times), *latents.shape[1:], generator=torch.Generator().manual_seed(index))
         noisy = add_noise(latents, noise, base.alphas_cumprod[times])
         context = base.encode_prompts([prompt]).expand(len(times), -1, -1)
-        words = method.word_masks(base, prompt, kinds)
+        words = word_masks(base, prompt, kinds)
         halves = regions(*latents.shape[-2:]).expand(len(times), -1, -1, -1)
         with recorded_attention(base.unet, layers) as attention:
             base.unet(noisy, times, context, return_dict=False)
