@@ -35,7 +35,7 @@ from pipelines.methods import w2w_inversion
 from pipelines.methods.specs import preset
 from pipelines.models.base import Base, load_base
 from pipelines.sampling.sample import decoded, denoise
-from pipelines.services.identity_space import CHOSEN, Edit, coordinates
+from pipelines.services.identity_space import CHOSEN, METHOD, Edit, coordinates
 from pipelines.studio import Studio
 from pipelines.training.loop import Step, train
 from pipelines.weightspace.explore import SAMPLERS, Sliders
@@ -169,9 +169,12 @@ def authors_change(*, rounds: int, attributes: int = 8) -> dict[str, float]:
     theta = mean + std * (beta @ basis)
     sizes = [key.size for key in keys]
 
+    bound = theta.clone()
+    views = [piece.view(key.shape) for piece, key in zip(bound.split(sizes), keys, strict=True)]
+
     def move(edits: dict[str, float]) -> list[Tensor]:
-        pieces = sliders.moved(theta, edits).split(sizes)
-        return [piece.view(key.shape) for piece, key in zip(pieces, keys, strict=True)]
+        bound.copy_(sliders.moved(theta, edits))
+        return views
 
     one, all_of = {sliders.names[0]: 1.0}, dict.fromkeys(sliders.names, 0.5)
     turns = {
@@ -190,9 +193,10 @@ def authors_change(*, rounds: int, attributes: int = 8) -> dict[str, float]:
 
 def inversion(space: Space, *, rounds: int) -> dict[str, float]:
     """Return the ratio of an inversion step to a step of a plain LoRA with the same layers, batch and loss."""
+    quick = preset(METHOD, "embedded")
     config = replace(
-        preset(w2w_inversion.__name__.rpartition(".")[2], "embedded"), steps=rounds + WARM_UP + 1
-    )
+        quick, steps=rounds + WARM_UP + 1, learning_rate=1e-5
+    )  # a LoRA diverges at that of coordinates
     told = space.manifest
     plain = LoRA(ranks=told.ranks(), alpha=told.alpha)
     steps = {
@@ -297,13 +301,22 @@ def authors(checkout: Path, *, components: int, rounds: int, tokens: int = 64) -
 
 def explorer(space: Space, *, rounds: int, steps: int) -> dict[str, float]:
     """Return all figures of the page's work on a space."""
-    rows = change(space, rounds=rounds) | authors_change(rounds=rounds)
-    rows |= inversion(space, rounds=2 * rounds)
     studio = Studio(devices=("cpu",))
+    parts: list[Callable[[], dict[str, float]]] = [
+        lambda: change(space, rounds=rounds),
+        lambda: authors_change(rounds=rounds),
+        lambda: inversion(space, rounds=2 * rounds),
+        lambda: picture(studio, space, rounds=rounds, steps=steps),
+    ]
+    rows: dict[str, float] = {}
     try:
-        return rows | picture(studio, space, rounds=rounds, steps=steps)
+        for part in parts:
+            found = part()
+            show(found)
+            rows |= found
     finally:
         studio.close()
+    return rows
 
 
 def show(rows: dict[str, float]) -> None:
@@ -342,8 +355,9 @@ def main() -> None:
         if args.weights2weights is None:
             parser.error("--only authors needs --weights2weights CHECKOUT")
         for components in args.components:
-            rows |= authors(args.weights2weights, components=components, rounds=args.rounds)
-    show(rows)
+            found = authors(args.weights2weights, components=components, rounds=args.rounds)
+            show(found)
+            rows |= found
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

@@ -48,6 +48,7 @@ class Subspace:
         self._lora = LoRA(ranks=ranks, alpha=alpha)
         self._beta = nn.Parameter(torch.zeros(components))
         self._fixed: Tensor | None = None  # θ (d,), without axes
+        self._bound = False  # whether the layers compute with views of it
         self._placed: tuple[Tensor, Tensor, Tensor] | None = (
             None  # mean, std and basis[:k] on the base's device
         )
@@ -88,7 +89,10 @@ class Subspace:
     def use(self, theta: Tensor) -> None:
         """Use the weights θ (d,) of an adapter without axes, for example those that a slider changed."""
         assert self.axes is None, "with axes, the weights follow from the coordinates"
-        self._fixed = theta
+        if self._bound and self._fixed is not None:
+            self._fixed.copy_(theta)
+        else:
+            self._fixed = theta.clone()
 
     @property
     def beta(self) -> Tensor:
@@ -127,7 +131,9 @@ class Subspace:
 
     def materialise(self) -> None:
         """Compute θ once and let every layer use its part, so that the backward pass has one product with the basis."""
-        self._lora.compute_with(self._parts(self._theta()))
+        if not self._bound:
+            self._lora.compute_with(self._parts(self._theta()))
+            self._bound = self.axes is None
 
     def state_dict(self) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -141,7 +147,7 @@ class Subspace:
         with torch.no_grad():
             self._beta.copy_(state[COORDINATES])
             if self.axes is None:
-                self._fixed = theta.float().to(self._beta.device)
+                self._fixed, self._bound = theta.float().to(self._beta.device), False
             else:
                 ours = self._theta().cpu()
                 if (ours - theta).norm() > OTHER_SPACE * theta.norm():
@@ -163,7 +169,7 @@ class Subspace:
         """Return the LoRA of the present coordinates, with its alpha; valid until the coordinates change."""
         if not self._shapes:
             self.inject(base).remove()
-        self._lora.compute_with(self._parts(self._theta()))
+        self.materialise()
         return self._lora
 
     def _place(self, device: torch.device) -> None:
@@ -179,7 +185,8 @@ class Subspace:
         if self._placed is None:
             if self._fixed is None:
                 self._fixed = torch.zeros(sum(map(torch.Size.numel, self._shapes.values())))
-            return self._fixed.to(self._beta.device)
+            self._fixed = self._fixed.to(self._beta.device)
+            return self._fixed
         mean, std, basis = self._placed
         return mean + std * (self._beta.to(basis.dtype) @ basis).to(std.dtype)
 

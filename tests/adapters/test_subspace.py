@@ -137,3 +137,18 @@ def test_export_of_a_live_adapter_equals_its_merge(base: Base, adapter: Subspace
         live = loss_of(base)
     with torch.no_grad(), merged(base, [(adapter, 1.0)]):
         assert_close(loss_of(base), live)
+
+
+def test_weights_can_be_replaced_again_and_again(base: Base, space: Space) -> None:
+    """A slider replaces the weights in place: what it was given stays as it is, and the layers see the new ones."""
+    told = space.manifest
+    moved = Subspace(space=told.name, ranks=told.ranks(), alpha=told.alpha, components=told.components)
+    for row in range(3):
+        theta = space.theta(space.scores[row])
+        kept = theta.clone()
+        moved.use(theta)
+        expected = Subspace.of(space, beta=space.scores[row])
+        for (_, one), (_, other) in zip(moved.changes(base), expected.changes(base), strict=True):
+            assert_close(one, other)
+        moved.use(torch.zeros_like(theta))
+        assert torch.equal(theta, kept)
