@@ -133,6 +133,7 @@ def test_ray_is_optional(base: Base, tmp_path: Path) -> None:
         train_population(begin(tmp_path, base, shards=1), engine="ray")
 
 
+@pytest.mark.slow  # starting a Ray cluster and two workers
 @pytest.mark.filterwarnings("ignore")  # Ray's own warnings about the machine
 def test_ray_with_a_worker_killed_in_the_middle_gives_the_same_bits(
     finished: Population, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
