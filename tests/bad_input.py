@@ -94,6 +94,19 @@ class Door:
         """Start a run that learns one photograph to edit it."""
         return self.studio.training.start("image_edit", {"steps": 2, "caption": caption}, list(paths))
 
+    def concept(self) -> str:
+        """Return the id of a finished concept "Rex" with the trigger word "zwx"."""
+        run = self.studio.resources.store.create("c_lora", {"identifier": "zwx"}, BASE, name="Rex")
+        header = {"kind": "continual", "concepts": '[{"word": "zwx", "name": ""}]'}
+        content = self.tensors("concept.safetensors", {"1.token.delta": [1, 2]}, **header).read_bytes()
+        run.file("adapter.safetensors").write_bytes(content)
+        run.append("state", state="done", message="")
+        return run.id
+
+    def append(self, word: str, parent: str) -> str:
+        """Add a concept with this trigger word to the sequence of a run."""
+        return self.studio.training.start("c_lora", {"identifier": word}, [self.photo()], parents=[parent])
+
     def run(self, name: str = "Rex", *, state: str = "failed") -> Run:
         """Return a finished run that has no adapter."""
         run = self.studio.resources.store.create("dreambooth", to_dict(GOOD), BASE, name=name)
@@ -375,6 +388,14 @@ BAD = (
         "Subject 1 has no trigger word; in one picture each subject needs its own."),
     Bad(SETTINGS, "a run to build on, for a method that builds on none", lambda d: d.start(parents=[d.finished().id]),
         "DreamBooth does not build on other runs; leave the parents out."),
+    Bad(SETTINGS, "a concept without a trigger word", lambda d: d.append("", d.concept()),
+        "A concept needs a trigger word; enter one."),
+    Bad(SETTINGS, "a trigger word that the sequence has already", lambda d: d.append("ZWX", d.concept()),
+        "The trigger word 'zwx' already names 'Rex' in this sequence; choose another."),
+    Bad(RUNS, "a concept on top of a run that holds none", lambda d: d.append("qev", d.finished().id),
+        "The run 'Rex' holds no concepts; choose a run of C-LoRA to build on."),
+    Bad(RUNS, "one concept compared without self-regularization", lambda d: d.studio.sequences.start_counterpart(d.concept()),
+        "Without self-regularization this sequence would be the same; add a second concept with it first."),
     Bad(SETTINGS, "a concept that trains every entry of every layer",
         lambda d: from_dict(CLoRAConfig, {"weights": "full", "targets": "attention+conv"}),
         "Every entry of all attention and convolution layers is too much for each concept; train fewer layers, or a LoRA."),

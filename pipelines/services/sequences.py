@@ -126,12 +126,12 @@ class SequenceService:
         return [run for run in self.resources.store.list() if run.method in methods]
 
     def _without(self, task: Task, *, parent: str) -> str:
-        """Return the run of a concept without self-regularization on top of a parent, unless it failed; or ""."""
+        """Return the run of a concept with the same settings but for the weight 0, unless it failed; or ""."""
+        wanted = {**self.resources.library.find(task.run).config, WEIGHT: 0.0} if task.run else {}
         shipped = {EXAMPLE_PREFIX + name: run for name, run in self.resources.library.shipped_steps().items()}
         for known, run in {**{run.id: run for run in self._own()}, **shipped}.items():
-            same = run.parents[-1:] == [parent] and run.config.get("identifier") == task.word
-            usable = run.state in ("done", *LIVE_STATES) or known in shipped
-            if same and usable and not run.config.get(WEIGHT):
+            same = run.parents[-1:] == [parent] and run.config == wanted
+            if same and (run.state in ("done", *LIVE_STATES) or known in shipped):
                 return known
         return ""
 

@@ -23,7 +23,7 @@ from pipelines.jobs.worker import Job
 from pipelines.methods.specs import MethodSpec, method_config, method_spec
 from pipelines.models.inspection import BaseFacts, describe_base, portable_spec, read_header
 from pipelines.runs.costs import SIZES, Cost
-from pipelines.runs.library import EXAMPLE_PREFIX, check_finished
+from pipelines.runs.library import EXAMPLE_PREFIX, check_finished, kind_of
 from pipelines.runs.sequences import sequence_of
 from pipelines.runs.status import QueueRow
 from pipelines.runs.store import LIVE_STATES, Run
@@ -148,6 +148,10 @@ class TrainingService:
             parent = self.resources.library.find(run_id)
             if run_id not in after:
                 check_finished(parent)
+                if kind_of(parent) not in spec.adapter_kinds:
+                    raise ValueError(
+                        f"The run {parent.name!r} holds no concepts; choose a run of {spec.title} to build on."
+                    )
                 if parent.state in LIVE_STATES:
                     raise ValueError(
                         f"The run {parent.name!r} is still running; build on it when it has finished."
