@@ -23,7 +23,8 @@ METHOD = next(spec.name for spec in methods_of("continual"))
 OWN = "continual_"  # prefix of this tab's widget names
 FIELDS = [
     *form.own_names(METHOD), "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay",
-    "snr_gamma", "seed", "auto_captions", "mask_background", "sample_prompts", "sample_steps",
+    "snr_gamma", "seed", "prior_preservation", "class_images", "auto_captions", "mask_background",
+    "sample_prompts", "sample_steps",
 ]  # fmt: skip
 NEW = "A new sequence"
 EMPTY = "Add a first concept: choose photographs, name it, and press “Add concept”."
