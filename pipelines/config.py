@@ -708,7 +708,7 @@ class MixConfig(Checked):
     """The proportions of two runs in a mix (SVDiff, section 3.3): addition, interpolation, style mixing by layers."""
 
     first: float = setting(
-        1.0, label="First run", help="The share of the first run.", low=0, high=1.5, step=0.05, advanced=False
+        0.5, label="First run", help="The share of the first run.", low=0, high=1.5, step=0.05, advanced=False
     )
     second: float = setting(
         1.0,
@@ -737,8 +737,8 @@ class MixConfig(Checked):
         return self.first * rest, self.second
 
     def between(self, share: float) -> "MixConfig":
-        """Return the mix on the way from the first run alone (0) to the second alone (1)."""
-        return MixConfig(first=self.first * (1.0 - share), second=self.second * share, split=self.split)
+        """Return the interpolation from the first run alone (0) to the second alone (1), with this layer split."""
+        return MixConfig(first=1.0 - share, second=share, split=self.split)
 
 
 @dataclass(frozen=True)

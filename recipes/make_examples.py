@@ -194,7 +194,7 @@ def train_edit(example: EditExample, *, studio: Studio, trial: bool) -> Run:
     subject = world.sample_subject(rng, example.kind)
     light = world.lights_of(example.scene)[0]
     choice = world.Choice(subject=subject, scene=example.scene, light=light, style="photo", wearable="")
-    photo = studio.resources.root / f"{example.name}.png"
+    photo = studio.resources.outbox / f"{example.name}.png"
     world.draw(world.sample_picture(rng, choice)).save(photo)
     config = replace(preset("image_edit", "embedded", "Quick"), caption=example.caption)
     config = replace(config, steps=2, warmup_steps=0, sample_steps=2) if trial else config

@@ -18,6 +18,7 @@ from tests.tiny import pixels, shop_with
 from tests.tolerances import assert_close
 
 ASKED = SampleConfig(prompt="a photo of a dog", steps=2, size_px=64)
+STYLE = MixConfig(first=1.0, second=1.0, split=1.0)
 MIX = MixConfig(first=0.75, second=0.5, split=0.25)
 
 
@@ -49,9 +50,9 @@ def weights(mixture: Mixture, base: Base, mix: MixConfig) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("mix", "state"),
     [
-        (MixConfig(), lambda one, other: added([(one, 1.0), (other, 1.0)])),
+        (MixConfig(first=1.0, second=1.0), lambda one, other: added([(one, 1.0), (other, 1.0)])),
         (MixConfig(first=0.25, second=0.75), lambda one, other: interpolated(one, other, 0.25)),
-        (MixConfig(split=1.0), style_mixed),
+        (STYLE, style_mixed),
     ],
     ids=["add", "interpolate", "style"],
 )
@@ -91,15 +92,15 @@ def test_two_loras_add_up_layer_by_layer(base: Base) -> None:
 def test_only_layers_whose_proportions_changed_are_computed_again(base: Base, kind: str) -> None:
     first, second = pair(base, kind)
     mixture = Mixture(first, second, base)
-    whole = weights(mixture, base, MixConfig(split=1.0))
+    whole = weights(mixture, base, STYLE)
     assert mixture.computed == len(whole)
-    weights(mixture, base, MixConfig(split=1.0))
+    weights(mixture, base, STYLE)
     assert mixture.computed == len(whole), "nothing changed"
-    again = weights(mixture, base, MixConfig(first=0.5, split=1.0))
-    geometry = [key for key in mixture.parts.keys if MixConfig(split=1.0).at(key) == (1.0, 0.0)]
+    again = weights(mixture, base, MixConfig(first=0.5, second=1.0, split=1.0))
+    geometry = [key for key in mixture.parts.keys if STYLE.at(key) == (1.0, 0.0)]
     assert 0 < len(geometry) < len(whole)
     assert mixture.computed == len(whole) + len(geometry), "the first run has only the geometry layers"
-    fresh = weights(Mixture(first, second, base), base, MixConfig(first=0.5, split=1.0))
+    fresh = weights(Mixture(first, second, base), base, MixConfig(first=0.5, second=1.0, split=1.0))
     assert again.keys() == fresh.keys()
     assert all(again[name].equal(fresh[name]) for name in fresh)
 

@@ -133,11 +133,11 @@ def test_two_runs_mix_live_and_become_a_run(studio: Studio, copies: BrowserCopie
     preview = mixes.draw(False, **mixing(first, second))
     assert "Preview" in preview["mixing_picture"]
     assert "mixing_drawn" not in preview
-    full = mixes.draw(True, **mixing(first, second, first=0.5))
-    assert full["mixing_drawn"]["mixing_first"] == 0.5
+    full = mixes.draw(True, **mixing(first, second, first=0.75))
+    assert full["mixing_drawn"]["mixing_first"] == 0.75
     assert mixes.strip(full["mixing_drawn"])["mixing_strip"].count("<figure") == 5
     assert mixes.draw(True, **mixing(first, None)) == {}
-    mixes.save("Half and half", **mixing(first, second, first=0.5))
+    mixes.save("Half and half", **mixing(first, second, first=0.75))
     assert newest(studio).name == "Half and half"
 
 
@@ -152,4 +152,18 @@ def test_the_page_edits_and_mixes(visit: Any, served: Served, learned: str, phot
     page.click("#edit-make")
     visitor.see("#edit-showcase figure:has-text('without fine-tuning')")
     visitor.see(".edit-strip figure:has-text('change')")
+    for label, title in (("First", "Ada"), ("Second", "Henrik")):
+        page.locator("#mixing-form").get_by_label(label, exact=True).click()
+        page.locator("#mixing-form [role=option]").filter(has_text=title).first.click()
+    visitor.see("#mixing-stage .tag:has-text('The mix')")
+    visitor.see("#mixing-stage .edit-strip img")
+    slider = page.locator("#mixing-form input[type=range]").first
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2, steps=4)
+    visitor.see("#mixing-stage .tag:has-text('Preview')")
+    page.mouse.up()
+    visitor.see("#mixing-stage .tag:has-text('The mix')")
     assert not visitor.errors

@@ -136,13 +136,13 @@ def lay_out(page: Page, mixes: MixHandlers) -> None:
     named = page.named
     named[OWN + "drawn"] = gr.JSON({}, visible=False)
     named[OWN + "full"] = gr.Checkbox(True, visible=False, label="Full picture")  # set by JavaScript
-    gr.HTML("", js_on_load=PRESS_SCRIPT, visible=False)
     with gr.Row(elem_classes="page", equal_height=False, elem_id="mixing"):
         with (
             gr.Column(scale=4, min_width=330, elem_classes="inputs"),
             gr.Column(elem_classes="card", elem_id="mixing-form"),
         ):
-            gr.HTML(panels.heading("", "Mix two runs", "Two of SVDiff or two LoRAs, at a fixed seed."))
+            heading = panels.heading("", "Mix two runs", "Two of SVDiff or two LoRAs, at a fixed seed.")
+            gr.HTML(heading, js_on_load=PRESS_SCRIPT)
             runs = mixes.runs()
             named[OWN + "one"] = gr.Dropdown(runs, value=None, label="First")
             named[OWN + "other"] = gr.Dropdown(runs, value=None, label="Second")
