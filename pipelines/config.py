@@ -711,7 +711,7 @@ class MixConfig(Checked):
         0.5, label="First run", help="The share of the first run.", low=0, high=1.5, step=0.05, advanced=False
     )
     second: float = setting(
-        1.0,
+        0.5,
         label="Second run",
         help="The share of the second run.",
         low=0,
