@@ -179,8 +179,9 @@ class Continual:
         for key in sorted(self._past.keys() | {name.removesuffix(".weight") for name in last}):
             if at := strength_at(scale, key):
                 change = last.get(f"{key}.weight")
-                past = at * self._past[key] if key in self._past else None
-                yield f"{key}.weight", past if change is None else change if past is None else past + change
+                parts = [at * self._past[key]] if key in self._past else []
+                parts += [] if change is None else [change]
+                yield f"{key}.weight", torch.stack(parts).sum(dim=0)
         if at := strength_at(scale, f"{TABLE}.weight"):
             table = torch.zeros_like(base_parameter(base, f"{TABLE}.weight").data, dtype=torch.float32)
             for words in self._words:

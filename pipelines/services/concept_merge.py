@@ -76,7 +76,7 @@ def _merged(adapters: Sequence[Continual], runs: Sequence[Run], base: Base) -> C
 
     told = [_told(adapter, run, base) for adapter, run in zip(adapters, runs, strict=True)]
     changes = merged_changes(base, everyday_captions(base.family), told)
-    words = [one.concepts[0].word for one in adapters]
+    words = [word for one in adapters for word in one.vectors()]
     for word in words:
         if words.count(word) > 1:
             raise ValueError(f"Two of the runs have the trigger word {word!r}; give each concept its own.")
@@ -93,7 +93,8 @@ def _told(adapter: Continual, run: Run, base: Base) -> tuple[Tensor, dict[str, T
     from pipelines.adapters.core import merged
     from pipelines.methods.custom_diffusion import own_features
 
-    if len(adapter.concepts) > 1 or len(adapter.concepts[0].words) > 1:
+    word, *others = adapter.vectors()
+    if others:
         raise ValueError(
             f"The run {run.name!r} holds several concepts, and each was trained on the ones before; "
             "merge runs that were trained alone."
@@ -104,7 +105,6 @@ def _told(adapter: Continual, run: Run, base: Base) -> tuple[Tensor, dict[str, T
             f"The run {run.name!r} has changed more than keys and values of cross-attention, which cannot be merged; "
             "train it with those layers only."
         )
-    word = adapter.concepts[0].word
     template = str(run.config.get("instance_prompt") or PROMPT)
     noun = str(run.config.get("class_noun") or "")
     with merged(base, [(adapter, 1.0)]):
