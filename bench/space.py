@@ -35,7 +35,7 @@ from pipelines.methods import w2w_inversion
 from pipelines.methods.specs import preset
 from pipelines.models.base import Base, load_base
 from pipelines.sampling.sample import decoded, denoise
-from pipelines.services.identity_space import CHOSEN, METHOD, Edit, coordinates
+from pipelines.services.identity_space import CHOSEN, METHOD, NO_DELAY, Edit, coordinates
 from pipelines.studio import Studio
 from pipelines.training.loop import Step, train
 from pipelines.weightspace.explore import SAMPLERS, Sliders
@@ -91,8 +91,9 @@ def picture(studio: Studio, space: Space, *, rounds: int, steps: int) -> dict[st
     scheduler.set_timesteps(steps)
     late = [t for t in scheduler.timesteps.tolist() if t <= 700]
 
-    def slide(**options: int) -> object:
-        return studio.identities.draw(point, Edit({name: next(amounts)}, **options), config)
+    def slide(start_noise: int = NO_DELAY) -> object:
+        edit = Edit({name: next(amounts)}, start_noise=start_noise)
+        return studio.identities.draw(point, edit, config)
 
     turns: dict[str, Callable[[], object]] = {
         "picture": slide,
@@ -284,7 +285,7 @@ def authors(checkout: Path, *, components: int, rounds: int, tokens: int = 64) -
     def ours() -> None:
         pieces = (beta @ wide).split([key.size for key in keys])
         for x, down, up in zip(inputs, pieces[::2], pieces[1::2], strict=True):
-            (x @ down[:, None]) @ up[None] * 27.0
+            torch.mm(x @ down[:, None], up[None]).mul_(27.0)
 
     @torch.no_grad()
     def per_layer() -> None:

@@ -41,10 +41,11 @@ def adapter(base: "Base", config: W2WInversionConfig, parents: Sequence[Run]) ->
     return Subspace.of(space)
 
 
-def loss(denoising: Denoising, adapter: Subspace, config: W2WInversionConfig) -> dict[str, Tensor]:
+def loss(denoising: Denoising, adapter: Adapter, config: W2WInversionConfig) -> dict[str, Tensor]:
     """Return the masked denoising loss and, if it has a weight, the squared distance from the population."""
     terms = denoising_terms(denoising, adapter, config)
     if config.distance_weight:
+        assert isinstance(adapter, Subspace)
         terms["distance"] = config.distance_weight * adapter.distance().square()
     return terms
 

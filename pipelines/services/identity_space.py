@@ -136,6 +136,7 @@ class _Opened:
         self._adapters: dict[tuple[str, str, str], Any] = {}
         self._theta: tuple[Point, Tensor] | None = None
         self.early: EarlySteps | None = None
+        self.fits: set[str] = set()  # hashes of the bases that were checked
 
     def sliders(self, debias: bool) -> Any:
         """Return the sliders, un-projected on first use."""
@@ -538,7 +539,9 @@ class IdentityService:
 
     def _opened(self, name: str, cache: ModelCache) -> tuple[Base, _Opened]:
         base, opened = cache.base(self.resources.base), self._space(name)
-        opened.space.check_base(base)
+        if base.hash not in opened.fits:
+            opened.space.check_base(base)
+            opened.fits.add(base.hash)
         return base, opened
 
     def _other(self, layer: Layer, base: Base, cache: ModelCache) -> tuple[Adapter, Strength]:

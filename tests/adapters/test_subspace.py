@@ -109,10 +109,10 @@ def test_alpha_is_folded_in_and_diffusers_draws_the_same_picture(
     ):
         assert_close(read.view_as(change), change)
         assert key
+    left_out: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
     pipe: Any = StableDiffusionPipeline(
         vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer, unet=base.unet,
-        scheduler=base.pipeline(SHORT.scheduler).scheduler, safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=base.pipeline(SHORT.scheduler).scheduler, requires_safety_checker=False, **left_out,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     try:

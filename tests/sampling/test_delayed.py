@@ -52,7 +52,8 @@ def test_recorded_steps_are_used_again_and_change_nothing(base: Base, stacks: tu
 
 
 def test_stopping_gives_no_picture(base: Base, stacks: tuple) -> None:
+    before, after = stacks
     stopped, _ = sample_delayed(
-        base, *stacks, CONFIG, start_noise=1000, early=EarlySteps(()), stop=lambda: True
+        base, before, after, CONFIG, start_noise=1000, early=EarlySteps(()), stop=lambda: True
     )
     assert (stopped.images, stopped.interrupted) == ([], True)
