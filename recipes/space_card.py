@@ -6,6 +6,7 @@ from pipelines.weightspace.components import Components
 from pipelines.weightspace.directions import SHARES, Directions, strongest
 from pipelines.weightspace.population import PopulationConfig
 from pipelines.weightspace.space import Space
+from recipes.space_people import VIEWS
 
 SAMPLES = 500
 
@@ -58,7 +59,7 @@ def card(space: Space, found: Components, directions: Directions, config: Popula
     return _TEXT.format(
         title=told.title, population=told.population, rank=told.rank, targets=config.targets, size=told.size,
         scale=told.scale, components=told.components, base=told.base, base_hash=told.base_hash[:12], prompt=told.prompt,
-        note=told.note, photographs=8, steps=config.loop.steps, learning_rate=config.loop.learning_rate,
+        note=told.note, photographs=VIEWS, steps=config.loop.steps, learning_rate=config.loop.learning_rate,
         schedule=config.loop.schedule, explained=_explained(found), directions=_directions(space, directions),
         pairs=_pairs(space), training=SHARES[0], validation=SHARES[1], held_out=SHARES[2], samples=SAMPLES,
         **_sampling(space),
