@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 # Chosen with bench.space_identity --people 5 or 6 on the base 53935d7a3901; similarity, attributes, processor seconds per
 # identity. One photograph per step: 80 steps at 0.008: 0.37, 0.43, 3.2; at 0.016: 0.37, 0.46; rank 4: 0.43, 0.52, 4.1;
 # A ~ N(0, 1): 0.38, 0.39; 240 steps: 0.51, 0.66, 11.2. Four per step, 80 steps at 0.012: 0.57, 0.75, 8.8; of these,
-# attention layers only (scale 8): 0.36, 0.32, 6.7.
+# attention layers only (scale 8): 0.36, 0.32, 6.7. Four per step, 160 steps at 0.008: 0.77, 0.82, 19.2.
 EMBEDDED = PopulationConfig(
     loop=LoopConfig(
-        steps=80, batch_size=4, learning_rate=1.2e-2, schedule="cosine", warmup_steps=5, snr_gamma=5.0
+        steps=160, batch_size=4, learning_rate=8e-3, schedule="cosine", warmup_steps=5, snr_gamma=5.0
     ),
     targets="attention+conv",
     alpha=4.0,
