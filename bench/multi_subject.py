@@ -111,7 +111,8 @@ class Bench:
         name = run_name(pair, config)
         kept = self.home / "rows" / f"{name}, {self.seeds} x {self.sample_steps}.json"
         if kept.is_file():
-            return Row(**{**json.loads(kept.read_text(encoding="utf-8")), "variant": variant})
+            told = json.loads(kept.read_text(encoding="utf-8"))
+            return Row(**told | {"variant": variant, "changes": changes})
         status = self.trained(name, config, pair)
         told = [event for event in status["events"] if event["kind"] == "leakage"][-1]
         together = self.drawn(status["id"], pair.prompt, config, count=self.seeds)
