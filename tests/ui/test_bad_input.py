@@ -10,7 +10,7 @@ from gradio_client.exceptions import AppError
 
 from pipelines.studio import Studio
 from tests.bad_input import API, BAD, PAGE, Bad, Door, page
-from ui import api
+from ui import api, api_identities
 from ui.html import BrowserCopies
 
 
@@ -20,6 +20,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, C
     studio, copies = Studio(tmp_path_factory.mktemp("served")), BrowserCopies()
     with gr.Blocks(analytics_enabled=False) as blocks:
         api.add(studio, copies)
+        api_identities.add(studio, copies)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "localhost,127.0.0.1")
         _, url, _ = blocks.queue().launch(prevent_thread_lock=True, quiet=True, enable_monitoring=False)
