@@ -175,13 +175,12 @@ class Continual:
         """Yield the sum of all concepts: scale·(S + B A) of each layer, and scale·δ in the rows of all tokens."""
         if not self._built:
             self._build(base)
-        last = dict(self._loras[-1].changes(base, scale))
-        for key in sorted(self._past.keys() | {name.removesuffix(".weight") for name in last}):
-            if at := strength_at(scale, key):
-                change = last.get(f"{key}.weight")
-                parts = [at * self._past[key]] if key in self._past else []
-                parts += [] if change is None else [change]
-                yield f"{key}.weight", torch.stack(parts).sum(dim=0)
+        sums = {
+            f"{key}.weight": at * past for key, past in self._past.items() if (at := strength_at(scale, key))
+        }
+        for name, change in self._loras[-1].changes(base, scale):
+            sums[name] = sums[name] + change if name in sums else change
+        yield from sorted(sums.items())
         if at := strength_at(scale, f"{TABLE}.weight"):
             table = torch.zeros_like(base_parameter(base, f"{TABLE}.weight").data, dtype=torch.float32)
             for words in self._words:

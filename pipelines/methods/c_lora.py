@@ -6,7 +6,7 @@ self-regularization λ ‖S ∘ B_t A_t‖², which keeps the new change off the
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -125,8 +125,8 @@ def replayed(
     return found
 
 
-def loss(denoising: Denoising, adapter: Continual, config: CLoRAConfig) -> dict[str, Tensor]:
-    """Return DreamBooth's loss terms and, from the second concept on, the self-regularization."""
+def loss(denoising: Denoising, adapter: Any, config: CLoRAConfig) -> dict[str, Tensor]:
+    """Return DreamBooth's loss terms and, from the second concept on, the self-regularization of a :class:`Continual`."""
     terms = single.loss(denoising, adapter, config)
     if config.forgetting_weight and adapter.past():
         weight = config.forgetting_weight * adapter.forgetting_scale
