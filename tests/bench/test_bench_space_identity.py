@@ -12,7 +12,7 @@ def test_settings_are_changed_by_name() -> None:
     config = changed("steps=7,learning_rate=0.05,targets=attention,alpha=2")
     assert (config.loop.steps, config.loop.learning_rate, config.targets, config.alpha) == (
         7,
-        0.5,
+        0.05,
         "attention",
         2.0,
     )
