@@ -41,10 +41,11 @@ class MixHandlers:
         """Update the choices: the second run has the kind of the first."""
         kinds = {run.id: run.kind for run in self.studio.library.list_runs(shipped=True)}
         seconds = [run for run in self.runs(kind=kinds.get(mixing_one or "", "")) if run[1] != mixing_one]
-        kept = mixing_other if mixing_other in [run_id for _, run_id in seconds] else None
+        # only a run that no longer fits is taken out: the user may choose another while this answer is under way
+        gone = {"value": None} if mixing_other and mixing_other not in [each for _, each in seconds] else {}
         return {
             OWN + "one": gr.update(choices=self.runs()),
-            OWN + "other": gr.update(choices=seconds, value=kept),
+            OWN + "other": gr.update(choices=seconds, **gone),
         }
 
     def choose(self, mixing_one: str | None, mixing_other: str | None) -> Values:
