@@ -63,7 +63,10 @@ def _record(base: Base, contexts: Tensor, usual: dict[str, Any]) -> None:
 
 def _fingerprint(base: Base) -> Tensor:
     """Return a number that depends on the attention weights, so that an adapter changes the picture."""
-    names = ("attn2.to_q.weight", "attn2.to_out.0.weight")
+    layers = ("attn2.to_q", "attn2.to_out.0")
+    names = tuple(
+        f"{each}{part}.weight" for each in layers for part in ("", ".base_layer")
+    )  # wrapped by a LoRA
     return torch.stack(
         [each.sum() for name, each in base.unet.named_parameters() if name.endswith(names)]
     ).sum()
