@@ -83,7 +83,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         continual.wire(page, concepts, opened=continual_tab.select)
         identity_space.wire(page, identities)
         edit.wire(page, edits, opened=edit_tab.select)
-        mix.wire(page, mixes)
+        mix.wire(page, mixes, opened=edit_tab.select)
         library.wire(page)
         compare.wire(page)
         experiments.wire(page)

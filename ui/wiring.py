@@ -19,9 +19,9 @@ WATCHING: dict[str, Any] = {"concurrency_limit": None}
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
 # A picture that follows sliders: all its events are one, so that answers cannot overtake each other.
 HOLD = "window.atelierPressed"
-# A slider's `input` comes with every move; a pressed pointer means that it goes on, so a preview is enough.
+# A slider's `input` comes with every move; while it is pressed, more will come, so a preview is enough.
 PRESS_SCRIPT = f"""
-window.addEventListener('pointerdown', () => {{ {HOLD} = true; }}, true);
+window.addEventListener('pointerdown', (event) => {{ {HOLD} = event.target.type === 'range'; }}, true);
 for (const name of ['pointerup', 'pointercancel'])
   window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
 """
@@ -114,7 +114,7 @@ class Page:
 
 
 def tell_pressed(takes: Sequence[str]) -> str:
-    """Return the JavaScript of an event whose last input is a hidden checkbox: whether no pointer is pressed."""
+    """Return the JavaScript of an event whose last input is a hidden checkbox: whether no slider is pressed."""
     last = len(takes) - 1  # Gradio passes the inputs, and after them the outputs
     return f"(...values) => {{ values[{last}] = !{HOLD}; return values.slice(0, {last + 1}); }}"
 

@@ -515,7 +515,7 @@ def test_a_shipped_example_is_shown_and_drawn_with_but_never_changed(
         assets / "examples", names=["florence"], trial=True, model_cache=studio.resources.model_cache()
     )
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
-    monkeypatch.setattr("pipelines.runs.library.ASSETS", assets)
+    monkeypatch.setattr("pipelines.runs.shipped.ASSETS", assets)
     before = sorted(folder.rglob("*"))
     (example,) = studio.library.examples()
     assert (example["name"], example["run"], len(example["photos"])) == ("florence", "example-florence", 4)
@@ -542,7 +542,7 @@ def test_the_shipped_example_of_several_subjects_has_its_pictures(
         assets / "examples", names=["together"], trial=True, model_cache=studio.resources.model_cache()
     )
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
-    monkeypatch.setattr("pipelines.runs.library.ASSETS", assets)
+    monkeypatch.setattr("pipelines.runs.shipped.ASSETS", assets)
     assert studio.library.examples(tab="train") == []
     (example,) = studio.library.examples(tab="multi_subject")
     shown = studio.library.kept_together(example["run"])

@@ -125,11 +125,9 @@ def test_two_runs_mix_live_and_become_a_run(studio: Studio, copies: BrowserCopie
     first, second = (
         finished_run(studio, "svdiff", name=name, learning_rate=0.01) for name in ("One", "Other")
     )
-    offered = mixes.choose(first, None)
-    others = [run for _, run in offered["mixing_other"]["choices"]]
-    assert second in others
-    assert first not in others
-    assert offered["mixing_prompt"] == "a photo of a zwx dog"
+    offered = mixes.offer()
+    assert {first, second} <= {run for _, run in offered["mixing_other"]["choices"]}
+    assert "a photo of a zwx dog" in mixes.draw(True, **mixing(first, second, prompt=""))["mixing_told"]
     preview = mixes.draw(False, **mixing(first, second))
     assert "Preview" in preview["mixing_picture"]
     assert "mixing_drawn" not in preview
@@ -157,4 +155,13 @@ def test_the_page_edits_and_mixes(visit: Any, served: Served, learned: str, phot
         page.locator("#mixing-form [role=option]").filter(has_text=title).first.click()
     visitor.see("#mixing-stage .tag:has-text('The mix')")
     visitor.see("#mixing-stage .edit-strip img")
+    slider = page.locator("#mixing-form input[type=range]").first
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2, steps=4)
+    visitor.see("#mixing-stage .tag:has-text('Preview')")
+    page.mouse.up()
+    visitor.see("#mixing-stage .tag:has-text('The mix')")
     assert not visitor.errors

@@ -330,7 +330,7 @@ def test_keys_turn_pages_start_and_stop_but_never_while_typing(
     visitor.turn("start")
     page = visitor.page
     page.keyboard.press("4")
-    page.wait_for_selector("[role=tab].selected:has-text('Library')")
+    page.wait_for_selector("[role=tab].selected:has-text('Continual')")
     page.keyboard.press("1")
     page.wait_for_selector("[role=tab].selected:has-text('Start')")
     noun = page.get_by_label("What is it?").first

@@ -12,7 +12,7 @@ from ui import forms as form
 from ui.html import Html, element
 from ui.run import cards, panels
 from ui.run.monitor import SUBJECT_PROMPT, RunMonitor, Values
-from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, Page, tell_pressed
+from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, WATCHING, Page, tell_pressed
 
 KINDS = ("spectral", "lora")  # kinds of adapters that can be mixed
 SHARES = form.field_names(MixConfig)
@@ -31,42 +31,20 @@ class MixHandlers:
         self.copies = monitor.copies
         self.large = next(iter(self.studio.inspection.bases())).family != "embedded"
 
-    def runs(self, *, kind: str = "") -> list[tuple[str, str]]:
-        """Return (label, run id) of the runs that can be mixed, or of those of one kind."""
-        found = [run for run in self.studio.library.list_runs(shipped=True) if _mixes(run, kind)]
+    def runs(self) -> list[tuple[str, str]]:
+        """Return (label, run id) of the runs that can be mixed."""
+        found = [run for run in self.studio.library.list_runs(shipped=True) if _can_mix(run)]
         names = cards.unique_names(found)
         return [(names[run.id] + (" · example" if run.shipped else ""), run.id) for run in found]
 
-    def offer(self, mixing_one: str | None, mixing_other: str | None) -> Values:
-        """Update the choices: the second run has the kind of the first."""
-        kinds = {run.id: run.kind for run in self.studio.library.list_runs(shipped=True)}
-        seconds = [run for run in self.runs(kind=kinds.get(mixing_one or "", "")) if run[1] != mixing_one]
-        # only a run that no longer fits is taken out: the user may choose another while this answer is under way
-        gone = {"value": None} if mixing_other and mixing_other not in [each for _, each in seconds] else {}
-        return {
-            OWN + "one": gr.update(choices=self.runs()),
-            OWN + "other": gr.update(choices=seconds, **gone),
-        }
-
-    def choose(self, mixing_one: str | None, mixing_other: str | None) -> Values:
-        """Update the second run's choices, and fill in a prompt with the words of the first."""
-        values = self.offer(mixing_one, mixing_other)
-        if mixing_one:
-            config = self.studio.training.status(mixing_one)["config"]
-            values[OWN + "prompt"] = clean_text(
-                SUBJECT_PROMPT.replace("{identifier}", str(config.get("identifier", ""))).replace(
-                    "{class_noun}", str(config.get("class_noun", ""))
-                )
-            )
-        return values
+    def offer(self) -> Values:
+        """Update the choices, when the tab is opened: an answer that arrives later would close an open list."""
+        choices = self.runs()
+        return {OWN + name: gr.update(choices=choices) for name in ("one", "other")}
 
     def swap(self, mixing_one: str | None, mixing_other: str | None) -> Values:
         """Exchange the two runs."""
-        choices = self.runs()
-        return {
-            OWN + "one": gr.update(choices=choices, value=mixing_other),
-            OWN + "other": gr.update(choices=choices, value=mixing_one),
-        }
+        return {OWN + "one": gr.update(value=mixing_other), OWN + "other": gr.update(value=mixing_one)}
 
     def draw(self, mixing_full: bool, **asked: Any) -> Values:
         """Draw the mix: a small preview while a slider moves, else the full picture."""
@@ -111,12 +89,18 @@ class MixHandlers:
         pair = [run_id for run_id in (asked[OWN + "one"], asked[OWN + "other"]) if run_id]
         mix = form.parse(MixConfig, {name: asked[OWN + name] for name in SHARES})
         config = SampleConfig(
-            prompt=clean_text(asked[OWN + "prompt"] or "") or "a photo",
+            prompt=clean_text(asked[OWN + "prompt"] or "") or self._words(pair),
             seed=int(asked[OWN + "seed"] or 0),
             steps=FULL_STEPS if full else PREVIEW_STEPS,
             size_px=PREVIEW_PX if self.large and not full else 0,
         )
         return (pair if len(pair) == 2 else []), mix, config
+
+    def _words(self, pair: list[str]) -> str:
+        """Return a prompt with the words of the first run."""
+        config = self.studio.training.status(pair[0])["config"] if pair else {}
+        words = SUBJECT_PROMPT.replace("{identifier}", str(config.get("identifier", "")))
+        return clean_text(words.replace("{class_noun}", str(config.get("class_noun", ""))))
 
     def _figure(self, label: str, path: Path) -> Html:
         shown = element("img", src=self.copies.enlarged(path, side_px=256), alt=label)
@@ -128,8 +112,8 @@ def form_label(name: str) -> str:
     return {"first": "First run", "second": "Second run", "split": "Layer split"}[name]
 
 
-def _mixes(run: Card, kind: str) -> bool:
-    return run.kind in KINDS and run.state in ("done", "stopped") and kind in ("", run.kind)
+def _can_mix(run: Card) -> bool:
+    return run.kind in KINDS and run.state in ("done", "stopped")
 
 
 def lay_out(page: Page, mixes: MixHandlers) -> None:
@@ -149,7 +133,9 @@ def lay_out(page: Page, mixes: MixHandlers) -> None:
             named[OWN + "other"] = gr.Dropdown(runs, value=None, label="Second")
             named |= {OWN + name: made for name, made in form.widgets(MixConfig(), SHARES).items()}
             with gr.Accordion("Advanced", open=False):
-                named[OWN + "prompt"] = gr.Textbox("", label="Prompt", max_lines=2)
+                named[OWN + "prompt"] = gr.Textbox(
+                    "", label="Prompt", max_lines=2, placeholder="Empty: the words of the first run"
+                )
                 named[OWN + "seed"] = gr.Number(0, label="Seed", precision=0, minimum=0)
                 named[OWN + "swap"] = gr.Button("Swap the two runs", size="md")
             with gr.Accordion("Save as a run", open=False):
@@ -164,17 +150,18 @@ def lay_out(page: Page, mixes: MixHandlers) -> None:
             named[OWN + "strip"] = gr.HTML("")
 
 
-def wire(page: Page, mixes: MixHandlers) -> None:
-    """Connect the events. Everything that changes the picture is one event, so that answers cannot overtake each other."""
+def wire(page: Page, mixes: MixHandlers, *, opened: Any) -> None:
+    """Connect the events; ``opened`` fires when the tab is selected.
+
+    Everything that changes the picture is one event, so that answers cannot overtake each other.
+    """
     named = page.named
     pair = [OWN + "one", OWN + "other"]
-    page.on(named[OWN + "one"].focus, mixes.offer, takes=pair, gives=pair)
-    page.on(named[OWN + "other"].focus, mixes.offer, takes=pair, gives=pair)
-    page.on(named[OWN + "one"].input, mixes.choose, takes=pair, gives=[*pair, OWN + "prompt"])
+    page.on(opened, mixes.offer, gives=pair, **WATCHING)
     page.on(named[OWN + "swap"].click, mixes.swap, takes=pair, gives=pair)
     moves = [event for name in SHARES for event in (named[OWN + name].input, named[OWN + name].release)]
     settings = [
-        named[OWN + "other"].change, named[OWN + "prompt"].submit, named[OWN + "seed"].submit,
+        named[OWN + "one"].change, named[OWN + "other"].change, named[OWN + "prompt"].submit, named[OWN + "seed"].submit,
     ]  # fmt: skip
     page.on(
         partial(gr.on, [*moves, *settings]),

@@ -19,7 +19,7 @@ ASK = OWN + "ask_"
 VISIBLE = ("prompt", "change")  # fields of an edit outside "Advanced"
 OFFERS = [f"edit_offer_{place}" for place in range(MOST_SUGGESTIONS)]
 OPENED = ["edit_run", "edit_asked", *OFFERS, *(ASK + name for name in ASKED)]
-PICTURES = {"concurrency_id": "pictures"}
+PICTURES: dict[str, Any] = {"concurrency_id": "pictures"}
 
 
 def lay_out(page: Page, edits: EditHandlers) -> None:
