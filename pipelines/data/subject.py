@@ -185,7 +185,8 @@ def named_together(prompts: Sequence[str], words: Sequence[str]) -> tuple[str, .
     cat"). A prompt with {each} becomes one prompt per subject ("a photo of a zwx dog", ...).
     """
     articled = [f"a {each}" for each in words]
-    together, beside = (word.join([", ".join(articled[:-1]), articled[-1]]) for word in (" and ", " beside "))
+    together = " and ".join([", ".join(articled[:-1]), articled[-1]])
+    beside = " beside ".join(articled)
     filled = [
         prompt.replace("{all}", together).replace("{beside}", beside).replace("{each}", each)
         for prompt in prompts

@@ -34,7 +34,7 @@ def start_baseline(
             f"The run of {gone.name!r} was deleted, so its concept cannot be trained again; compare another sequence."
         )
     runs = [resources.library.find(task.run) for task in tasks]
-    subjects = [_subject(run) for run in runs]
+    subjects = [subject_of(run) for run in runs]
     spec, family = runs[0].base["spec"], runs[0].base["family"]
     configs = [
         baseline_config(chosen, from_dict(CLoRAConfig, run.config), family=family, concepts=len(runs))
@@ -107,7 +107,7 @@ def _photos(run: Run) -> list[bytes]:
     return [photo.read_bytes() for one in stored_subjects(run.path, run.config) for photo in one.photos]
 
 
-def _subject(run: Run) -> SubjectPhotos:
+def subject_of(run: Run) -> SubjectPhotos:
     """Return the subject of a run as a client would pass it: its processed photographs with captions and masks."""
     found = stored_subjects(run.path, run.config)
     if len(found) != 1:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from pipelines.data.subject import stored_photos
 from pipelines.methods.baselines import BASELINES, baseline
 from pipelines.methods.specs import METHODS
 from pipelines.runs.library import EXAMPLE_PREFIX
 from pipelines.runs.sequences import ConceptPictures, Task, heads, pictures_of, sequence_of
 from pipelines.runs.status import Card
 from pipelines.runs.store import LIVE_STATES
-from pipelines.services.baselines import start_baseline
+from pipelines.services.baselines import start_baseline, subject_of
 from pipelines.services.library import LibraryService
 from pipelines.services.resources import Resources
 from pipelines.services.training import TrainingService
@@ -140,7 +138,7 @@ class SequenceService:
         return self.training.start(
             run.method,
             {**run.config, WEIGHT: 0.0},
-            [Path(photo) for photo in stored_photos(run.path)],
+            subjects=[subject_of(run)],
             base=run.base["spec"],
             parents=[parent],
             after=[] if parent.startswith(EXAMPLE_PREFIX) else [parent],

@@ -209,8 +209,8 @@ def test_three_subjects_learn_in_one_run_and_tell_their_leakage(studio: Studio, 
         "a photo of a zwx dog",
         "a photo of a qev cat",
         "a photo of a pll person",
-        "a zwx dog, a qev cat beside a pll person on the beach",
-        "a photo of a zwx dog, a qev cat beside a pll person",
+        "a zwx dog beside a qev cat beside a pll person on the beach",
+        "a photo of a zwx dog beside a qev cat beside a pll person",
     ]
     told = [event for event in status["events"] if event["kind"] == "leakage"]
     assert [event["step"] for event in told] == [0, 4]
