@@ -1,11 +1,17 @@
 """Shared fixtures. One thread is set before torch is imported: OpenMP can spin for minutes on a busy machine."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# A server that stops deletes its copies; servers of parallel processes would share copies of the same content.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="atelier-tests-")
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 from pathlib import Path
 from typing import TYPE_CHECKING
