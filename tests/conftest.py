@@ -4,6 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,11 +16,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 # A server that stops deletes its copies; servers of parallel processes would share copies of the same content.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="atelier-tests-")
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
 
 if TYPE_CHECKING:
     from pipelines.models.base import Base
