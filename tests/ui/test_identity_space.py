@@ -145,8 +145,17 @@ def test_without_a_space_the_page_says_how_to_build_one(
 
 
 @pytest.fixture
-def page(installed: Path, served: Served, copies: BrowserCopies, browser: Any) -> Iterator[Visitor]:
+def page(
+    installed: Path,
+    served: Served,
+    copies: BrowserCopies,
+    browser: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Visitor]:
     """Serve a page of its own, because a page reads the installed spaces when it is built."""
+    # a server that closes deletes its copies; one of the same content may be shown by the session's server
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     blocks = build(served.studio, copies)
     _, url, _ = blocks.queue().launch(
         **look(), prevent_thread_lock=True, quiet=True, allowed_paths=[str(copies.folder)],
