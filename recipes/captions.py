@@ -54,8 +54,8 @@ _WEIGHTS: dict[str, float] = {
     "coat": 4.0, "pattern": 3.0, "ears": 2.0, "fabric": 4.0, "species": 4.0, "glaze": 4.0, "motif": 3.0, "collar": 2.0,
     "type": 4.0, "material": 3.0, "roof": 3.0,
 }  # fmt: skip
-_ADJECTIVES: tuple[str, ...] = ("age", "build", "width", "gloss", "coat", "fabric", "glaze", "colour")
-_NOUNS: dict[str, str] = {"species": "plush {}", "type": "{} {kind}"}
+ADJECTIVES: tuple[str, ...] = ("age", "build", "width", "gloss", "coat", "fabric", "glaze", "colour")
+NOUN_WORDINGS: dict[str, str] = {"species": "plush {}", "type": "{} {kind}"}
 _WORDINGS: dict[str, tuple[str, ...]] = {
     "hair colour": ("{} hair",),
     "eye colour": ("{} eyes",),
@@ -136,11 +136,11 @@ def _named(placed: Placed, rng: np.random.Generator, count: int) -> tuple[list[s
     }
     names = sorted(found, key=lots.__getitem__)[:count]
     noun = kind
-    for name in _NOUNS.keys() & set(names):
+    for name in NOUN_WORDINGS.keys() & set(names):
         names.remove(name)
-        noun = found[name] if kind in found[name] else _NOUNS[name].format(found[name], kind=kind)
-    adjectives = [found[name] for name in _ADJECTIVES if name in names]
-    withs = [_pick(phrases_of(kind, name, found[name]), rng) for name in names if name not in _ADJECTIVES]
+        noun = found[name] if kind in found[name] else NOUN_WORDINGS[name].format(found[name], kind=kind)
+    adjectives = [found[name] for name in ADJECTIVES if name in names]
+    withs = [_pick(phrases_of(kind, name, found[name]), rng) for name in names if name not in ADJECTIVES]
     return adjectives, withs, noun
 
 

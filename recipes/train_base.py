@@ -35,6 +35,7 @@ from recipes.train_unet import (
     train_unet,
 )
 from recipes.train_vae import load_vae, train_decoder, train_vae
+from recipes.words import base_words
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +244,7 @@ def write_base(
         "guidance_scale": GUIDANCE_SCALE,
         "unet_steps": step,
         "unseen_words": unseen_words(tokenizer, sorted(work.glob("tokens*.npy"))),
+        "words": base_words(),
     }
     save_base(assemble(tokenizer, text_encoder, vae, unet), folder, facts)
 
