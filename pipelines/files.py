@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,6 +125,21 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def file_stem(words: str, *, default: str, most_bytes: int = 80) -> str:
+    """Return text as a file name without suffix: letters and digits of any script in lower case, joined by hyphens.
+
+    It has at most ``most_bytes`` bytes in UTF-8 and ends with a whole word if possible. ``default`` is used for text
+    without letters and digits.
+    """
+    text = unicodedata.normalize("NFC", words.lower())
+    spaced = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in text)
+    stem = "-".join(spaced.split())
+    if len(stem.encode()) > most_bytes:
+        cut = stem.encode()[:most_bytes].decode(errors="ignore")
+        stem = cut.rpartition("-")[0] or cut
+    return stem or default
 
 
 def folder_bytes(folder: Path) -> int:

@@ -6,7 +6,6 @@ Gradio's own HTML templates are not used: they run ``${...}`` as JavaScript even
 import hashlib
 import html
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageFilter
 
 from pipelines.data.masks import outlined
-from pipelines.files import TemporaryFolder
+from pipelines.files import TemporaryFolder, file_stem
 
 VOID_TAGS = frozenset({"img", "input", "br"})
 
@@ -40,7 +39,7 @@ def element(tag: str, *children: str, **attributes: str | int | float | bool) ->
 
 def file_name(words: str) -> str:
     """Return text as the beginning of a file name: lower-case letters, digits and hyphens."""
-    return re.sub(r"[\W_]+", "-", words.lower()).strip("-")[:60] or "run"
+    return file_stem(words, default="run")
 
 
 class BrowserCopies:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from PIL import Image, PngImagePlugin
 
 from pipelines.config import SampleConfig, from_dict, real_number, to_dict, whole_number
-from pipelines.files import write_atomic
+from pipelines.files import file_stem, write_atomic
 from pipelines.models.inspection import locate, portable_spec
 from pipelines.runs.library import adapter_hash, trained_steps
 from pipelines.runs.store import Run, snapshot_name
@@ -86,6 +86,11 @@ def picture_facts(config: SampleConfig, *, index: int, stack: Sequence[Layer], b
         "stack": [layer.told() for layer in stack],
         "base": {"spec": portable_spec(base.spec), "name": base.name, "hash": base.hash[:HASH_LENGTH]},
     }
+
+
+def picture_name(prompt: str, seed: int, *, ending: str = "") -> str:
+    """Return a picture's file name, such as "a-photo-of-a-zwx-dog-seed-7.png"."""
+    return f"{file_stem(prompt, default='picture')}-seed-{seed}{ending}.png"
 
 
 def save_pictures(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import SampleConfig, fill_words
+from pipelines.config import SampleConfig, fill_words, to_dict
 from pipelines.data.subject import stored_subjects
+from pipelines.files import DiskError
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import EXAMPLE_PREFIX, adapter_hash, check_finished, trained_steps
 from pipelines.runs.store import Run, snapshot_name
@@ -17,7 +19,15 @@ from pipelines.runs.together import Shown
 from pipelines.sampling.block_ablation import FILE as CONTRIBUTIONS
 from pipelines.sampling.block_ablation import measure_blocks, touched_blocks
 from pipelines.sampling.grid import Cell, Row, compare
-from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, recall, save_pictures
+from pipelines.sampling.image_metadata import (
+    HASH_LENGTH,
+    Layer,
+    picture_name,
+    read_png_settings,
+    recall,
+    save_pictures,
+)
+from pipelines.sampling.picture_history import KeptPicture, PictureHistory
 from pipelines.sampling.stack import asked_stack, common_base
 from pipelines.services.resources import KNOWN_BASES, Resources
 from pipelines.services.together import draw_together
@@ -31,6 +41,7 @@ class GenerationService:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
+        self.history = PictureHistory(resources.root)
         self._drawing: set[Job] = set()  # queued and running sampling jobs
 
     def generate(
@@ -58,10 +69,7 @@ class GenerationService:
         wanted = asked_stack(stack, run_id=run_id, strength=strength)
         runs = [self.resources.library.find(layer.run) for layer in wanted]
         spec = common_base(runs) or base or self.resources.base
-        asked = config
-        if runs:
-            words = {name: str(runs[0].config.get(name, "")) for name in ("identifier", "class_noun")}
-            asked = replace(config, prompt=fill_words(config.prompt, **words))
+        asked = self._worded(config, runs[0]) if runs else config
 
         def work(job: Job) -> list[Path]:
             model_cache = self.resources.model_cache(job)
@@ -81,13 +89,14 @@ class GenerationService:
                 if drawn.interrupted and (before_after or not drawn.images):
                     raise ValueError("The picture was interrupted before it was finished; try again.")
                 notes += drawn.notes
-                name = f"{label}-{{}}-{secrets.token_hex(4)}.png"
+                folder = self.resources.outbox / secrets.token_hex(6)
+                ending = "-before" if label == "before" else ""
                 paths += save_pictures(
                     drawn.images,
                     asked,
                     stack=layers if used else [],
                     base=loaded,
-                    path=lambda seed, name=name: self.resources.outbox / name.format(seed),
+                    path=partial(_picture_path, folder, prompt=asked.prompt, ending=ending),
                 )
             for note in dict.fromkeys(notes):
                 if on_note is not None:
@@ -97,6 +106,56 @@ class GenerationService:
         at_work = (layer.run for layer in wanted if self.resources.queue.alive(layer.run))
         beside = next(at_work, wanted[0].run if wanted else None)
         return self.resources.run_short("picture", work, among=self._drawing, beside=beside)
+
+    def generate_kept(
+        self,
+        config: SampleConfig,
+        *,
+        stack: Sequence[Mapping[str, Any]],
+        visitor: str,
+        on_note: Callable[[str], None] | None = None,
+    ) -> list[KeptPicture]:
+        """Generate pictures with and without a stack of adapters and keep them in a visitor's history.
+
+        A picture without the adapters that is in the history already is not generated again, so that a changed strength
+        takes half the time. Raises ValueError, as :meth:`generate` does. If the disk is full, the pictures are returned
+        but not kept, and ``on_note`` is called.
+        """
+        before = self.known_before(config, stack=stack, visitor=visitor)
+        paths = self.generate(config, stack=stack, before_after=not before, on_note=on_note)
+        if not before:
+            before, paths = paths[: config.count], paths[config.count :]
+        found = []
+        for path, without in zip(paths, before, strict=True):
+            try:
+                found.append(self.history.add(visitor, path, before=without))
+            except DiskError as error:
+                found.append(KeptPicture("", path, without, read_png_settings(path)))
+                if on_note is not None:
+                    on_note(f"The picture is not in the history. {error}")
+        return found
+
+    def known_before(
+        self, config: SampleConfig, *, stack: Sequence[Mapping[str, Any]], visitor: str
+    ) -> list[Path]:
+        """Return the pictures of a visitor's history without adapters that have these settings; [] unless all are there."""
+        run = self.resources.library.find(str(stack[0]["run"]))
+        asked = to_dict(replace(self._worded(config, run), count=1))
+        known: dict[int, Path] = {}
+        for kept in self.history.list(visitor):
+            same = {name: kept.settings.get(name) for name in asked} == asked | {
+                "seed": kept.settings.get("seed")
+            }
+            on = str(kept.settings.get("base", {}).get("hash", ""))
+            if same and kept.before is not None and on and str(run.base.get("hash", "")).startswith(on):
+                known[int(kept.settings["seed"])] = kept.before
+        seeds = range(config.seed, config.seed + config.count)
+        return [known[seed] for seed in seeds] if all(seed in known for seed in seeds) else []
+
+    def _worded(self, config: SampleConfig, run: Run) -> SampleConfig:
+        """Return the settings with a run's words instead of their placeholders in the prompt."""
+        words = {name: str(run.config.get(name, "")) for name in ("identifier", "class_noun")}
+        return replace(config, prompt=fill_words(config.prompt, **words))
 
     def compare(
         self,
@@ -259,3 +318,7 @@ class GenerationService:
         if session is not None and session.run_id == layer.run:
             return replace(layer, name=run.name, step=session.step.index if session.step is not None else 0)
         return replace(layer, name=run.name, step=trained_steps(run), adapter=adapter_hash(run)[:HASH_LENGTH])
+
+
+def _picture_path(folder: Path, seed: int, *, prompt: str, ending: str) -> Path:
+    return folder / picture_name(prompt, seed, ending=ending)

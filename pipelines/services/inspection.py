@@ -12,6 +12,7 @@ from pipelines.data.photographs import Photo, read_photos
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_of_kind, method_spec
 from pipelines.models.inspection import BaseFacts, describe_base
+from pipelines.models.prompt_words import PromptWords, prompt_words
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import check_finished, kind_of
 from pipelines.runs.store import IMPORTED
@@ -104,6 +105,10 @@ class InspectionService:
     def bases(self) -> list[BaseFacts]:
         """Return the base models to choose from, whether each is available locally, and its requirements."""
         return [describe_base(spec) for spec in dict.fromkeys((*KNOWN_BASES, self.resources.base))]
+
+    def prompt_words(self, spec: str) -> PromptWords:
+        """Return the words that a base was trained on and phrases to offer for a prompt."""
+        return prompt_words(spec)
 
     def photos_preview(
         self,
