@@ -17,6 +17,7 @@
       return press([...near.querySelectorAll("button.primary:not(.stops)")].find(seen));
     }
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return false;
+    if (event.key === "Escape" && document.activeElement?.closest(".measure")) return document.activeElement.blur(), true;
     if (event.key === "Escape") return press([...page().querySelectorAll("button.stops")].find(seen));
     if (/^[1-9]$/.test(event.key)) return press(tabs()[Number(event.key) - 1]);
     return false;
@@ -27,6 +28,15 @@
       event.stopPropagation();
     }
   }, true);
+
+  const placeTips = () => // below the measure that they explain, or above it, and never beyond the window
+    document.querySelectorAll(".measure:is(:hover, :focus-within)").forEach((measure) => {
+      const tip = measure.querySelector(".tip"), box = measure.getBoundingClientRect();
+      const below = box.bottom + 6 + tip.offsetHeight < innerHeight;
+      tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
+      tip.style.top = `${below ? box.bottom + 6 : box.top - tip.offsetHeight - 6}px`;
+    });
+  for (const kind of ["focusin", "pointerover", "scroll"]) document.addEventListener(kind, placeTips, {capture: true, passive: true});
 
   document.addEventListener("click", (event) => {
     const card = event.target.closest?.(".example-card, .library-card"); // immediate feedback; the server's response sets the same state

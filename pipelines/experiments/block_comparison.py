@@ -24,15 +24,14 @@ WHOLE, BLOCK = "all", "upper"
 STYLE_PARTS = ("upper", "middle", "bottom")
 STYLE_NOUN = "style"
 
-IDENTITY = Column("identity", "Identity", "score", "high", "0: untouched base, 1: the photographs.")
-STYLE_SCORE = Column("style", "Style", "score", "high", "0: untouched base, 1: the pictures of the style.")
+IDENTITY, STYLE_SCORE = Column.of("identity", "score"), Column.of("style", "score")
 COLUMNS = (
     IDENTITY,
     STYLE_SCORE,
-    Column("clip_t", "CLIP-T", "score", "high", "Similarity to the prompt, by CLIP."),
-    Column("trainable", "Trained", "count", "", "Trained values of both adapters."),
-    Column("character_seconds", "Character", "seconds", "", "Time of the training steps of the character."),
-    Column("style_seconds", "Style", "seconds", "", "Time of the training steps of the style."),
+    Column.of("clip_t", "score"),
+    Column.of("trainable", "count", better=False),
+    Column.of("character_seconds", "seconds"),
+    Column.of("style_seconds", "seconds"),
 )
 TABLES = (
     (

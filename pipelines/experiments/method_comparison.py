@@ -52,23 +52,16 @@ def candidates() -> dict[str, Candidate]:
     }
 
 
-DINO = Column("dino", "DINO", "score", "high", "Similarity to the photographs, by DINO.")
-CLIP_T = Column("clip_t", "CLIP-T", "score", "high", "Similarity to the prompt, by CLIP.")
+DINO, CLIP_T = Column.of("dino", "score"), Column.of("clip_t", "score")
 COLUMNS = (
-    Column("trainable", "Trained", "count", "low", "Number of trained values."),
-    Column("bytes", "File", "bytes", "low", "Size of the adapter's file."),
-    Column("seconds", "Time", "seconds", "low", "From the start of the run to the finished file."),
+    Column.of("trainable", "count"),
+    Column.of("bytes", "bytes"),
+    Column.of("seconds", "seconds"),
     DINO,
-    Column("clip_i", "CLIP-I", "score", "high", "Similarity to the photographs, by CLIP."),
+    Column.of("clip_i", "score"),
     CLIP_T,
-    Column("div", "DIV", "score", "high", "Diversity of the pictures of one prompt."),
-    Column(
-        "drift",
-        "PRES drift",
-        "score",
-        "low",
-        "How much more similar to the photographs the plain class has become.",
-    ),
+    Column.of("div", "score"),
+    Column.of("drift", "score"),
 )
 
 

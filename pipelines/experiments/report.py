@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from pipelines.evaluation.measures import MEASURES
 
 Row = Mapping[
     str, Any
@@ -19,6 +21,12 @@ class Column:
     unit: str
     better: str = ""
     help: str = ""
+
+    @classmethod
+    def of(cls, key: str, unit: str, *, better: bool = True) -> Self:
+        """Return the column of a measure; ``better`` False if its best value is not worth marking."""
+        told = MEASURES[key]
+        return cls(key, told.short, unit, told.better if better else "", told.help)
 
     def as_json(self) -> dict[str, str]:
         """Return the column as JSON-ready values."""
@@ -78,10 +86,7 @@ def chart(x: Column, y: Column, rows: Sequence[Row], *, title: str) -> dict[str,
         ]
         if found:
             series.append({"key": row["key"], "label": row["label"], "points": found})
-    axes = {
-        name: f"{column.label}: {column.help[0].lower()}{column.help[1:].rstrip('.')}"
-        for name, column in (("x", x), ("y", y))
-    }
+    axes = {name: f"{column.label}: {MEASURES[column.key].axis}" for name, column in (("x", x), ("y", y))}
     return {"title": title, **axes, "series": series}
 
 

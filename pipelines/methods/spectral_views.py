@@ -1,6 +1,6 @@
 """Charts of spectral shifts: their size per layer, a layer's spectrum before and after, the similarity of runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -54,13 +54,18 @@ def heat_map(state: Mapping[str, Tensor]) -> View:
     found: dict[str, list[Tensor]] = {}
     for key in matrices(list(state)):
         found.setdefault(group_of(key), []).append(_binned(state[f"{key}{ENDING}"].abs()))
-    order = {label: place for place, label in enumerate(dict.fromkeys((*PLACES.values(),)))}
-    rows = sorted(found, key=lambda group: (order[group.partition(",")[0]], group))
+    rows = _in_order(found)
     return _heat(
         {group: torch.stack(found[group]).nanmean(dim=0) for group in rows},
         title="Which singular values moved",
         told="Mean size of the shifts, |δ|, of the layers of a kind",
     )
+
+
+def _in_order(groups: Iterable[str]) -> list[str]:
+    """Return layer groups in the order of the model: "In0", "In0, norms", ..., from input to output."""
+    order = {label: place for place, label in enumerate(dict.fromkeys(PLACES.values()))}
+    return sorted(groups, key=lambda group: (order[group.partition(",")[0]], group))
 
 
 def by_layer(state: Mapping[str, Tensor]) -> View:
@@ -102,7 +107,7 @@ def by_group(state: Mapping[str, Tensor]) -> View:
         title="How far they moved",
         kind="bars",
         help="Root mean square of the shifts in each part of the model, of its matrices and of its norms.",
-        values={label: float(torch.cat(parts).mean().sqrt()) for label, parts in squares.items()},
+        values={label: float(torch.cat(squares[label]).mean().sqrt()) for label in _in_order(squares)},
     )
 
 

@@ -11,6 +11,7 @@ from pipelines.runs.status import Card
 from pipelines.runs.store import IMPORTED, MIXED
 from pipelines.sampling.grid import STACK
 from ui.html import BrowserCopies, Html, element
+from ui.run.measures import measure
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
 
@@ -28,7 +29,6 @@ MIXES = (
     ("Geometry of this run, style of the other", "style"),
     ("Keep fewer singular values", "truncate"),
 )
-METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV"}
 Row = Mapping[str, Any]
 
 
@@ -197,7 +197,7 @@ def _pictured(path: Path, *, alt: str, copies: BrowserCopies) -> Html:
 def metrics(rows: Sequence[Row]) -> Html:
     """Return the table of a comparison: the cost of each run and its metrics with confidence intervals."""
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    heads = ["Run", "Method", "Trained", "Size", "Time", *(METRICS.get(name, name) for name in names)]
+    heads = [*map(Html, ("Run", "Method")), *map(measure, ("trainable", "bytes", "seconds", *names))]
     lines = [
         element(
             "tr",

@@ -20,7 +20,7 @@ def drawn(views: Sequence[View]) -> Html:
 
 
 def bars(view: View) -> Html:
-    """Return a bar for each value, with its label and number."""
+    """Return a bar for each value, with its label and number; all bars have one scale, drawn below them."""
     most = max((abs(value) for value in view["values"].values()), default=0.0) or 1.0
     rows = [
         element(
@@ -30,30 +30,51 @@ def bars(view: View) -> Html:
         )
         for label, value in view["values"].items()
     ]
-    return _figure(view, element("dl", *rows, class_="bars"))
+    ticks = [element("span", f"{number:.3g}") for number in (0.0, most / 2, most)]
+    scale = element("p", element("span", *ticks, class_="ruler"), class_="bars-scale", aria_hidden="true")
+    return _figure(view, element("dl", *rows, class_="bars"), scale, wide=len(rows) > MOST_BARS)
 
 
 def heat(view: View) -> Html:
-    """Return a table whose cells are darker for larger numbers; the number is in the cell's title."""
+    """Return a table whose cells are darker for larger numbers, with the scale of the colour above it.
+
+    In a small table every cell shows its number; in a large one the number is in the cell's title.
+    """
     numbers = [cell for row in view["cells"] for cell in row if cell is not None]
     low, high = min(0.0, *numbers, 0.0), max(numbers, default=0.0)
+    small = len(view["columns"]) <= MOST_COLUMNS and len(view["rows"]) <= MOST_ROWS
     head = element("tr", element("td"), *[element("th", name, scope="col") for name in view["columns"]])
     body = [
         element(
             "tr",
             element("th", name, scope="row"),
-            *[
-                _cell(cell, low=low, high=high, written=len(view["columns"]) <= MOST_NUMBERS)
-                for cell in cells
-            ],
+            *[_cell(cell, low=low, high=high, written=small) for cell in cells],
         )
         for name, cells in zip(view["rows"], view["cells"], strict=True)
     ]
-    scale = element("p", f"From {low:.3g} (pale) to {high:.3g} (strong).", class_="hint")
-    return _figure(view, element("div", element("table", head, *body), class_="heat", tabindex=0), scale)
+    table = element("table", element("thead", head), element("tbody", *body))
+    scroll = element("div", table, class_="heat", tabindex=0, role="region", aria_label=view["title"])
+    empty = any(cell is None for row in view["cells"] for cell in row)
+    wide = len(view["columns"]) > NARROW_COLUMNS or len(view["rows"]) > MOST_ROWS
+    return _figure(view, ramp(low, high, empty=empty), scroll, wide=wide)
 
 
-MOST_NUMBERS = 8  # with up to this many columns, every cell shows its number
+NARROW_COLUMNS = 8  # a table with more columns takes the whole width
+MOST_BARS = 12  # a chart with more bars takes the whole width
+MOST_COLUMNS, MOST_ROWS = 12, 60  # up to this size, every cell shows its number
+
+
+def ramp(low: float, high: float, *, empty: bool = False) -> Html:
+    """Return the scale of a heat map: its smallest and its largest number, and the colours between them."""
+    parts = [
+        element("span", f"{low:.3g}"),
+        element("i", aria_hidden="true"),
+        element("span", f"{high:.3g}"),
+        element(
+            "span", "the stronger the colour, the larger the number" + ("; –: no value" if empty else "")
+        ),
+    ]
+    return element("p", *parts, class_="ramp")
 
 
 def _cell(value: float | None, *, low: float, high: float, written: bool) -> Html:
@@ -81,12 +102,12 @@ def curves(view: View) -> Html:
     drawn = plots.chart(
         lines, title=view["title"], x_max=furthest, empty="No data.", floor=0.0, axis=view["axis"]
     )
-    return element("div", drawn, element("p", view["help"], class_="hint"))
+    return element("div", drawn, element("p", view["help"], class_="hint"), class_="view")
 
 
-def _figure(view: View, *parts: Html) -> Html:
+def _figure(view: View, *parts: Html, wide: bool = False) -> Html:
     caption = element("figcaption", element("h3", view["title"]), element("p", view["help"], class_="hint"))
-    return element("figure", caption, *parts, class_="view")
+    return element("figure", caption, *parts, class_="view wide" if wide else "view")
 
 
 def unet(view: View) -> Html:

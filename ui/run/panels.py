@@ -8,6 +8,7 @@ from pipelines.runs.costs import Cost
 from pipelines.runs.status import QueueRow
 from pipelines.runs.store import MIXED
 from ui.html import BrowserCopies, Html, element
+from ui.run.measures import measure
 from ui.run.state import WORDS, RunView, Sample
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ def _figures(view: RunView) -> list[Html]:
     recent = [value for _, value in first[-20:]]
     speed = view.seconds_per_step
     left = duration(view.eta_s) if view.eta_s is not None else "–"
-    figures = [
+    figures: list[tuple[str, str]] = [
         ("Step", f"{view.step} / {view.total}"),
         ("Per step", (f"{1000 * speed:.0f} ms" if speed < 1 else f"{speed:.1f} s") if speed else "–"),
         *([("Time left", left)] if view.moving else []),
@@ -363,7 +364,7 @@ def _figures(view: RunView) -> list[Html]:
     ]
     alike = view.similarity.get("identity")
     if alike:
-        figures.append(("Likeness", f"{alike[-1][1]:.2f}"))
+        figures.append((measure("likeness"), f"{alike[-1][1]:.2f}"))
     return [element("div", element("dt", name), element("dd", value)) for name, value in figures]
 
 

@@ -19,12 +19,20 @@ def unet_map(values: Mapping[str, float], *, title: str, text: str) -> Html:
     cells.append(_cell(MIDDLE, values[MIDDLE], most=most, wide=True))
     largest = max(values, key=lambda name: values[name])
     spoken = f"{title}: largest in {largest}" if most > 0 else f"{title}: zero in every block"
+    sides = [
+        element("span", words, class_="unet-side", aria_hidden="true")
+        for words in ("Input side ↓", "Output side ↑")
+    ]
+    scale = [element("span", "0"), element("i", aria_hidden="true"), element("span", f"{most:.3f}")]
     return element(
         "figure",
         element("h3", title),
-        element("div", *cells, class_="unet-map", role="group", aria_label=spoken),
         element("figcaption", text, class_="hint"),
-        class_="unet-figure",
+        element("div", *sides, *cells, class_="unet-map", role="group", aria_label=spoken),
+        element(
+            "p", *scale, element("span", "the stronger the colour, the larger the number"), class_="ramp"
+        ),
+        class_="unet-figure view",
     )
 
 

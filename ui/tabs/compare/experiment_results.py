@@ -7,6 +7,7 @@ from pipelines.experiments.scatter import Layout, Mark, Series, laid_out
 from pipelines.experiments.settings import filled
 from ui.html import BrowserCopies, Html, element
 from ui.run import cards
+from ui.run.measures import explained
 from ui.run.panels import duration, size_of
 
 WIDE, NARROW = (880, 520), (400, 420)  # size of the scatter plot in px, on a wide screen and on a phone
@@ -100,7 +101,10 @@ def table(data: Mapping[str, Any]) -> Html:
     head = element(
         "tr",
         element("th", "", scope="col"),
-        *[element("th", column["label"], scope="col", title=column["help"]) for column in columns],
+        *[
+            element("th", explained(column["label"], column["help"], better=column["better"]), scope="col")
+            for column in columns
+        ],
     )
     lines = [
         element(

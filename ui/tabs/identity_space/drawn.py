@@ -5,10 +5,15 @@ from collections.abc import Mapping, Sequence
 from pipelines.services.identity_space import Drawing, Moved, Place, Scenes
 from ui.html import BrowserCopies, Html, element
 from ui.run import panels
+from ui.run.measures import explained, measure
 
 REACH = 3.5  # standard deviations from the centre of the map to its edge
 SIDE = 320  # of the map, in its own units
 MOST_MOVED = 8
+DISTANCE = (
+    "From the mean person, in standard deviations per component; the people of the space lie at about 1."
+)
+NOVELTY = "1 minus the largest cosine with a person of the space; 0 is one of them."
 APPEARS_SCRIPT = """
 const observer = new IntersectionObserver((entries) => {
   if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -66,8 +71,8 @@ def whereabouts(place: Place) -> Html:
     """Return the distance from the population, the novelty and the nearest members."""
     near = ", ".join(f"{name} ({cosine:.2f})" for name, cosine, *_ in place.neighbours[:3]) or "none"
     rows = (
-        ("Distance", f"{place.distance:.2f} (members: about 1)"),
-        ("Novelty", f"{place.novelty:.2f}"),
+        (explained("Distance", DISTANCE), f"{place.distance:.2f}"),
+        (explained("Novelty", NOVELTY), f"{place.novelty:.2f}"),
         ("Nearest members", near),
     )
     return element(
@@ -111,11 +116,11 @@ def scenes_of(found: Scenes, *, copies: BrowserCopies) -> Html:
         for path, prompt in zip(found.paths, found.prompts, strict=True)
     ]
     told = (
-        "The identity encoder is not on this machine, so they are not compared."
+        panels.hint("The identity encoder is not on this machine, so they are not compared.")
         if found.alike is None
-        else f"Alike: {found.alike:.2f} (mean cosine of the identity encoder; 1 is the same person)."
+        else element("p", measure("alike"), f" {found.alike:.2f}", class_="hint")
     )
-    return Html(element("div", *figures, class_="mixes") + panels.hint(told))
+    return Html(element("div", *figures, class_="mixes") + told)
 
 
 def caption(

@@ -12,7 +12,7 @@ from pipelines.methods.specs import method_config, preset_names
 from pipelines.runs.status import Card
 from ui import forms as form
 from ui.html import Html, element
-from ui.run import cards
+from ui.run import cards, panels
 from ui.run import method_views as views
 from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
@@ -73,8 +73,8 @@ class LibraryHandlers:
             "lib_rank": gr.update(visible=has_rank(row.kind)),
             "merge_row": gr.update(open=False),
             "merged_file": gr.update(value=None, visible=False),
-            **dict.fromkeys(("views", "spectrum", "likeness", "merged"), Html("")),
-            "moved": gr.update(open=False),
+            **dict.fromkeys(("views", "spectrum", "likeness", "merged", "moved_heading"), Html("")),
+            "moved": gr.update(visible=False),
             "shift_row": gr.update(visible=False),
             "combine_row": gr.update(visible=row.kind == SPECTRAL, open=False),
             "mix_with": gr.update(choices=self._others(chosen), value=None),
@@ -151,7 +151,13 @@ class LibraryHandlers:
         """Show the method's views of this run, and offer the layers whose singular values changed."""
         layers = self.studio.inspection.shifted_layers(chosen)
         shown = views.drawn(self.studio.inspection.views(chosen))
+        row = self._row(chosen)
+        told = (
+            f"{row.name}, {cards.method_of(row.method, row.source)}: its changes of the base model's weights."
+        )
         return {
+            "moved": gr.update(visible=True),
+            "moved_heading": panels.heading("", "What changed", told),
             "views": shown or element("p", "There are no views for this run.", class_="hint"),
             "shift_row": gr.update(visible=bool(layers)),
             "layer": gr.update(choices=layers, value=None),

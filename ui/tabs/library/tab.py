@@ -19,9 +19,13 @@ TO_THE_DETAIL = (
     "() => innerWidth < 900 && setTimeout(() => "
     "document.getElementById('detail')?.scrollIntoView({behavior: 'smooth'}), 700)"
 )
+TO_WHAT_CHANGED = (
+    "() => setTimeout(() => document.getElementById('close-moved')?.checkVisibility() && "
+    "document.getElementById('moved').scrollIntoView({behavior: 'smooth'}), 100)"
+)
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
-    "lib_format", "lib_rank", "merge_row", "merged", "merged_file", "moved", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
+    "lib_format", "lib_rank", "merge_row", "merged", "merged_file", "moved", "moved_heading", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
 ]  # fmt: skip
 
 
@@ -33,6 +37,7 @@ def lay_out(page: Page) -> None:
         with gr.Column(scale=4, min_width=330, elem_classes="inputs"):
             _detail(page)
             _import(page)
+    _moved(page)
 
 
 def _cards(page: Page) -> None:
@@ -63,6 +68,7 @@ def _detail(page: Page) -> None:
             named["lib_resume"] = gr.Button("Resume", size="md", min_width=90, visible=False)
             named["lib_replay"] = gr.Button("Replay", size="md", min_width=90)
             named["to_compare"] = gr.Button("Compare", size="md", min_width=90)
+            named["show_moved"] = gr.Button("What changed", size="md", min_width=90)
             named["delete"] = gr.Button("Delete …", size="md", min_width=90)
         with gr.Column(visible=False, elem_id="confirm") as named["confirm_row"]:
             named["question"] = gr.HTML("")
@@ -83,7 +89,6 @@ def _detail(page: Page) -> None:
             named["verified"] = gr.HTML("")
             named["lib_exported"] = gr.File(label="Exported adapter", visible=False, interactive=False)
         _merge(page)
-        _moved(page)
         _combine(page)
         with (
             gr.Column(visible=False) as named["settings_row"],
@@ -96,15 +101,22 @@ def _detail(page: Page) -> None:
 
 
 def _moved(page: Page) -> None:
-    """Views of what the run changed in the base model, computed when this section is opened."""
+    """Views of what the run changed in the base model, as wide as the page; computed when they are asked for."""
     named = page.named
-    with gr.Accordion("What changed", open=False) as named["moved"]:
+    with gr.Column(visible=False, elem_id="moved", elem_classes="card") as named["moved"]:
+        with gr.Row(elem_id="moved-head", equal_height=True):
+            named["moved_heading"] = gr.HTML("")
+            named["close_moved"] = gr.Button(
+                "Close", size="md", min_width=90, scale=0, elem_classes="stops", elem_id="close-moved"
+            )
         named["views"] = gr.HTML("")
-        with gr.Column(visible=False) as named["shift_row"]:
-            named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
-            named["spectrum"] = gr.HTML("")
-            named["alike"] = gr.Dropdown([], multiselect=True, label="Compare its shifts with")
-            named["likeness"] = gr.HTML("")
+        with gr.Row(visible=False, equal_height=False, elem_id="shifts") as named["shift_row"]:
+            with gr.Column(min_width=330):
+                named["layer"] = gr.Dropdown([], label="Spectrum of a layer")
+                named["spectrum"] = gr.HTML("")
+            with gr.Column(min_width=330):
+                named["alike"] = gr.Dropdown([], multiselect=True, label="Compare its shifts with")
+                named["likeness"] = gr.HTML("")
 
 
 def _merge(page: Page) -> None:
@@ -199,8 +211,10 @@ def wire(page: Page) -> None:
 
 def _wire_moved(page: Page) -> None:
     library, named = page.library, page.named
-    opened = ["views", "shift_row", "layer", "alike"]
-    page.on(named["moved"].expand, library.moved, takes=["chosen"], gives=opened, busy="views")
+    opened = ["moved", "moved_heading", "views", "shift_row", "layer", "alike"]
+    page.on(named["show_moved"].click, library.moved, takes=["chosen"], gives=opened, busy="facts")
+    page.on(named["close_moved"].click, lambda: {"moved": gr.update(visible=False)}, gives=["moved"])
+    named["moved_heading"].change(None, js=TO_WHAT_CHANGED, api_visibility="private")
     page.on(
         named["layer"].change, library.spectrum, takes=["chosen", "layer"], gives=["spectrum"], busy="layer"
     )
