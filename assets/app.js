@@ -11,6 +11,26 @@
     (node.tagName === "INPUT" && !["range", "checkbox", "radio", "button", "file"].includes(node.type));
   const press = (node) => node && (node.click(), true);
 
+  // A presenter's remote sends PageDown and PageUp: the next or previous card, then the next or previous page. It sends
+  // "b" or "." for a black screen.
+  const turn = (forward) => {
+    const cards = [...page().querySelectorAll(".card")].filter((each) => seen(each) && !each.parentElement.closest(".card"));
+    const tops = [...new Set(cards.map((each) => Math.max(0, Math.round(each.getBoundingClientRect().top + scrollY - 16))))].sort((a, b) => a - b);
+    const end = document.documentElement.scrollHeight - innerHeight;
+    const stops = [0, ...tops.slice(1).map((top) => Math.min(top, end))]; // the first card is seen with the tabs
+    const next = forward ? stops.find((top) => top > scrollY + 8) : stops.filter((top) => top < scrollY - 8).pop();
+    if (next !== undefined) return scrollTo({top: next, behavior: "smooth"}), true;
+    const all = tabs(), at = all.findIndex((each) => each.classList.contains("selected"));
+    const tab = all[at + (forward ? 1 : -1)];
+    return press(tab) && (scrollTo({top: 0}), true);
+  };
+  const blank = () => {
+    const black = document.querySelector(".blanked");
+    if (black) black.remove();
+    else document.body.append(Object.assign(document.createElement("div"), {className: "blanked"}));
+    return true;
+  };
+
   const act = (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       const near = document.activeElement?.closest(".acts-together") || page();
@@ -19,6 +39,10 @@
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return false;
     if (event.key === "Escape" && document.activeElement?.closest(".measure")) return document.activeElement.blur(), true;
     if (event.key === "Escape") return press([...page().querySelectorAll("button.stops")].find(seen));
+    if (document.documentElement.classList.contains("presentation")) {
+      if (["PageDown", "PageUp"].includes(event.key)) return turn(event.key === "PageDown");
+      if (event.key === "b" || event.key === ".") return blank();
+    }
     if (/^[1-9]$/.test(event.key)) return press(tabs()[Number(event.key) - 1]);
     return false;
   };
@@ -37,8 +61,15 @@
       tip.style.top = `${below ? box.bottom + 6 : box.top - tip.offsetHeight - 6}px`;
     });
   for (const kind of ["focusin", "pointerover", "scroll"]) document.addEventListener(kind, placeTips, {capture: true, passive: true});
+  // Both pictures of every comparison side by side, or in one frame with a slider; remembered by the browser.
+  const FRAME = "atelier-one-frame";
+  document.documentElement.classList.toggle("one-frame", localStorage.getItem(FRAME) === "1");
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".compare-view")) {
+      const one = document.documentElement.classList.toggle("one-frame");
+      localStorage.setItem(FRAME, one ? "1" : "0");
+    }
     const card = event.target.closest?.(".example-card, .library-card"); // immediate feedback; the server's response sets the same state
     if (card) {
       const kind = card.classList.contains("example-card") ? ".example-card" : ".library-card";

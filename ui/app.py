@@ -37,6 +37,15 @@ from ui.wiring import DRAWN, SQUARES, SUBJECT, WATCHED, WATCHING, Page, drawn_me
 if TYPE_CHECKING:
     from pipelines.studio import Studio
 
+CUES = {
+    "train": "The same run in detail: progress, curves, samples at every step, and what changed in the weights.",
+    "multi_subject": "Two or three subjects in one picture, kept apart: Cut-Mix-Unmix beside the same training without it.",
+    "continual": "Concepts learned one after another: every row is one more concept, every column one that must not be forgotten.",
+    "identity_space": "Many trained people form a space: draw a new person, move a slider, put one photograph into it.",
+    "edit": "One picture is learned with its caption; then the caption is changed, and only that changes in the picture.",
+    "library": "Every run, with its settings and its file: open one, export it, or mix two.",
+    "compare": "The same prompts and seeds for several runs, or one subject trained with every method.",
+}  # of each tab, in presentation mode
 PRESENTING = "() => document.documentElement.classList.contains('presentation')"
 
 
@@ -60,19 +69,26 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
             with gr.Tab("Start", id="start", elem_id="page-start"):
                 start.lay_out(page, first=first)
             with gr.Tab("Train", id="train", elem_id="page-train"):
+                _cue("train")
                 train.lay_out(page, first=first)
             with gr.Tab("Multi-subject", id="multi_subject", elem_id="page-multi-subject"):
+                _cue("multi_subject")
                 multi_subject.lay_out(page, multi)
             with gr.Tab("Continual", id="continual", elem_id="page-continual") as continual_tab:
+                _cue("continual")
                 continual.lay_out(page, concepts)
             with gr.Tab("Identity space", id="identity_space", elem_id="page-identity-space"):
+                _cue("identity_space")
                 identity_space.lay_out(page, identities)
             with gr.Tab("Edit", id="edit", elem_id="page-edit") as edit_tab:
+                _cue("edit")
                 edit.lay_out(page, edits)
                 mix.lay_out(page, mixes)
             with gr.Tab("Library", id="library", elem_id="page-library") as page.named["tab_library"]:
+                _cue("library")
                 library.lay_out(page)
             with gr.Tab("Compare", id="compare", elem_id="page-compare") as page.named["tab_compare"]:
+                _cue("compare")
                 experiments.lay_out_switch(page)
                 compare.lay_out(page)
                 experiments.lay_out(page)
@@ -93,6 +109,10 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         api_experiments.add(studio, copies)
         api_identities.add(studio, copies)
     return blocks
+
+
+def _cue(tab: str) -> None:
+    gr.HTML(panels.cue(CUES[tab]), elem_classes="cue")
 
 
 def _first_view(monitor: RunMonitor) -> RunView | None:
@@ -132,10 +152,10 @@ def _states(page: Page) -> None:
 
 
 def _wire_load(page: Page, blocks: gr.Blocks) -> None:
-    asked = gr.Checkbox(False, label="Presentation mode", visible=False)  # set by JavaScript, see PRESENTING
+    page.named["presenting"] = gr.Checkbox(False, visible=False)  # set by JavaScript, see PRESENTING
     blocks.load(
         lambda presentation: bool(presentation),
-        asked,
+        page.named["presenting"],
         page.named["presentation"],
         js=PRESENTING,
         api_visibility="private",
@@ -145,7 +165,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
     subject = ["source", "imported", "class_noun", "identifier", "upload", *SQUARES]
     cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]
-    page.on(blocks.load, page.train.attach, gives=gives, **SUBJECT)
+    page.on(blocks.load, page.train.attach, takes=["presenting"], gives=gives, js=PRESENTING, **SUBJECT)
 
 
 def _wire_tick(page: Page) -> None:

@@ -60,15 +60,13 @@ class ShippedFont(fonts.Font):
 
 def look() -> dict[str, Any]:
     """Return the arguments of ``launch`` for theme, CSS and fonts."""
-    script, presentation = (
-        (ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "presentation.css")
-    )
+    script, styles = ((ASSETS / name).read_text(encoding="utf-8") for name in ("app.js", "head.css"))
     return {
         "theme": theme(),
         "css_paths": [ASSETS / "app.css"],
         "favicon_path": ASSETS / "icon.svg",
         "i18n": I18n(en={"common.upload": "Add files"}),  # Gradio has no option for the text of this button
-        "head": f"<script>{script}</script><style>{presentation}</style>",
+        "head": f"<script>{script}</script><style>{styles}</style>",
     }
 
 

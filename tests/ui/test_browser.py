@@ -186,6 +186,8 @@ def test_pictures_have_words_and_the_slider_has_keys(visit: Any) -> None:
         "[...document.images].filter(i => !i.alt && !i.closest('[aria-hidden=true]')).length"
     )
     assert silent == 0
+    page.locator("#page-train .compare-view").first.focus()
+    page.keyboard.press("Enter")
     slider = page.locator("#page-train").get_by_label("Drag between before and after").first
     slider.focus()
     page.keyboard.press("Home")

@@ -81,8 +81,7 @@ def test_own_photographs_take_the_place_of_the_example(
     taken = train.choose_files(files, train.source_of("ada"), "embedded", None, example)
     assert (taken["shown"], taken["photos"]) == ("", "")
     assert "your subject appears here" in taken["compare"]
-    assert "now" in taken["guide"]
-    assert "Name it" in taken["guide"]
+    assert "Name its class" in taken["guide"]
     more = train.choose_files(files, taken["source"], "embedded", None, "")
     assert "compare" not in more, "one more photograph of the same subject"
     monkeypatch.setattr(monitor, "at_work", lambda run_id: True)

@@ -41,7 +41,6 @@ def test_the_first_page_leads_from_an_example_to_a_picture(
     visitor.page.click("#first-personalize")
     visitor.see(".run-title:has-text('Training')")
     visitor.see("#first-run .run-title:has-text('Finished')")
-    visitor.see(".guide .now:has-text('Generate')")
     visitor.press("Generate")
     visitor.see("#first-result .compare .tag:has-text('Without')")
     run = newest(served.studio)
@@ -303,12 +302,55 @@ def test_a_talk_falls_back_to_a_recording(visit: Any, served: Served) -> None:
     assert not visitor.page.locator("footer").is_visible()
     assert not visitor.page.locator(".chip").first.is_visible()
     assert (
-        visitor.page.evaluate("parseFloat(getComputedStyle(document.querySelector('.guide li')).fontSize)")
+        visitor.page.evaluate(
+            "parseFloat(getComputedStyle(document.querySelector('#guide .guide')).fontSize)"
+        )
         >= 20
     )
     visitor.page.click("#first-personalize")
     visitor.see(".advice:has-text('recording of an example')")
     visitor.see("#first-run .run-title:has-text('Finished')")
+
+
+def test_a_presentation_fills_a_projector_and_follows_a_remote(visit: Any) -> None:
+    visitor = visit(tab="start", query="?presentation=1", viewport={"width": 1920, "height": 1080})
+    page = visitor.page
+    widths = page.evaluate(
+        "() => ['#tabs', '#first-showcase img.after'].map((each) => document.querySelector(each).getBoundingClientRect().width)"
+    )
+    assert widths[0] >= 0.95 * 1920
+    assert widths[1] >= 560, "the pictures grow with the page"
+    visitor.see("#guide:has-text('Choose one of the examples')")
+    for _ in range(4):
+        page.keyboard.press("PageDown")
+        page.wait_for_timeout(300)
+        if not page.locator("[role=tab].selected:has-text('Start')").count():
+            break
+    page.wait_for_selector("[role=tab].selected:has-text('Train')")
+    page.wait_for_selector("#page-train .cue:visible")
+    page.keyboard.press("PageUp")
+    page.wait_for_selector("[role=tab].selected:has-text('Start')")
+    page.keyboard.press("b")
+    page.wait_for_selector(".blanked")
+    page.keyboard.press("b")
+    assert not page.locator(".blanked").count()
+
+
+def test_before_and_after_are_side_by_side_unless_one_frame_is_chosen(visit: Any) -> None:
+    visitor = visit(tab="start")
+    frame = visitor.page.locator("#first-showcase .compare")
+    places = "node => [...node.querySelectorAll('img')].map((each) => Math.round(each.getBoundingClientRect().left))"
+    before, after = frame.evaluate(places)
+    assert after > before, "side by side"
+    assert not frame.locator("input").is_visible()
+    frame.locator(".compare-view").focus()
+    visitor.page.keyboard.press("Enter")
+    before, after = frame.evaluate(places)
+    assert after == before, "one above the other"
+    assert frame.locator("input").is_visible()
+    visitor.page.reload()
+    visitor.see("#first-showcase .compare input")
+    visitor.page.evaluate("localStorage.clear()")
 
 
 def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:

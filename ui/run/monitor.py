@@ -96,19 +96,19 @@ class RunMonitor:
         shipped = [(f"{title} · example", run) for run, title in self.shipped.items()]
         return own + shipped
 
-    def attach(self) -> Values:
-        """Show the running run when the page is loaded, so that a reload changes nothing."""
+    def attach(self, *, queued: bool = True) -> Values:
+        """Show the running run, or the first ``queued`` one, when the page is loaded: a reload changes nothing."""
         if not self._warmed:
             self._warmed = True
             self.studio.warm()
-        run_id = self._run_at_work()
+        run_id = self._run_at_work(queued=queued)
         return self.turn_to(run_id) if run_id else {"runs": gr.update(choices=self.run_choices())}
 
-    def _run_at_work(self) -> str:
-        """Return the running run, or the first one in the queue."""
+    def _run_at_work(self, *, queued: bool = True) -> str:
+        """Return the running run, or else the first ``queued`` one; "" if there is none."""
         live = [run for run in self.studio.library.list_runs() if run.state in LIVE]
         working = next((run.id for run in live if run.state != "queued"), "")
-        return working or (live[-1].id if live else "")
+        return working or (live[-1].id if live and queued else "")
 
     def at_work(self, run_id: str) -> bool:
         """Return whether a run is queued or running."""

@@ -39,7 +39,12 @@ element.addEventListener('pointerup', () => {
 });
 element.addEventListener('click', (event) => act(event.target.closest('[data-act]')));
 """
-STEPS = ("Choose a subject", "Name it", "Personalize", "Generate")
+CUES = (
+    "Choose one of the examples, or add your own photographs.",
+    "Name its class with a common word: person, dog, teapot.",
+    "Press Personalize: training takes less than a minute here, and the samples change while it runs.",
+    "Type any prompt with the trigger word and press Generate.",
+)  # what the speaker does next
 
 
 def header(*, icon: Html, facts: list[str]) -> Html:
@@ -81,16 +86,24 @@ def heading(number: str, title: str, note: str = "") -> Html:
 
 
 def compare(before: str, after: str, *, alt: str, labels: tuple[str, str] = ("Before", "After")) -> Html:
-    """Return two pictures of equal size, one above the other, with a slider that reveals the second.
+    """Return two pictures of equal size side by side; a button puts one above the other, with a slider between them.
 
     ``before`` and ``after`` are URLs that the browser can fetch.
     """
     return element(
         "div",
-        element("img", src=after, alt=f"{labels[1]}: {alt}", class_="after", draggable="false"),
         element("img", src=before, alt=f"{labels[0]}: {alt}", class_="before", draggable="false"),
+        element("img", src=after, alt=f"{labels[1]}: {alt}", class_="after", draggable="false"),
         element("span", labels[0], class_="tag left"),
         element("span", labels[1], class_="tag right"),
+        element(
+            "button",
+            element("span", "Slider", class_="when-beside"),
+            element("span", "Side by side", class_="when-slider"),
+            type="button",
+            class_="compare-view",
+            title="Show the two pictures side by side, or one above the other with a slider",
+        ),
         element("span", class_="cut", aria_hidden="true"),
         element(
             "input",
@@ -142,7 +155,9 @@ def photo_wall(
     pictures = [
         element(
             "img",
-            src=copies.outlined(photo, masked[photo]) if photo in masked else copies.url(photo),
+            src=copies.outlined(photo, masked[photo])
+            if photo in masked
+            else copies.enlarged(photo, side_px=384),
             alt=f"Photograph {index} of the subject",
         )
         for index, photo in enumerate(photos, start=1)
@@ -218,21 +233,15 @@ def progress(view: RunView) -> Html:
     )
 
 
+def cue(text: str) -> Html:
+    """Return what the speaker says or does on a page, for presentation mode."""
+    return element("p", text, class_="guide")
+
+
 def guide(current: int) -> Html:
-    """Return the four steps of a first run, with the ``current`` one (1 to 4) highlighted."""
-    steps = [
-        element(
-            "li",
-            element(
-                "span", "✓" if number < current else str(number), class_="step-number", aria_hidden="true"
-            ),
-            element("span", title),
-            class_="past" if number < current else "now" if number == current else "ahead",
-            **({"aria_current": "step"} if number == current else {}),
-        )
-        for number, title in enumerate(STEPS, start=1)
-    ]
-    return element("ol", *steps, class_="guide", aria_label="The steps of a first run")
+    """Return the speaker's cue: what to do next, as step ``current`` (1 to 4) of a first run."""
+    number = element("span", str(current), class_="step-number", aria_hidden="true")
+    return element("p", number, CUES[current - 1], class_="guide")
 
 
 def advice(view: RunView) -> Html:

@@ -84,16 +84,15 @@ def _stage(page: Page, *, first: RunView | None) -> None:
     opening: dict[str, Any] = page.monitor.comparison(first) if first else {}
     with gr.Column(elem_classes="card", elem_id="first-showcase"):
         named["first_advice"] = gr.HTML("")
-        with gr.Row(elem_classes="showcase-row", equal_height=False):
-            with gr.Column(scale=6, min_width=300):
-                named["first_compare"] = gr.HTML(
-                    opening.get("compare") or panels.placeholder(EMPTY_FRAME),
-                    js_on_load=panels.COMPARE_SCRIPT,
-                )
-            with gr.Column(scale=4, min_width=220, elem_classes="imported"):
+        named["first_compare"] = gr.HTML(
+            opening.get("compare") or panels.placeholder(EMPTY_FRAME), js_on_load=panels.COMPARE_SCRIPT
+        )
+        with gr.Row(equal_height=False, elem_id="first-facts"):
+            with gr.Column(scale=5, min_width=300):
+                named["first_caption"] = gr.HTML(opening.get("caption", ""))
+            with gr.Column(scale=5, min_width=300):
                 shown = panels.learned_from(first, copies=page.monitor.copies) if first else ""
                 named["first_photos"] = gr.HTML(shown)
-                named["first_caption"] = gr.HTML(opening.get("caption", ""))
     with gr.Column(elem_classes="card", visible=False, elem_id="first-run") as named["first_run_card"]:
         named["first_progress"] = gr.HTML("")
         named["first_strip"] = gr.HTML("")

@@ -68,9 +68,9 @@ class TrainHandlers:
 
     # Choosing a subject
 
-    def attach(self) -> Values:
+    def attach(self, presenting: bool = False) -> Values:
         """Show the running run and its subject in the form when the page is loaded."""
-        values = self.monitor.attach()
+        values = self.monitor.attach(queued=not presenting)
         return self._subject_of(values["shown"]) | values if values.get("shown") else values
 
     def _subject_of(self, run_id: str) -> Values:
