@@ -32,6 +32,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def keep_own_uploads() -> None:
+    """Give Gradio a temporary folder of this process: it deletes its copies at the end, and by default all share one."""
+    from pipelines.files import TemporaryFolder
+
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        folder = TemporaryFolder("atelier-gradio-")
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+        atexit.register(folder.close)
+
+
 def prepare_environment() -> None:
     """Disable telemetry and verbose logging, and share the processor. Libraries read these variables at import."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -48,6 +58,10 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     wanted = arguments()
     prepare_environment()
+    try:
+        keep_own_uploads()
+    except ValueError as error:
+        sys.exit(str(error))
     from pipelines.files import data_root, prepare_data_root
     from pipelines.studio import Studio
     from ui.app import build

@@ -4,7 +4,12 @@
   if (["presentation", "talk"].some((name) => asked.get(name) === "1")) document.documentElement.classList.add("presentation");
 
   const seen = (node) => node && node.offsetParent !== null && !node.disabled;
-  const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper .tab-container [role=tab]")].filter(seen);
+  // On a narrow screen, Gradio moves the last tabs to a menu, whose buttons work while it is closed.
+  const tabs = () => [
+    ...[...document.querySelectorAll("#tabs > .tab-wrapper .tab-container [role=tab]")].filter(seen),
+    ...document.querySelectorAll("#tabs > .tab-wrapper .overflow-dropdown button"),
+  ];
+  const called = (tab) => tab.textContent.trim().toLowerCase();
   const page = () => [...document.querySelectorAll("#tabs > .tabitem")].find(seen) || document;
   const typing = (node) =>
     node.isContentEditable || ["TEXTAREA", "SELECT"].includes(node.tagName) || node.getAttribute("role") === "listbox" ||
@@ -75,10 +80,10 @@
       const kind = card.classList.contains("example-card") ? ".example-card" : ".library-card";
       page().querySelectorAll(kind).forEach((each) => each.classList.toggle("chosen", each === card));
     }
-    const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
+    const tab = event.target.closest?.("#tabs > .tab-wrapper :is([role=tab], .overflow-dropdown button)");
     if (tab) {
       const address = new URL(location.href); // not "#…" alone, which would be resolved against the page's base URL
-      address.hash = tab.textContent.trim().toLowerCase();
+      address.hash = called(tab);
       history.replaceState(null, "", address);
     }
     const link = event.target.closest?.(".theme-switch a");
@@ -93,7 +98,7 @@
   const wanted = decodeURIComponent(location.hash.slice(1));
   if (wanted) {
     const watcher = new MutationObserver(() => {
-      const tab = tabs().find((each) => each.textContent.trim().toLowerCase() === wanted);
+      const tab = tabs().find((each) => called(each) === wanted);
       if (!tab) return;
       watcher.disconnect();
       setTimeout(() => tab.click(), 0);

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.models.inspection import EMBEDDED
+from pipelines.services.activity import ActivityService
 from pipelines.services.editing import EditingService
 from pipelines.services.experiments import ExperimentService
 from pipelines.services.generation import GenerationService
@@ -57,6 +58,7 @@ class Studio:
         self.sequences = SequenceService(resources, training=self.training)
         self.identities = IdentityService(resources, training=self.training)
         self.experiments = ExperimentService(resources, training=self.training, tags=self.inspection.tags)
+        self.activity = ActivityService(resources, experiments=self.experiments)
 
     def for_owner(self, owner: str) -> Studio:
         """Return the services for the runs of one owner ("": the local user), with the same devices and queue.

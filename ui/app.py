@@ -6,8 +6,8 @@ import gradio as gr
 
 from ui import api, api_experiments, api_identities
 from ui.html import BrowserCopies, Html
-from ui.run import panels
-from ui.run.monitor import FIGURES, POLL_S, RunMonitor
+from ui.run import activity, panels
+from ui.run.monitor import FIGURES, REPLAY_POLL_S, RunMonitor
 from ui.run.state import RunView, fold
 from ui.server import CACHE_SWEEP
 from ui.tabs import start
@@ -65,6 +65,9 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         _states(page)
         icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
         gr.HTML(panels.header(icon=icon, facts=_facts(page.train)))
+        page.named["activity"] = gr.HTML(
+            "", js_on_load=activity.SCRIPT, server_functions=[activity.asked(studio)], visible="hidden"
+        )
         with gr.Tabs(elem_id="tabs") as page.named["tabs"]:
             with gr.Tab("Start", id="start", elem_id="page-start"):
                 start.lay_out(page, first=first)
@@ -147,7 +150,7 @@ def _states(page: Page) -> None:
         "news": gr.State(0),  # incremented for changes that a tick does not render itself
         "filled_plan": gr.State(page.train.plans(next(iter(page.train.bases)))[0][1]),
         "experiment_id": gr.State(""),
-        "timer": gr.Timer(POLL_S),
+        "timer": gr.Timer(REPLAY_POLL_S, active=False),  # only for a replay; see ui.run.activity
     }
 
 
@@ -169,7 +172,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
 
 
 def _wire_tick(page: Page) -> None:
-    """Connect one timer event per second for all updates. Large changes are rendered by separate events."""
+    """Connect one event for all updates of a page, and the job chip. Large changes are rendered by separate events."""
     monitor, handlers = page.monitor, ExperimentHandlers(page.library)
 
     def tick(
@@ -179,10 +182,25 @@ def _wire_tick(page: Page) -> None:
         experiment = handlers.tick(experiment_id, experiment_drawn, experiment_mode, news=news)
         return figures | experiment
 
+    for event in (page.named["activity"].changed, page.named["timer"].tick):
+        page.on(
+            event,
+            tick,
+            takes=["shown", "drawn", "news", "replay", "presentation", *experiments.LOOKED_AT],
+            gives=[*FIGURES, "news"],
+            **WATCHING,
+        )
+    opened = page.on(
+        page.named["activity"].open,
+        monitor.open,
+        takes=["shown"],
+        gives=["tabs", "experiment_mode", "prompt", "seed", *WATCHED],
+        event_data="value",
+    )
+    opened.then(None, js=activity.TO_THE_QUEUE, api_visibility="private")
     page.on(
-        page.named["timer"].tick,
-        tick,
-        takes=["shown", "drawn", "news", "replay", "presentation", *experiments.LOOKED_AT],
-        gives=[*FIGURES, "news"],
-        **WATCHING,
+        page.named["queue"].open,
+        lambda value: monitor.open_experiment(value),
+        gives=["tabs", "experiment_mode"],
+        event_data="value",
     )

@@ -7,6 +7,7 @@ is idle. While a long job is running, short jobs run between two of its steps, w
 
 import logging
 import threading
+import time
 import traceback
 import uuid
 from collections import deque
@@ -38,11 +39,11 @@ class Job:
         self.exception: Exception | None = None
         self.result: Any = None
         self.keep = True
+        self.began = 0.0  # of time.monotonic(), in seconds; 0 before the start
         self.after = tuple(after)
         self.worker: Worker | None = None  # set when the job starts; for a short job, when it is submitted
         self._work = work
         self._then = then
-        self._begun = False
         self._stop = threading.Event()
         self._stop_at_checkpoint = threading.Event()
         self._finished = threading.Event()
@@ -90,14 +91,14 @@ class Job:
             raise TimeoutError(f"{self.name} has not finished after {timeout:g} seconds.")
         if self.exception is not None:
             raise self.exception
-        if not self._begun:
+        if not self.began:
             raise ValueError(f"The job “{self.name}” was cancelled before it started; try again.")
         return self.result
 
     def _run(self) -> None:
         with self._change:
             self.state = "stopping" if self.stop_requested else "running"
-            self._begun = True
+            self.began = time.monotonic()
         if self._guarded(_check_order) and self._guarded(self._work):
             self._end("stopped" if self.stop_requested else "done")
         else:

@@ -1,9 +1,11 @@
 """The registry of methods, used by forms, tabs, costs, model cards, exports and experiments. Does not import torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from math import log
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipelines.config import (
@@ -18,11 +20,13 @@ from pipelines.config import (
     TrainConfig,
     W2WInversionConfig,
     from_dict,
+    to_dict,
 )
 
 if TYPE_CHECKING:
     from pipelines.methods.core import Method
 
+UNCOMPARED = ("steps", "warmup_steps", "sample_every", "sample_prompts", "sample_steps")
 Inputs = Literal["one subject", "several subjects", "a sequence", "one image", "none"]
 
 
@@ -176,6 +180,35 @@ def preset(method: str, family: str, name: str = "Quick") -> Any:
     if name not in presets:
         raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(presets)}.")
     return from_dict(method_config(method), presets[name])
+
+
+def preset_of(method: str, family: str, config: Mapping[str, Any]) -> str:
+    """Return the preset that a run's settings come from; "" if they were changed, or if there is no such preset.
+
+    Compared are the settings in which the presets of a method differ, except for those of the samples and for the steps,
+    which depend on the number of photographs.
+    """
+    differing = _differing(method, family)
+    found = [
+        (abs(log(values["steps"] / max(1, config.get("steps") or 1))), name)
+        for name, values in differing.items()
+        if all(config.get(key) == value for key, value in values.items() if key not in UNCOMPARED)
+    ]
+    return min(found, default=(0.0, ""))[1]
+
+
+@cache
+def _differing(method: str, family: str) -> dict[str, dict[str, Any]]:
+    """Return, for each preset, its steps and the settings in which the presets differ."""
+    try:
+        values = {name: to_dict(preset(method, family, name)) for name in preset_names(method, family)}
+    except ValueError:  # an imported run, or a method or base without presets
+        return {}
+    first = next(iter(values.values()))
+    names = [key for key in first if any(each[key] != first[key] for each in values.values())]
+    return {
+        preset_name: {key: each[key] for key in (*names, "steps")} for preset_name, each in values.items()
+    }
 
 
 def photograph_settings(method: str, family: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.subject import stored_photos, trigger_words
+from pipelines.methods.specs import preset_of
 from pipelines.models.inspection import read_header
 from pipelines.runs.shipped import EXAMPLE_PREFIX, example_files, sequence_folders, shipped_run
 from pipelines.runs.status import Card
@@ -94,6 +95,7 @@ class Library:
             name=run.name,
             state=run.state,
             method=run.method,
+            preset=preset_of(run.method, str(run.base.get("family", "")), run.config),
             created=run.created,
             identifier=words[0],
             class_noun=words[1],

@@ -23,10 +23,59 @@ class QueueRow:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """A measurement of an experiment that is being made: its row, and how many of the ``total`` prompts are drawn."""
+
+    experiment: str  # its id
+    name: str
+    row: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Working:
+    """What a device is doing: ``kind`` is "run", "experiment" (a measurement) or "job" (for example one picture).
+
+    ``method`` is the title of a run's method. ``doing`` is the current stage, or "" between two training steps; ``share``
+    is the finished part of it in [0, 1], None if it is unknown. ``seconds_left`` is known for runs only.
+    """
+
+    kind: str
+    id: str
+    name: str
+    method: str = ""
+    state: str = "running"
+    doing: str = ""
+    share: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has just ended."""
+
+    id: str
+    name: str
+    method: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Activity:
+    """The work of all devices; ``version`` changes whenever something changes that a page may show."""
+
+    running: tuple[Working, ...]
+    queued: int
+    ended: Ended | None
+    version: str
+
+
+@dataclass(frozen=True)
 class Card:
     """A run as shown in the Library.
 
-    ``created`` is a unix time, ``seconds`` the running time, ``bytes`` the size of the run's folder. ``trainable`` is
+    ``preset`` is the preset that its settings come from ("" if they were changed), ``created`` is a unix time, ``seconds`` the running time, ``bytes`` the size of the run's folder. ``trainable`` is
     the number of trained values (None without an adapter), ``kind`` the adapter's kind ("" without one), ``thumbnail``
     the path of the best sample. ``broken`` is the reason why the folder cannot be read, or "".
     """
@@ -35,6 +84,7 @@ class Card:
     name: str
     state: str
     method: str = ""
+    preset: str = ""
     created: float = 0.0
     identifier: str = ""
     class_noun: str = ""

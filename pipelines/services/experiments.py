@@ -11,6 +11,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipelines.jobs.queue import OUT_OF_MEMORY, ran_out_of_memory
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_config
 from pipelines.models.inspection import describe_base
+from pipelines.runs.status import Measurement
 from pipelines.services.resources import Resources
 from pipelines.services.training import TrainingService
 
@@ -297,6 +299,19 @@ class ExperimentService:
         return status_of(
             experiment, find=self.resources.library.find, measuring=self._doing(experiment), at_work=at_work
         )
+
+    def measuring(self) -> list[Measurement]:
+        """Return the measurements that a device is making now."""
+        found = []
+        for (experiment_id, key, step), job in list(self._measuring.items()):
+            if job.state not in ("running", "stopping"):
+                continue
+            with suppress(ValueError):  # deleted meanwhile
+                experiment = self.store.get(experiment_id)
+                label = next(row.label for row in experiment.rows if row.key == key)
+                done, total = self._told.get((experiment_id, key, step), (0, 0))
+                found.append(Measurement(experiment_id, experiment.name, label, done, total))
+        return found
 
     def _doing(self, experiment: Experiment) -> dict[tuple[str, int], tuple[int, int] | None]:
         """Return the queued and running measurements: (row, step) -> (prompts done, total), None while queued."""

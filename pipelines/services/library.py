@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.config import clean_text, real_number, whole_number
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import check_finished
+from pipelines.runs.names import run_names
 from pipelines.runs.settings import read_settings, settings_of
 from pipelines.runs.status import Card
 from pipelines.runs.together import Shown, kept
@@ -26,6 +27,10 @@ class LibraryService:
     def list_runs(self, *, shipped: bool = False) -> list[Card]:
         """Return the user's runs, the newest first; with ``shipped`` the examples follow."""
         return self.resources.library.cards(shipped=shipped)
+
+    def names(self, *, mark_examples: bool = False) -> dict[str, str]:
+        """Return the name under which each run and example is told apart, by its id; see :func:`run_names`."""
+        return run_names(self.list_runs(shipped=True), mark_examples=mark_examples)
 
     def examples(self, *, tab: str = "") -> list[dict[str, Any]]:
         """Return the shipped examples, or those of one tab; ``run`` is the id of their finished run."""

@@ -1,24 +1,18 @@
 """HTML components of the Library and Compare tabs; each function returns escaped HTML."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.methods.specs import METHODS
+from pipelines.runs.names import method_title
 from pipelines.runs.status import Card
-from pipelines.runs.store import IMPORTED, MIXED
 from pipelines.sampling.grid import STACK
 from ui.html import BrowserCopies, Html, element
 from ui.run.measures import measure
 from ui.run.panels import duration, size_of
 from ui.run.state import WORDS
 
-TITLES = {name: spec.title for name, spec in METHODS.items()} | {
-    IMPORTED: "From a file",
-    STACK: "Stack",
-}
 BASE_FORMATS = (
     ("A diffusers folder (zip)", "diffusers"),
     ("One checkpoint (.safetensors), for A1111 and ComfyUI", "checkpoint"),
@@ -47,20 +41,9 @@ def day_of(moment: float) -> str:
     return f"{local.tm_mday} {time.strftime('%b %Y', local)}"
 
 
-def unique_names(rows: Sequence[Card]) -> dict[str, str]:
-    """Return each run's name by its id; the creation time is added where several runs have the same name."""
-    often = Counter(row.name for row in rows)
-    return {row.id: row.name if often[row.name] == 1 else f"{row.name} ({_minute(row)})" for row in rows}
-
-
-def _minute(row: Card) -> str:
-    local = time.localtime(row.created)
-    return f"{local.tm_mday} {time.strftime('%b, %H:%M', local)}"
-
-
 def method_of(method: str, source: str = "") -> str:
-    """Return the display name of a run's method; ``source`` is the origin of its adapter."""
-    return "Combined" if source == MIXED else TITLES.get(method, method)
+    """Return the display name of the method of a run, or of a row of a comparison."""
+    return "Stack" if method == STACK else method_title(method, source)
 
 
 def run_cards(rows: Sequence[Card], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:

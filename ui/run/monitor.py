@@ -1,5 +1,6 @@
 """Shows a run: live, reloaded or replayed. Handlers take widget values by name and return new values by name."""
 
+import html
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +8,8 @@ import gradio as gr
 
 from pipelines.fields import fill_words
 from ui.html import BrowserCopies, Html
-from ui.run import cards, panels
 from ui.run import charts as plots
+from ui.run import panels
 from ui.run.replay import OVER, Replay, playable, replayed
 from ui.run.state import LIVE, WORDS, RunView, fold
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]
 LABELS = ("Before", "After")
-POLL_S = 1.0
 PARTS = (
     "state",
     "progress",
@@ -90,11 +90,10 @@ class RunMonitor:
 
     def run_choices(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run that can be shown, the user's own first."""
-        runs = [run for run in self.studio.library.list_runs() if not run.shipped]
-        names = cards.unique_names(runs)
-        own = [(f"{names[run.id]} · {WORDS[run.state].lower()}", run.id) for run in runs]
-        shipped = [(f"{title} · example", run) for run, title in self.shipped.items()]
-        return own + shipped
+        names = self.studio.library.names(mark_examples=True)
+        runs = self.studio.library.list_runs()
+        own = [(f"{names.get(run.id, run.name)} · {WORDS[run.state].lower()}", run.id) for run in runs]
+        return own + [(names[run], run) for run in self.shipped if run in names]
 
     def attach(self, *, queued: bool = True) -> Values:
         """Show the running run, or the first ``queued`` one, when the page is loaded: a reload changes nothing."""
@@ -153,6 +152,7 @@ class RunMonitor:
     def _draw(self, view: RunView, drawn: Values) -> Values:
         waiting = self.studio.training.queue()
         line = [[row.run, row.state, round(row.seconds_left / 15)] for row in waiting]
+        line += [[each.experiment, each.row, each.done] for each in self.studio.experiments.measuring()]
         now: Values = {part: [view.id, facts] for part, facts in (_signature(view) | {"queue": line}).items()}
         now["result"] = drawn.get("result") if drawn.get("result") == [view.id] else None
         changed = {part for part in PARTS if (drawn.get(part) or None) != now[part]}
@@ -166,7 +166,7 @@ class RunMonitor:
         if "samples" in changed:
             values |= self._pictures(view)
         if "queue" in changed:
-            values["queue"] = panels.queue(waiting, shown=view.id)
+            values["queue"] = self.queue(view.id)
         if "result" in changed:  # the picture belongs to another run
             values |= no_result()
         if "state" in changed:
@@ -184,7 +184,7 @@ class RunMonitor:
             "stop_row": gr.update(visible=False),
             "runs": gr.update(choices=self.run_choices(), value=None),
             "guide": panels.guide(1),
-            "queue": panels.queue(self.studio.training.queue(), shown=""),
+            "queue": self.queue(""),
             "compare": panels.placeholder(text),
             "playground": gr.update(visible=False),
             **dict.fromkeys(("photos", "caption", "advice", "strip", "prompt_hint"), Html("")),
@@ -260,7 +260,9 @@ class RunMonitor:
         if not shown or not playable(self.studio.training.status(shown)):
             raise ValueError("This run has no steps to replay; choose one that was trained here.")
         replay = Replay(shown, float(speed), time.monotonic())
-        values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S)} | self.watch(shown, {}, replay)
+        values = {"replay": replay, "timer": gr.Timer(REPLAY_POLL_S, active=True)} | self.watch(
+            shown, {}, replay
+        )
         return values | {
             "shown": shown,
             "runs": gr.update(choices=self.run_choices(), value=shown),
@@ -277,18 +279,53 @@ class RunMonitor:
 
     # The queue
 
+    def queue(self, shown: str) -> Html:
+        """Return the running and queued runs with their methods, presets and times."""
+        rows = self.studio.training.queue()
+        cards = {run.id: run for run in self.studio.library.list_runs()} if rows else {}
+        return panels.queue(rows, shown=shown, runs=cards, measuring=self.studio.experiments.measuring())
+
+    def started(self, run_id: str, shown: str = "", **words: Any) -> Values:
+        """Show a run that was just started, with its ``words``. If it has to wait, stay with the running one and say so."""
+        rows = {row.run: row for row in self.studio.training.queue()}
+        running = [row.run for row in rows.values() if row.position == 0]
+        free = len(self.studio.resources.devices.all) - len(running)
+        if run_id not in rows or run_id in running or not running or free > 0:
+            return words | self.show_run(run_id)
+        row = rows[run_id]
+        told = f"“{row.name}” is number {row.position} in the queue; the page stays with the running run."
+        gr.Info(html.escape(told, quote=False), title="In the queue")
+        if shown in running:
+            return {"queue": self.queue(shown), "runs": gr.update(choices=self.run_choices(), value=shown)}
+        return self.show_run(running[0])
+
+    def open(self, value: str, shown: str) -> Values:
+        """Open what the job chip names: the queue with its running run on the tab Train, or a run that has ended."""
+        kind, _, named = value.partition(":")
+        if kind == "experiment":
+            return self.open_experiment(named)
+        run_id = self._run_at_work() or named
+        if not run_id:  # the last run has just been discarded
+            return {}
+        return {"tabs": gr.Tabs(selected="train")} | self.turn_to(run_id, shown)
+
+    def open_experiment(self, experiment_id: str) -> Values:
+        """Open an experiment that is being measured on the tab Compare."""
+        kind = self.studio.experiments.status(experiment_id)["kind"]
+        return {"tabs": gr.Tabs(selected="compare"), "experiment_mode": kind}
+
     def move(self, shown: str, value: str) -> Values:
         """Move a queued run to another position; ``value`` is its id and the position, such as "…:1"."""
         run_id, _, place = value.partition(":")
         self.studio.training.move(run_id, int(place))
-        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
+        return {"queue": self.queue(shown)}
 
     def leave(self, shown: str, value: str) -> Values:
         """Remove a run from the queue; it has not started yet."""
         self.studio.training.discard(value)
         if value == shown:
-            return self.nothing_shown() | {"queue": panels.queue(self.studio.training.queue(), shown="")}
-        return {"queue": panels.queue(self.studio.training.queue(), shown=shown)}
+            return self.nothing_shown() | {"queue": self.queue("")}
+        return {"queue": self.queue(shown)}
 
 
 def no_result() -> Values:
@@ -304,7 +341,7 @@ def no_result() -> Values:
 
 def unplayed() -> Values:
     """Return the values that end a replay."""
-    return {"replay": None, "timer": gr.Timer(POLL_S)}
+    return {"replay": None, "timer": gr.Timer(active=False)}
 
 
 def _signature(view: RunView) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.costs import Cost
-from pipelines.runs.status import QueueRow
+from pipelines.runs.names import method_title, moment
+from pipelines.runs.status import Card, Measurement, QueueRow
 from pipelines.runs.store import MIXED
 from ui.html import BrowserCopies, Html, element
 from ui.run.measures import measure
@@ -27,7 +28,7 @@ element.addEventListener('input', (event) => {
 # A list may be re-rendered between mouse down and mouse up; the browser then sends no click event.
 ACTS_SCRIPT = """
 const act = (button) => {
-  if (button && ['choose', 'move', 'leave'].includes(button.dataset.act)) {
+  if (button && ['choose', 'move', 'leave', 'open'].includes(button.dataset.act)) {
     trigger(button.dataset.act, {value: button.dataset.value});
   }
 };
@@ -69,7 +70,7 @@ def header(*, icon: Html, facts: list[str]) -> Html:
         element("span", icon, class_="mark", aria_hidden="true"),
         element("h1", "Atelier"),
         element("p", "Teach an image model your subject, then generate it anywhere.", class_="tagline"),
-        element("div", *chips, switch, class_="chips"),
+        element("div", element("span", class_="job-place"), *chips, switch, class_="chips"),
         class_="masthead",
     )
 
@@ -300,22 +301,46 @@ def stand_in(view: RunView) -> Html:
     )
 
 
-def queue(rows: Sequence[QueueRow], *, shown: str) -> Html:
-    """Return the running and queued runs; an empty string unless a run is queued."""
-    if not any(row.state == "queued" for row in rows):
+def queue(
+    rows: Sequence[QueueRow],
+    *,
+    shown: str,
+    runs: Mapping[str, Card] | None = None,
+    measuring: Sequence[Measurement] = (),
+) -> Html:
+    """Return the running and queued runs; an empty string if the ``shown`` run is all there is.
+
+    ``runs`` are the cards of these runs by id, ``measuring`` the measurements of experiments that are being made.
+    """
+    if not measuring and [row.run for row in rows] in ([], [shown]):
         return Html("")
-    last = max(row.position for row in rows)
-    lines = [_queue_row(row, last=last, shown=shown) for row in rows]
+    last = max((row.position for row in rows), default=0)
+    lines = [_measuring_row(each) for each in measuring]
+    lines += [_queue_row(row, last=last, shown=shown, card=(runs or {}).get(row.run)) for row in rows]
     head = element("tr", *[element("th", word, scope="col") for word in ("Place", "Run", "Time left", "")])
     return element(
         "div",
         element("h3", "Queue"),
         element("table", element("thead", head), element("tbody", *lines)),
         class_="queue",
+        tabindex=-1,
+        role="region",
+        aria_label="Queue",
     )
 
 
-def _queue_row(row: QueueRow, *, last: int, shown: str) -> Html:
+def _measuring_row(measured: Measurement) -> Html:
+    name = _act("open", measured.experiment, measured.name, f"Open the experiment {measured.name}")
+    return element(
+        "tr",
+        element("td", "running"),
+        element("td", name, element("small", f" measuring {measured.row}")),
+        element("td", f"{measured.done} of {measured.total} prompts"),
+        element("td"),
+    )
+
+
+def _queue_row(row: QueueRow, *, last: int, shown: str, card: Card | None) -> Html:
     place, run_id, waits = row.position, row.run, row.state == "queued"
     buttons = []
     if waits:
@@ -325,6 +350,13 @@ def _queue_row(row: QueueRow, *, last: int, shown: str) -> Html:
             )
         buttons.append(_act("leave", run_id, "✕", f"Remove {row.name} from the queue"))
     name = _act("choose", run_id, row.name, f"Show {row.name}")
+    if card is not None:
+        facts = [
+            method_title(card.method),
+            card.preset,
+            moment(card.created, seconds=True),
+        ]
+        name = Html(name + element("small", " " + " · ".join(filter(None, facts))))
     waits_for = [element("small", f" after {', '.join(row.waits_for)}")] if row.waits_for else []
     return element(
         "tr",

@@ -157,7 +157,7 @@ def wire(page: Page) -> None:
     page.on(
         named["first_start"].click,
         start,
-        takes=[*with_noun, "presentation", "found_masks"],
+        takes=[*with_noun, "presentation", "found_masks", "shown"],
         gives=["prompt", "seed", "class_noun", *WATCHED],
     )
     named["first_start"].click(None, js=TO_THE_RESULT, api_visibility="private")

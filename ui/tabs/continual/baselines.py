@@ -30,12 +30,14 @@ def wire(page: Page, continual: ContinualHandlers) -> None:
     page.on(
         page.named["continual_baseline_start"].click,
         partial(start, continual),
-        takes=["continual_sequence", "continual_baseline"],
+        takes=["continual_sequence", "continual_baseline", "shown"],
         gives=[*WATCHED, "continual_sequence", "continual_after", *SHOWN],
     )
 
 
-def start(continual: ContinualHandlers, continual_sequence: str, continual_baseline: str) -> Values:
+def start(
+    continual: ContinualHandlers, continual_sequence: str, continual_baseline: str, shown: str = ""
+) -> Values:
     """Start the missing runs of a baseline, or show it if it has finished."""
     if not continual_sequence:
         raise ValueError("There is nothing to compare yet; add two concepts first.")
@@ -46,5 +48,5 @@ def start(continual: ContinualHandlers, continual_sequence: str, continual_basel
     if continual_baseline == "separate":
         gr.Info(STACKED)
     if queued:
-        return continual.monitor.show_run(queued[0]) | continual.show(continual_sequence)
+        return continual.monitor.started(queued[0], shown) | continual.show(continual_sequence)
     return continual.show(runs[-1])

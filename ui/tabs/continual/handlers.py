@@ -13,7 +13,7 @@ from pipelines.runs.library import EXAMPLE_PREFIX
 from pipelines.runs.sequences import Task
 from ui import forms as form
 from ui.html import Html, element
-from ui.run import cards, method_views
+from ui.run import method_views
 from ui.run import panels as shared
 from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
@@ -74,10 +74,10 @@ class ContinualHandlers:
     def sources(self) -> list[tuple[str, str]]:
         """Return (label, value) of the available photographs: those of the examples and of the user's own runs."""
         runs = [run for run in self.studio.library.list_runs() if not run.shipped and run.method != METHOD]
-        names = cards.unique_names(runs)
+        names = self.studio.library.names()
         alone = [run for run in runs if len(stored_subjects(self._path(run.id), {})) == 1]
         offered = [(f"{each['title']} · example", f"example:{name}") for name, each in self.examples.items()]
-        return offered + [(names[run.id], f"run:{run.id}") for run in alone]
+        return offered + [(names.get(run.id, run.name), f"run:{run.id}") for run in alone]
 
     def _path(self, run_id: str) -> Path:
         return Path(self.studio.training.status(run_id)["path"])
@@ -148,7 +148,7 @@ class ContinualHandlers:
         parents = [head] if head else []
         after = [each for each in parents if self.monitor.at_work(each)]
         run_id = self.studio.training.start(METHOD, config, photos, parents=parents, after=after, name=name)
-        return self.monitor.show_run(run_id) | self.choose(run_id)
+        return self.monitor.started(run_id, fields.get("shown", "")) | self.choose(run_id)
 
     def _photos(self, fields: Mapping[str, Any]) -> list[Path]:
         kind, _, name = (fields["continual_source"] or "").partition(":")
@@ -177,13 +177,13 @@ class ContinualHandlers:
         before = tasks[-2].run if len(tasks) > 1 else ""
         return self.show(before)
 
-    def compare(self, continual_sequence: str) -> Values:
+    def compare(self, continual_sequence: str, shown: str = "") -> Values:
         """Train the sequence without self-regularization and show the run that is trained next."""
         if not continual_sequence:
             raise ValueError("There is nothing to compare yet; add two concepts first.")
         last = self.studio.sequences.start_counterpart(continual_sequence)
         queued = [task.run for task in self._tasks(last) if self.monitor.at_work(task.run)]
-        return (self.monitor.show_run(queued[0]) if queued else {}) | self.show(continual_sequence)
+        return (self.monitor.started(queued[0], shown) if queued else {}) | self.show(continual_sequence)
 
     # Showing a sequence
 

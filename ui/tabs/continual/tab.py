@@ -168,11 +168,14 @@ def wire(page: Page, continual: ContinualHandlers, *, opened: Any) -> None:
     page.on(
         named["continual_preset"].input, continual.choose_preset, takes=["continual_preset"], gives=fields
     )
-    asked = ["continual_sequence", "continual_after", "continual_preset", *SUBJECT, *fields]
+    asked = ["continual_sequence", "continual_after", "continual_preset", "shown", *SUBJECT, *fields]
     page.on(named["continual_start"].click, continual.start, takes=asked, gives=[*WATCHED, *shown, *SUBJECT])
     page.on(named["continual_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)
     page.on(
-        named["continual_if"].click, continual.compare, takes=["continual_sequence"], gives=[*WATCHED, *shown]
+        named["continual_if"].click,
+        continual.compare,
+        takes=["continual_sequence", "shown"],
+        gives=[*WATCHED, *shown],
     )
     baselines.wire(page, continual)
     page.on(

@@ -11,7 +11,7 @@ from pipelines.data.edit_suggestions import caption_of, suggestions, word_lists
 from pipelines.methods.specs import method_config, methods_of, preset, preset_names
 from ui import forms as form
 from ui.html import Html, element
-from ui.run import cards, panels
+from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
 
 METHOD = next(spec.name for spec in methods_of("edit"))
@@ -113,15 +113,15 @@ class EditHandlers:
             form.shown(self.config(edit_preset)) | values | {"caption": edit_caption or ""},
         )
         run_id = self.studio.training.start(METHOD, config, [photo])
-        return self.monitor.show_run(run_id) | self.open(run_id)
+        return self.monitor.started(run_id, fields.get("shown", "")) | self.open(run_id)
 
     # The learned photographs
 
     def runs(self) -> list[tuple[str, str]]:
         """Return (label, run id) of the learned photographs, the newest first, then the shipped one."""
         found = [run for run in self.studio.library.list_runs(shipped=True) if run.method == METHOD]
-        names = cards.unique_names(found)
-        return [(names[run.id] + (" · example" if run.shipped else ""), run.id) for run in found]
+        names = self.studio.library.names(mark_examples=True)
+        return [(names.get(run.id, run.name), run.id) for run in found]
 
     def follow(self, shown: str, edit_run: str | None) -> Values:
         """Open the run that the page shows if it learned a photograph; otherwise keep the one that is open."""

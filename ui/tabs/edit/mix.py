@@ -10,7 +10,7 @@ from pipelines.config import MixConfig, SampleConfig, clean_text
 from pipelines.runs.status import Card
 from ui import forms as form
 from ui.html import Html, element
-from ui.run import cards, panels
+from ui.run import panels
 from ui.run.monitor import SUBJECT_PROMPT, RunMonitor, Values
 from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, WATCHING, Page, tell_pressed
 
@@ -34,8 +34,8 @@ class MixHandlers:
     def runs(self) -> list[tuple[str, str]]:
         """Return (label, run id) of the runs that can be mixed."""
         found = [run for run in self.studio.library.list_runs(shipped=True) if _can_mix(run)]
-        names = cards.unique_names(found)
-        return [(names[run.id] + (" · example" if run.shipped else ""), run.id) for run in found]
+        names = self.studio.library.names(mark_examples=True)
+        return [(names.get(run.id, run.name), run.id) for run in found]
 
     def offer(self) -> Values:
         """Update the choices, when the tab is opened: an answer that arrives later would close an open list."""

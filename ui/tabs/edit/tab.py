@@ -139,7 +139,7 @@ def wire(page: Page, edits: EditHandlers, *, opened: Any) -> None:
     page.on(
         named["edit_learn"].click,
         edits.learn,
-        takes=[*photo, "edit_caption", "edit_preset", *(OWN + name for name in FIELDS)],
+        takes=[*photo, "edit_caption", "edit_preset", "shown", *(OWN + name for name in FIELDS)],
         gives=[*WATCHED, *OPENED],
     )
     page.on(named["edit_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)

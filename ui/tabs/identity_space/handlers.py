@@ -26,7 +26,7 @@ from pipelines.services.identity_space import (
 )
 from pipelines.weightspace.index import Attribute, Manifest
 from ui.html import BrowserCopies, Html, file_name
-from ui.run import cards, panels
+from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
 from ui.tabs.identity_space import drawn
 
@@ -79,15 +79,15 @@ class IdentityHandlers:
     def identities(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every saved or inverted person."""
         runs = [run for run in self.studio.library.list_runs() if is_identity(run) and run.state == "done"]
-        names = cards.unique_names(runs)
-        return [(names[run.id], run.id) for run in runs]
+        names = self.studio.library.names()
+        return [(names.get(run.id, run.name), run.id) for run in runs]
 
     def companions(self) -> list[tuple[str, str]]:
         """Return (label, run id) of every run that can be drawn together with a person."""
         runs = self.studio.library.list_runs(shipped=True)
         usable = [run for run in runs if run.kind and run.kind != "subspace" and run.state == "done"]
-        names = cards.unique_names(usable)
-        return [("nothing", ""), *((names[run.id], run.id) for run in usable)]
+        names = self.studio.library.names()
+        return [("nothing", ""), *((names.get(run.id, run.name), run.id) for run in usable)]
 
     def offer(self) -> Values:
         """Update the lists of saved people and of runs to combine with."""
@@ -404,7 +404,12 @@ class IdentityHandlers:
         )
 
     def invert(
-        self, space_photo: Values | None, space_consent: bool, space_preset: str, space_name: str
+        self,
+        space_photo: Values | None,
+        space_consent: bool,
+        space_preset: str,
+        space_name: str,
+        shown: str = "",
     ) -> Values:
         """Start the search for the person in a photograph and show the run."""
         background = (space_photo or {}).get("background")
@@ -421,7 +426,7 @@ class IdentityHandlers:
         run_id = self.studio.identities.invert(
             space_name, photo, mask=mask, preset_name=space_preset, consent=bool(space_consent)
         )
-        return {"space_finding": run_id} | self.monitor.show_run(run_id)
+        return {"space_finding": run_id} | self.monitor.started(run_id, shown)
 
     def watch(self, shown: str, space_finding: str) -> Values:
         """Show the run of an inversion, and its person as soon as it has finished."""
@@ -429,9 +434,15 @@ class IdentityHandlers:
             return {"space_run": gr.update(visible=False)}
         status = self.studio.training.status(shown)
         visible: Values = {"space_run": gr.update(visible=status["method"] == METHOD)}
-        if space_finding != shown or status["state"] not in ("done", "stopped"):
+        if not space_finding:
             return visible
-        return visible | {"space_finding": ""} | self._shown(self.studio.identities.of_run(shown))
+        try:  # it may be another run than the shown one, while it waits in the queue
+            state = self.studio.training.status(space_finding)["state"]
+        except ValueError:  # discarded
+            return visible | {"space_finding": ""}
+        if state not in ("done", "stopped"):
+            return visible
+        return visible | {"space_finding": ""} | self._shown(self.studio.identities.of_run(space_finding))
 
 
 def _slider(attribute: Attribute) -> Any:

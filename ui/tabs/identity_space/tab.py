@@ -264,7 +264,7 @@ def wire(page: Page, identities: IdentityHandlers) -> None:
     page.on(
         named["space_find"].click,
         identities.invert,
-        takes=["space_photo", "space_consent", "space_preset", "space_name"],
+        takes=["space_photo", "space_consent", "space_preset", "space_name", "shown"],
         gives=["space_finding", *WATCHED],
     )
     page.on(named["space_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)

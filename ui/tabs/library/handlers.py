@@ -142,8 +142,9 @@ class LibraryHandlers:
 
     def names(self) -> dict[str, str]:
         """Return what can be compared: "" for the base model, then every run with an adapter, by id."""
+        names = self.studio.library.names()
         usable = [row for row in self.rows() if row.state in ("done", "stopped")]
-        return {"": "Untouched base"} | cards.unique_names(usable)
+        return {"": "Untouched base"} | {row.id: names.get(row.id, row.name) for row in usable}
 
     # What changed
 
@@ -180,7 +181,12 @@ class LibraryHandlers:
 
     def _others(self, chosen: str) -> list[tuple[str, str]]:
         """The other runs with spectral shifts, as (name, id)."""
-        return [(row.name, row.id) for row in self.rows() if row.kind == SPECTRAL and row.id != chosen]
+        names = self.studio.library.names()
+        return [
+            (names.get(row.id, row.name), row.id)
+            for row in self.rows()
+            if row.kind == SPECTRAL and row.id != chosen
+        ]
 
     # Combining
 

@@ -13,7 +13,7 @@ from pipelines.data.subject import SubjectPhotos, named_together, stored_subject
 from pipelines.methods.specs import method_config, methods_of, photograph_settings, preset, preset_names
 from ui import forms as form
 from ui.html import Html, element
-from ui.run import cards, method_views, panels
+from ui.run import method_views, panels
 from ui.run.monitor import RunMonitor, Values
 from ui.tabs.multi_subject import pictures
 
@@ -56,10 +56,10 @@ class MultiSubjectHandlers:
     def sources(self) -> list[tuple[str, str]]:
         """Return (label, value) of the available photographs: those of the examples and of the user's own runs."""
         runs = [run for run in self.studio.library.list_runs() if not run.shipped]
-        names = cards.unique_names(runs)
+        names = self.studio.library.names()
         with_photos = [run for run in runs if len(stored_subjects(Path(self._path(run.id)), {})) == 1]
         return [(f"{each['title']} · example", f"example:{name}") for name, each in self.examples.items()] + [
-            (names[run.id], f"run:{run.id}") for run in with_photos
+            (names.get(run.id, run.name), f"run:{run.id}") for run in with_photos
         ]
 
     def _path(self, run_id: str) -> str:
@@ -175,7 +175,10 @@ class MultiSubjectHandlers:
         run_id = self.studio.training.start(METHOD, config, subjects=subjects, base=fields["multi_base"])
         words = [clean_text(f"{one.identifier} {one.class_noun}") for one in subjects]
         prompt = named_together(config.sample_prompts[-1:], words)[-1]
-        return {"prompt": prompt, "seed": config.sample_seed} | self.monitor.show_run(run_id)
+        values = self.monitor.started(run_id, fields.get("shown", ""))
+        return (
+            {"prompt": prompt, "seed": config.sample_seed} if values.get("shown") == run_id else {}
+        ) | values
 
     def again(self, shown: str) -> Values:
         """Train the shown run's subjects once more without the Unmix term, to compare the two."""
@@ -208,8 +211,8 @@ class MultiSubjectHandlers:
     def runs(self) -> list[tuple[str, str]]:
         """Return (label, run id) of the runs with several subjects."""
         own = [run for run in self.studio.library.list_runs() if run.method == METHOD]
-        names = cards.unique_names(own)
-        return [(names[run.id], run.id) for run in own] + [
+        names = self.studio.library.names()
+        return [(names.get(run.id, run.name), run.id) for run in own] + [
             (f"{title} · example", run) for run, title in self.finished.items()
         ]
 

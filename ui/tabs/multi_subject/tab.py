@@ -150,7 +150,7 @@ def wire(page: Page, multi: MultiSubjectHandlers, blocks: gr.Blocks) -> None:
     _wire_settings(page, multi)
     named = page.named
     for button in ("multi_start", "multi_start_next"):
-        page.on(named[button].click, multi.start, takes=FORM, gives=["prompt", "seed", *WATCHED])
+        page.on(named[button].click, multi.start, takes=[*FORM, "shown"], gives=["prompt", "seed", *WATCHED])
     page.on(named["multi_stop"].click, page.train.stop, takes=["shown"], gives=WATCHED)
     page.on(named["multi_again"].click, multi.again, takes=["shown"], gives=["multi_again_row"])
     page.on(

@@ -278,14 +278,15 @@ class TrainHandlers:
         base: str,
         presentation: bool = False,
         found_masks: Values | None = None,
+        shown: str = "",
         **fields: Any,
     ) -> Values:
-        """Click 2: train on the chosen photographs and show the run.
+        """Click 2: train on the chosen photographs and show the run, unless it has to wait for the ``shown`` one.
 
         In presentation mode, a recording replaces a failed start.
         """
         try:
-            return self._start(source, plan, base, found_masks, **fields)
+            return self._start(source, plan, base, found_masks, shown, **fields)
         except (ValueError, OSError, RuntimeError) as error:
             recording = (
                 self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if presentation else ""
@@ -297,7 +298,13 @@ class TrainHandlers:
             return played | {"advice": panels.stand_in(RunView(id="", message=str(error)))}
 
     def _start(
-        self, source: Values | None, plan: str, base: str, found_masks: Values | None, **fields: Any
+        self,
+        source: Values | None,
+        plan: str,
+        base: str,
+        found_masks: Values | None,
+        shown: str,
+        **fields: Any,
     ) -> Values:
         if not source:
             raise ValueError("Choose an example or add 1 to 20 photographs first.")
@@ -325,7 +332,9 @@ class TrainHandlers:
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]
-        return {"prompt": prompts[-1], "seed": config.sample_seed} | self.monitor.show_run(run_id)
+        values = self.monitor.started(run_id, shown)
+        turned = values.get("shown") == run_id
+        return ({"prompt": prompts[-1], "seed": config.sample_seed} if turned else {}) | values
 
     def stop(self, shown: str, when: str = "now") -> Values:
         """Stop after the current step or at the next checkpoint, and keep the adapter."""

@@ -278,8 +278,8 @@ def _run_card(page: Page) -> None:
         named["advice"] = gr.HTML("")
         with gr.Row(visible=False, elem_classes="replay") as named["replaying_row"]:
             named["end_replay"] = gr.Button("End the replay", size="md", min_width=120, elem_classes="stops")
-        named["queue"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="queue")
         named["strip"] = gr.HTML()
+        named["queue"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="queue")
         with gr.Row(elem_id="charts") as named["charts"]:
             with gr.Column(min_width=300):
                 named["loss"] = gr.HTML(plots.loss_chart(RunView(id="")))
@@ -385,7 +385,7 @@ def _wire_run(page: Page) -> None:
         page.on(
             named[name].click,
             train.start,
-            takes=[*priced_by(page), "presentation", "found_masks"],
+            takes=[*priced_by(page), "presentation", "found_masks", "shown"],
             gives=["prompt", "seed", *WATCHED],
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
