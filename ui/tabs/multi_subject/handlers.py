@@ -175,10 +175,8 @@ class MultiSubjectHandlers:
         run_id = self.studio.training.start(METHOD, config, subjects=subjects, base=fields["multi_base"])
         words = [clean_text(f"{one.identifier} {one.class_noun}") for one in subjects]
         prompt = named_together(config.sample_prompts[-1:], words)[-1]
-        values = self.monitor.started(run_id, fields.get("shown", ""))
-        return (
-            {"prompt": prompt, "seed": config.sample_seed} if values.get("shown") == run_id else {}
-        ) | values
+        shown = fields.get("shown", "")
+        return self.monitor.started(run_id, shown, prompt=prompt, seed=config.sample_seed)
 
     def again(self, shown: str) -> Values:
         """Train the shown run's subjects once more without the Unmix term, to compare the two."""

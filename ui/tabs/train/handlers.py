@@ -332,9 +332,7 @@ class TrainHandlers:
             name=source["title"] or config.words("{identifier} {class_noun}"),
         )
         prompts = [config.words(prompt) for prompt in config.sample_prompts]
-        values = self.monitor.started(run_id, shown)
-        turned = values.get("shown") == run_id
-        return ({"prompt": prompts[-1], "seed": config.sample_seed} if turned else {}) | values
+        return self.monitor.started(run_id, shown, prompt=prompts[-1], seed=config.sample_seed)
 
     def stop(self, shown: str, when: str = "now") -> Values:
         """Stop after the current step or at the next checkpoint, and keep the adapter."""
