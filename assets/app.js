@@ -95,14 +95,20 @@
     location.assign(address);
   }, true);
 
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  if (wanted) {
-    const watcher = new MutationObserver(() => {
-      const tab = tabs().find((each) => called(each) === wanted);
-      if (!tab) return;
-      watcher.disconnect();
-      setTimeout(() => tab.click(), 0);
-    });
+  // "#edit", "#identity space" or "#identity-space"
+  const plain = (text) => text.toLowerCase().replace(/[^a-z]+/g, "-");
+  const wanted = () => plain(location.hash.slice(1).replaceAll("%20", " "));
+  const open = (tries = 20) => {
+    const tab = tabs().find((each) => plain(called(each)) === wanted());
+    if (tab && !tab.classList.contains("selected")) {
+      tab.click();
+      if (tries) setTimeout(() => open(tries - 1), 50); // it may have been moved to the menu meanwhile
+    }
+    return Boolean(tab);
+  };
+  addEventListener("hashchange", () => open());
+  if (location.hash) {
+    const watcher = new MutationObserver(() => tabs().length && (watcher.disconnect(), setTimeout(open, 0)));
     watcher.observe(document, {childList: true, subtree: true});
   }
 })();

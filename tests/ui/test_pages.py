@@ -240,16 +240,13 @@ def test_waiting_runs_are_shown_moved_and_taken_out(visitor: Visitor, served: Se
     pace(0.4)
     visitor.turn("train")
     visitor.page.click("#personalize")
-    for place in ("1", "2"):
+    for place in (1, 2):
         visitor.press("Add to the queue")
-        visitor.see(f".run-title:has-text('number {place} in the queue')")
-        visitor.page.wait_for_timeout(
-            500
-        )  # a pending button ignores clicks, and a tick may update the title first
+        visitor.see(f"#queue tbody tr:nth-child({place + 1})")
+        visitor.page.wait_for_timeout(500)  # a pending button ignores clicks
     last = served.studio.training.queue()[2].run
     visitor.page.locator("#queue button[data-act=move]:not([disabled])").last.click()
-    visitor.see(".queue tr:nth-child(2).shown")
-    assert [row.run for row in served.studio.training.queue()].index(last) == 1
+    visitor.until(lambda: [row.run for row in served.studio.training.queue()].index(last) == 1)
     visitor.page.locator("#queue button[data-act=leave]").first.click()
     visitor.page.wait_for_function("document.querySelectorAll('#queue tbody tr').length < 3")
     assert len(served.studio.training.queue()) == 2

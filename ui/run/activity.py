@@ -32,7 +32,7 @@ JOBS = {  # of short jobs, by their name
 # A hidden page asks nothing. After a click or a key, something may start soon, so the page asks often for a while.
 SCRIPT = """
 const OFTEN_MS = 1000, SELDOM_MS = 5000, ATTENTIVE_MS = 10000;
-let version = null, drawn = null, timer = 0, asking = false, acted = performance.now();
+let version = null, timer = 0, asking = false, acted = -ATTENTIVE_MS;
 const hidden = () => document.visibilityState === 'hidden';
 const plan = (wait) => { clearTimeout(timer); if (!hidden()) timer = setTimeout(ask, wait); };
 const show = (html) => {
@@ -60,10 +60,10 @@ document.addEventListener('visibilitychange', () => hidden() ? clearTimeout(time
 for (const name of ['click', 'keydown', 'drop']) {
   document.addEventListener(name, (event) => {
     const calm = performance.now() - acted > ATTENTIVE_MS;
-    acted = performance.now();
+    if (event.isTrusted) acted = performance.now();  // not a click by a script
     const chip = event.type === 'click' && event.target.closest?.('.job-chip');
     if (chip) trigger('open', {value: chip.dataset.opens});
-    if (calm && !asking) plan(OFTEN_MS);
+    if (calm && event.isTrusted && !asking) plan(OFTEN_MS);
   }, true);
 }
 ask();
@@ -88,7 +88,7 @@ def asked(studio: "Studio") -> Callable[[Any], dict[str, Any]]:
 
     def activity(_: Any = None) -> dict[str, Any]:
         now = studio.activity.now()
-        live = bool(now.running or now.queued or now.ended)
+        live = bool(now.running or now.queued)
         return {"chip": chip(now), "live": live, "version": now.version}
 
     return activity
