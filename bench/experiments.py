@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipelines.evaluation.measures import ARROWS
 from pipelines.experiments.settings import ExperimentConfig
 from pipelines.studio import Studio
 
@@ -72,12 +73,16 @@ def text_table(table: Mapping[str, Any]) -> str:
     """Return one table of a status as aligned text, with intervals after the scores."""
     columns = table["columns"]
     width = max(len(table["title"]), *(len(row["label"]) for row in table["rows"]))
-    lines = [f"{table['title']:<{width}}  " + "  ".join(f"{column['label']:>20}" for column in columns)]
+    lines = [f"{table['title']:<{width}}  " + "  ".join(f"{_head(column):>20}" for column in columns)]
     for row in table["rows"]:
         cells = (text_cell(row["cells"][column["key"]], unit=column["unit"]) for column in columns)
         trouble = f"  {row['state']}: {row['message']}" if row["state"] != "done" else ""
         lines.append(f"{row['label']:<{width}}  " + "  ".join(f"{cell:>20}" for cell in cells) + trouble)
     return "\n".join(lines)
+
+
+def _head(column: Mapping[str, Any]) -> str:
+    return f"{column['label']} {ARROWS[column['better']]}".strip()
 
 
 def text_cell(found: Mapping[str, Any] | None, *, unit: str) -> str:

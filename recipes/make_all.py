@@ -1,7 +1,7 @@
 """Rebuild everything derived from the embedded base: ``python -m recipes.make_all``.
 
 Order of dependencies: the measuring models (only if the autoencoder changed), class images, tags, style pictures,
-examples, the sequence of concepts, the weight space, preset sweeps, README's picture, model card. A part already built
+examples, the recorded experiment, the sequence of concepts, the weight space, preset sweeps, README's picture, model card. A part already built
 from the same weights is skipped, so an
 interrupted command can be resumed. The values in ``assets/presets`` are chosen by hand from the sweeps, which are
 written to ``--work``/sweeps.
@@ -54,6 +54,7 @@ def parts(work: Path, photos: Path | None, beside: Path | None) -> list[Part]:
         Part("tags", ("recipes.make_tags",), ()),
         Part("pictures of styles", ("recipes.style_pictures",), ()),
         Part("examples", ("recipes.make_examples",)),
+        Part("recorded experiment", ("recipes.make_experiment",)),
         Part("sequence", ("recipes.make_sequence",)),
         Part("weight space", ("recipes.build_space", "--home", str(work / "space"), "--out", str(SHIPPED))),
         *sweeps,

@@ -620,6 +620,8 @@ BAD = (
         "Character and style have the same trigger word, 'zwx'; choose another one for the style."),
     Bad(EXPERIMENTS, "an unfinished run to stand in", lambda d: d.experiment(runs={"svdiff": d.run().id}),
         "The run 'Rex' cannot replace 'svdiff'; give a finished run on the same base, under one of ..."),
+    Bad(EXPERIMENTS, "deleting a recorded experiment", lambda d: d.studio.experiments.delete("example-methods"),
+        "A recorded experiment cannot be changed; run your own, on the same photographs if you like."),
     Bad(EXPERIMENTS, "an experiment that does not exist", lambda d: d.studio.experiments.status(NO_RUN),
         f"There is no experiment '{NO_RUN}'; it may have been deleted."),
     Bad(EXPERIMENTS, "a path in the place of an experiment", lambda d: d.studio.experiments.delete("../../etc"),

@@ -24,6 +24,7 @@ def status_of(
         "name": experiment.name,
         "kind": experiment.kind,
         "created": experiment.created,
+        "shipped": experiment.shipped,
         "base": experiment.base,
         "words": experiment.words,
         "config": experiment.config,

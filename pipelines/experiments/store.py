@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.config import clean_text
+from pipelines.config import ASSETS, clean_text
 from pipelines.files import disk_sentences, write_json
 from pipelines.runs.store import DRAFT, RUN_ID
 
 FORMAT = 1  # of experiment.json and of the score files
+SHIPPED = ASSETS / "experiments"  # recorded experiments, each in a folder <SHIPPED_PREFIX><kind>
+SHIPPED_PREFIX = "example-"
 LAST = 0  # the step number that stands for the final adapter
 
 
@@ -93,6 +95,11 @@ class Experiment:
         """The folder's name, an unguessable id."""
         return self.path.name.removeprefix(DRAFT)
 
+    @property
+    def shipped(self) -> bool:
+        """Whether this is a recording that ships with the program; its runs and photographs do not."""
+        return self.path.name.startswith(SHIPPED_PREFIX)
+
     def run_of(self, key: str) -> PlannedRun:
         """Return a run by its key."""
         return next(run for run in self.runs if run.key == key)
@@ -161,6 +168,13 @@ def read_experiment(path: Path) -> Experiment:
     return Experiment(path=path, runs=runs, rows=rows, **data)
 
 
+def shipped_experiments() -> list[Experiment]:
+    """Return the recorded experiments that ship with the program."""
+    return [
+        read_experiment(path.parent) for path in sorted(SHIPPED.glob(f"{SHIPPED_PREFIX}*/experiment.json"))
+    ]
+
+
 class ExperimentStore:
     """All experiments of an owner in one folder; other owners' experiments are treated as nonexistent."""
 
@@ -199,12 +213,24 @@ class ExperimentStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def get(self, experiment_id: str) -> Experiment:
-        """Return an experiment. Raises ValueError when this owner has no experiment with that id."""
+        """Return an experiment or a recorded one. Raises ValueError when this owner has none with that id."""
+        for recorded in shipped_experiments():
+            if recorded.id == experiment_id:
+                return recorded
         if RUN_ID.fullmatch(str(experiment_id)):
             found = read_experiment(self.folder / experiment_id)
             if found.owner == self.owner:
                 return found
         raise ValueError(f"There is no experiment {str(experiment_id)[:60]!r}; it may have been deleted.")
+
+    def own(self, experiment_id: str) -> Experiment:
+        """Return an experiment that may be changed. Raises ValueError for a recorded one."""
+        found = self.get(experiment_id)
+        if found.shipped:
+            raise ValueError(
+                "A recorded experiment cannot be changed; run your own, on the same photographs if you like."
+            )
+        return found
 
     def list(self) -> list[Experiment]:
         """Return all readable experiments, newest first."""
@@ -220,7 +246,7 @@ class ExperimentStore:
 
     def delete(self, experiment_id: str) -> None:
         """Delete an experiment; its runs stay in the Library."""
-        path = self.get(experiment_id).path
+        path = self.own(experiment_id).path
         doomed = path.with_name(f".deleted-{path.name}")
         os.replace(path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)

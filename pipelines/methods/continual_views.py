@@ -83,7 +83,7 @@ def forgetting_views(tasks: Sequence[Task], rows: Sequence[Sequence[ConceptPictu
     names = [task.name for task in tasks]
     matrix = ForgettingMatrix(tuple(names), tuple(tuple(row) for row in scores))
     try:
-        told = f" Average forgetting: {matrix.average_forgetting:.3f}."
+        told = f" Average forgetting: {matrix.average_forgetting:.3f}; lower is better."
     except ValueError:
         told = ""
     heat = View(

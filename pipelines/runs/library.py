@@ -15,7 +15,7 @@ from pipelines.methods.specs import preset_of
 from pipelines.models.inspection import read_header
 from pipelines.runs.shipped import EXAMPLE_PREFIX, example_files, sequence_folders, shipped_run
 from pipelines.runs.status import Card
-from pipelines.runs.store import LIVE_STATES, Run, RunStore
+from pipelines.runs.store import LIVE_STATES, MIXED, Run, RunStore
 
 Signature = tuple[tuple[int, int], ...]  # (nanoseconds, bytes) of the files that a card is made from
 
@@ -104,6 +104,7 @@ class Library:
             base_name=str(run.base.get("name") or Path(run.base["spec"]).name.capitalize()),
             notes=run.note,
             source=str(run.config.get("source", "")),
+            origin=_origin(run.config),
             **self._facts_of(run),
         )
 
@@ -121,6 +122,14 @@ class Library:
             }
             known = self._facts[run.path] = (signature, facts)
         return known[1]
+
+
+def _origin(config: dict[str, Any]) -> str:
+    """Return what a run that was not trained was made from: the parts of a combination, or the name of a file."""
+    if "origin" in config:
+        return str(config["origin"])
+    told = str(config.get("file") or "")
+    return told.partition(": ")[2] or told if config.get("source") == MIXED else told
 
 
 def best_sample(run: Run, events: list[dict[str, Any]]) -> str | None:

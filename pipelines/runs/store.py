@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from pipelines.config import clean_text
-from pipelines.files import disk_sentences, folder_bytes, write_json
+from pipelines.files import disk_sentences, folder_bytes, write_atomic, write_json
 
 if TYPE_CHECKING:
     from pipelines.adapters.core import Adapter
@@ -169,6 +169,13 @@ class Run:
             raise ValueError(f"This run has no file {name!r} yet.")
         to_dir.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy2(source, to_dir / f"{self.id}-{source.name}"))
+
+    def keep_sample(self, picture: Path, *, prompt: str, seed: int) -> None:
+        """Copy a picture as the sample of a run that was not trained here, which the Library then shows."""
+        name = "samples/000000-0.png"
+        self.file(name).parent.mkdir(exist_ok=True)
+        write_atomic(self.file(name), picture.read_bytes())
+        self.append("sample", step=0, prompt=prompt, seed=seed, files=[name], label="", seconds=0.0)
 
     @property
     def extended(self) -> bool:

@@ -12,6 +12,7 @@ from pipelines.config import clean_text, fill_words
 from pipelines.formats.core import Models
 from pipelines.models.targets import KEY_VALUE
 from pipelines.runs.library import kind_of
+from pipelines.runs.origin import combined_words
 from pipelines.runs.store import MIXED, Run, RunStore
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def merge_concepts(runs: Sequence[Run], *, name: str, models: Models, store: Run
         "class_noun": "",
         "source": MIXED,
         "file": clean_text(f"merge: {', '.join(run.name for run in runs)}"),
+        "origin": combined_words(runs, how="merge"),
         MERGED_RUNS: [run.id for run in runs],
     }
     title = clean_text(name) or f"{' + '.join(run.name for run in runs)} (merged)"

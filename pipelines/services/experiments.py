@@ -21,7 +21,13 @@ from pipelines.experiments import method_comparison as methods
 from pipelines.experiments.photos import Tags, squares, style_squares
 from pipelines.experiments.settings import BlocksConfig, ExperimentConfig, MethodsConfig, config_class
 from pipelines.experiments.status import status_of
-from pipelines.experiments.store import Experiment, ExperimentStore, PlannedRow, PlannedRun
+from pipelines.experiments.store import (
+    Experiment,
+    ExperimentStore,
+    PlannedRow,
+    PlannedRun,
+    shipped_experiments,
+)
 from pipelines.jobs.queue import OUT_OF_MEMORY, ran_out_of_memory
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_config
@@ -32,7 +38,7 @@ from pipelines.services.training import TrainingService
 
 log = logging.getLogger(__name__)
 
-CARD = ("id", "name", "kind", "state", "created")
+CARD = ("id", "name", "kind", "state", "created", "shipped")
 GO_ON = ("interrupted", "stopped", "failed")  # states of a run that an experiment resumes
 RARE = ("sks", "qev")  # default identifiers of a style: the first that differs from the character's
 Key = tuple[str, str, int]  # experiment, row, step
@@ -132,9 +138,13 @@ class ExperimentService:
             "disk_mb": round(sum(told.disk_mb for told in estimates) + 0.05 * pictures, 1),
         }
 
-    def list(self) -> list[dict[str, Any]]:
-        """Return every experiment, the newest first: id, name, kind, state, created."""
-        found = [self._status(experiment) for experiment in self.store.list()]
+    def list(self, *, shipped: bool = False) -> list[dict[str, Any]]:
+        """Return every experiment, the newest first, as id, name, kind, state, created, shipped.
+
+        With ``shipped`` the recorded ones follow.
+        """
+        recorded = shipped_experiments() if shipped else []
+        found = [self._status(experiment) for experiment in (*self.store.list(), *recorded)]
         return [{name: status[name] for name in CARD} for status in found]
 
     def status(self, experiment_id: str) -> dict[str, Any]:
@@ -147,7 +157,7 @@ class ExperimentService:
 
     def stop(self, experiment_id: str) -> None:
         """Stop an experiment's runs and measurements; the adapters so far are kept for :meth:`resume`."""
-        experiment = self.store.get(experiment_id)
+        experiment = self.store.own(experiment_id)
         self._halted.add(experiment.id)
         with self._guard:
             waiting = [job for key, job in self._measuring.items() if key[0] == experiment.id]
@@ -159,7 +169,7 @@ class ExperimentService:
 
     def resume(self, experiment_id: str) -> None:
         """Resume interrupted, stopped or failed runs from their last checkpoints, and the missing measurements."""
-        experiment = self.store.get(experiment_id)
+        experiment = self.store.own(experiment_id)
         self._halted.discard(experiment.id)
         experiment.forget_errors()
         self._launch(experiment)

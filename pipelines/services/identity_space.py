@@ -11,7 +11,6 @@ from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import SampleConfig, W2WInversionConfig, clean_text, from_dict, to_dict
-from pipelines.files import write_atomic
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import preset
 from pipelines.models.inspection import describe_base
@@ -482,18 +481,10 @@ class IdentityService:
             title = clean_text(name) or clean_text(kept.origin[:120])
             run_id = self.resources.store.keep_adapter(adapter, base, config=config, name=title)
             if picture is not None:
-                self._add_sample(run_id, picture, told.prompt)
+                self.resources.store.get(run_id).keep_sample(picture, prompt=told.prompt, seed=0)
             return run_id
 
         return self.resources.run_short("save an identity", work)
-
-    def _add_sample(self, run_id: str, picture: Path, prompt: str) -> None:
-        run = self.resources.store.get(run_id)
-        (run.path / "samples").mkdir(exist_ok=True)
-        write_atomic(run.file("samples/000000-0.png"), picture.read_bytes())
-        run.append(
-            "sample", step=0, prompt=prompt, seed=0, files=["samples/000000-0.png"], label="", seconds=0.0
-        )
 
     def invert(
         self,

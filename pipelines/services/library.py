@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.config import clean_text, real_number, whole_number
+from pipelines.config import SampleConfig, clean_text, real_number, whole_number
 from pipelines.jobs.worker import Job
+from pipelines.models.inspection import EMBEDDED
 from pipelines.runs.library import check_finished
 from pipelines.runs.names import run_names
 from pipelines.runs.settings import read_settings, settings_of
@@ -16,6 +17,9 @@ from pipelines.services.concept_merge import check_merge, merge_concepts
 from pipelines.services.resources import Resources
 from pipelines.services.spectral_runs import check_mix, combine
 from pipelines.services.together import without_unmix
+
+if TYPE_CHECKING:
+    from pipelines.jobs.model_cache import ModelCache
 
 
 class LibraryService:
@@ -87,9 +91,11 @@ class LibraryService:
 
         def work(job: Job) -> str:
             models = self.resources.model_cache(job)
-            return combine(
+            run_id = combine(
                 runs, how=how, share=share, rank=rank, name=name, models=models, store=self.resources.store
             )
+            self._draw_first(run_id, models)
+            return run_id
 
         return self.resources.run_short("combine", work)
 
@@ -105,6 +111,28 @@ class LibraryService:
 
         def work(job: Job) -> str:
             models = self.resources.model_cache(job)
-            return merge_concepts(runs, name=name, models=models, store=self.resources.store)
+            run_id = merge_concepts(runs, name=name, models=models, store=self.resources.store)
+            self._draw_first(run_id, models)
+            return run_id
 
         return self.resources.run_short("merge", work)
+
+    def _draw_first(self, run_id: str, models: ModelCache) -> None:
+        """Draw the picture that the Library shows for a combined run, unless that would take minutes."""
+        from pipelines.sampling.image_metadata import Layer, save_pictures
+
+        run = self.resources.store.get(run_id)
+        base = models.base(run.base["spec"])
+        if base.family != EMBEDDED and base.device.type == "cpu":
+            return
+        adapter = models.adapter(run.file("adapter.safetensors"), base)
+        asked = SampleConfig(
+            prompt=f"a photo of a {run.config['identifier']}", guidance_scale=base.guidance_scale
+        )
+        images = models.draw(base, [(adapter, 1.0)], asked).images
+        layer = Layer(run=run.id, name=run.name, strength=1.0)
+        folder = self.resources.outbox / run.id
+        paths = save_pictures(
+            images, asked, stack=[layer], base=base, path=lambda seed: folder / f"{seed}.png"
+        )
+        run.keep_sample(paths[0], prompt=asked.prompt, seed=asked.seed)

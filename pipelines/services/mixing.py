@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.config import MIX_STRIP, SPECTRAL, MixConfig, SampleConfig, clean_text, to_dict
 from pipelines.jobs.worker import Job
 from pipelines.runs.library import adapter_hash, check_finished, kind_of
+from pipelines.runs.origin import mixed_words
 from pipelines.runs.store import MIXED, Run
 from pipelines.sampling.image_metadata import picture_facts, save_png
 from pipelines.sampling.stack import common_base
@@ -49,9 +50,15 @@ class MixingService:
         """Return the picture from the first run alone (0) to the second alone (1); each is a separate job."""
         return [(share, self.draw(run_ids, mix.between(share), config)) for share in MIX_STRIP]
 
-    def save(self, run_ids: Sequence[str], mix: MixConfig, *, name: str = "") -> str:
-        """Create a finished run that changes the base as the mix does; return its id."""
+    def save(
+        self, run_ids: Sequence[str], mix: MixConfig, *, name: str = "", config: SampleConfig | None = None
+    ) -> str:
+        """Create a finished run that changes the base as the mix does; return its id.
+
+        With ``config``, the mix's picture with these settings becomes the run's sample.
+        """
         runs = self._pair(run_ids)
+        picture = self.draw(run_ids, mix, config) if config else None
 
         def work(job: Job) -> str:
             model_cache = self.resources.model_cache(job)
@@ -59,12 +66,15 @@ class MixingService:
             mixture.set(mix)
             with model_cache.aside(base):
                 whole = mixture.whole(base)
-            return self.resources.store.keep_adapter(
+            run_id = self.resources.store.keep_adapter(
                 whole,
                 base,
                 config=_words(runs, mix),
                 name=clean_text(name) or " + ".join(run.name for run in runs),
             )
+            if picture and config:
+                self.resources.store.get(run_id).keep_sample(picture, prompt=config.prompt, seed=config.seed)
+            return run_id
 
         return self.resources.run_short("save the mix", work)
 
@@ -121,4 +131,5 @@ def _words(runs: Sequence[Run], mix: MixConfig) -> dict[str, str]:
         "class_noun": "",
         "source": MIXED,
         "file": clean_text(f"mix: {', '.join(run.name for run in runs)} with {shares}"),
+        "origin": mixed_words(runs, mix),
     }

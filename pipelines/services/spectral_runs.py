@@ -15,6 +15,7 @@ from pipelines.formats.core import Models
 from pipelines.formats.svdiff import ENDING
 from pipelines.models.inspection import read_header
 from pipelines.runs.library import kind_of
+from pipelines.runs.origin import combined_words
 from pipelines.runs.store import MIXED, Run, RunStore
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def combine(
         "class_noun": "",
         "source": MIXED,
         "file": clean_text(f"{how}: {', '.join(run.name for run in runs)}"),
+        "origin": combined_words(runs, how=how, share=share, rank=rank),
     }
     title = clean_text(name) or f"{' + '.join(run.name for run in runs)} ({how})"
     return store.keep_adapter(mixed, base, config=config, name=title)

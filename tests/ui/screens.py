@@ -9,8 +9,9 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # conftest is in the s
 
 from conftest import CHROMIUM, CHROMIUM_ARGS
 
+from pipelines.data.subject import SubjectPhotos
+from pipelines.methods.specs import preset, preset_names
 from pipelines.studio import Studio
 from ui.app import build
 from ui.html import BrowserCopies
@@ -170,11 +173,78 @@ def library(page: Any, url: str, studio: Studio) -> None:
     page.wait_for_selector("#detail .facts img")
 
 
+def compare_first(page: Any, url: str, studio: Studio) -> None:
+    """Compare before anything was compared: the recorded experiment."""
+    _open(page, url, tab="Compare")
+    page.wait_for_selector("#grid-card .recorded td img")
+
+
 def compare(page: Any, url: str, studio: Studio) -> None:
     """A comparison of two runs and the base, with three prompts."""
     _open(page, url, tab="Compare")
     page.locator("#page-compare button.primary").click()
-    page.wait_for_selector("#grid-card td img")
+    page.wait_for_selector("#grid-card:not(:has(.recorded)) td img")
+
+
+def what_changed(page: Any, url: str, studio: Studio) -> None:
+    """The wide views of a short run of SVDiff."""
+    _train(studio, "svdiff", name="Florence, shifts", subjects=1)
+    _open(page, url, tab="Library")
+    page.locator(".library-card", has_text="Florence, shifts").click()
+    page.get_by_role("button", name="What changed").click()
+    page.wait_for_selector("#moved .heat td")
+    page.evaluate("scrollTo(0, 0)")
+
+
+def multi_subject(page: Any, url: str, studio: Studio) -> None:
+    """Multi-subject: the shipped example, or a short run if none is installed."""
+    if not studio.library.examples(tab="multi_subject"):
+        _train(studio, "cut_mix_unmix", name="Two people", subjects=2)
+    _open(page, url, tab="Multi-subject")
+    page.get_by_label("Show run").locator("visible=true").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_selector("#multi-mixes img")
+    if not page.locator("#multi-play .together img").count():
+        page.locator("#multi-generate").click()
+    page.wait_for_selector("#multi-play .together img")
+
+
+def continual(page: Any, url: str, studio: Studio) -> None:
+    """Continual: the shipped sequence, or a short one if none is installed."""
+    if not studio.sequences.list():
+        first = _train(studio, "c_lora", name="Ada", subjects=1)
+        _train(studio, "c_lora", name="Henrik", subjects=1, parents=[first])
+    _open(page, url, tab="Continual")
+    page.wait_for_selector("#continual-grid img")
+    page.wait_for_selector("#continual-entries img")
+
+
+def identity_space(page: Any, url: str, studio: Studio) -> None:
+    """Identity space: a person of the shipped space, or the command that builds one."""
+    _open(page, url, tab="Identity space")
+    page.wait_for_selector("#space-picture img, #space-none .compare.empty")
+    page.wait_for_timeout(4000)
+
+
+def edit(page: Any, url: str, studio: Studio) -> None:
+    """Edit: the shipped edit."""
+    _open(page, url, tab="Edit")
+    page.wait_for_selector("#edit-showcase img")
+
+
+def _train(studio: Studio, method: str, *, name: str, subjects: int, parents: Sequence[str] = ()) -> str:
+    """Train a short run on the photographs of examples and return its id."""
+    config = preset(method, "embedded", preset_names(method, "embedded")[0])
+    config = replace(config, steps=12, warmup_steps=0, measure=False, sample_steps=6)
+    known = studio.library.examples(tab="train")[len(parents) :][:subjects]
+    if subjects > 1:
+        told = [SubjectPhotos(each["identifier"], each["class_noun"], each["photos"]) for each in known]
+        run_id = studio.training.start(method, config, subjects=told, name=name)
+    else:
+        config = replace(config, identifier=known[0]["identifier"], class_noun=known[0]["class_noun"])
+        run_id = studio.training.start(method, config, known[0]["photos"], parents=list(parents), name=name)
+    studio.training.wait(run_id)
+    return run_id
 
 
 def which_method(page: Any, url: str, studio: Studio) -> None:
@@ -212,7 +282,8 @@ def _start_experiment(page: Any, url: str, *, mode: str) -> None:
 
 VISITS = {
     "start": start, "start-played": start_played, "train": train, "train-at-work": train_at_work, "library": library,
-    "compare": compare, "which-method": which_method, "which-blocks": which_blocks,
+    "multi-subject": multi_subject, "continual": continual, "identity-space": identity_space, "edit": edit,
+    "what-changed": what_changed, "compare-first": compare_first, "compare": compare, "which-method": which_method, "which-blocks": which_blocks,
     "which-method-at-work": which_method_at_work, "talk": talk,
 }  # fmt: skip
 

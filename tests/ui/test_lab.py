@@ -196,13 +196,22 @@ def test_experiments_are_kept_and_deleted(experiments: ExperimentHandlers) -> No
     finish(experiments, made)
     turned = experiments.choose_mode("methods", made)
     assert turned["experiment_shown"]["value"] == made
-    assert [each for _, each in turned["experiment_shown"]["choices"]] == [made]
+    assert [each for _, each in turned["experiment_shown"]["choices"]] == [made, "example-methods"]
     assert experiments.choose_mode("blocks", made)["experiment_shown"]["choices"] == []
     assert experiments.choose_mode("side", made)["experiments"]["visible"] is False
     assert "runs stay in the Library" in experiments.ask_delete()["experiment_question"]
     gone = experiments.delete(made, "methods")
-    assert gone["experiment_shown"]["choices"] == []
+    assert [each for _, each in gone["experiment_shown"]["choices"]] == ["example-methods"]
     assert experiments.watch(made, {}, "methods")["experiment_files"]["visible"] is False
+
+
+def test_a_page_without_experiments_shows_the_recorded_one(experiments: ExperimentHandlers) -> None:
+    turned = experiments.choose_mode("methods", "")
+    assert turned["experiment_id"] == "example-methods"
+    assert turned["experiment_acts"]["visible"] is False, "it can be neither stopped nor deleted"
+    assert "Recorded" in turned["experiment_results"]
+    assert turned["experiment_results"].count("<img") > len(ALL)
+    assert experiments.choose_mode("blocks", "")["experiment_id"] == ""
 
 
 def test_the_price_is_told_before_the_click(experiments: ExperimentHandlers) -> None:

@@ -67,8 +67,7 @@ def test_a_tooltip_opens_by_keyboard_and_pointer(visit: Any, served: Served) -> 
     """In Compare's table: Tab reaches a measure, its tooltip is inside the window, and Escape closes it."""
     visitor = visit(tab="compare")
     page = visitor.page
-    visitor.press("Compare")
-    page.wait_for_selector("#grid-card .table .measure")
+    visitor.see("#grid-card .recorded .table .measure")
     first = page.locator("#grid-card .measure button").first
     first.focus()
     page.keyboard.press("Tab")

@@ -155,7 +155,7 @@ def test_a_visitor_trains_two_people_and_sees_them_together(visit: Any, studio: 
     page.see("#multi-leakage td:has-text('0.')")
     page.until(lambda: newest(studio).state == "done")
     page.see("button:has-text('Train the same without Unmix')")
-    page.press("Make the pictures")
+    page.press("Generate")
     page.until(lambda: bool(studio.library.kept_together(newest(studio).id)))
     for caption in ("Together", "zwx person, alone", "qev person, alone"):
         page.see(f".together figcaption:text-is('{caption}')")

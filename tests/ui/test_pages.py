@@ -177,8 +177,9 @@ def _pick(page: Any, label: str, option: str) -> None:
 
 def test_runs_and_the_base_are_compared(visitor: Visitor, served: Served) -> None:
     visitor.turn("compare")
+    visitor.see("#grid-card .recorded td img")
     visitor.press("Compare")
-    visitor.see("#grid-card td img >> nth=8")
+    visitor.see("#grid-card:not(:has(.recorded)) td img >> nth=8")
     assert visitor.page.locator("#grid-card td img").count() == 9
     events = served.studio.training.status(served.studio.library.examples()[0]["run"])["events"]
     alike = next(event for event in reversed(events) if event["kind"] == "similarity")["identity"]

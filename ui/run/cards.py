@@ -46,10 +46,14 @@ def method_of(method: str, source: str = "") -> str:
     return "Stack" if method == STACK else method_title(method, source)
 
 
-def run_cards(rows: Sequence[Card], *, chosen: str, copies: BrowserCopies, searched: str = "") -> Html:
-    """Return the runs as cards with the ``chosen`` one highlighted."""
+def run_cards(rows: Sequence[Card], *, chosen: str, copies: BrowserCopies, filtered: bool = False) -> Html:
+    """Return the runs as cards with the ``chosen`` one highlighted; ``filtered``: there may be others."""
     if not rows:
-        text = f"No run matches “{searched}”." if searched else "No runs yet; personalize a subject first."
+        text = (
+            "No run matches; change the search or the filters."
+            if filtered
+            else "No runs yet; personalize a subject first."
+        )
         return element("p", text, class_="library-empty", role="status")
     return element(
         "div",
@@ -62,7 +66,12 @@ def _card(row: Card, *, chosen: bool, copies: BrowserCopies) -> Html:
     state = "example" if row.shipped else WORDS.get(row.state, row.state)
     return element(
         "button",
-        picture(row, copies=copies, side_px=256),
+        element(
+            "span",
+            picture(row, copies=copies, side_px=256),
+            element("span", method_of(row.method, row.source), class_="badge"),
+            class_="library-picture",
+        ),
         element(
             "span",
             element("strong", row.name),
@@ -72,7 +81,8 @@ def _card(row: Card, *, chosen: bool, copies: BrowserCopies) -> Html:
                 state,
                 class_="library-state",
             ),
-            element("span", f"{method_of(row.method, row.source)} · {row.base_name or row.base}"),
+            *([element("span", row.origin, class_="origin")] if row.origin else []),
+            element("span", row.base_name or row.base),
             element("span", row.broken or f"{size_of(row.bytes)} · {day_of(row.created)}"),
             *([element("code", row.trigger)] if row.trigger else []),
             class_="library-facts",
@@ -99,6 +109,7 @@ def facts(row: Card, *, copies: BrowserCopies) -> Html:
         ("State", "Shipped example" if row.shipped else WORDS.get(row.state, row.state)),
         ("Trigger word", row.trigger or "–"),
         ("Method", method_of(row.method, row.source)),
+        *([("Made from", row.origin)] if row.origin else []),
         ("Base", row.base_name or row.base),
         ("Trained", f"{count_of(row.trainable)} parameters" if row.trainable else "–"),
         ("On disk", size_of(row.bytes)),

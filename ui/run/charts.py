@@ -7,6 +7,10 @@ from ui.run.state import RunView
 
 MAX_POINTS = 300
 TERMS = {"instance": "photographs", "prior": "class images", "unmix": "Unmix"}
+SIMILARITY = (
+    "To the photographs: 0 is the base before the training, 1 the photographs. To the prompt: cosine by CLIP. Higher is "
+    "better."
+)
 Point = tuple[float, float]
 
 
@@ -69,6 +73,7 @@ def similarity_chart(view: RunView) -> Html:
         empty="Measured on each row of samples.",
         floor=0.0,
         band=band,
+        note=SIMILARITY,
     )
 
 
@@ -82,8 +87,9 @@ def chart(
     ceiling: float | None = None,
     band: list[tuple[float, float, float]] | None = None,
     axis: str = "step",
+    note: str = "",
 ) -> Html:
-    """Return a titled chart with legend, or the text ``empty`` while there are no points."""
+    """Return a titled chart with legend and a ``note`` below it, or the text ``empty`` while there are no points."""
     drawn = [line for line in lines if line.points]
     legend = [
         element("span", element("i", class_=f"key {line.look}"), line.name, class_="legend-entry")
@@ -110,6 +116,7 @@ def chart(
             role="img",
             aria_label=f"{title}, over the {axis}s, latest: {last}",
         ),
+        *([element("figcaption", note, class_="hint")] if note else []),
         class_="chart",
     )
 

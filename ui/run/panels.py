@@ -125,9 +125,10 @@ def single(picture: str, *, alt: str, label: str) -> Html:
     return element("div", image, element("span", label, class_="tag left"), class_="compare single")
 
 
-def placeholder(text: str) -> Html:
-    """Return an empty frame with a text that describes its later content."""
-    return element("div", element("p", text), class_="compare empty")
+def placeholder(text: str, *, command: str = "") -> Html:
+    """Return an empty frame with a text that describes its later content, or the command that makes it."""
+    code = [element("code", command)] if command else []
+    return element("div", element("p", text, *code), class_="compare empty")
 
 
 def hint(text: str) -> Html:

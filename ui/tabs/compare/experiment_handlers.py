@@ -88,10 +88,10 @@ class ExperimentHandlers:
         return [*shipped, ("Photographs chosen in the tab Train", FROM_TRAIN)]
 
     def choices(self, kind: str) -> list[tuple[str, str]]:
-        """Return the experiments of a kind, newest first."""
+        """Return the experiments of a kind, newest first, and the recorded one."""
         return [
-            (f"{row['name']} · {results.WORDS[row['state']].lower()}", row["id"])
-            for row in self.studio.experiments.list()
+            (f"{row['name']} · {results.state_of(row).lower()}", row["id"])
+            for row in self.studio.experiments.list(shipped=True)
             if row["kind"] == kind
         ]
 
@@ -122,6 +122,12 @@ class ExperimentHandlers:
                 raise ValueError("No method is chosen; choose at least one.")
             asked["methods"] = tuple(methods)
         return form.parse(CONFIGS[kind], asked)
+
+    def recorded(self) -> Html:
+        """Return the pictures and figures of the recorded comparison of methods; "" if none is installed."""
+        kept = [row for row in self.studio.experiments.list(shipped=True) if row["shipped"]]
+        found = [self.studio.experiments.status(row["id"]) for row in kept if row["kind"] == "methods"]
+        return results.recorded(found[0], copies=self.copies) if found else Html("")
 
     # An experiment
 
@@ -207,7 +213,7 @@ class ExperimentHandlers:
             return {}
         values: Values = {
             "experiment_results": results.shown(status, copies=self.copies),
-            "experiment_acts": gr.update(visible=True),
+            "experiment_acts": gr.update(visible=not status["shipped"]),
             "experiment_stop": gr.update(visible=status["state"] == LIVE),
             "experiment_resume": gr.update(visible=self._resumable(status)),
             "experiment_drawn": now,

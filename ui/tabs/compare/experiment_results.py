@@ -20,6 +20,9 @@ ROW_WORDS = {
     "interrupted": "interrupted",
     "stopped": "stopped",
 }
+RECORDED = (
+    "This recording ships with Atelier; “Run the experiment” measures your photographs in the same way."
+)
 Status = Mapping[str, Any]
 
 
@@ -33,6 +36,26 @@ def shown(status: Status, *, copies: BrowserCopies) -> Html:
         pictures(status, copies=copies),
     ]
     return element("div", *[part for part in parts if part], class_="experiment")
+
+
+def state_of(status: Status) -> str:
+    """Return the state of an experiment in a word."""
+    return "Recorded" if status["shipped"] else WORDS[status["state"]]
+
+
+def recorded(status: Status, *, copies: BrowserCopies) -> Html:
+    """Return the pictures and the figures of a recorded experiment, for a page without a comparison of one's own."""
+    about = (
+        f"Recorded: “{status['name']}” by every method, on the base model of this release. Choose your rows and press "
+        "Compare."
+    )
+    return element(
+        "div",
+        element("p", about, class_="hint"),
+        pictures(status, copies=copies),
+        *[table(each) for each in status["tables"]],
+        class_="experiment recorded",
+    )
 
 
 def progress(status: Status) -> Html:
@@ -58,11 +81,12 @@ def progress(status: Status) -> Html:
         element(
             "div",
             element("span", class_=f"dot {status['state']}", aria_hidden="true"),
-            element("strong", WORDS[status["state"]]),
+            element("strong", state_of(status)),
             element("span", status["name"], class_="run-name"),
             class_="run-title",
             role="status",
         ),
+        *([element("p", RECORDED, class_="hint")] if status["shipped"] else []),
         *([] if over else [bar]),
         element("p", f"{text}, {words_of(status)}" if over else text, class_="hint"),
         class_="run-progress",

@@ -100,7 +100,9 @@ def _kept(page: Page) -> None:
                 "Stop and keep", size="md", min_width=90, elem_classes="stops"
             )
             named["experiment_resume"] = gr.Button("Resume", size="md", min_width=90, visible=False)
-            named["experiment_delete"] = gr.Button("Delete …", size="md", min_width=90)
+            named["experiment_delete"] = gr.Button(
+                "Delete …", variant="stop", size="md", min_width=90, elem_classes="asks"
+            )
         with gr.Column(visible=False) as named["experiment_sure"]:
             named["experiment_question"] = gr.HTML("")
             with gr.Row():

@@ -32,11 +32,14 @@ def asked(row: str) -> str | list[dict[str, Any]] | None:
     return json.loads(row) if row.startswith("[") else row or None
 
 
-def choices(names: Mapping[str, str], rows: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the choices: the runs by name, and the stacks among ``rows`` whose runs still exist."""
+def choices(
+    names: Mapping[str, str], rows: Sequence[str], *, of: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Return the choices: the runs by name, and the stacks among ``rows`` whose runs exist (in ``of``)."""
+    known = names if of is None else of
     return [
         *((name, run) for run, name in names.items()),
-        *((_called(row, names), row) for row in kept(names, rows) if row.startswith("[")),
+        *((_called(row, known), row) for row in kept(known, rows) if row.startswith("[")),
     ]
 
 

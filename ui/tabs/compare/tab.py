@@ -1,6 +1,7 @@
 """The tab Compare: runs, stacks of two runs and the base model side by side, from the same noise."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,8 @@ from ui import forms as form
 from ui.run import cards, panels
 from ui.run.monitor import Values
 from ui.tabs.compare import rows
+from ui.tabs.compare.experiment_handlers import ExperimentHandlers
+from ui.tabs.library import order
 from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train import stack as stacking
 from ui.wiring import Page
@@ -36,7 +39,9 @@ LABELS = {
     "strengths": "Strengths of the whole row, separated by commas",
     "second": "Strengths of the second run of each stack, separated by commas",
 }
+EMPTY = "The pictures appear here, one row per run."
 STACKED = ["stack_first", "stack_first_strength", "stack_second", "stack_second_strength", "stack_part"]
+FILTERS = ["of_method", "of_base", "of_order"]
 OWN_FIELDS = [name for name in form.field_names(SampleConfig) if name not in ("prompt", "count")]
 
 
@@ -48,11 +53,22 @@ class CompareHandlers:
         self.studio = library.studio
         self.copies = library.copies
 
-    def refresh(self, compared: list[str]) -> Values:
-        """Update the choices: the current runs and the stacks made of them."""
+    def refresh(self, compared: list[str], **filters: str | None) -> Values:
+        """Update the choices: the runs that pass the filters, those already chosen, and the stacks made of them."""
         names = self.library.names()
         kept = rows.kept(names, compared)
-        return {"compared": gr.update(choices=rows.choices(names, kept), value=kept)}
+        wanted = self.library.names(**{name.removeprefix("of_"): value for name, value in filters.items()})
+        shown = wanted | {run: names[run] for run in kept if run in names}
+        choices = rows.choices(shown, [row for row in kept if row not in shown], of=names)
+        return {"compared": gr.update(choices=choices, value=kept)}
+
+    def offer_filters(self, compared: list[str], **filters: str | None) -> Values:
+        """Update the choices, and the methods and bases to filter by."""
+        found = self.studio.library.list_runs(shipped=True)
+        asked = {name: filters.get(f"of_{name}") for name in ("method", "base")}
+        values = order.offered(found, prefix="of_", **asked)
+        given = {name: update["value"] for name, update in values.items()}
+        return values | self.refresh(compared, **filters | given)
 
     def offer(self) -> Values:
         """Update the runs that can be part of a stack."""
@@ -159,6 +175,9 @@ def lay_out(page: Page) -> None:
                 label="Rows",
                 max_choices=MOST,
             )
+            with gr.Accordion("Filter and sort the runs", open=False, elem_id="compare-filters"):
+                found = page.library.studio.library.list_runs(shipped=True)
+                named |= order.lay_out(found, prefix="of_")
             _stack(page)
             named["columns"] = gr.Radio(list(ACROSS), value="prompts", label="Columns", elem_id="across")
             named["values"] = gr.Textbox(
@@ -185,7 +204,8 @@ def lay_out(page: Page) -> None:
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="grid-card"),
         ):
-            named["grid"] = gr.HTML(panels.placeholder("The pictures appear here, one row per run."))
+            recorded = ExperimentHandlers(page.library).recorded()
+            named["grid"] = gr.HTML(recorded or panels.placeholder(EMPTY))
             named["grid_caption"] = gr.HTML("")
             named["metrics"] = gr.HTML("")
             with gr.Row(visible=False) as named["grid_files"]:
@@ -217,7 +237,11 @@ def wire(page: Page) -> None:
         takes=["compared", *STACKED],
         gives=["compared"],
     )
-    page.on(named["tab_compare"].select, comparison.refresh, takes=["compared"], gives=["compared"])
+    filtering: dict[str, Any] = {"takes": ["compared", *FILTERS]}
+    offered = ["compared", *FILTERS[:2]]
+    page.on(named["tab_compare"].select, comparison.offer_filters, **filtering, gives=offered)
+    asked = partial(gr.on, [named[name].input for name in FILTERS])
+    page.on(asked, comparison.refresh, **filtering, gives=["compared"], trigger_mode="always_last")
     page.on(
         named["columns"].change,
         comparison.choose_columns,

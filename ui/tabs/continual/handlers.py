@@ -270,7 +270,7 @@ class ContinualHandlers:
     def _nothing(self) -> Values:
         hidden = (*(f"continual_{name}_row" for name in CARDS), "continual_export_row")
         return {
-            "continual_grid": shared.hint(EMPTY),
+            "continual_grid": shared.placeholder(EMPTY),
             "continual_matrix": Html(""),
             "continual_entries": Html(""),
             "continual_prompt": gr.update(choices=[], value=""),
@@ -290,7 +290,7 @@ class ContinualHandlers:
     def _pictures(self, tasks: Sequence[Task], other: str) -> Values:
         rows = self.studio.sequences.pictures(tasks[-1].run)
         if not any(rows):
-            return {"continual_grid": shared.hint(UNFINISHED)}
+            return {"continual_grid": shared.placeholder(UNFINISHED)}
         title = "With self-regularization" if other else ""
         drawn = [panels.grid(tasks, rows, copies=self.copies, title=title)]
         if other:

@@ -75,10 +75,10 @@ class MixHandlers:
 
     def save(self, mixing_name: str, **asked: Any) -> Values:
         """Keep the mix as a run of the Library and show it."""
-        pair, mix, _ = self._asked(asked, full=True)
+        pair, mix, config = self._asked(asked, full=True)
         if not pair:
             raise ValueError("There is no mix yet; choose two runs first.")
-        run_id = self.studio.mixing.save(pair, mix, name=mixing_name or "")
+        run_id = self.studio.mixing.save(pair, mix, name=mixing_name or "", config=config)
         gr.Info(
             "The mix is a run of the Library now; it generates and exports like any other.", title="Saved"
         )
@@ -145,6 +145,11 @@ def lay_out(page: Page, mixes: MixHandlers) -> None:
             gr.Column(scale=8, min_width=330, elem_classes="stage"),
             gr.Column(elem_classes="card", elem_id="mixing-stage"),
         ):
+            gr.HTML(
+                panels.heading(
+                    "", "The mix", "It follows the sliders; a full picture is drawn when they rest."
+                )
+            )
             named[OWN + "picture"] = gr.HTML(panels.placeholder(EMPTY))
             named[OWN + "told"] = gr.HTML("")
             named[OWN + "strip"] = gr.HTML("")

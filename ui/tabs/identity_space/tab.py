@@ -10,6 +10,7 @@ from pipelines.weightspace.index import Manifest
 from ui.run import panels
 from ui.tabs.identity_space import drawn
 from ui.tabs.identity_space.handlers import (
+    BUILD,
     EDITS,
     NO_SPACE,
     SAMPLERS,
@@ -30,7 +31,7 @@ def lay_out(page: Page, identities: IdentityHandlers) -> None:
     """Create the widgets of this tab in the current Blocks context."""
     _states(page)
     if not identities.spaces:
-        gr.HTML(panels.placeholder(NO_SPACE), elem_id="space-none")
+        gr.HTML(panels.placeholder(NO_SPACE.removesuffix(BUILD), command=BUILD), elem_id="space-none")
     page.mirrors |= {f"space_{name}": name for name in MIRRORED}
     with gr.Row(elem_classes="page", equal_height=False, visible=bool(identities.spaces)):
         with gr.Column(scale=4, min_width=330, elem_id="space-inputs", elem_classes="inputs"):

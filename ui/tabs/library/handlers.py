@@ -17,6 +17,7 @@ from ui.run import method_views as views
 from ui.run.monitor import RunMonitor, Values
 from ui.run.state import LIVE
 from ui.tabs.compare import rows
+from ui.tabs.library import order
 from ui.tabs.train.handlers import captions_for, own_fields
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
@@ -32,24 +33,40 @@ class LibraryHandlers:
         self.studio = monitor.studio
         self.copies = monitor.copies
 
-    def rows(self, search: str | None = "") -> list[Card]:
-        """Return the runs that contain every word of ``search``, the user's own first, newest first."""
+    def rows(
+        self,
+        search: str | None = "",
+        lib_method: str | None = "",
+        lib_base: str | None = "",
+        lib_order: str | None = "",
+    ) -> list[Card]:
+        """Return the runs that contain every word of ``search``, of one method and base, in an order of ``ORDERS``."""
         words = (search or "").lower().split()  # None before the tab was opened
-        return [
+        found = [
             row
             for row in self.studio.library.list_runs(shipped=True)
             if all(word in _text(row) for word in words)
         ]
+        return order.chosen(found, method=lib_method, base=lib_base, order=lib_order)
 
-    def browse(self, search: str | None, chosen: str) -> Values:
-        """Show the runs that match the search."""
-        rows = self.rows(search)
-        shown = cards.run_cards(rows, chosen=chosen, copies=self.copies, searched=search or "")
+    def browse(self, search: str | None, chosen: str, **filters: str | None) -> Values:
+        """Show the runs that match the search and the filters ``lib_method``, ``lib_base`` and ``lib_order``."""
+        rows = self.rows(search, **filters)
+        filtered = bool(search or filters.get("lib_method") or filters.get("lib_base"))
+        shown = cards.run_cards(rows, chosen=chosen, copies=self.copies, filtered=filtered)
         return {"cards": shown, "found": Html(f'<p class="hint" role="status">{_counted(rows)}</p>')}
 
-    def choose(self, value: str, search: str) -> Values:
+    def offer(self, search: str | None, chosen: str, **filters: str | None) -> Values:
+        """Show the runs, and update the methods and bases to filter by."""
+        rows = self.studio.library.list_runs(shipped=True)
+        asked = {name: filters.get(f"lib_{name}") for name in ("method", "base")}
+        values = order.offered(rows, prefix="lib_", **asked)
+        given = {name: update["value"] for name, update in values.items()}
+        return values | self.browse(search, chosen, **filters | given)
+
+    def choose(self, value: str, search: str, **filters: str | None) -> Values:
         """Open one run."""
-        return self.browse(search, value) | self.detail(value)
+        return self.browse(search, value, **filters) | self.detail(value)
 
     def detail(self, chosen: str) -> Values:
         """Return all values for the details of the chosen run."""
@@ -94,18 +111,20 @@ class LibraryHandlers:
     def _run_json(self, settings: dict[str, Any]) -> str:
         return str(self.copies.write("run.json", json.dumps(settings, indent=1, ensure_ascii=False)))
 
-    def save(self, chosen: str, name: str, notes: str, search: str) -> Values:
+    def save(self, chosen: str, name: str, notes: str, search: str, **filters: str | None) -> Values:
         """Save the name and the notes."""
         self.studio.library.rename(chosen, name)
         self.studio.library.note(chosen, notes)
         gr.Info("Name and notes are saved.", title="Saved")
-        return self.choose(chosen, search) | {"runs": gr.update(choices=self.monitor.run_choices())}
+        return self.choose(chosen, search, **filters) | {
+            "runs": gr.update(choices=self.monitor.run_choices())
+        }
 
     def ask_delete(self, chosen: str) -> Values:
         """Ask before a run is deleted."""
         return {"confirm_row": gr.update(visible=True), "question": cards.confirm(self._row(chosen))}
 
-    def delete(self, chosen: str, search: str, shown: str) -> Values:
+    def delete(self, chosen: str, search: str, shown: str, **filters: str | None) -> Values:
         """Delete a run permanently."""
         self.studio.library.delete(chosen)
         cleared = (
@@ -113,7 +132,11 @@ class LibraryHandlers:
             if shown == chosen
             else {"runs": gr.update(choices=self.monitor.run_choices())}
         )
-        return self.browse(search, "") | {"chosen": "", "detail": gr.update(visible=False)} | cleared
+        return (
+            self.browse(search, "", **filters)
+            | {"moved": gr.update(visible=False), "chosen": "", "detail": gr.update(visible=False)}
+            | cleared
+        )
 
     def open(self, chosen: str) -> Values:
         """Switch to the tab Train and show this run."""
@@ -140,10 +163,12 @@ class LibraryHandlers:
             "tabs": gr.Tabs(selected="compare"),
         }
 
-    def names(self) -> dict[str, str]:
+    def names(
+        self, *, method: str | None = "", base: str | None = "", order: str | None = ""
+    ) -> dict[str, str]:
         """Return what can be compared: "" for the base model, then every run with an adapter, by id."""
         names = self.studio.library.names()
-        usable = [row for row in self.rows() if row.state in ("done", "stopped")]
+        usable = [row for row in self.rows("", method, base, order) if row.state in ("done", "stopped")]
         return {"": "Untouched base"} | {row.id: names.get(row.id, row.name) for row in usable}
 
     # What changed
@@ -199,7 +224,14 @@ class LibraryHandlers:
         }
 
     def combine(
-        self, chosen: str, search: str, mix_how: str, mix_with: str | None, mix_share: float, mix_rank: int
+        self,
+        chosen: str,
+        search: str,
+        mix_how: str,
+        mix_with: str | None,
+        mix_share: float,
+        mix_rank: int,
+        **filters: str | None,
     ) -> Values:
         """Create a new run from the shifts of this one and another, and open it."""
         others = [mix_with] if mix_with and mix_how != "truncate" else []
@@ -208,7 +240,7 @@ class LibraryHandlers:
             "The combined run is in the Library; it generates and exports like any other run.",
             title="Combined",
         )
-        return self.choose(run_id, search)
+        return self.choose(run_id, search, **filters)
 
     # Export, merge, import
 
@@ -248,12 +280,12 @@ class LibraryHandlers:
             "tabs": gr.Tabs(selected="train"),
         }
 
-    def from_hub(self, hub_id: str, search: str) -> Values:
+    def from_hub(self, hub_id: str, search: str, **filters: str | None) -> Values:
         """Load a LoRA from the Hugging Face Hub."""
         if not hub_id.strip():
             raise ValueError("The Hub id is empty; it looks like someone/something.")
         run_id = self.studio.import_export.load_from_hub(hub_id.strip())
-        return self.choose(run_id, search) | {"hub_id": ""}
+        return self.choose(run_id, search, **filters) | {"hub_id": ""}
 
     def read_settings(self, settings_in: str, base: str, source: Values | None = None) -> Values:
         """Fill the form of the tab Train with another run's settings, and apply its captions to the photographs."""
@@ -285,7 +317,9 @@ class LibraryHandlers:
 
 
 def _text(row: Card) -> str:
-    fields = (row.name, row.trigger, cards.method_of(row.method, row.source), row.base_name, row.notes)
+    fields = (
+        row.name, row.trigger, cards.method_of(row.method, row.source), row.base_name, row.notes, row.origin,
+    )  # fmt: skip
     return " ".join(str(each) for each in fields if each).lower() + f" {row.state}"
 
 

@@ -1,5 +1,6 @@
 """The tab Library: all runs as cards, to rename, delete, export, merge and combine; import of adapters and settings."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ from pipelines.sampling.stack import MAX_STRENGTH
 from ui.run import panels
 from ui.run.cards import BASE_FORMATS, MIXES
 from ui.run.replay import SPEEDS
+from ui.tabs.library import order
 from ui.wiring import WATCHED, Page
 
 # On a narrow screen the details are below the cards, so the page scrolls to them.
@@ -23,6 +25,7 @@ TO_WHAT_CHANGED = (
     "() => setTimeout(() => document.getElementById('close-moved')?.checkVisibility() && "
     "document.getElementById('moved').scrollIntoView({behavior: 'smooth'}), 100)"
 )
+FILTERS = ["search", "lib_method", "lib_base", "lib_order"]
 DETAIL = [
     "chosen", "detail", "facts", "name", "notes", "save", "delete", "lib_resume", "lib_replay", "confirm_row",
     "lib_format", "lib_rank", "merge_row", "merged", "merged_file", "moved", "moved_heading", "combine_row", "mix_with", "views", "shift_row", "spectrum", "likeness", "verified", "lib_exported", "settings_row", "command", "settings_out", "cards", "found",
@@ -43,15 +46,16 @@ def lay_out(page: Page) -> None:
 def _cards(page: Page) -> None:
     named = page.named
     with gr.Column(elem_classes="card", elem_id="library-list"):
-        with gr.Row(elem_id="library-head", equal_height=True):
-            gr.HTML(panels.heading("", "Library", "Click a card to open it."))
+        gr.HTML(panels.heading("", "Library", "Click a card to open it."))
+        with gr.Row(elem_id="library-head", elem_classes="filters"):
             named["search"] = gr.Textbox(
                 label="Search",
                 placeholder="name, trigger, notes, state …",
                 max_lines=1,
-                min_width=240,
-                scale=0,
+                min_width=200,
+                scale=2,
             )
+            named |= order.lay_out(page.library.studio.library.list_runs(shipped=True), prefix="lib_")
         named["found"] = gr.HTML("")
         named["cards"] = gr.HTML("", js_on_load=panels.ACTS_SCRIPT, elem_id="cards")
 
@@ -69,7 +73,9 @@ def _detail(page: Page) -> None:
             named["lib_replay"] = gr.Button("Replay", size="md", min_width=90)
             named["to_compare"] = gr.Button("Compare", size="md", min_width=90)
             named["show_moved"] = gr.Button("What changed", size="md", min_width=90)
-            named["delete"] = gr.Button("Delete …", size="md", min_width=90)
+            named["delete"] = gr.Button(
+                "Delete …", variant="stop", size="md", min_width=90, elem_classes="asks"
+            )
         with gr.Column(visible=False, elem_id="confirm") as named["confirm_row"]:
             named["question"] = gr.HTML("")
             with gr.Row():
@@ -181,19 +187,21 @@ def _import(page: Page) -> None:
 def wire(page: Page) -> None:
     """Connect the events of this tab."""
     library, named = page.library, page.named
-    browsing: dict[str, Any] = {"takes": ["search", "chosen"], "gives": ["cards", "found"]}
-    page.on(named["tab_library"].select, library.browse, **browsing)
+    browsing: dict[str, Any] = {"takes": ["chosen", *FILTERS], "gives": ["cards", "found"]}
+    offering = browsing | {"gives": ["cards", "found", "lib_method", "lib_base"]}
+    page.on(named["tab_library"].select, library.offer, **offering)
     page.on(named["seen"].change, library.browse, **browsing)
-    page.on(named["search"].change, library.browse, **browsing, trigger_mode="always_last")
-    page.on(named["cards"].choose, library.choose, takes=["search"], gives=DETAIL, event_data="value")
+    asked = [named["search"].change, *(named[name].input for name in FILTERS[1:])]
+    page.on(partial(gr.on, asked), library.browse, **browsing, trigger_mode="always_last")
+    page.on(named["cards"].choose, library.choose, takes=FILTERS, gives=DETAIL, event_data="value")
     named["cards"].choose(None, js=TO_THE_DETAIL, api_visibility="private")
-    saving = ["chosen", "name", "notes", "search"]
+    saving = ["chosen", "name", "notes", *FILTERS]
     for event in (named["save"].click, named["name"].submit):
         page.on(event, library.save, takes=saving, gives=[*DETAIL, "runs"])
     asking = ["confirm_row", "question"]
     page.on(named["delete"].click, library.ask_delete, takes=["chosen"], gives=asking)
     page.on(named["keep"].click, lambda: {"confirm_row": gr.update(visible=False)}, gives=["confirm_row"])
-    deleting = ["chosen", "search", "shown"]
+    deleting = ["chosen", "shown", *FILTERS]
     page.on(named["really"].click, library.delete, takes=deleting, gives=[*DETAIL, *WATCHED])
     for name, handler in (("open", library.open), ("lib_resume", library.resume)):
         page.on(named[name].click, handler, takes=["chosen"], gives=["tabs", "prompt", *WATCHED])
@@ -228,7 +236,7 @@ def _wire_combine(page: Page) -> None:
     asked = ["mix_how", "mix_with", "mix_share", "mix_rank"]
     page.on(named["mix_how"].input, library.mixing, takes=["mix_how"], gives=asked[1:])
     page.on(
-        named["mix"].click, library.combine, takes=["chosen", "search", *asked], gives=DETAIL, busy="mix_how"
+        named["mix"].click, library.combine, takes=["chosen", *FILTERS, *asked], gives=DETAIL, busy="mix_how"
     )
 
 
@@ -255,7 +263,7 @@ def _wire_in_and_out(page: Page) -> None:
     added = ["lora", "prompt", "tabs", *inspected, *WATCHED]
     page.on(named["add"].click, library.add, takes=["lora", "base"], gives=added, busy="lora")
     for event in (named["hub_load"].click, named["hub_id"].submit):
-        page.on(event, library.from_hub, takes=["hub_id", "search"], gives=["hub_id", *DETAIL], busy="hub_id")
+        page.on(event, library.from_hub, takes=["hub_id", *FILTERS], gives=["hub_id", *DETAIL], busy="hub_id")
     page.on(
         named["settings_in"].upload,
         library.read_settings,

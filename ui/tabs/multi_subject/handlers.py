@@ -186,7 +186,7 @@ class MultiSubjectHandlers:
         name = f"{self.studio.training.status(found)['name']}, without Unmix"
         self.studio.training.again(found, name=name, unmix_weight=0.0)
         gr.Info(
-            "The same subjects are trained without Unmix. When that run is done, press “Make the pictures” here again.",
+            "The same subjects are trained without Unmix. When that run is done, press “Generate” here again.",
             title="In the queue",
         )
         return {"multi_again_row": gr.update(visible=False)}
@@ -239,7 +239,7 @@ class MultiSubjectHandlers:
             return {
                 "multi_result": panels.placeholder(pictures.NO_RESULT),
                 "multi_mixes": panels.hint(pictures.NO_MIXES),
-                "multi_views": Html(""),
+                "multi_views": panels.hint(pictures.NO_LEAKAGE),
             }
         status = self.studio.training.status(found)
         views = [view for view in self.studio.inspection.views(found) if view["kind"] in ("heat", "curves")]
@@ -255,7 +255,7 @@ class MultiSubjectHandlers:
             negative = str(status["config"].get("negative_prompt", ""))
             return pictures.together(kept, _words(status), copies=self.copies, negative=negative)
         if status["state"] == "done":
-            return panels.placeholder("Press “Make the pictures” to see the subjects in one picture.")
+            return panels.placeholder("Press “Generate” to see the subjects in one picture.")
         return panels.placeholder(pictures.NO_RESULT)
 
     def suggestions(self, words: Sequence[str], family: str) -> list[str]:

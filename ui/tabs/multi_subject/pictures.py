@@ -9,6 +9,7 @@ from ui.run import panels
 
 NO_RESULT = "Your subjects appear here in one picture."
 NO_MIXES = "The mixed training pictures appear here once a run has started."
+NO_LEAKAGE = "The leakage appears here once a run has measured it."
 SIDE_PX = 384
 
 

@@ -124,7 +124,7 @@ def _play(page: Page, multi: MultiSubjectHandlers, *, result: Html) -> None:
             runs, value=run or None, label="Show run", min_width=220, scale=0, elem_id="multi-runs"
         )
     named["multi_result"] = gr.HTML(result)
-    with gr.Row():
+    with gr.Row(elem_classes="prompt-row"):
         prompt = opening.get("multi_prompt", {"choices": [], "value": ""})
         named["multi_prompt"] = gr.Dropdown(
             prompt["choices"],
@@ -137,7 +137,7 @@ def _play(page: Page, multi: MultiSubjectHandlers, *, result: Html) -> None:
         )
         named["multi_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
     with gr.Row():
-        named["multi_generate"] = gr.Button("Make the pictures", variant="primary", elem_id="multi-generate")
+        named["multi_generate"] = gr.Button("Generate", variant="primary", elem_id="multi-generate")
     with gr.Row(visible=False) as named["multi_again_row"]:
         named["multi_again"] = gr.Button(
             "Train the same without Unmix, to compare", size="sm", elem_classes="quiet"
