@@ -45,10 +45,7 @@ def state_of(status: Status) -> str:
 
 def recorded(status: Status, *, copies: BrowserCopies) -> Html:
     """Return the pictures and the figures of a recorded experiment, for a page without a comparison of one's own."""
-    about = (
-        f"Recorded: “{status['name']}” by every method, on the base model of this release. Choose your rows and press "
-        "Compare."
-    )
+    about = f"Recorded: “{status['name']}” by every method, {words_of(status)}. Choose your rows and press Compare."
     return element(
         "div",
         element("p", about, class_="hint"),
@@ -94,17 +91,18 @@ def progress(status: Status) -> Html:
 
 
 def words_of(status: Status) -> str:
-    """Return the settings common to all rows: "4 prompts, 2 seeds, 20 steps"."""
+    """Return the settings common to all rows: "4 prompts, 2 seeds, 20 steps", and the training steps if they are given."""
     asked, encoders = status["config"], status["encoders"]
     by = (
         f"; image similarity by {encoders['identity']}, prompt similarity by {encoders['clip']}"
         if encoders
         else ""
     )
+    trained = f", after {asked['steps']} training steps" if asked["steps"] else ""
     prompts, seeds = len(asked["prompts"]), asked["seeds"]
     return (
         f"each from {prompts} {'prompt' if prompts == 1 else 'prompts'} and {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'} of {asked['sample_steps']} steps{by}"
+        f"{'seed' if seeds == 1 else 'seeds'} of {asked['sample_steps']} steps{trained}{by}"
     )
 
 

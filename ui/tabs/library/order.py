@@ -18,8 +18,11 @@ ORDERS = (
     ("Largest first", "largest"),
 )
 KEYS: dict[str, Callable[[Card], Any]] = {
-    "newest": lambda row: (row.shipped, -row.created),
-    "oldest": lambda row: (row.shipped, row.created),
+    "newest": lambda row: (
+        row.shipped,
+        0.0 if row.shipped else -row.created,
+    ),  # examples stay in their own order
+    "oldest": lambda row: (row.shipped, 0.0 if row.shipped else row.created),
     "name": lambda row: row.name.casefold(),
     "method": lambda row: (method_of(row).casefold(), -row.created),
     "base": lambda row: (base_of(row).casefold(), -row.created),
