@@ -47,7 +47,7 @@ def events(blocks: gr.Blocks, trigger: str, *, label: str) -> list[Any]:
 
 def test_drawing_a_picture_leaves_the_prompt_alone(blocks: gr.Blocks) -> None:
     drawing = events(blocks, "click", label="Generate")
-    assert len(drawing) == 2, "on Start and on Train"
+    assert len(drawing) == 4, "on Start, Train, Multi-subject and Continual"
     for event in drawing:
         assert "Prompt" not in {getattr(block, "label", "") for block in event.outputs}
 

@@ -8,7 +8,7 @@ from pipelines.experiments.settings import filled
 from ui.html import BrowserCopies, Html, element
 from ui.run import cards
 from ui.run.measures import explained
-from ui.run.panels import duration, size_of
+from ui.run.panels import duration, heading, size_of
 
 WIDE, NARROW = (880, 520), (400, 420)  # size of the scatter plot in px, on a wide screen and on a phone
 WORDS = {"running": "Running", "done": "Finished", "interrupted": "Not finished"}
@@ -45,10 +45,13 @@ def state_of(status: Status) -> str:
 
 def recorded(status: Status, *, copies: BrowserCopies) -> Html:
     """Return the pictures and the figures of a recorded experiment, for a page without a comparison of one's own."""
-    about = f"Recorded: “{status['name']}” by every method, {words_of(status)}. Choose your rows and press Compare."
     return element(
         "div",
-        element("p", about, class_="hint"),
+        heading(
+            "",
+            f"Recorded: “{status['name']}” by every method",
+            f"Choose your rows and press Compare. This is a recording, {words_of(status)}.",
+        ),
         pictures(status, copies=copies),
         *[table(each) for each in status["tables"]],
         class_="experiment recorded",
