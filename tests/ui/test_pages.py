@@ -148,8 +148,8 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(
         next(view for view in served.studio.inspection.views(run_id) if view["kind"] == kind)
         for kind in ("heat", "bars")
     )
-    assert visitor.see(".heat tr:nth-child(2) td").get_attribute("title") == f"{heat['cells'][0][0]:.3g}"
-    told = page.locator("#detail .bars dd").all_inner_texts()
+    assert visitor.see("#moved .heat tbody td").get_attribute("title") == f"{heat['cells'][0][0]:.3g}"
+    told = page.locator("#moved .bars dd").all_inner_texts()
     assert told[: len(bars["values"])] == [f"{value:.3g}" for value in bars["values"].values()]
     heard: list[str] = []
     spectrum = served.studio.inspection.spectrum
@@ -158,9 +158,7 @@ def test_what_moved_is_shown_with_the_spectrum_of_a_layer(
         lambda run, layer, **options: heard.append(layer) or spectrum(run, layer, **options),
     )  # fmt: skip
     _pick(page, "Spectrum of a layer", "unet.conv_in")
-    drawn = visitor.see(
-        "#detail [role=img][aria-label^='Spectrum of unet.conv_in, over the singular values']"
-    )
+    drawn = visitor.see("#moved [role=img][aria-label^='Spectrum of unet.conv_in, over the singular values']")
     assert len(drawn.query_selector_all("polyline")) == 2
     visitor.page.wait_for_timeout(300)
     assert heard == ["unet.conv_in"], "Gradio's list says it twice"
