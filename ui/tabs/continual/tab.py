@@ -109,6 +109,8 @@ def _stage(page: Page, continual: ContinualHandlers) -> None:
                 "", "Together", "Name the concepts by their trigger words, also several in one prompt."
             )
         )
+        named["continual_result"] = gr.HTML(panels.placeholder(EMPTY_RESULT))
+        named["continual_told"] = gr.HTML("")
         with gr.Row(elem_classes="prompt-row"):
             named["continual_prompt"] = gr.Dropdown(
                 [], value="", allow_custom_value=True, label="Prompt", scale=4, min_width=240
@@ -116,8 +118,6 @@ def _stage(page: Page, continual: ContinualHandlers) -> None:
             named["continual_model"] = gr.Dropdown([], value=None, label="Model after", min_width=130)
             named["continual_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
         named["continual_generate"] = gr.Button("Generate", variant="primary")
-        named["continual_result"] = gr.HTML(panels.placeholder(EMPTY_RESULT))
-        named["continual_told"] = gr.HTML("")
     with gr.Column(elem_classes="card", visible=False, elem_id="continual-matrix") as named[
         "continual_matrix_row"
     ]:
