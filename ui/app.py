@@ -155,7 +155,7 @@ def _states(page: Page) -> None:
 
 
 def _wire_load(page: Page, blocks: gr.Blocks) -> None:
-    page.named["presenting"] = gr.Checkbox(False, visible=False)  # set by JavaScript, see PRESENTING
+    page.named["presenting"] = gr.Checkbox(False, visible=False, label="Presenting")  # set by PRESENTING
     blocks.load(
         lambda presentation: bool(presentation),
         page.named["presenting"],
