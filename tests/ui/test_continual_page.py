@@ -70,7 +70,7 @@ def test_a_sequence_grows_branches_and_is_cut_back(continual: ContinualHandlers,
     assert continual.next_subject(third)["continual_name"] == names[2]
     shown = continual.show(third)
     assert shown["continual_grid"].count("<img") == 6
-    assert shown["continual_matrix"].count("–") == 3
+    assert shown["continual_matrix"].count(">–<") == 3
     assert "Average forgetting" in shown["continual_matrix"]
     assert "Shared by several concepts" in shown["continual_entries"]
     assert shown["continual_prompt"]["value"] == f"a photo of {tasks[2].word}. Posing with {tasks[1].word}."
