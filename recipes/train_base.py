@@ -73,6 +73,9 @@ def main() -> None:
     parser.add_argument("--judge-steps", type=int, default=0, help="0: no judge of noisy latents")
     parser.add_argument("--unet-steps", type=int, default=62_500, help="of 64 pictures")
     parser.add_argument(
+        "--measure-every", type=int, default=6_400, help="UNet steps between two measurements"
+    )
+    parser.add_argument(
         "--instrument-steps",
         type=int,
         default=8_000,
@@ -126,7 +129,7 @@ def run_stage(stage: str, options: argparse.Namespace) -> None:
         train_unet(
             latents, tokens, tokenizer, work,
             steps=options.unet_steps, scaling=scaling, start=options.start, lesson=lesson,
-            progress=Progress(work, tokenizer),
+            progress=Progress(work, tokenizer), measure_every=options.measure_every,
         )  # fmt: skip
     elif stage == "instruments":
         fit_instruments(options)

@@ -114,7 +114,7 @@ def start_from(base: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextMod
 def train_unet(
     latents: torch.Tensor, tokens: np.ndarray, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, scaling: float,
     start: Path | None = None, lesson: Lesson | None = None, progress: Callable[..., None] | None = None, batch: int = 64, peak: float = 6e-4, save_every: int = 100,
-    measure_every: int = 3_200,
+    measure_every: int = 6_400,
 ) -> None:  # fmt: skip
     """Train noise prediction (``noise_weights``) in bfloat16, with caption dropout for guidance and weight averaging.
 
