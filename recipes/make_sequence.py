@@ -116,7 +116,7 @@ def make(out: Path, *, trial: bool = False, model_cache: ModelCache | None = Non
 
 
 def _person(name: str, seed: int) -> Example:
-    return Example(name.lower(), name, "person", "", world.HELD_OUT_FROM + seed, "on the beach")
+    return Example(name.lower(), name, "person", "", world.HELD_OUT_FROM + seed, "on the beach", "beach")
 
 
 def main() -> None:
