@@ -69,6 +69,17 @@
   // Both pictures of every comparison side by side, or in one frame with a slider; remembered by the browser.
   const FRAME = "atelier-one-frame";
   document.documentElement.classList.toggle("one-frame", localStorage.getItem(FRAME) === "1");
+  // While a slider is pressed, more of its events will come, so a preview is enough (ui/live_preview.py).
+  window.atelierPressed = false;
+  addEventListener("pointerdown", (event) => { window.atelierPressed = event.target.type === "range"; }, true);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { window.atelierPressed = false; }, true);
+
+  // How often the user has typed in a field: an answer to an earlier question must not overwrite it (ui/wiring.py).
+  window.atelierTyped = {};
+  document.addEventListener("input", (event) => {
+    const name = event.target.closest?.("[class*=typed-]")?.className.match(/\btyped-(\w+)/)[1];
+    if (name) window.atelierTyped[name] = (window.atelierTyped[name] || 0) + 1;
+  }, true);
 
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(".compare-view")) {

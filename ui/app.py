@@ -32,7 +32,17 @@ from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.masks import CLOSED
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.theme import ASSETS
-from ui.wiring import DRAWN, SQUARES, SUBJECT, WATCHED, WATCHING, Page, drawn_memory
+from ui.wiring import (
+    DRAWN,
+    SQUARES,
+    SUBJECT,
+    WATCHED,
+    WATCHING,
+    Page,
+    drawn_memory,
+    offer_memory,
+    wire_offers,
+)
 
 if TYPE_CHECKING:
     from pipelines.studio import Studio
@@ -97,7 +107,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
                 experiments.lay_out(page)
         start.wire(page)
         train.wire(page)
-        playground.wire(page)
+        playground.wire(page, blocks)
         multi_subject.wire(page, multi, blocks)
         continual.wire(page, concepts, opened=continual_tab.select)
         identity_space.wire(page, identities)
@@ -106,6 +116,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
         library.wire(page)
         compare.wire(page)
         experiments.wire(page)
+        wire_offers(page)
         _wire_load(page, blocks)
         _wire_tick(page)
         api.add(studio, copies)
@@ -134,6 +145,10 @@ def _states(page: Page) -> None:
     page.named |= {
         "shown": gr.State(""),
         **{name: drawn_memory() for name in DRAWN.values()},
+        **offer_memory(),
+        "visitor": gr.BrowserState(
+            "", storage_key="atelier-visitor", secret="atelier"
+        ),  # fixed: survives a restart
         "source": gr.State(page.train.source_of(opening) if opening else None),
         "imported": gr.State(None),
         "photo": gr.State(0),

@@ -91,6 +91,18 @@ class BrowserCopies:
             )
         return self._address(target)
 
+    def thumbnail(self, path: Path, *, side_px: int) -> str:
+        """Return the URL of a copy that is at most ``side_px`` wide and high."""
+        with Image.open(path) as picture:
+            if max(picture.size) <= side_px:
+                return self.url(path)
+            target = self._made(
+                _key(path),
+                f"{path.stem}-{side_px}.png",
+                lambda unfinished: _reduce(picture, side_px, unfinished),
+            )
+        return self._address(target)
+
     def outlined(self, photo: Path, mask: Path) -> str:
         """Return the address of a copy of a photograph with the outline of its mask."""
         target = self._made(
@@ -121,6 +133,12 @@ def _key(path: Path) -> str:
 def _outline(photo: Path, mask: Path, target: Path) -> None:
     with Image.open(photo) as picture, Image.open(mask) as shape:
         outlined(picture, shape).save(target, format="PNG")
+
+
+def _reduce(picture: Image.Image, side_px: int, target: Path) -> None:
+    smaller = picture.convert("RGB")
+    smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    smaller.save(target, format="PNG")
 
 
 def _enlarge(picture: Image.Image, size: tuple[int, int], target: Path) -> None:

@@ -1,5 +1,6 @@
 """The page's widgets by name. Events are connected by these names, and handlers never see a component."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -17,16 +18,10 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
-# A picture that follows sliders: all its events are one, so that answers cannot overtake each other.
-HOLD = "window.atelierPressed"
-# A slider's `input` comes with every move; while it is pressed, more will come, so a preview is enough.
-PRESS_SCRIPT = f"""
-window.addEventListener('pointerdown', (event) => {{ {HOLD} = event.target.type === 'range'; }}, true);
-for (const name of ['pointerup', 'pointercancel'])
-  window.addEventListener(name, () => {{ {HOLD} = false; }}, true);
-"""
-ONE_PICTURE: dict[str, Any] = {"concurrency_id": "pictures", "trigger_mode": "always_last"}
 SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # only for the user's own photographs
+# Fields that a user may be typing in when an answer with another value for them arrives.
+TYPED = ("prompt", "seed", "class_noun")
+OFFERED = {name: f"offered_{name}" for name in TYPED}
 DRAWN = {part: f"drawn_{part}" for part in PARTS}
 # The widgets that may change when a run is rendered.
 WATCHED = [
@@ -69,15 +64,27 @@ class Page:
     ) -> Any:
         """Connect an event: the handler gets the values of the widgets ``takes`` by name and may set those in ``gives``.
 
+        A value for one of ``TYPED`` is dropped if the user has typed in that field since the event.
         ``event_data`` names a value of an event from our own HTML components; the handler gets it as an argument.
         ``busy`` names the one widget that shows the loading state. By default there is none, because Gradio would
         cover every output, permanently if the event fails. With ``reports_progress`` the handler also gets ``progress``.
         """
         guarded = show_notices(handler)
-        taken, given = _spread(takes), self.with_mirrors(_spread(gives))
+        offers = [name for name in TYPED if name in gives]
+        taken = [*_spread(takes), *(["typed"] if offers else [])]
+        given = self.with_mirrors([OFFERED.get(name, name) for name in _spread(gives)])
+        if offers:
+            options["js"] = _tell_typed(len(taken) - 1)
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
-            updates = _split_drawn(guarded(**_joined_drawn(dict(zip(taken, values, strict=True))), **further))
+            asked = dict(zip(taken, values, strict=True))
+            typed = (asked.pop("typed") or {}) if offers else {}
+            updates = _split_drawn(guarded(**_joined_drawn(asked), **further))
+            updates |= {
+                OFFERED[name]: _offer(updates.pop(name), typed.get(name, 0))
+                for name in offers
+                if name in updates
+            }
             unknown = set(updates) - set(given)
             if unknown:
                 raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
@@ -113,10 +120,33 @@ class Page:
         return [updates.get(name, updates.get(self.mirrors.get(name, name), gr.skip())) for name in names]
 
 
-def tell_pressed(takes: Sequence[str]) -> str:
-    """Return the JavaScript of an event whose last input is a hidden checkbox: whether no slider is pressed."""
-    last = len(takes) - 1  # Gradio passes the inputs, and after them the outputs
-    return f"(...values) => {{ values[{last}] = !{HOLD}; return values.slice(0, {last + 1}); }}"
+def offer_memory() -> dict[str, gr.JSON]:
+    """Create hidden components: how often the user has typed in each field, and the values that answers offer."""
+    return {name: gr.JSON({}, visible=False) for name in ("typed", *OFFERED.values())}
+
+
+def wire_offers(page: Page) -> None:
+    """Fill in the values that answers offer, unless the user has typed in the field since the question."""
+    for name, offered in OFFERED.items():
+        fields = page.with_mirrors([name])
+        page.named[offered].change(
+            None,
+            inputs=[page.named[each] for each in (offered, *fields)],
+            outputs=[page.named[each] for each in fields],
+            js=f"(offer, ...now) => offer?.typed === (window.atelierTyped?.{name} || 0)"
+            f" ? Array({len(fields)}).fill(offer.value) : now.slice(0, {len(fields)})",
+            api_visibility="private",
+        )
+
+
+def _tell_typed(place: int) -> str:
+    """Return the JavaScript that sets input ``place``, the last one, to the counts of assets/app.js."""
+    return f"(...values) => [...values.slice(0, {place}), {{...window.atelierTyped}}]"
+
+
+def _offer(value: Any, typed: int) -> dict[str, Any]:
+    """Return a value for a field as an offer; each is unique, so that the browser notices it."""
+    return {"value": value, "typed": typed, "id": secrets.token_hex(4)}
 
 
 def drawn_memory() -> gr.JSON:

@@ -40,11 +40,13 @@ from pipelines.models.hub import fetch_model
 from pipelines.models.inspection import (
     EMBEDDED,
     LDM_PREFIXES,
+    SD1_GUIDANCE,
     SD1_SIZE_PX,
     check_checkpoint,
     check_folder,
     describe_base,
     family_of,
+    guidance_of,
     locate,
     read_json,
     size_of,
@@ -238,7 +240,7 @@ def _load_folder(folder: Path, *, spec: str, name: str, dtype: torch.dtype) -> B
         device=torch.device("cpu"),
         dtype=dtype,
         size_px=size_of(folder),
-        guidance_scale=float(told.get("guidance_scale", 7.5)),
+        guidance_scale=guidance_of(folder),
         avoid=tuple(told.get("unseen_words", ())),
     )
 
@@ -279,7 +281,7 @@ def _load_file(path: Path, *, spec: str, name: str, dtype: torch.dtype) -> Base:
         device=torch.device("cpu"),
         dtype=dtype,
         size_px=SD1_SIZE_PX,
-        guidance_scale=7.5,
+        guidance_scale=SD1_GUIDANCE,
     )
 
 

@@ -29,6 +29,7 @@ MAX_HEADER_BYTES = 32 * 2**20
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w.-]{1,96})?")
 SD1_TEXT_WIDTH = 768
 SD1_SIZE_PX = 512
+SD1_GUIDANCE = 7.5
 SD1_SIZE_MB = {"float32": 4270, "half": 2140}  # UNet + text encoder + VAE
 
 UNET = "model.diffusion_model."
@@ -278,6 +279,7 @@ class BaseFacts:
     present: bool = False
     problem: str = ""
     size_px: int | None = None
+    guidance_scale: float = SD1_GUIDANCE
     disk_mb: int = SD1_SIZE_MB["float32"]
 
     @property
@@ -313,7 +315,8 @@ def describe_base(spec: str) -> BaseFacts:
         facts = replace(facts, name=place.name, kind=place.kind, present=present, disk_mb=disk_mb)
         if place.kind == "folder" and place.path is not None:
             check_folder(place.path)
-            return replace(facts, family=family_of(place.path), size_px=size_of(place.path))
+            own = {"size_px": size_of(place.path), "guidance_scale": guidance_of(place.path)}
+            return replace(facts, family=family_of(place.path), **own)
         if place.kind == "file" and place.path is not None:
             check_checkpoint(place.path)
         elif place.kind == "hub":
@@ -327,6 +330,12 @@ def family_of(folder: Path) -> str:
     """Return the family, which selects the presets: "embedded" if set in ``atelier.json``, else "sd1"."""
     told = folder / "atelier.json"
     return EMBEDDED if told.is_file() and read_json(told).get("family") == EMBEDDED else "sd1"
+
+
+def guidance_of(folder: Path) -> float:
+    """Return the guidance scale that suits a base: the one in ``atelier.json``, else Stable Diffusion's."""
+    told = folder / "atelier.json"
+    return float(read_json(told).get("guidance_scale", SD1_GUIDANCE)) if told.is_file() else SD1_GUIDANCE
 
 
 def size_of(folder: Path) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.data.edit_suggestions import word_lists
-from pipelines.models.inspection import describe_base, locate, read_json
+from pipelines.models.inspection import EMBEDDED, family_of, locate, read_json
 
 GENERAL_MEDIUM = ("a photo of", "a photograph of", "a picture of")
 
@@ -30,10 +30,14 @@ class Phrase:
 
 @dataclass(frozen=True)
 class PromptWords:
-    """``known`` is every word that the base was trained on; empty if that is not known."""
+    """``known`` is every word that the base was trained on; empty if that is not known.
+
+    ``learned`` are the words of runs on this base, such as their trigger words and captions.
+    """
 
     known: frozenset[str] = frozenset()
     phrases: tuple[Phrase, ...] = ()
+    learned: tuple[str, ...] = ()
 
     def suited(self, noun: str) -> list[Phrase]:
         """Return the phrases that suit a class noun; all of them for a noun that the base does not know."""
@@ -48,12 +52,13 @@ def prompt_words(spec: str) -> PromptWords:
         place = locate(spec)
     except ValueError:
         return PromptWords()
-    card = place.path / "atelier.json" if place.kind == "folder" and place.path is not None else None
+    folder = place.path if place.kind == "folder" else None
+    card = folder / "atelier.json" if folder is not None else None
     told = read_json(card).get("words") if card is not None and card.is_file() else None
     if told:
         return PromptWords(frozenset(told["known"]), tuple(_phrase(each) for each in told["chips"]))
-    family = describe_base(spec).family
-    return PromptWords(phrases=tuple(_general(word_lists(family)))) if family != "embedded" else PromptWords()
+    family = family_of(folder) if folder is not None else "sd1"
+    return PromptWords() if family == EMBEDDED else PromptWords(phrases=tuple(_general(word_lists(family))))
 
 
 def _phrase(chip: Mapping[str, Any]) -> Phrase:

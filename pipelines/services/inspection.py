@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data.photographs import Photo, read_photos
+from pipelines.data.subject import stored_subjects
 from pipelines.jobs.worker import Job
 from pipelines.methods.specs import method_of_kind, method_spec
 from pipelines.models.inspection import BaseFacts, describe_base
 from pipelines.models.prompt_words import PromptWords, prompt_words
 from pipelines.runs.costs import SIZES
 from pipelines.runs.library import check_finished, kind_of
-from pipelines.runs.store import IMPORTED
+from pipelines.runs.store import IMPORTED, Run
 from pipelines.services.resources import KNOWN_BASES, Resources
 from pipelines.services.spectral_runs import correlation_of, shifted_layers, shifts_of
 
@@ -106,9 +107,11 @@ class InspectionService:
         """Return the base models to choose from, whether each is available locally, and its requirements."""
         return [describe_base(spec) for spec in dict.fromkeys((*KNOWN_BASES, self.resources.base))]
 
-    def prompt_words(self, spec: str) -> PromptWords:
-        """Return the words that a base was trained on and phrases to offer for a prompt."""
-        return prompt_words(spec)
+    def prompt_words(self, run_id: str, *others: str) -> PromptWords:
+        """Return the words that a run's base and the runs were trained on, and phrases to offer for a prompt."""
+        runs = [self.resources.library.find(each) for each in (run_id, *others)]
+        learned = tuple(text for run in runs for text in _learned(run))
+        return replace(prompt_words(str(runs[0].base.get("spec", ""))), learned=learned)
 
     def photos_preview(
         self,
@@ -230,6 +233,17 @@ class InspectionService:
             return {photo.name: tags for photo, tags in zip(photos, told, strict=True)}
 
         return self.resources.run_short("tags", work)
+
+
+def _learned(run: Run) -> list[str]:
+    """Return the texts that a run was trained with: trigger words and captions."""
+    subjects = stored_subjects(run.path, run.config)
+    told = [
+        str(run.config.get(name) or "") for name in ("identifier", "class_noun", "photo_prompt", "caption")
+    ]
+    told += [word for one in subjects for word in (one.identifier, one.class_noun)]
+    told += [caption for one in subjects for caption in one.captions.values()]
+    return [text for text in told if text]
 
 
 def _opened(path: Path) -> Image.Image:

@@ -57,8 +57,8 @@ def test_watching_has_no_limit_and_pictures_share_one_queue(blocks: gr.Blocks) -
     }
     assert list(limits.values()) == [None]
     shared = [event for event in blocks.fns.values() if event.concurrency_id == "pictures"]
-    assert len(shared) == 29, (
-        "playground and first page by button and key, Multi-subject, Continual, the identity space's picture and scenes, blocks, "
+    assert len(shared) == 30, (
+        "playground and first page by button and key, a changed strength, Multi-subject, Continual, the identity space's picture and scenes, blocks, "
         "Compare, the API's five, and on Edit three ways to edit, seven suggestions, the comparison, the strip, and a mix and "
         "its strip"
     )

@@ -10,6 +10,7 @@ from pipelines.fields import fill_words
 from ui.html import BrowserCopies, Html
 from ui.run import charts as plots
 from ui.run import panels
+from ui.run.prompt_words import below_prompt
 from ui.run.replay import OVER, Replay, playable, replayed
 from ui.run.state import LIVE, WORDS, RunView, fold
 
@@ -249,9 +250,15 @@ class RunMonitor:
             **{name: gr.update(interactive=view.state == "running") for name in AT_WORK},
             "advice": panels.advice(view),
             "forget": FORGET,
-            "prompt_hint": panels.prompt_hint(view),
+            "prompt_hint": self.prompt_words(view),
             "guide": panels.guide(4 if kept or playing else 3),
         }
+
+    def prompt_words(self, view: RunView, *others: str) -> Html:
+        """Return what is shown below the prompt of a run; ``others`` are further runs whose words it may contain."""
+        words = self.studio.inspection.prompt_words(view.id, *others)
+        noun = str(view.config.get("class_noun") or "")
+        return below_prompt(words, hint=panels.prompt_hint(view), noun=noun)
 
     # Replay
 

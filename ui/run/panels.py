@@ -181,9 +181,8 @@ def caption(
     """Return the caption of a picture: its prompt, its seed and further facts."""
     rows = [*([("Seed", str(seed))] if seed is not None else []), *facts]
     terms = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
-    return element(
-        "div", element("blockquote", prompt), *notes_of(notes), element("dl", *terms), class_="caption"
-    )
+    told = [element("blockquote", prompt), *notes_of(notes), element("dl", *terms)]
+    return element("div", *told, class_="caption", data_seed="" if seed is None else seed)
 
 
 def progress(view: RunView) -> Html:

@@ -4,10 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from ui.run import panels
-from ui.run.monitor import EMPTY_RESULT, RESULTS
+from ui.run import panels, prompt_words
+from ui.run.monitor import EMPTY_RESULT
 from ui.run.state import RunView
+from ui.tabs.train import history
 from ui.tabs.train.handlers import EMPTY_FRAME
+from ui.tabs.train.playground_handlers import GENERATED
 from ui.tabs.train.tab import (
     example_button,
     opening_cost,
@@ -56,6 +58,7 @@ def _inputs(page: Page) -> None:
             placeholder="person, dog, teapot …",
             info="A common word for its class.",
             elem_id="first-noun",
+            elem_classes="typed-class_noun",
         )
         gr.HTML(panels.heading("3", "Personalize"), elem_classes="above-action")
         with gr.Column(elem_classes="action"):
@@ -105,13 +108,15 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 named["first_prompt"] = gr.Textbox(
                     "", label="Prompt", info="What the picture shows.", max_lines=2
                 )
-                named["first_prompt_hint"] = gr.HTML("")
+                named["first_prompt"].elem_classes = ["typed-prompt"]
+                named["first_prompt_hint"] = gr.HTML("", js_on_load=prompt_words.SCRIPT)
                 named["first_generate"] = gr.Button("Generate", variant="primary")
             with gr.Column(scale=6, min_width=300, elem_id="first-result"):
                 named["first_result"] = gr.HTML(
                     panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT
                 )
                 named["first_result_caption"] = gr.HTML("")
+        named["first_history"] = gr.HTML("", js_on_load=history.SCRIPT)
     for name in (
         "advice",
         "compare",
@@ -123,6 +128,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
         "playground",
         "prompt",
         "prompt_hint",
+        "history",
     ):
         page.mirrors[f"first_{name}"] = name
     page.mirrors |= {"first_result": "result", "first_result_caption": "result_caption"}
@@ -202,21 +208,16 @@ def _wire_upload(page: Page, event: Any, *, gives: list[str]) -> None:
 def _wire_play(page: Page) -> None:
     playground, named = page.playground, page.named
 
-    def generate(shown: str, first_prompt: str, strength: float, **fields: Any) -> dict[str, Any]:
-        asked: dict[str, Any] = {name.removeprefix("play_"): value for name, value in fields.items()}
-        return playground.generate(shown, strength, **{**asked, "prompt": first_prompt})
+    def generate(first_prompt: str, **asked: Any) -> dict[str, Any]:
+        return playground.generate(prompt=first_prompt, **asked)
 
+    settings = [name for name in page.sampling if name != "prompt"]
     for event in (named["first_generate"].click, named["first_prompt"].submit):
         page.on(
             event,
             generate,
-            takes=[
-                "shown",
-                "first_prompt",
-                "strength",
-                *(name for name in page.sampling if name != "prompt"),
-            ],
-            gives=RESULTS,
+            takes=["visitor", "shown", "first_prompt", "strength", *settings],
+            gives=GENERATED,
             concurrency_id="pictures",
             concurrency_limit=4,
             busy="first_result",

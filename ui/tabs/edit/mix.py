@@ -1,23 +1,23 @@
 """The card "Mix two runs" of the tab Edit: sliders over one picture at a fixed seed, a strip, and the mix as a run."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from pipelines.config import MixConfig, SampleConfig, clean_text
+from pipelines.models.inspection import SD1_SIZE_PX
 from pipelines.runs.status import Card
 from ui import forms as form
 from ui.html import Html, element
+from ui.live_preview import FULL_STEPS, ONE_PICTURE, follow, full_flag, preview
 from ui.run import panels
 from ui.run.monitor import SUBJECT_PROMPT, RunMonitor, Values
-from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, WATCHING, Page, tell_pressed
+from ui.wiring import WATCHED, WATCHING, Page
 
 KINDS = ("spectral", "lora")  # kinds of adapters that can be mixed
 SHARES = form.field_names(MixConfig)
 OWN = "mixing_"
-FULL_STEPS, PREVIEW_STEPS, PREVIEW_PX = 25, 6, 256
 EMPTY = "Choose two runs of SVDiff or two LoRAs."
 ASKED = [OWN + name for name in ("one", "other", "prompt", "seed", *SHARES)]
 
@@ -29,7 +29,7 @@ class MixHandlers:
         self.monitor = monitor
         self.studio = monitor.studio
         self.copies = monitor.copies
-        self.large = next(iter(self.studio.inspection.bases())).family != "embedded"
+        self.size_px = next(iter(self.studio.inspection.bases())).size_px or SD1_SIZE_PX
 
     def runs(self) -> list[tuple[str, str]]:
         """Return (label, run id) of the runs that can be mixed."""
@@ -91,9 +91,9 @@ class MixHandlers:
         config = SampleConfig(
             prompt=clean_text(asked[OWN + "prompt"] or "") or self._words(pair),
             seed=int(asked[OWN + "seed"] or 0),
-            steps=FULL_STEPS if full else PREVIEW_STEPS,
-            size_px=PREVIEW_PX if self.large and not full else 0,
+            steps=FULL_STEPS,
         )
+        config = config if full else preview(config, size_px=self.size_px)
         return (pair if len(pair) == 2 else []), mix, config
 
     def _words(self, pair: list[str]) -> str:
@@ -120,14 +120,14 @@ def lay_out(page: Page, mixes: MixHandlers) -> None:
     """Create the card in the current Blocks context."""
     named = page.named
     named[OWN + "drawn"] = gr.JSON({}, visible=False)
-    named[OWN + "full"] = gr.Checkbox(True, visible=False, label="Full picture")  # set by JavaScript
+    named[OWN + "full"] = full_flag()
     with gr.Row(elem_classes="page", equal_height=False, elem_id="mixing"):
         with (
             gr.Column(scale=4, min_width=330, elem_classes="inputs"),
             gr.Column(elem_classes="card", elem_id="mixing-form"),
         ):
             heading = panels.heading("", "Mix two runs", "Two of SVDiff or two LoRAs, at a fixed seed.")
-            gr.HTML(heading, js_on_load=PRESS_SCRIPT)
+            gr.HTML(heading)
             runs = mixes.runs()
             named[OWN + "one"] = gr.Dropdown(runs, value=None, label="First")
             named[OWN + "other"] = gr.Dropdown(runs, value=None, label="Second")
@@ -164,17 +164,17 @@ def wire(page: Page, mixes: MixHandlers, *, opened: Any) -> None:
     pair = [OWN + "one", OWN + "other"]
     page.on(opened, mixes.offer, gives=pair, **WATCHING)
     page.on(named[OWN + "swap"].click, mixes.swap, takes=pair, gives=pair)
-    moves = [event for name in SHARES for event in (named[OWN + name].input, named[OWN + name].release)]
     settings = [
         named[OWN + "one"].change, named[OWN + "other"].change, named[OWN + "prompt"].submit, named[OWN + "seed"].submit,
     ]  # fmt: skip
-    page.on(
-        partial(gr.on, [*moves, *settings]),
+    follow(
+        page,
+        [OWN + name for name in SHARES],
         mixes.draw,
-        takes=[*ASKED, OWN + "full"],
+        takes=ASKED,
         gives=[OWN + "picture", OWN + "told", OWN + "drawn"],
-        js=tell_pressed([*ASKED, OWN + "full"]),
-        **ONE_PICTURE,
+        full=OWN + "full",
+        further=settings,
     )
     page.on(
         named[OWN + "drawn"].change,

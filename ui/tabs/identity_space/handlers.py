@@ -26,6 +26,7 @@ from pipelines.services.identity_space import (
 )
 from pipelines.weightspace.index import Attribute, Manifest
 from ui.html import BrowserCopies, Html, file_name
+from ui.live_preview import FULL_STEPS, preview
 from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
 from ui.tabs.identity_space import drawn
@@ -34,8 +35,6 @@ METHOD = next(spec.name for spec in methods_of("identity_space"))
 MOST_SLIDERS = 12
 SEPARATED = 0.6  # balanced accuracy below which a slider is not offered first
 EDITS = [f"space_edit_{place}" for place in range(MOST_SLIDERS)]
-PREVIEW_STEPS, FULL_STEPS = 6, 25
-PREVIEW_PX = 256  # of larger base models
 MOST_HISTORY = 40
 SCENES = ("{prompt}", "{prompt} on the beach", "{prompt} in the forest", "{prompt} in the library")
 NO_SPACE = f"No identity space is installed for this base model. This command builds one: {BUILD}"
@@ -257,13 +256,8 @@ class IdentityHandlers:
         }  # fmt: skip
 
     def _config(self, prompt: str, seed: int, *, full: bool) -> SampleConfig:
-        small = not full and self.size_px > PREVIEW_PX
-        return SampleConfig(
-            prompt=clean_text(prompt or ""),
-            seed=int(seed or 0),
-            steps=FULL_STEPS if full else PREVIEW_STEPS,
-            size_px=PREVIEW_PX if small else 0,
-        )
+        config = SampleConfig(prompt=clean_text(prompt or ""), seed=int(seed or 0), steps=FULL_STEPS)
+        return config if full else preview(config, size_px=self.size_px)
 
     def _single(self, drawing: Drawing, prompt: str, *, label: str) -> Html:
         return panels.single(self.copies.enlarged(drawing.path), alt=prompt, label=label)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from pipelines.services.identity_space import FIRST, FIRST_SAMPLER
 from pipelines.weightspace.index import Manifest
+from ui.live_preview import follow, full_flag
 from ui.run import panels
 from ui.tabs.identity_space import drawn
 from ui.tabs.identity_space.handlers import (
@@ -18,7 +19,7 @@ from ui.tabs.identity_space.handlers import (
     ends,
     formats,
 )
-from ui.wiring import ONE_PICTURE, PRESS_SCRIPT, WATCHED, WATCHING, Page, tell_pressed
+from ui.wiring import WATCHED, WATCHING, Page
 
 SHOWN_SLIDERS = 8
 CANVAS_PX = 384
@@ -50,14 +51,14 @@ def _states(page: Page) -> None:
         "space_drawn": gr.State({}),
         "space_nudge": gr.State(""),
         "space_finding": gr.State(""),  # the run of the inversion that this page started
-        "space_full": gr.Checkbox(True, visible=False, label="Full picture"),  # set by JavaScript
+        "space_full": full_flag(),
     }
 
 
 def _person(page: Page, identities: IdentityHandlers) -> None:
     named, told = page.named, identities.space()
     with gr.Column(elem_classes="card", elem_id="space-person"):
-        gr.HTML(panels.heading("1", "A new person", _about(told)), js_on_load=PRESS_SCRIPT)
+        gr.HTML(panels.heading("1", "A new person", _about(told)))
         named["space_name"] = gr.Dropdown(
             [(each.title, name) for name, each in identities.spaces.items()],
             value=told.name if told else None,
@@ -289,22 +290,21 @@ def _wire_picture(page: Page, identities: IdentityHandlers) -> None:
         "space_beside",
         "space_beside_strength",
     ]
-    moves = [event for name in EDITS for event in (named[name].input, named[name].release)]
     settings = [
         named["space_prompt"].submit, named["space_seed"].submit, named["space_debias"].input,
         named["space_delay"].release, named["space_beside"].input, named["space_beside_strength"].release,
         named["space_point"].change, named["space_nudge"].change,
     ]  # fmt: skip
-    takes = ["space_point", "space_history", "space_before", *asked, *EDITS, "space_full"]
-    page.on(
-        partial(gr.on, [*moves, *settings]),
+    follow(
+        page,
+        EDITS,
         identities.draw,
-        takes=takes,
+        takes=["space_point", "space_history", "space_before", *asked, *EDITS],
         gives=[
             "space_picture", "space_caption", "space_history", "space_before", "space_drawn", "space_download",
         ],
-        js=tell_pressed(takes),
-        **ONE_PICTURE,
+        full="space_full",
+        further=settings,
     )  # fmt: skip
     page.on(
         named["space_drawn"].change,

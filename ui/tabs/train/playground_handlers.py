@@ -1,20 +1,26 @@
 """Handlers of the playground: generate with a run, restore a picture's settings, export and import adapters."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pipelines.config import SampleConfig, from_dict
+from pipelines.config import SampleConfig, clean_text, from_dict
+from pipelines.runs.costs import SIZES
+from pipelines.sampling.picture_history import KeptPicture
 from ui import forms as form
 from ui.errors import as_text
 from ui.html import file_name
+from ui.live_preview import preview
 from ui.run import panels
-from ui.run.monitor import RunMonitor, Values
+from ui.run.monitor import RESULTS, RunMonitor, Values
+from ui.run.state import fold
+from ui.tabs.train import history
 from ui.tabs.train import stack as stacking
 
+GENERATED = [*RESULTS, "history", "visitor"]  # what a generated picture sets
 OWN_FIELDS = ("prompt", "seed")  # sampler fields outside the "Advanced" section
 
 
@@ -45,8 +51,8 @@ class PlaygroundHandlers:
         prompt = {"prompt": f"a photo of a {words}"} if words else {}
         return {"lora": None} | prompt | self.monitor.show_run(run_id)
 
-    def recall(self, recall: str) -> Values:
-        """Restore the settings of a picture: every sampler field, the run and its strength."""
+    def recall(self, recall: str, shown: str = "") -> Values:
+        """Restore the settings of a picture: every sampler field, its strength, and the run unless it is ``shown``."""
         try:
             found = self.studio.generation.recall(Path(recall))
         except ValueError as error:  # its run was deleted, but the settings can still be restored
@@ -60,7 +66,8 @@ class PlaygroundHandlers:
         stack = found["stack"]
         values |= stacking.recalled(stack)
         if stack:
-            values |= {"strength": stack[0]["strength"]} | self.monitor.show_run(stack[0]["run"])
+            values["strength"] = stack[0]["strength"]
+            values |= self.monitor.show_run(stack[0]["run"]) if stack[0]["run"] != shown else {}
         else:
             values["strength"] = 0.0
         if found.get("note"):
@@ -69,62 +76,134 @@ class PlaygroundHandlers:
         steps = {layer["run"]: layer["step"] for layer in stack if layer.get("step") is not None}
         return values | {"recall": None, "recalled": summary, "recalled_steps": steps}
 
-    def generate(
-        self,
-        shown: str,
-        strength: float,
-        *,
-        blocks: str = "",
-        second: str | None = None,
-        second_strength: float = 1.0,
-        second_blocks: str = "",
-        recalled_steps: Mapping[str, int] | None = None,
-        **fields: Any,
-    ) -> Values:
-        """Generate with and without the adapter, and with a second run if one is chosen, from the same seed."""
+    # Generating
+
+    def generate(self, shown: str, strength: float, *, visitor: str | None = None, **asked: Any) -> Values:
+        """Generate with and without the adapter, and with a second run if one is chosen, from the same seed.
+
+        ``asked`` are the fields of :mod:`stack`, ``recalled_steps`` and the sampler's. The pictures are added to the
+        history of the ``visitor``; without one, a new visitor is made.
+        """
         if not shown:
             raise ValueError("Choose an example or train your own subject first.")
-        config = form.parse(SampleConfig, fields)
+        config, layers = self._asked(shown, strength, **asked)
         if not config.prompt:
             raise ValueError("The prompt is empty; describe the picture.")
-        layers = stacking.stack(
-            shown,
-            strength,
-            blocks=blocks,
-            second=second,
-            second_strength=second_strength,
-            second_blocks=second_blocks,
-        )
-        layers = [layer | {"step": (recalled_steps or {}).get(layer["run"])} for layer in layers]
         notes: list[str] = []
-        paths = self.studio.generation.generate(config, stack=layers, before_after=True, on_note=notes.append)
-        before, after = paths[: config.count], paths[config.count :]
-        files = [str(self.copies.copy(path)) for path in after]
-        facts = [
-            ("Strength", f"{strength:g}"),
-            ("Steps", str(config.steps)),
-            ("Guidance", f"{config.guidance_scale:g}"),
-            *([("Block weights", blocks)] if blocks else []),
-            *(
-                [("With", f"{self.studio.training.status(second)['name']} at {second_strength:g}")]
-                if second
-                else []
-            ),
-        ]
+        key = visitor or self.studio.generation.history.new_visitor()
+        kept = self.studio.generation.generate_kept(config, stack=layers, visitor=key, on_note=notes.append)
+        return (
+            {"visitor": key}
+            | self._pictures(kept, shown=shown, notes=notes)
+            | self._history(key, chosen=kept[0].id)
+        )
+
+    def redraw(
+        self, play_full: bool, shown: str, strength: float, *, visitor: str | None = None, **asked: Any
+    ) -> Values:
+        """Draw again with a changed strength: a small preview while a slider is dragged, else the full picture.
+
+        Nothing happens before there is a run and a prompt.
+        """
+        if not shown or not clean_text(str(asked.get("prompt") or "")):
+            return {}
+        if play_full:
+            return self.generate(shown, strength, visitor=visitor, **asked)
+        try:
+            config, layers = self._asked(shown, strength, **asked)
+            before = self.studio.generation.known_before(config, stack=layers, visitor=visitor or "")
+            family = self.studio.training.status(shown)["base"]["family"]
+            small = preview(config, size_px=SIZES[family].side_px)
+            (path,) = self.studio.generation.generate(small, stack=layers)
+        except ValueError:  # said once, when the slider is released
+            return {}
+        drawn = self.copies.enlarged(path)
+        if before:
+            shown_pair = (self.copies.enlarged(before[0]), drawn)
+            result = panels.compare(*shown_pair, alt=config.prompt, labels=("Without", "Preview"))
+        else:
+            result = panels.single(drawn, alt=config.prompt, label="Preview")
+        caption = panels.caption(
+            prompt=config.prompt, seed=config.seed, facts=[("Strength", f"{strength:g} · preview")]
+        )
+        return {"drawn": {"result": [shown]}, "result": result, "result_caption": caption}
+
+    def _asked(
+        self, shown: str, strength: float, *, recalled_steps: Mapping[str, int] | None = None, **asked: Any
+    ) -> tuple[SampleConfig, list[dict[str, Any]]]:
+        """Return the sampler's settings and the stack of runs."""
+        own = {name: asked.pop(name) for name in stacking.FIELDS if name in asked}
+        config = form.parse(
+            SampleConfig, {name.removeprefix("play_"): value for name, value in asked.items()}
+        )
+        layers = stacking.stack(shown, strength, **(stacking.ALONE | own))
+        return config, [layer | {"step": (recalled_steps or {}).get(layer["run"])} for layer in layers]
+
+    def _pictures(self, kept: Sequence[KeptPicture], *, shown: str, notes: Sequence[str] = ()) -> Values:
+        """Show the first of these pictures beside the one without the adapter, and all of them in the gallery."""
+        first, settings = kept[0], kept[0].settings
+        files = [str(self.copies.copy(each.path, name=each.file_name)) for each in kept]
+        after, prompt = self.copies.enlarged(first.path), str(settings["prompt"])
         return {
             "drawn": {"result": [shown]},
             "result": panels.compare(
-                self.copies.enlarged(before[0]),
-                self.copies.enlarged(after[0]),
-                alt=config.prompt,
-                labels=("Without", "With adapter"),
-            ),
+                self.copies.enlarged(first.before), after, alt=prompt, labels=("Without", "With adapter")
+            )
+            if first.before is not None
+            else panels.single(after, alt=prompt, label="With adapter"),
             "result_caption": panels.caption(
-                prompt=config.prompt, seed=config.seed, facts=facts, notes=notes
+                prompt=prompt, seed=settings["seed"], facts=_facts(settings), notes=notes
             ),
             "gallery": gr.update(
                 visible=len(files) > 1,
-                value=[(copy, f"seed {config.seed + index}") for index, copy in enumerate(files)],
+                value=[
+                    (copy, f"seed {each.settings['seed']}") for copy, each in zip(files, kept, strict=True)
+                ],
             ),
             "download": gr.update(value=files[0], interactive=True),
         }
+
+    # The history
+
+    def show_kept(self, visitor: str | None, shown: str, value: str) -> Values:
+        """Show a picture of the history and restore its settings; ``value`` is its id."""
+        kept = self.studio.generation.history.find(visitor or "", value)
+        values = self.recall(str(kept.path), shown)
+        pictures = self._pictures([kept], shown=values.get("shown", shown))
+        drawn = {"drawn": values.get("drawn", {}) | pictures["drawn"]}
+        return values | pictures | drawn | self._history(visitor or "", chosen=value)
+
+    def forget(self, visitor: str | None, value: str) -> Values:
+        """Remove one picture from the history, or all of them if ``value`` is empty."""
+        self.studio.generation.history.remove(visitor or "", value)
+        return self._history(visitor or "")
+
+    def opening_history(self, visitor: str | None) -> Values:
+        """Show the history when the page is loaded."""
+        kept = self._history(visitor or "")
+        return kept | {"playground": gr.update(visible=True)} if kept["history"] else {}
+
+    def _history(self, visitor: str, *, chosen: str = "") -> Values:
+        pictures = self.studio.generation.history.list(visitor)
+        return {"history": history.strip(pictures, copies=self.copies, chosen=chosen)}
+
+    def words_below(self, shown: str, second: str | None) -> Values:
+        """Count the words of the second run as known when it is chosen."""
+        if not shown:
+            return {}
+        view = fold(self.studio.training.status(shown))
+        return {"prompt_hint": self.monitor.prompt_words(view, *([second] if second else []))}
+
+
+def _facts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the settings that the caption of a picture names after prompt and seed."""
+    first, second = [*settings.get("stack", ()), {}, {}][:2]
+    named = [
+        ("Strength", f"{first.get('strength', 0):g}"),
+        ("Steps", str(settings["steps"])),
+        ("Guidance", f"{settings['guidance_scale']:g}"),
+        ("Negative prompt", str(settings.get("negative_prompt") or "")),
+        ("Block weights", stacking.shortest(first.get("blocks", ""))),
+        ("With", f"{second['name']} at {second['strength']:g}" if second else ""),
+    ]
+    return [(label, text) for label, text in named if text]

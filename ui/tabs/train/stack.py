@@ -14,6 +14,7 @@ from ui.run.monitor import EMPTY_UNET_MAP, RunMonitor, Values
 from ui.run.unet_diagram import unet_map
 
 FIELDS = ("blocks", "second", "second_strength", "second_blocks")  # widgets that a picture depends on
+ALONE: dict[str, Any] = {"blocks": "", "second": None, "second_strength": 1.0, "second_blocks": ""}
 OWN = "your own"
 CHOICES = [
     ("The whole adapter", "all"),

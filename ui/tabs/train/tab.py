@@ -195,7 +195,10 @@ def _words(page: Page, *, config: Any) -> dict[str, Component]:
     with gr.Row(elem_id="words"):
         words: dict[str, Component] = {
             "class_noun": gr.Textbox(
-                config.class_noun, label="What is it?", placeholder="person, dog, teapot …"
+                config.class_noun,
+                label="What is it?",
+                placeholder="person, dog, teapot …",
+                elem_classes="typed-class_noun",
             )
         }
         words["identifier"] = gr.Dropdown(
