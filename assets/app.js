@@ -74,11 +74,21 @@
   addEventListener("pointerdown", (event) => { window.atelierPressed = event.target.type === "range"; }, true);
   for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { window.atelierPressed = false; }, true);
 
-  // How often the user has typed in a field: an answer to an earlier question must not overwrite it (ui/wiring.py).
+  // How often the user has typed in a field: an answer to an earlier question must not overwrite it (ui/wiring.py). The same
+  // field on another tab follows at once. Gradio's own "input" comes with a key press only, not with Backspace or a paste.
   window.atelierTyped = {};
+  let copying = false;
   document.addEventListener("input", (event) => {
     const name = event.target.closest?.("[class*=typed-]")?.className.match(/\btyped-(\w+)/)[1];
-    if (name) window.atelierTyped[name] = (window.atelierTyped[name] || 0) + 1;
+    if (!name || copying) return;
+    window.atelierTyped[name] = (window.atelierTyped[name] || 0) + 1;
+    copying = true;
+    for (const other of document.querySelectorAll(`.typed-${name} :is(textarea, input)`)) {
+      if (other === event.target) continue;
+      other.value = event.target.value;
+      other.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+    copying = false;
   }, true);
 
   document.addEventListener("click", (event) => {

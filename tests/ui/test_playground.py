@@ -266,7 +266,7 @@ def test_a_dragged_strength_shows_a_preview_and_then_the_full_picture(
     visitor = opened(visit)
     generate(visitor, "a photo of a zwx person", 5)
     monkeypatch.setattr(served.studio.generation, "generate", watched)
-    slider = visitor.page.locator("#play-form input[type=range]").first
+    slider = visitor.page.locator("#play-strength input[type=range]")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -352,4 +352,25 @@ def test_what_is_typed_meanwhile_is_not_overwritten(
     visitor.page.get_by_role("option", name="Ada").click()
     visitor.see("#run-card .run-name:text-is('Ada')")
     wait_for_value(visitor, PROMPT, "a photo of a zwx person on the beach")
+    assert not visitor.errors
+
+
+def test_a_name_typed_meanwhile_is_kept(
+    visit: Any, served: Served, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = visit(tab="start")
+    real, go = served.studio.inspection.photos_preview, threading.Event()
+
+    def slow(*given: Any, **options: Any) -> list[Path]:
+        go.wait(PATIENCE_MS / 1000)
+        return real(*given, **options)
+
+    monkeypatch.setattr(served.studio.inspection, "photos_preview", slow)
+    visitor.page.set_input_files("#first-upload input[type=file]", [str(path) for path in photographs])
+    visitor.page.wait_for_timeout(500)
+    visitor.page.locator("#first-noun").get_by_label("What is it?").fill("tortoise")
+    go.set()
+    visitor.see("#first-inputs .photo-wall img >> nth=2")
+    visitor.page.wait_for_timeout(300)
+    assert visitor.page.locator("#first-noun").get_by_label("What is it?").input_value() == "tortoise"
     assert not visitor.errors

@@ -181,7 +181,9 @@ def wire(page: Page) -> None:
         (there.input, there, here),
         (there.blur, there, here),
         (first_prompt.input, first_prompt, prompt),
+        (first_prompt.blur, first_prompt, prompt),
         (prompt.input, prompt, first_prompt),
+        (prompt.blur, prompt, first_prompt),
     ):
         event(None, inputs=origin, outputs=copy, js="(word) => word", api_visibility="private")
     wire_real_base(page, named["first_real_base"])

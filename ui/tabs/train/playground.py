@@ -17,6 +17,11 @@ from ui.wiring import WATCHED, WATCHING, Page
 
 MOST_DICE = 999_999  # short enough to be read out and typed
 RANDOM_SEED = f"() => Math.floor(Math.random() * {MOST_DICE + 1})"
+# On a narrow screen the picture is above the form.
+TO_THE_PICTURE = (
+    "() => innerWidth < 900 && [...document.querySelectorAll('#play-result, #first-result')]"
+    ".find((each) => each.offsetParent)?.scrollIntoView({behavior: 'smooth', block: 'center'})"
+)
 # The caption of a picture carries its seed.
 SHOWN_SEED = (
     "(seed) => { const shown = document.querySelector('#play-result [data-seed]')?.dataset.seed;"
@@ -60,15 +65,6 @@ def _form(page: Page, sampling: SampleConfig, hidden: list[str]) -> None:
     named["prompt"].elem_classes = ["typed-prompt"]
     named["prompt_hint"] = gr.HTML("", js_on_load=prompt_words.SCRIPT)
     named["play_negative_prompt"] = form.widgets(sampling, ["negative_prompt"])["negative_prompt"]
-    named["strength"] = gr.Slider(
-        0,
-        2.0,
-        value=1.0,
-        step=0.05,
-        label="Adapter strength",
-        info="1 is the adapter as trained, 0 disables it.",
-    )
-    named["play_full"] = full_flag()
     with gr.Row(elem_classes="seed-row"):
         named |= form.widgets(sampling, ["seed"])
         named["seed"].elem_classes = ["typed-seed"]
@@ -88,6 +84,16 @@ def _form(page: Page, sampling: SampleConfig, hidden: list[str]) -> None:
 def _result(page: Page) -> None:
     named = page.named
     named["result"] = gr.HTML(panels.placeholder(EMPTY_RESULT), js_on_load=panels.COMPARE_SCRIPT)
+    named["strength"] = gr.Slider(
+        0,
+        2.0,
+        value=1.0,
+        step=0.05,
+        label="Adapter strength",
+        info="1 is the adapter as trained, 0 disables it.",
+        elem_id="play-strength",
+    )
+    named["play_full"] = full_flag()
     named["result_caption"] = gr.HTML("")
     named["gallery"] = gr.Gallery(
         label="All pictures",
@@ -119,6 +125,8 @@ def wire(page: Page, blocks: gr.Blocks) -> None:
             concurrency_limit=4,
             busy="result",
         )
+    for name in ("generate", "first_generate"):
+        named[name].click(None, js=TO_THE_PICTURE, api_visibility="private")
     sliders = ["strength", "second_strength"]
     follow(page, sliders, playground.redraw, takes=asked, gives=GENERATED, full="play_full")
     _wire_seed(page)
