@@ -197,7 +197,9 @@ def _wire_tick(page: Page) -> None:
         experiment = handlers.tick(experiment_id, experiment_drawn, experiment_mode, news=news)
         return figures | experiment
 
-    for event in (page.named["activity"].changed, page.named["timer"].tick):
+    asked = [page.named["activity"].changed, page.named["timer"].tick]
+    # A picture and the run that it belongs to may arrive in any order.
+    for event in (*asked, page.named["shown"].change, page.named["drawn_result"].change):
         page.on(
             event,
             tick,
