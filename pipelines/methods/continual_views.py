@@ -94,6 +94,7 @@ def forgetting_views(tasks: Sequence[Task], rows: Sequence[Sequence[ConceptPictu
         rows=[f"after {task.index}: {task.name}" for task in tasks],
         columns=names,
         cells=[[None if value is None else round(value, 3) for value in row] for row in scores],
+        most=1.0,
     )
     return [heat]
 

@@ -27,7 +27,8 @@ class View:
 
     - "bars": ``values`` maps labels to numbers, in display order.
     - "unet": ``values`` maps the nine blocks (In0 to In3, Mid, Out0 to Out3) to numbers, shown in the shape of the UNet.
-    - "heat": ``cells`` has the shape ``rows`` by ``columns``; None is an empty cell.
+    - "heat": ``cells`` has the shape ``rows`` by ``columns``; None is an empty cell. ``most`` is the number of the
+      strongest colour, so that several tables can be compared (None: the largest number).
     - "curves": ``lines`` maps names to values at the positions ``at`` (empty: 0, 1, 2, ...); ``axis`` is the label of
       the x axis.
     """
@@ -39,6 +40,7 @@ class View:
     rows: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     cells: list[list[float | None]] = field(default_factory=list)
+    most: float | None = None
     lines: dict[str, list[float]] = field(default_factory=dict)
     at: list[float] = field(default_factory=list)
     axis: str = ""

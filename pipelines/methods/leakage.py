@@ -74,6 +74,7 @@ def leakage_views(told: Sequence[dict[str, Any]]) -> list[View]:
             rows=list(names),
             columns=[f"half of {name}" for name in names],
             cells=[list(row) for row in event["matrix"]],
+            most=1.0,
         )
         for event in ([first, last] if len(told) > 1 else [last])
     ] + [

@@ -152,6 +152,7 @@ def likeness(
         rows=rows,
         columns=rows,
         cells=[[_between(alike, one, other) for other in groups] for one in groups],
+        most=1.0,
     )
 
 

@@ -53,6 +53,7 @@ def test_a_heat_map_tells_its_scale() -> None:
     assert '<p class="ramp"><span>0</span>' in shown
     assert "<span>0.25</span><span>the stronger the colour, the larger the number; –: no value" in shown
     assert 'class="view"' in shown, "a narrow table shares its row"
+    assert "<span>1</span>" in views.drawn([view | {"most": 1.0}]), "one scale for several tables"
     many = view | {"columns": list("abcdefghi"), "cells": [[0.5] * 9]}
     assert 'class="view wide"' in views.drawn([many])
 

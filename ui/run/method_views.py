@@ -41,7 +41,7 @@ def heat(view: View) -> Html:
     In a small table every cell shows its number; in a large one the number is in the cell's title.
     """
     numbers = [cell for row in view["cells"] for cell in row if cell is not None]
-    low, high = min(0.0, *numbers, 0.0), max(numbers, default=0.0)
+    low, high = min(0.0, *numbers, 0.0), max([*numbers, view.get("most") or 0.0], default=0.0)
     small = len(view["columns"]) <= MOST_COLUMNS and len(view["rows"]) <= MOST_ROWS
     head = element("tr", element("td"), *[element("th", name, scope="col") for name in view["columns"]])
     body = [

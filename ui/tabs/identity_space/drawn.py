@@ -14,6 +14,12 @@ DISTANCE = (
     "From the mean person, in standard deviations per component; the people of the space lie at about 1."
 )
 NOVELTY = "1 minus the largest cosine with a person of the space; 0 is one of them."
+LEGEND = [
+    element("li", element("i", class_=f"of-{class_}"), words)
+    for class_, words in (
+        ("here", "this person"), ("near", "nearest people of the space"), ("member", "other people of the space"),
+    )
+]  # fmt: skip
 APPEARS_SCRIPT = """
 const observer = new IntersectionObserver((entries) => {
   if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -49,10 +55,11 @@ def map_of(
         parts.append(element("polyline", points=points, class_="trail"))
         parts += [_dot(spot, radius=2.6, class_="past") for spot in trail[:-1]]
     parts.append(_dot((place.x, place.y), radius=6.5, class_="here", title="This person"))
-    told = f"Map of the identities; this person is at {place.x:.1f}, {place.y:.1f} standard deviations."
-    return element(
-        "svg", *parts, viewBox=f"0 0 {SIDE} {SIDE}", class_="space-map", role="img", aria_label=told
+    spoken = f"Map of the identities; this person is at {place.x:.1f}, {place.y:.1f} standard deviations."
+    drawn = element(
+        "svg", *parts, viewBox=f"0 0 {SIDE} {SIDE}", class_="space-map", role="img", aria_label=spoken
     )
+    return Html(drawn + element("ul", *LEGEND, class_="legend"))
 
 
 def _at(spot: tuple[float, float]) -> tuple[float, float]:

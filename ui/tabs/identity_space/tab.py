@@ -188,6 +188,7 @@ def _stage(page: Page, identities: IdentityHandlers) -> None:
         gr.Row(elem_classes="showcase-row", equal_height=False),
     ):
         with gr.Column(scale=6, min_width=300):
+            gr.HTML(panels.heading("", "The person", "Same prompt and seed before and after an edit."))
             named["space_picture"] = gr.HTML(
                 identities.first_picture(),
                 js_on_load=panels.COMPARE_SCRIPT + drawn.APPEARS_SCRIPT,
@@ -203,7 +204,13 @@ def _stage(page: Page, identities: IdentityHandlers) -> None:
             named["space_prompt"] = gr.Textbox(told.prompt if told else "", label="Prompt", max_lines=2)
             named["space_seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
             named["space_caption"] = gr.HTML("")
-            gr.HTML(panels.heading("", "What changed", "Read from the picture before and after the edit."))
+            gr.HTML(
+                panels.heading(
+                    "",
+                    "What changed",
+                    "Read from the picture before and after the edit; green: what the sliders are for.",
+                )
+            )
             named["space_moved"] = gr.HTML(drawn.moved_bars([], edited={}, labels={}))
     with gr.Column(elem_classes="card", elem_id="space-run", visible=False) as named["space_run"]:
         gr.HTML(panels.heading("", "Finding the person"))
@@ -222,7 +229,9 @@ def _stage(page: Page, identities: IdentityHandlers) -> None:
         gr.HTML(panels.heading("", "In several scenes", "The same person, four prompts, four seeds."))
         named["space_ask_scenes"] = gr.Button("Draw four scenes", size="md")
         named["space_scenes"] = gr.HTML("")
-    with gr.Accordion("Combine with others", open=False, elem_id="space-combine") as named["space_combine"]:
+    with gr.Accordion(
+        "Combine with others", open=False, elem_id="space-combine", elem_classes="card"
+    ) as named["space_combine"]:
         _combining(page, identities)
 
 
