@@ -188,9 +188,9 @@ def compare(page: Any, url: str, studio: Studio) -> None:
 
 def what_changed(page: Any, url: str, studio: Studio) -> None:
     """The wide views of a short run of SVDiff."""
-    _train(studio, "svdiff", name="Florence, shifts", subjects=1)
+    _train(studio, "svdiff", name="Ada, shifts", subjects=1)
     _open(page, url, tab="Library")
-    page.locator(".library-card", has_text="Florence, shifts").click()
+    page.locator(".library-card", has_text="Ada, shifts").click()
     page.get_by_role("button", name="What changed").click()
     page.wait_for_selector("#moved .heat td")
     page.evaluate("scrollTo(0, 0)")
