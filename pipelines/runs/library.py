@@ -194,6 +194,14 @@ def kind_of(run: Run) -> str:
         return ""
 
 
+def trained_as(run: Run) -> str:
+    """Return the id under which a run was trained, from its adapter's header: a shipped copy has another one."""
+    try:
+        return str(read_header(run.file("adapter.safetensors"))["__metadata__"]["run"])
+    except (OSError, ValueError, KeyError):
+        return run.id
+
+
 def trained_steps(run: Run) -> int | None:
     """Return the training step of a run's adapter; None if it is not in the header."""
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config import EDIT_STRIP, INVERTED_WITH, EditConfig, from_dict, to_dict
 from pipelines.data.subject import stored_photos
 from pipelines.jobs.worker import Job
-from pipelines.runs.library import EXAMPLE_PREFIX, adapter_hash, check_finished, trained_steps
+from pipelines.runs.library import EXAMPLE_PREFIX, adapter_hash, check_finished, trained_as, trained_steps
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import HASH_LENGTH, Layer, picture_facts, save_png
 from pipelines.services.resources import Resources
@@ -189,5 +189,5 @@ class EditingService:
 
 def _key(run: Run, config: EditConfig, *, fine_tuned: bool) -> str:
     """Return a name for everything that a picture depends on, the same for a run and its shipped copy."""
-    facts = [run.id, trained_steps(run), fine_tuned, to_dict(config)]
+    facts = [trained_as(run), trained_steps(run), fine_tuned, to_dict(config)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]

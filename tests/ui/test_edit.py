@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import Served, finished_run, newest
 
-from pipelines.config import EditConfig, MixConfig, to_dict
+from pipelines.config import EDIT_STRIP, EditConfig, MixConfig, to_dict
 from pipelines.studio import Studio
 from tests.tiny import draw_photos
 from ui import forms as form
@@ -70,6 +70,16 @@ def test_a_chosen_photograph_of_the_world_gets_a_caption(edits: EditHandlers) ->
     values = edits.choose_photograph(None, edits.sources()[0][1])
     assert values["edit_caption"].startswith("a photo of a person")
     assert "<img" in values["edit_square"]
+
+
+def test_the_shipped_edit_is_shown_before_anything_is_computed(edits: EditHandlers) -> None:
+    """The copy that ships has another id than the run that drew its pictures."""
+    (example,) = edits.studio.library.examples(tab="edit")
+    _, asked, _ = edits.opening(example["run"])
+    shown = edits.show(asked)
+    for label in ("The photograph", "Reconstructed", "Edited<", "Edited without fine-tuning"):
+        assert label in shown["edit_result"]
+    assert shown["edit_strip"].count("<img") == len(EDIT_STRIP)
 
 
 def test_an_edit_is_shown_part_by_part(edits: EditHandlers, learned: str) -> None:

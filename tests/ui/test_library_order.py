@@ -1,6 +1,7 @@
 """The runs in the Library and in Compare: filtered, sorted, with badge and origin, and deleted after a question."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_combination_says_what_it_was_made_from_and_has_a_picture(
     assert "Made from" in facts
     seed = studio.resources.store.get(made[3]).events()[-1]["seed"]
     assert seed == asked.seed
-    recalled = studio.generation.recall(rows[made[0]].thumbnail)
+    recalled = studio.generation.recall(Path(str(rows[made[0]].thumbnail)))
     assert recalled["stack"][0]["run"] == made[0], "its settings can be recalled from the picture"
 
 

@@ -188,7 +188,7 @@ def wire(page: Page) -> None:
     """Connect the events of this tab."""
     library, named = page.library, page.named
     browsing: dict[str, Any] = {"takes": ["chosen", *FILTERS], "gives": ["cards", "found"]}
-    offering = browsing | {"gives": ["cards", "found", "lib_method", "lib_base"]}
+    offering: dict[str, Any] = browsing | {"gives": ["cards", "found", "lib_method", "lib_base"]}
     page.on(named["tab_library"].select, library.offer, **offering)
     page.on(named["seen"].change, library.browse, **browsing)
     asked = [named["search"].change, *(named[name].input for name in FILTERS[1:])]
