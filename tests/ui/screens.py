@@ -188,9 +188,9 @@ def compare(page: Any, url: str, studio: Studio) -> None:
 
 def what_changed(page: Any, url: str, studio: Studio) -> None:
     """The wide views of a short run of SVDiff."""
-    _train(studio, "svdiff", name="Ada, shifts", subjects=1)
+    _train(studio, "svdiff")
     _open(page, url, tab="Library")
-    page.locator(".library-card", has_text="Ada, shifts").click()
+    page.locator(".library-card", has_text="SVDiff").first.click()
     page.get_by_role("button", name="What changed").click()
     page.wait_for_selector("#moved .heat td")
     page.evaluate("scrollTo(0, 0)")
@@ -199,7 +199,7 @@ def what_changed(page: Any, url: str, studio: Studio) -> None:
 def multi_subject(page: Any, url: str, studio: Studio) -> None:
     """Multi-subject: the shipped example, or a short run if none is installed."""
     if not studio.library.examples(tab="multi_subject"):
-        _train(studio, "cut_mix_unmix", name="Two people", subjects=2)
+        _train(studio, "cut_mix_unmix", subjects=2)
     _open(page, url, tab="Multi-subject")
     page.get_by_label("Show run").locator("visible=true").click()
     page.get_by_role("option").first.click()
@@ -212,8 +212,8 @@ def multi_subject(page: Any, url: str, studio: Studio) -> None:
 def continual(page: Any, url: str, studio: Studio) -> None:
     """Continual: the shipped sequence, or a short one if none is installed."""
     if not studio.sequences.list():
-        first = _train(studio, "c_lora", name="Ada", subjects=1)
-        _train(studio, "c_lora", name="Henrik", subjects=1, parents=[first])
+        first = _train(studio, "c_lora")
+        _train(studio, "c_lora", parents=[first])
     _open(page, url, tab="Continual")
     page.wait_for_selector("#continual-grid img")
     page.wait_for_selector("#continual-entries img")
@@ -232,11 +232,12 @@ def edit(page: Any, url: str, studio: Studio) -> None:
     page.wait_for_selector("#edit-showcase img")
 
 
-def _train(studio: Studio, method: str, *, name: str, subjects: int, parents: Sequence[str] = ()) -> str:
+def _train(studio: Studio, method: str, *, subjects: int = 1, parents: Sequence[str] = ()) -> str:
     """Train a short run on the photographs of examples and return its id."""
     config = preset(method, "embedded", preset_names(method, "embedded")[0])
     config = replace(config, steps=12, warmup_steps=0, measure=False, sample_steps=6)
     known = studio.library.examples(tab="train")[len(parents) :][:subjects]
+    name = " and ".join(each["title"] for each in known)
     if subjects > 1:
         told = [SubjectPhotos(each["identifier"], each["class_noun"], each["photos"]) for each in known]
         run_id = studio.training.start(method, config, subjects=told, name=name)
