@@ -74,7 +74,13 @@ class LoopConfig(Checked):
     """The settings of the training loop, shared by all methods."""
 
     steps: int = setting(
-        400, label="Steps", help="Number of training steps (adapter updates).", low=1, high=20_000, step=1
+        400,
+        label="Steps",
+        help="Number of training steps (adapter updates).",
+        low=1,
+        high=20_000,
+        step=1,
+        group="optimizer",
     )
     batch_size: int = setting(
         1,
@@ -83,6 +89,7 @@ class LoopConfig(Checked):
         low=1,
         high=16,
         step=1,
+        group="optimizer",
     )
     accumulation: int = setting(
         1,
@@ -91,22 +98,51 @@ class LoopConfig(Checked):
         low=1,
         high=64,
         step=1,
+        group="optimizer",
     )
     learning_rate: float = setting(
-        1e-4, label="Learning rate", help="Step size of the optimizer.", low=1e-7, high=1e-1
+        1e-4,
+        label="Learning rate",
+        help="Step size of the optimizer.",
+        low=1e-7,
+        high=1e-1,
+        group="optimizer",
     )
     schedule: str = setting(
-        "constant", label="Schedule", help="Learning rate schedule.", choices=("constant", "cosine")
+        "constant",
+        label="Schedule",
+        help="Learning rate schedule.",
+        choices=("constant", "cosine"),
+        group="optimizer",
     )
     warmup_steps: int = setting(
-        0, label="Warm-up", help="Warm-up steps until the full learning rate.", low=0, high=5_000, step=1
+        0,
+        label="Warm-up",
+        help="Warm-up steps until the full learning rate.",
+        low=0,
+        high=5_000,
+        step=1,
+        group="optimizer",
     )
     max_grad_norm: float = setting(
-        1.0, label="Gradient clip", help="Maximum gradient norm; 0 disables clipping.", low=0, high=100
+        1.0,
+        label="Gradient clip",
+        help="Maximum gradient norm; 0 disables clipping.",
+        low=0,
+        high=100,
+        group="optimizer",
     )
-    weight_decay: float = setting(1e-2, label="Weight decay", help="Weight decay of AdamW.", low=0, high=1)
+    weight_decay: float = setting(
+        1e-2, label="Weight decay", help="Weight decay of AdamW.", low=0, high=1, group="optimizer"
+    )
     seed: int = setting(
-        0, label="Seed", help="The same seed gives the same run.", low=0, high=MAX_SEED, step=1
+        0,
+        label="Seed",
+        help="The same seed gives the same run.",
+        low=0,
+        high=MAX_SEED,
+        step=1,
+        group="optimizer",
     )
     snr_gamma: float = setting(
         0.0,
@@ -114,9 +150,13 @@ class LoopConfig(Checked):
         help="Min-SNR loss weighting; 0 disables it.",
         low=0,
         high=100,
+        group="optimizer",
     )
     gradient_checkpointing: bool = setting(
-        False, label="Gradient checkpointing", help="Uses less memory and about a third more time."
+        False,
+        label="Gradient checkpointing",
+        help="Uses less memory and about a third more time.",
+        group="optimizer",
     )
 
     def __post_init__(self) -> None:
@@ -138,6 +178,7 @@ class TrainConfig(LoopConfig):
         low=0,
         high=768,
         step=64,
+        group="data",
     )
     sample_prompts: tuple[str, ...] = setting(
         ("a photo",),
@@ -145,6 +186,7 @@ class TrainConfig(LoopConfig):
         help="Prompts of the samples generated during training, one per line.",
         low=1,
         high=6,
+        group="samples",
     )
     sample_every: int = setting(
         0,
@@ -153,15 +195,31 @@ class TrainConfig(LoopConfig):
         low=0,
         high=5_000,
         step=1,
+        group="samples",
     )
     sample_seed: int = setting(
-        0, label="Sample seed", help="Seed of all samples.", low=0, high=MAX_SEED, step=1
+        0,
+        label="Sample seed",
+        help="Seed of all samples.",
+        low=0,
+        high=MAX_SEED,
+        step=1,
+        group="samples",
     )
     sample_steps: int = setting(
-        20, label="Sample steps", help="Denoising steps per sample.", low=1, high=100, step=1
+        20,
+        label="Sample steps",
+        help="Denoising steps per sample.",
+        low=1,
+        high=100,
+        step=1,
+        group="samples",
     )
     measure: bool = setting(
-        True, label="Measure the result", help="Computes DINO, CLIP-I, CLIP-T, PRES and DIV at the end."
+        True,
+        label="Measure the result",
+        help="Computes DINO, CLIP-I, CLIP-T, PRES and DIV at the end.",
+        group="samples",
     )
     snapshots: int = setting(
         0,
@@ -170,6 +228,7 @@ class TrainConfig(LoopConfig):
         low=0,
         high=20,
         step=1,
+        group="samples",
     )
 
     @property
@@ -228,23 +287,32 @@ class PhotosConfig(TrainConfig):
         "a photo of a {identifier} {class_noun}",
         label="Photo prompt",
         help="Caption of photographs without their own caption.",
+        group="data",
     )
     class_prompt: str = setting(
-        "a photo of a {class_noun}", label="Class prompt", help="Prompt that generates the class images."
+        "a photo of a {class_noun}",
+        label="Class prompt",
+        help="Prompt that generates the class images.",
+        group="data",
     )
     use_captions: bool = setting(
-        False, label="Use captions", help="Use each photograph's own caption instead of the photo prompt."
+        False,
+        label="Use captions",
+        help="Use each photograph's own caption instead of the photo prompt.",
+        group="data",
     )
     auto_captions: bool = setting(
         False,
         label="Describe the photos",
         help="A photograph without a caption gets the photo prompt and CLIP's tags of the surroundings, "
         "so that the trigger word learns only the subject.",
+        group="data",
     )
     mask_background: bool = setting(
         False,
         label="Mask the background",
         help="Train only on the subject. Photographs without a mask get an automatic one.",
+        group="data",
     )
     background_weight: float = setting(
         0.0,
@@ -253,6 +321,8 @@ class PhotosConfig(TrainConfig):
         low=0,
         high=1,
         step=0.05,
+        group="data",
+        needs=("mask_background", "scenes"),
     )
     scenes: int = setting(
         0,
@@ -262,6 +332,7 @@ class PhotosConfig(TrainConfig):
         low=0,
         high=16,
         step=1,
+        group="data",
     )
     scene_prompts: tuple[str, ...] = setting(
         ("in the forest", "on a city street", "in the kitchen", "in a flower garden", "in the library"),
@@ -269,6 +340,8 @@ class PhotosConfig(TrainConfig):
         help="Text appended to the photo prompt for each scene, one per line.",
         low=1,
         high=12,
+        group="data",
+        needs=("scenes",),
     )
 
     @property
@@ -293,6 +366,7 @@ class SubjectConfig(PhotosConfig):
         help="Prompts of the samples generated during training, one per line.",
         low=1,
         high=6,
+        group="samples",
     )
 
     def __post_init__(self) -> None:
@@ -327,7 +401,10 @@ class TextEncoderConfig(Checked):
     """The setting of methods that can also train the text encoder."""
 
     text_encoder: bool = setting(
-        False, label="Train the text encoder", help="Also adapts the meaning of words."
+        False,
+        label="Train the text encoder",
+        help="Also adapts the meaning of words.",
+        group="adapter",
     )
 
     @property
@@ -341,10 +418,20 @@ class PriorConfig(Checked):
     """The settings of prior preservation (class images, DreamBooth's second loss term)."""
 
     prior_preservation: bool = setting(
-        False, label="Prior preservation", help="Prevents the whole class from turning into your subject."
+        False,
+        label="Prior preservation",
+        help="Prevents the whole class from turning into your subject.",
+        group="data",
     )
     prior_weight: float = setting(
-        1.0, label="Prior weight", help="Loss weight of the class images.", low=0, high=10, step=0.1
+        1.0,
+        label="Prior weight",
+        help="Loss weight of the class images.",
+        low=0,
+        high=10,
+        step=0.1,
+        group="data",
+        needs=("prior_preservation",),
     )
     class_images: int = setting(
         64,
@@ -353,6 +440,8 @@ class PriorConfig(Checked):
         low=1,
         high=1000,
         step=1,
+        group="data",
+        needs=("prior_preservation",),
     )
 
     @property
@@ -370,9 +459,17 @@ class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         label="What is trained",
         help="A LoRA, or every weight of the UNet.",
         choices=("lora", "full"),
+        group="adapter",
     )
     rank: int = setting(
-        8, label="Rank", help="Rank of the LoRA; higher ranks store more detail.", low=1, high=128, step=1
+        8,
+        label="Rank",
+        help="Rank of the LoRA; higher ranks store more detail.",
+        low=1,
+        high=128,
+        step=1,
+        group="adapter",
+        needs=("weights=lora",),
     )
     alpha: float = setting(
         0.0,
@@ -380,15 +477,26 @@ class DreamBoothConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         help="LoRA alpha; the update is scaled by alpha / rank. 0: alpha = rank.",
         low=0,
         high=512,
+        group="adapter",
+        needs=("weights=lora",),
     )
     targets: str = setting(
         "attention",
         label="LoRA targets",
         help="Layers that get a LoRA.",
         choices=("attention", "attention+conv"),
+        group="adapter",
+        needs=("weights=lora",),
     )
     text_encoder_rank: int = setting(
-        4, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
+        4,
+        label="Text encoder rank",
+        help="Rank of the text encoder's LoRA.",
+        low=1,
+        high=64,
+        step=1,
+        group="adapter",
+        needs=("text_encoder",),
     )
 
     def trained_values(self, size: "Size") -> float:
@@ -408,6 +516,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         label="Blocks",
         help="upper: In0 and Out3, middle: In1 and Out2, bottom: In2 and Out1.",
         choices=tuple(PARTS),
+        group="adapter",
     )
     rank: int = setting(
         8,
@@ -416,6 +525,7 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         low=0,
         high=MAX_BLOCK_RANK,
         step=1,
+        group="adapter",
     )
     conv_rank: int = setting(
         4,
@@ -424,17 +534,29 @@ class BlockLoRAConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         low=0,
         high=MAX_BLOCK_RANK,
         step=1,
+        group="adapter",
     )
     ranks: str = setting(
         "",
         label="Rank of each block",
         help="Nine numbers for In0 to In3, Mid, Out0 to Out3, instead of the two fields above; empty: not used.",
+        group="adapter",
     )
     conv_ranks: str = setting(
-        "", label="Convolution rank of each block", help="Nine numbers in the same order; empty: not used."
+        "",
+        label="Convolution rank of each block",
+        help="Nine numbers in the same order; empty: not used.",
+        group="adapter",
     )
     text_encoder_rank: int = setting(
-        4, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
+        4,
+        label="Text encoder rank",
+        help="Rank of the text encoder's LoRA.",
+        low=1,
+        high=64,
+        step=1,
+        group="adapter",
+        needs=("text_encoder",),
     )
 
     def __post_init__(self) -> None:
@@ -474,12 +596,14 @@ class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         label="Trained weights",
         help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
         choices=SPECTRAL_SUBSETS,
+        group="adapter",
     )
     singular_values: str = setting(
         SPECTRAL_RANKS[0],
         label="Singular values",
         help="Number of trained singular values per weight, the largest first; fewer make a smaller file.",
         choices=SPECTRAL_RANKS,
+        group="adapter",
     )
     norm_learning_rate: float = setting(
         1e-6,
@@ -487,6 +611,7 @@ class SVDiffConfig(PriorConfig, TextEncoderConfig, SubjectConfig):
         help="Learning rate of the norm layers' gains, with the same schedule.",
         low=1e-9,
         high=1e-1,
+        group="optimizer",
     )
 
     @property
@@ -516,6 +641,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         label="What is trained",
         help="Spectral shifts (SVDiff), a small LoRA, or every weight of the UNet.",
         choices=("spectral", "lora", "full"),
+        group="adapter",
     )
     mix_probability: float = setting(
         0.6,
@@ -524,6 +650,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         low=0,
         high=1,
         step=0.05,
+        group="data",
     )
     alone_first: float = setting(
         0.0,
@@ -532,6 +659,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         low=0,
         high=0.9,
         step=0.05,
+        group="data",
     )
     unmix_weight: float = setting(
         0.1,
@@ -539,27 +667,48 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         help="How strongly the words of one subject are kept off the other's half; 0 is off.",
         low=0,
         high=100,
+        group="optimizer",
     )
     unmix_layers: str = setting(
         UNMIX_LAYERS[0],
         label="Unmix layers",
         help="The blocks whose cross-attention is held to the halves.",
         choices=UNMIX_LAYERS,
+        group="optimizer",
+        needs=("unmix_weight",),
     )
     negative_prompt: str = setting(
         "collage, split screen, a seam in the middle",
         label="Negative prompt of the samples",
         help="Against seams, in every picture that is drawn while it learns; empty is none.",
+        group="samples",
     )
-    rank: int = setting(8, label="Rank", help="Width of the LoRA.", low=1, high=128, step=1)
+    rank: int = setting(
+        8,
+        label="Rank",
+        help="Width of the LoRA.",
+        low=1,
+        high=128,
+        step=1,
+        group="adapter",
+        needs=("weights=lora",),
+    )
     targets: str = setting(
         "attention",
         label="LoRA targets",
         help="Layers that get a LoRA.",
         choices=("attention", "attention+conv"),
+        group="adapter",
+        needs=("weights=lora",),
     )
     text_encoder_rank: int = setting(
-        8, label="Text encoder rank", help="Rank of the text encoder's LoRA.", low=1, high=64, step=1
+        8,
+        label="Text encoder rank",
+        help="Rank of the text encoder's LoRA.",
+        low=1,
+        high=64,
+        step=1,
+        group="adapter",
     )
     norm_learning_rate: float = setting(
         1e-6,
@@ -567,6 +716,8 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         help="Of the norms' gains, with spectral shifts.",
         low=1e-9,
         high=1e-1,
+        group="optimizer",
+        needs=("weights=spectral",),
     )
     sample_prompts: tuple[str, ...] = setting(
         ("a photo of {each}", "{beside} on the beach", "a photo of {beside}"),
@@ -574,6 +725,7 @@ class CutMixUnmixConfig(PriorConfig, TextEncoderConfig, PhotosConfig):
         help="Drawn again and again while it learns. {all} and {beside} name the subjects together, {each} one by one.",
         low=1,
         high=6,
+        group="samples",
     )
 
     @property
@@ -617,6 +769,7 @@ class ImageEditConfig(TextEncoderConfig, TrainConfig):
         label="Trained weights",
         help="The paper's subsets; CA is cross-attention, KV its keys and values, 1D, 2D, 4D the weights' dimensions.",
         choices=SPECTRAL_SUBSETS,
+        group="adapter",
     )
     norm_learning_rate: float = setting(
         1e-6,
@@ -624,6 +777,7 @@ class ImageEditConfig(TextEncoderConfig, TrainConfig):
         help="Learning rate of the norm layers' gains, with the same schedule.",
         low=1e-9,
         high=1e-1,
+        group="optimizer",
     )
 
     def __post_init__(self) -> None:
@@ -758,6 +912,7 @@ class TextualInversionConfig(SubjectConfig):
         "",
         label="Initial word",
         help="Word whose embedding the trigger word starts from; empty: the class word.",
+        group="adapter",
     )
 
     def __post_init__(self) -> None:
@@ -787,6 +942,7 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         label="Photo prompt",
         help="Caption of photographs without their own caption. Without the class word, which every new concept would "
         "change.",
+        group="data",
     )
     rank: int = setting(
         16,
@@ -795,6 +951,8 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         low=1,
         high=128,
         step=1,
+        group="adapter",
+        needs=("weights=lora",),
     )
     weights: str = setting(
         "lora",
@@ -802,6 +960,7 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         help="lora: a LoRA of each concept; full: every entry of the trained layers, as Custom Diffusion; token: only the "
         "concept's word, as textual inversion.",
         choices=("lora", "full", "token"),
+        group="adapter",
     )
     targets: str = setting(
         CLORA_TARGETS[0],
@@ -809,6 +968,7 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         help="The paper trains the keys and values of cross-attention; more layers store more of a concept and forget "
         "sooner.",
         choices=CLORA_TARGETS,
+        group="adapter",
     )
     forgetting_weight: float = setting(
         1.0,
@@ -817,6 +977,7 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         "LoRA.",
         low=0,
         high=1e6,
+        group="optimizer",
     )
     token_learning_rate: float = setting(
         5e-4,
@@ -824,11 +985,13 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         help="Learning rate of the concept's token, with the same schedule.",
         low=1e-9,
         high=1e-1,
+        group="optimizer",
     )
     initializer: str = setting(
         "",
         label="Initial word",
         help="Word whose embedding the token starts from; empty: random, as in the paper.",
+        group="adapter",
     )
     replay_images: int = setting(
         0,
@@ -838,14 +1001,21 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         low=0,
         high=64,
         step=1,
+        group="data",
     )
     detach_start: bool = setting(
         False,
         label="Detach the start token",
         help="The start token's keys and values get no gradient, as in Custom Diffusion.",
+        group="adapter",
     )
     learning_rate: float = setting(
-        5e-4, label="Learning rate", help="Step size of the optimizer.", low=1e-7, high=1e-1
+        5e-4,
+        label="Learning rate",
+        help="Step size of the optimizer.",
+        low=1e-7,
+        high=1e-1,
+        group="optimizer",
     )
     sample_prompts: tuple[str, ...] = setting(
         ("a photo of {identifier}", "a photo of {identifier} on the beach"),
@@ -853,6 +1023,7 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
         help="Prompts of the samples generated during training, one per line.",
         low=1,
         high=6,
+        group="samples",
     )
 
     def __post_init__(self) -> None:
@@ -884,7 +1055,9 @@ class CLoRAConfig(PriorConfig, SubjectConfig):
 class W2WInversionConfig(SubjectConfig):
     """w2w inversion: one photograph is turned into the coordinates of a weight space (2406.09413, section 3.4)."""
 
-    space: str = setting("faces", label="Weight space", help="The space whose coordinates are trained.")
+    space: str = setting(
+        "faces", label="Weight space", help="The space whose coordinates are trained.", group="adapter"
+    )
     components: int = setting(
         0,
         label="Components",
@@ -892,6 +1065,7 @@ class W2WInversionConfig(SubjectConfig):
         low=0,
         high=20_000,
         step=1,
+        group="adapter",
     )
     distance_weight: float = setting(
         0.0,
@@ -899,6 +1073,7 @@ class W2WInversionConfig(SubjectConfig):
         help="Loss weight of the squared distance from the population's mean, in its standard deviations.",
         low=0,
         high=10,
+        group="optimizer",
     )
 
     def trained_values(self, size: "Size") -> float:

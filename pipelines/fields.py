@@ -10,11 +10,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 MAX_TEXT = 300  # maximum length of any text that a user types, in characters
+GROUPS = ("adapter", "optimizer", "data", "samples")  # the parts of the advanced settings, in their order
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The description of a form field. ``low`` and ``high`` are bounds of a number or of the length of a tuple."""
+    """The description of a form field. ``low`` and ``high`` are bounds of a number or of the length of a tuple.
+
+    ``group`` is the part of the advanced settings that it belongs to, one of ``GROUPS``. ``needs`` names settings of
+    which one must be on ("scenes") or have a value ("weights=lora"), or else this setting has no effect.
+    """
 
     label: str
     help: str
@@ -23,6 +28,17 @@ class Setting:
     step: float | None = None
     choices: tuple[str, ...] = ()
     advanced: bool = True
+    group: str = ""
+    needs: tuple[str, ...] = ()
+
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the setting has an effect next to these values of the other settings."""
+        return not self.needs or any(_met(need, values) for need in self.needs)
+
+
+def _met(need: str, values: Mapping[str, Any]) -> bool:
+    name, equals, wanted = need.partition("=")
+    return values.get(name) == wanted if equals else bool(values.get(name))
 
 
 def setting(
@@ -35,10 +51,20 @@ def setting(
     step: float | None = None,
     choices: tuple[str, ...] = (),
     advanced: bool = True,
+    group: str = "",
+    needs: tuple[str, ...] = (),
 ) -> Any:
     """Return a dataclass field with its :class:`Setting` in the metadata."""
     described = Setting(
-        label=label, help=help, low=low, high=high, step=step, choices=choices, advanced=advanced
+        label=label,
+        help=help,
+        low=low,
+        high=high,
+        step=step,
+        choices=choices,
+        advanced=advanced,
+        group=group,
+        needs=needs,
     )
     return field(default=default, metadata={"setting": described})
 

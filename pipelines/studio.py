@@ -20,6 +20,7 @@ from pipelines.services.import_export import ImportExportService
 from pipelines.services.inspection import InspectionService
 from pipelines.services.library import LibraryService
 from pipelines.services.mixing import MixingService
+from pipelines.services.presets import PresetService
 from pipelines.services.resources import Resources
 from pipelines.services.sequences import SequenceService
 from pipelines.services.training import TrainingService
@@ -54,6 +55,7 @@ class Studio:
         self.editing = EditingService(resources)
         self.mixing = MixingService(resources)
         self.inspection = InspectionService(resources)
+        self.presets = PresetService(resources)
         self.import_export = ImportExportService(resources)
         self.sequences = SequenceService(resources, training=self.training)
         self.identities = IdentityService(resources, training=self.training)

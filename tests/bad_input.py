@@ -27,6 +27,7 @@ from pipelines.config import (
     from_dict,
     to_dict,
 )
+from pipelines.data.photographs import MAX_PHOTOS
 from pipelines.data.subject import SubjectPhotos
 from pipelines.files import prepare_data_root
 from pipelines.methods.specs import preset
@@ -202,7 +203,7 @@ def settings(**changed: Any) -> str:
 
 
 def too_many(door: Door) -> list[Path]:
-    return [door.photo(f"{index}.png", size=(64, 64)) for index in range(21)]
+    return [door.photo(f"{index}.png", size=(64, 64)) for index in range(MAX_PHOTOS + 1)]
 
 
 def bomb(door: Door) -> Path:
@@ -302,7 +303,7 @@ POINT = Point("faces", (0.0, 1.0), "New person 1")
 
 BAD = (
     Bad(PHOTOS, "no photograph at all", lambda d: d.studio.training.start("dreambooth", GOOD, []),
-        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+        "There is no photograph here; please choose 1 to 60 JPEG, PNG or WebP files."),
     Bad(PHOTOS, "a text file called .png", lambda d: d.start(d.file("words.png", "no picture")),
         "words.png is not a JPEG, PNG or WebP picture; please convert it or leave it out."),
     Bad(PHOTOS, "an empty file", lambda d: d.start(d.file("empty.jpg")),
@@ -319,12 +320,12 @@ BAD = (
         "huge.png is larger than 40 MB; please make it smaller."),
     Bad(PHOTOS, "a file that is not there", lambda d: d.start(d.folder / "gone.png"),
         "gone.png cannot be opened; please upload it again."),
-    Bad(PHOTOS, "21 photographs", lambda d: d.start(*too_many(d)),
-        "More than 20 photographs were chosen; please keep the best 20."),
+    Bad(PHOTOS, "61 photographs", lambda d: d.start(*too_many(d)),
+        "More than 60 photographs were chosen; please keep the best 60."),
     Bad(PHOTOS, "a damaged zip", lambda d: d.start(torn_zip(d)),
         "photos.zip is a zip that is damaged or protected by a password; please pack it again."),
     Bad(PHOTOS, "a zip without pictures", lambda d: d.start(d.zipped("empty.zip", {})),
-        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+        "There is no photograph here; please choose 1 to 60 JPEG, PNG or WebP files."),
     Bad(PHOTOS, "a caption file of 301 letters", lambda d: d.start(d.photo(), d.file("photo.txt", "a" * 301)),
         "photo.txt is too long for a caption; please keep it under 300 characters."),
     Bad(PHOTOS, "a caption file that is no text", lambda d: d.start(d.photo(), d.file("photo.txt", b"\xff\xfe\xfd")),
@@ -616,9 +617,9 @@ BAD = (
     Bad(EXPERIMENTS, "a prompt without its subject", lambda d: d.experiment(config={"prompts": ["a dog on the beach"]}),
         "The prompt 'a dog on the beach' does not contain {subject}, so it cannot show the subject; add it."),
     Bad(EXPERIMENTS, "no photograph", lambda d: d.experiment(photos=[]),
-        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+        "There is no photograph here; please choose 1 to 60 JPEG, PNG or WebP files."),
     Bad(EXPERIMENTS, "no pictures of the style", lambda d: d.experiment("blocks"),
-        "There are no pictures of the style yet; choose a style, or add 1 to 20 pictures."),
+        "There are no pictures of the style yet; choose a style, or add 1 to 60 pictures."),
     Bad(EXPERIMENTS, "one rare word for character and style",
         lambda d: d.experiment("blocks", style_paths=[d.photo("style.png")], style_captions={"style.png": "a"}, style_word="zwx"),
         "Character and style have the same trigger word, 'zwx'; choose another one for the style."),
@@ -638,7 +639,7 @@ BAD = (
     Bad(API, "train_start: no photograph",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Quick", settings={}),
-        "There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files."),
+        "There is no photograph here; please choose 1 to 60 JPEG, PNG or WebP files."),
     Bad(API, "train_start: an unknown preset",
         lambda d: d.ask("train_start", photos=[], class_noun="dog", identifier="zwx", method="dreambooth",
                         preset_name="Fastest", settings={}),

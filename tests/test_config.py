@@ -16,6 +16,7 @@ from pipelines.config import (
     from_dict,
     to_dict,
 )
+from pipelines.fields import GROUPS
 from pipelines.methods.specs import METHODS, MethodSpec, methods_of, photograph_settings, preset, preset_names
 
 ALL_CONFIGS = [SampleConfig, LoopConfig, *(spec.config for spec in METHODS.values())]
@@ -136,3 +137,25 @@ def test_settings_that_a_method_had_before_are_dropped_where_they_meant_nothing(
             from_dict(TextualInversionConfig, old | {name: value})
     with pytest.raises(ValueError, match="Unknown setting 'initializer'"):
         from_dict(DreamBoothConfig, {"initializer": "dog"})
+
+
+@pytest.mark.parametrize("cls", [spec.config for spec in METHODS.values()])
+def test_every_advanced_setting_has_a_group_and_needs_what_there_is(cls: type) -> None:
+    names = {item.name for item in fields(cls)}
+    for item in fields(cls):
+        told = item.metadata["setting"]
+        assert not told.advanced or told.group in GROUPS, item.name
+        for need in told.needs:
+            name, _, value = need.partition("=")
+            assert name in names, f"{item.name} needs {name}"
+            chosen = next(each for each in fields(cls) if each.name == name).metadata["setting"]
+            assert not value or value in chosen.choices
+
+
+def test_a_setting_applies_where_what_it_needs_is_on() -> None:
+    told = {item.name: item.metadata["setting"] for item in fields(DreamBoothConfig)}
+    assert told["rank"].applies({"weights": "lora"})
+    assert not told["rank"].applies({"weights": "full"})
+    assert told["background_weight"].applies({"mask_background": False, "scenes": 2})
+    assert not told["background_weight"].applies({"mask_background": False, "scenes": 0})
+    assert told["steps"].applies({})

@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pipelines.models.base import Base
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PHOTOS = 20
+MAX_PHOTOS = 60
 MAX_FILE_BYTES = 40 * 2**20
 MAX_ZIP_BYTES = 400 * 2**20  # unpacked size of all members together
 MAX_ZIP_MEMBERS = 200
@@ -113,7 +114,7 @@ def to_images(pixels: torch.Tensor) -> list[Image.Image]:
 def read_photos(
     paths: Sequence[Path], *, size_px: int, crops: Mapping[str, tuple[float, float]] | None = None
 ) -> list[Photo]:
-    """Read 1 to 20 photographs, or zips of them, as clean squares of ``size_px``.
+    """Read 1 to ``MAX_PHOTOS`` photographs, or zips of them, as clean squares of ``size_px``.
 
     The file type (JPEG, PNG or WebP) is determined by content, not by name. Photographs are rotated according to their
     EXIF data, which is then removed. A .txt file with a photograph's name is its caption, a .mask.png file its mask
@@ -126,7 +127,7 @@ def read_photos(
     for name, content in _files(paths, refusals):
         try:
             if name.lower().endswith(".txt"):
-                captions[_stem(name)] = _caption(content)
+                captions[_stem(name)] = read_caption(content)
             elif name.lower().endswith(MASK_ENDING):
                 masks[name[: -len(MASK_ENDING)].lower()] = content
             elif len(photos) <= MAX_PHOTOS:
@@ -134,14 +135,16 @@ def read_photos(
                     _read_photo(name, content, size_px=size_px, shift=(crops or {}).get(name, (0.0, 0.0)))
                 )
         except ValueError as error:
-            refusals.append(f"{_shown(name)} {error}")
+            refusals.append(f"{shown_name(name)} {error}")
     found = _read_masks(photos, masks, refusals, size_px=size_px, crops=crops or {})
     if refusals:
         more = len(refusals) - MAX_SENTENCES
         told = refusals[:MAX_SENTENCES] + ([f"{more} more files cannot be used."] if more > 0 else [])
         raise ValueError("\n".join(told))
     if not photos:
-        raise ValueError("There is no photograph here; please choose 1 to 20 JPEG, PNG or WebP files.")
+        raise ValueError(
+            f"There is no photograph here; please choose 1 to {MAX_PHOTOS} JPEG, PNG or WebP files."
+        )
     if len(photos) > MAX_PHOTOS:
         raise ValueError(
             f"More than {MAX_PHOTOS} photographs were chosen; please keep the best {MAX_PHOTOS}."
@@ -171,7 +174,8 @@ def _read_masks(
         except ValueError as error:
             refusals.append(str(error))
     refusals += [
-        f"{_shown(stem + MASK_ENDING)} is a mask without its photograph; add the photograph." for stem in left
+        f"{shown_name(stem + MASK_ENDING)} is a mask without its photograph; add the photograph."
+        for stem in left
     ]
     return found
 
@@ -187,11 +191,11 @@ def read_mask(
     try:
         mask = _read_photo(photo.name, content, size_px=size_px, shift=shift)
     except ValueError as error:
-        raise ValueError(f"The mask of {_shown(photo.name)} {error}") from None
+        raise ValueError(f"The mask of {shown_name(photo.name)} {error}") from None
     square = of_square and len(set(Image.open(io.BytesIO(content)).size)) == 1
     if mask.crop != photo.crop and not square:
         raise ValueError(
-            f"The mask of {_shown(photo.name)} has another size than the photograph; draw it again."
+            f"The mask of {shown_name(photo.name)} has another size than the photograph; draw it again."
         )
     return mask.image.convert("L").point([0] * 128 + [255] * 128)
 
@@ -201,7 +205,7 @@ def _check_crops(crops: Mapping[str, tuple[float, float]]) -> None:
         pair = list(shift) if isinstance(shift, (list, tuple)) else []
         if len(pair) != 2 or not all(isinstance(value, (int, float)) and isfinite(value) for value in pair):
             raise ValueError(
-                f"The crop of {_shown(str(name))} must be two numbers from -1 to 1; move it again."
+                f"The crop of {shown_name(str(name))} must be two numbers from -1 to 1; move it again."
             )
 
 
@@ -210,18 +214,18 @@ def _files(paths: Sequence[Path], refusals: list[str]) -> Iterator[tuple[str, by
     for path in map(Path, paths):
         try:
             if zipfile.is_zipfile(path):
-                yield from _members(path)
+                yield from zip_files(path)
             elif path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MB; please make it smaller.")
             else:
                 yield path.name, path.read_bytes()
         except OSError:
-            refusals.append(f"{_shown(path.name)} cannot be opened; please upload it again.")
+            refusals.append(f"{shown_name(path.name)} cannot be opened; please upload it again.")
         except ValueError as error:
-            refusals.append(f"{_shown(path.name)} {error}")
+            refusals.append(f"{shown_name(path.name)} {error}")
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a zip without unpacking to disk. Raises ValueError for damaged or oversized archives."""
     with zip_members(
         path,
@@ -234,7 +238,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         for member in members:
             if member.file_size > MAX_FILE_BYTES:
                 raise RefusedError(
-                    f"holds {_shown(member.filename)}, over {MAX_FILE_BYTES >> 20} MB; make it smaller."
+                    f"holds {shown_name(member.filename)}, over {MAX_FILE_BYTES >> 20} MB; make it smaller."
                 )
             with archive.open(member) as stream:
                 content = stream.read(member.file_size)
@@ -250,6 +254,36 @@ def _is_clutter(inside: PurePosixPath) -> bool:
 
 def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, float]) -> Photo:
     """Decode one picture into a square. Raises ValueError with the file's name, the reason and what to do."""
+    with _opened(content) as image:
+        square, crop = _square(image, size_px=size_px, shift=shift)
+    return Photo(name=name, image=square, caption="", crop=crop)
+
+
+def overview(path: Path, *, side_px: int) -> Image.Image:
+    """Return a whole photograph, upright and in RGB, with sides of at most ``side_px``.
+
+    Raises ValueError with one sentence if the file cannot be used as a photograph.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MB; please make it smaller.")
+        with _opened(path.read_bytes()) as image:
+            image.draft("RGB", (2 * side_px, 2 * side_px))
+            upright = _opaque(ImageOps.exif_transpose(image))
+            upright.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+            return Image.fromarray(np.array(upright))
+    except OSError:
+        raise ValueError(f"{shown_name(path.name)} cannot be opened; please upload it again.") from None
+    except ValueError as error:
+        raise ValueError(f"{shown_name(path.name)} {error}") from None
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Open one picture of an allowed format and size for the block.
+
+    Raises ValueError with the reason and what to do, also if the block finds that the picture is damaged.
+    """
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -266,10 +300,9 @@ def _read_photo(name: str, content: bytes, *, size_px: int, shift: tuple[float, 
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ValueError("is an animation; please choose a still picture.")
         try:
-            square, crop = _square(image, size_px=size_px, shift=shift)
+            yield image
         except DAMAGE:
             raise ValueError("is damaged or cut short; please choose another copy.") from None
-    return Photo(name=name, image=square, caption="", crop=crop)
 
 
 def _square(
@@ -304,7 +337,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _caption(content: bytes) -> str:
+def read_caption(content: bytes) -> str:
     """Return the cleaned text of a caption file. Raises ValueError when it is not text or too long."""
     try:
         return clean_text(content.decode("utf-8-sig"))
@@ -319,6 +352,6 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).stem.lower()
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """Return a file's name in a form that is safe to show in a message."""
     return "".join(letter for letter in PurePosixPath(name).name if letter.isprintable())[:80] or "A file"

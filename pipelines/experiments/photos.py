@@ -45,7 +45,7 @@ def style_squares(
     prompt is used as the caption of all pictures. Raises ValueError when there are no pictures.
     """
     if not paths:
-        raise ValueError("There are no pictures of the style yet; choose a style, or add 1 to 20 pictures.")
+        raise ValueError("There are no pictures of the style yet; choose a style, or add 1 to 60 pictures.")
     found = squares(paths, facts, captions=captions)
     if not any(text for _, text in found):
         seen = _seen(paths, tags=tags, spec=facts.spec)

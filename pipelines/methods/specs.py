@@ -48,10 +48,12 @@ class MethodSpec:
     ``adapter_kinds`` are the kinds of adapters that its runs may contain, keys of ``pipelines.adapters.KINDS``.
     ``implementation`` is the module that implements :class:`pipelines.methods.core.Method`. ``keeps_pixels``: its
     batches mix pictures, so subjects include their pixels. ``preparing`` is the status text during its ``prepare``.
+    ``about`` says in one sentence what it trains.
     """
 
     name: str
     title: str
+    about: str
     config: type[TrainConfig]
     adapter_kinds: tuple[str, ...]
     implementation: str
@@ -70,6 +72,7 @@ METHODS: dict[str, MethodSpec] = {
     "dreambooth": MethodSpec(
         name="dreambooth",
         title="DreamBooth",
+        about="Binds a rare word to your subject; trains a LoRA, or in “Full” every weight of the UNet.",
         config=DreamBoothConfig,
         adapter_kinds=("lora", "full"),
         implementation="pipelines.methods.dreambooth",
@@ -81,6 +84,7 @@ METHODS: dict[str, MethodSpec] = {
     "block_lora": MethodSpec(
         name="block_lora",
         title="Block LoRA",
+        about="A LoRA whose rank is set for each block of the UNet, so that parts stay untrained.",
         config=BlockLoRAConfig,
         adapter_kinds=("lora",),
         implementation="pipelines.methods.block_lora",
@@ -89,6 +93,7 @@ METHODS: dict[str, MethodSpec] = {
     "svdiff": MethodSpec(
         name="svdiff",
         title="SVDiff",
+        about="Trains only the singular values of the base's weights, which makes a small file.",
         config=SVDiffConfig,
         adapter_kinds=("spectral",),
         implementation="pipelines.methods.svdiff",
@@ -98,6 +103,7 @@ METHODS: dict[str, MethodSpec] = {
     "textual_inversion": MethodSpec(
         name="textual_inversion",
         title="Textual inversion",
+        about="Trains only the embedding of the trigger word; the weights stay as they are.",
         config=TextualInversionConfig,
         adapter_kinds=("words",),
         implementation="pipelines.methods.textual_inversion",
@@ -106,6 +112,7 @@ METHODS: dict[str, MethodSpec] = {
     "cut_mix_unmix": MethodSpec(
         name="cut_mix_unmix",
         title="Cut-Mix-Unmix",
+        about="Trains two or three subjects on mixed pictures, so that they stay separate in one picture.",
         config=CutMixUnmixConfig,
         adapter_kinds=("spectral", "lora", "full"),
         implementation="pipelines.methods.cut_mix_unmix",
@@ -117,6 +124,7 @@ METHODS: dict[str, MethodSpec] = {
     "c_lora": MethodSpec(
         name="c_lora",
         title="C-LoRA",
+        about="Learns one concept after another, and keeps each off the weights of the earlier ones.",
         config=CLoRAConfig,
         adapter_kinds=("continual",),
         implementation="pipelines.methods.c_lora",
@@ -126,6 +134,7 @@ METHODS: dict[str, MethodSpec] = {
     "w2w_inversion": MethodSpec(
         name="w2w_inversion",
         title="w2w inversion",
+        about="Finds the point of a weight space whose model draws the person in one photograph.",
         config=W2WInversionConfig,
         adapter_kinds=("subspace",),
         implementation="pipelines.methods.w2w_inversion",
@@ -135,6 +144,7 @@ METHODS: dict[str, MethodSpec] = {
     "image_edit": MethodSpec(
         name="image_edit",
         title="Image editing",
+        about="Learns one photograph with its caption, so that a changed caption edits it.",
         config=ImageEditConfig,
         adapter_kinds=("spectral",),
         implementation="pipelines.methods.image_edit",

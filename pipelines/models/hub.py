@@ -25,6 +25,15 @@ def hub_allowed() -> bool:
     return os.environ.get(ALLOW, "").strip().lower() in ("1", "true", "yes")
 
 
+def downloads_off() -> str:
+    """Return why the Hub cannot be asked, with the setting that changes it; "" if downloads are enabled."""
+    if not hub_allowed():
+        return f"downloads are off; start Atelier with {ALLOW}=1 to allow them"
+    if os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on"):
+        return "HF_HUB_OFFLINE is set; start Atelier without it to download"
+    return ""
+
+
 def hub_snapshot(name: str, *, revision: str | None = None) -> Path | None:
     """Return the folder of a model in the local Hub cache, or None."""
     from huggingface_hub import try_to_load_from_cache

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import ASSETS
-from pipelines.models.hub import hub_snapshot
+from pipelines.models.hub import downloads_off, hub_snapshot
 
 EMBEDDED = "embedded"
 SKETCHES = (
@@ -88,6 +88,10 @@ class Place:
 
 def locate(spec: str) -> Place:
     """Resolve ``spec`` to a folder, a checkpoint file or a Hub id. Raises ValueError if it is none of them."""
+    if not spec.strip():
+        raise ValueError(
+            "The base model is empty; give a diffusers folder, a .safetensors checkpoint, or a Hub id such as owner/name."
+        )
     if spec == EMBEDDED:
         return Place(kind="folder", name="Embedded base", path=ASSETS / "base")
     path = Path(spec).expanduser()
@@ -268,6 +272,8 @@ def family_shapes(family: str) -> dict[str, tuple[int, ...]]:
 class BaseFacts:
     """Facts about a base that need no weights; ``problem`` is a sentence, or "" if the base can be used.
 
+    A base that is neither here nor can be downloaded has a problem, too, and ``blocked`` is True.
+
     ``kind``: "folder", "file" or "hub", or "" if it was not found. ``size_px`` is the training resolution of a folder.
     ``disk_mb`` is in units of 2^20 bytes.
     """
@@ -278,6 +284,7 @@ class BaseFacts:
     family: str = "sd1"
     present: bool = False
     problem: str = ""
+    blocked: bool = False
     size_px: int | None = None
     guidance_scale: float = SD1_GUIDANCE
     disk_mb: int = SD1_SIZE_MB["float32"]
@@ -320,10 +327,20 @@ def describe_base(spec: str) -> BaseFacts:
         if place.kind == "file" and place.path is not None:
             check_checkpoint(place.path)
         elif place.kind == "hub":
-            return replace(facts, present=hub_snapshot(place.name, revision=place.revision) is not None)
+            return _on_the_hub(facts, here=hub_snapshot(place.name, revision=place.revision) is not None)
     except ValueError as error:
         return replace(facts, present=False, problem=str(error))
     return facts
+
+
+def _on_the_hub(facts: BaseFacts, *, here: bool) -> BaseFacts:
+    """Return the facts about a Hub id, with a problem if it would have to be downloaded and cannot be."""
+    off = "" if here else downloads_off()
+    size = f"a download of about {facts.disk_mb / 1000:.1f} GB"
+    problem = (
+        f"{facts.name} is not on this machine ({size}), and {off}, or give a folder or a .safetensors file."
+    )
+    return replace(facts, present=here, blocked=bool(off), problem=problem if off else "")
 
 
 def family_of(folder: Path) -> str:

@@ -48,7 +48,8 @@ class Speed:
 @dataclass(frozen=True)
 class Cost:
     """What a run will take: ``seconds``, of which ``class_seconds`` for class images; megabytes of memory at work; megabytes
-    on the disk, of which ``file_mb`` (10^6 bytes) are the adapter's float32 values.
+    on the disk, of which ``file_mb`` (10^6 bytes) are the adapter's float32 values. ``measured`` tells whether the
+    speed was measured by runs on this base and machine; otherwise it is a shipped estimate.
     """
 
     seconds: float
@@ -56,6 +57,7 @@ class Cost:
     memory_mb: float
     disk_mb: float
     file_mb: float
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,10 @@ class Costs:
         kept = self._read().get(f"{spec} on {device}")
         return Speed(**kept) if kept else GUESSES[(family, device)]
 
+    def measured(self, spec: str, *, device: str) -> bool:
+        """Return whether a finished run has measured the speed of a base on a device."""
+        return f"{spec} on {device}" in self._read()
+
     def record(self, spec: str, *, device: str, family: str, measured: Speed) -> None:
         """Blend a finished run's speeds into what is known."""
         known = self._read()
@@ -237,6 +243,7 @@ class Costs:
             memory_mb=round(_memory_mb(config, size=SIZES[family])),
             disk_mb=round(_disk_mb(config, size=SIZES[family]), 1),
             file_mb=round(4 * trained_values(config, size=SIZES[family]), 4),
+            measured=self.measured(spec, device=likely_device()),
         )
 
     def seconds_per_picture(self, spec: str, family: str, *, steps: int) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.data.intake import Intake, check_mask, sort_files
 from pipelines.data.photographs import Photo, read_photos
 from pipelines.data.subject import stored_subjects
 from pipelines.jobs.worker import Job
@@ -112,6 +113,27 @@ class InspectionService:
         runs = [self.resources.library.find(each) for each in (run_id, *others)]
         learned = tuple(text for run in runs for text in _learned(run))
         return replace(prompt_words(str(runs[0].base.get("spec", ""))), learned=learned)
+
+    def base(self, spec: str) -> BaseFacts:
+        """Return the facts about any base: a name, a folder, a file or a Hub id; its ``problem`` if it is refused."""
+        return describe_base(str(spec or "").strip())
+
+    def sort_files(self, paths: Sequence[Path], *, taken: Collection[str] = ()) -> Intake:
+        """Sort uploaded files into photographs, masks and captions; archives are unpacked into temporary files.
+
+        ``taken`` are the names of the photographs that are already there. A mask that does not fit is refused.
+        """
+        folder = self.resources.outbox / secrets.token_hex(6)
+        folder.mkdir()
+        intake = sort_files(paths, into=folder, taken=taken)
+        for name, mask in list(intake.masks.items()):
+            try:
+                if name in intake.photos:
+                    check_mask(intake.photos[name], mask)
+            except ValueError as error:
+                intake.refused += str(error).splitlines()
+                del intake.masks[name]
+        return intake
 
     def photos_preview(
         self,

@@ -176,7 +176,7 @@ def test_a_damaged_or_overfull_zip_is_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_the_number_of_photographs_is_bounded(tmp_path: Path) -> None:
     path = save(tmp_path / "one.png")
-    with pytest.raises(ValueError, match="More than 20"):
+    with pytest.raises(ValueError, match="More than 60"):
         read_photos([path] * (MAX_PHOTOS + 1), size_px=64)
     with pytest.raises(ValueError, match="no photograph"):
         read_photos([], size_px=64)
