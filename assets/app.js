@@ -91,7 +91,20 @@
     copying = false;
   }, true);
 
+  // The chip in the header, and "Choose another base model", lead to the field at the top of the form.
+  window.atelierBase = () => {
+    press(tabs().find((each) => each.textContent.trim() === "Train"));
+    const focus = (tries) => {
+      const field = document.querySelector("#base-model input");
+      if (!seen(field)) return tries && setTimeout(() => focus(tries - 1), 100);
+      field.scrollIntoView({block: "center"});
+      field.focus();
+    };
+    focus(30);
+  };
+
   document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".chip.base")) window.atelierBase();
     if (event.target.closest?.(".compare-view")) {
       const one = document.documentElement.classList.toggle("one-frame");
       localStorage.setItem(FRAME, one ? "1" : "0");

@@ -74,7 +74,7 @@ def build(studio: "Studio", copies: BrowserCopies) -> gr.Blocks:
     ) as blocks:
         _states(page)
         icon = Html((ASSETS / "icon.svg").read_text(encoding="utf-8"))
-        gr.HTML(panels.header(icon=icon, facts=_facts(page.train)))
+        gr.HTML(panels.header(icon=icon, base=_base(page.train), facts=["Nothing leaves this machine"]))
         page.named["activity"] = gr.HTML(
             "", js_on_load=activity.SCRIPT, server_functions=[activity.asked(studio)], visible="hidden"
         )
@@ -135,9 +135,8 @@ def _first_view(monitor: RunMonitor) -> RunView | None:
     return fold(monitor.studio.training.status(example["run"])) if example else None
 
 
-def _facts(train: TrainHandlers) -> list[str]:
-    base = next(iter(train.bases.values()))
-    return [base.name, "Nothing leaves this machine"]
+def _base(train: TrainHandlers) -> str:
+    return next(iter(train.bases.values())).name
 
 
 def _states(page: Page) -> None:
@@ -151,8 +150,7 @@ def _states(page: Page) -> None:
         ),  # fixed: survives a restart
         "source": gr.State(page.train.source_of(opening) if opening else None),
         "imported": gr.State(None),
-        "photo": gr.State(0),
-        "masked": gr.State(0),  # the photograph whose mask is in the editor
+        "photo": gr.State(""),  # the name of the chosen one
         "found_masks": gr.State(CLOSED),
         "suits_own": gr.State(
             False

@@ -1,6 +1,6 @@
 """Widgets from config dataclasses and configs from widgets, so that bounds and defaults are written only once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -8,9 +8,11 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.config import Checked, Setting, SubjectConfig, from_dict
+from pipelines.fields import GROUPS
 from pipelines.methods.specs import method_config, methods_of
 
 MOST_SLIDER_STOPS = 320
+GROUP_TITLES = {name: name.capitalize() for name in GROUPS}
 ConfigT = TypeVar("ConfigT", bound=Checked)
 
 
@@ -23,8 +25,9 @@ def field_names(cls: type[Checked], *, advanced: bool | None = None) -> list[str
 
 @dataclass
 class OwnRow:
-    """Fields that only some methods of a tab have; ``widgets`` maps each field to the name of its widget."""
+    """Fields of one group that only some methods of a tab have; ``widgets`` maps each to the name of its widget."""
 
+    group: str = ""
     methods: list[str] = field(default_factory=list)
     widgets: dict[str, str] = field(default_factory=dict)
 
@@ -32,16 +35,58 @@ class OwnRow:
 def own_rows(tab: str) -> dict[str, OwnRow]:
     """Return the fields that a tab shows only for some of its methods, by the name of their row.
 
-    A method's own fields form a row, and so does each class of settings that several methods inherit.
+    In each group of the advanced settings, a method's own fields form a row, and so does each class of settings that
+    several methods inherit.
     """
     rows: dict[str, OwnRow] = {}
     for spec in methods_of(tab):
         for name, widget in own_names(spec.name).items():
-            owner = _owner(spec.config, name)
-            row = rows.setdefault(f"own_{spec.name if owner is spec.config else owner.__name__}", OwnRow())
+            owner, group = _owner(spec.config, name), group_of(spec.config, name)
+            title = f"own_{spec.name if owner is spec.config else owner.__name__}"
+            row = rows.setdefault(title if group == GROUPS[0] else f"{title}_{group}", OwnRow(group))
             row.widgets[name] = widget
             row.methods += [] if spec.name in row.methods else [spec.name]
     return rows
+
+
+def group_of(cls: type[Checked], name: str) -> str:
+    """Return the part of the advanced settings that a field belongs to, one of ``GROUPS``."""
+    return next(_setting_widget(item).group for item in fields(cls) if item.name == name)
+
+
+def applicable(method: str, values: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether each dependent field of a method has an effect next to these values, all by widget name."""
+    own = own_names(method)
+    by_field = {name: values.get(own.get(name, name)) for name in field_names(method_config(method))}
+    return {
+        own.get(item.name, item.name): _setting_widget(item).applies(by_field)
+        for item in fields(method_config(method))
+        if _setting_widget(item).needs
+    }
+
+
+def deciding(tab: str) -> list[str]:
+    """Return the widgets of a tab on whose values it depends whether other fields have an effect."""
+    return _widgets_of(tab, lambda item, config: any(item.name in _needed(each) for each in fields(config)))
+
+
+def dependent(tab: str) -> list[str]:
+    """Return the widgets of a tab that have an effect only next to certain values of others."""
+    return _widgets_of(tab, lambda item, config: bool(_setting_widget(item).needs))
+
+
+def _needed(item: Field) -> set[str]:
+    return {need.partition("=")[0] for need in _setting_widget(item).needs}
+
+
+def _widgets_of(tab: str, wanted: Callable[[Field, type[Checked]], bool]) -> list[str]:
+    found = [
+        own_names(spec.name).get(item.name, item.name)
+        for spec in methods_of(tab)
+        for item in fields(spec.config)
+        if wanted(item, spec.config)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def own_names(method: str) -> dict[str, str]:
@@ -70,13 +115,19 @@ def parse_method(method: str, values: Mapping[str, Any]) -> Any:
 
 
 def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:
-    """Create one labelled widget per field in the current Blocks context, with the config's values."""
+    """Create one labelled widget per field in the current Blocks context, with the config's values.
+
+    A field without effect next to the other values is hidden.
+    """
     kinds = get_type_hints(type(config))
     by_name = {item.name: item for item in fields(config)}
     values = shown(config)
-    return {
+    made = {
         name: _widget(_setting_widget(by_name[name]), kind=kinds[name], value=values[name]) for name in names
     }
+    for name, widget in made.items():
+        widget.visible = _setting_widget(by_name[name]).applies(values)
+    return made
 
 
 def shown(config: Checked) -> dict[str, Any]:

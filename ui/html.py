@@ -15,6 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageFilter
 
 from pipelines.data.masks import outlined
+from pipelines.data.photographs import overview
 from pipelines.files import TemporaryFolder, file_stem
 
 VOID_TAGS = frozenset({"img", "input", "br"})
@@ -70,8 +71,11 @@ class BrowserCopies:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, unfinished = tempfile.mkstemp(dir=target.parent)
             os.close(handle)
-            make(Path(unfinished))
-            os.replace(unfinished, target)
+            try:
+                make(Path(unfinished))
+                os.replace(unfinished, target)
+            finally:
+                Path(unfinished).unlink(missing_ok=True)
         return target
 
     def enlarged(self, path: Path, *, side_px: int = 768) -> str:
@@ -102,6 +106,21 @@ class BrowserCopies:
                 lambda unfinished: _reduce(picture, side_px, unfinished),
             )
         return self._address(target)
+
+    def overview(self, photo: Path) -> str:
+        """Return the address of :meth:`overview_file`."""
+        return self._address(self.overview_file(photo))
+
+    def overview_file(self, photo: Path, *, side_px: int = 640) -> Path:
+        """Return an upright, reduced copy of a whole photograph.
+
+        Raises ValueError with one sentence if the file cannot be used as a photograph.
+        """
+
+        def reduce(unfinished: Path) -> None:
+            overview(photo, side_px=side_px).save(unfinished, format="JPEG", quality=88)
+
+        return self._made(_key(photo), f"overview-{side_px}.jpg", reduce)
 
     def outlined(self, photo: Path, mask: Path) -> str:
         """Return the address of a copy of a photograph with the outline of its mask."""

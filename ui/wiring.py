@@ -18,7 +18,20 @@ from ui.tabs.train.playground_handlers import PlaygroundHandlers
 WATCHING: dict[str, Any] = {"concurrency_limit": None}
 # One at a time, in order of arrival, so that the photographs chosen last are the ones trained on.
 SUBJECT: dict[str, Any] = {"concurrency_id": "subject", "concurrency_limit": 1}
-SQUARES = ["crops_row", "squares", "limits_row", "limits"]  # only for the user's own photographs
+SQUARES = [  # only for the user's own photographs
+    "crops_row", "squares", "limits_row", "limits", "tiles", "photo_row", "photo",
+]  # fmt: skip
+# Sets each field to the answer, unless its value has changed since the event was sent.
+KEEP_CHANGED = """
+(answer, ...now) => {
+  const told = Object.values(answer || {});
+  const values = now.map((value, place) => {
+    const own = told.find((each) => each.place === place);
+    return own && JSON.stringify(value) === JSON.stringify(own.was) ? own.value : {__type__: 'update'};
+  });
+  return values.length === 1 ? values[0] : values;
+}
+"""
 # Fields that a user may be typing in when an answer with another value for them arrives.
 TYPED = ("prompt", "seed", "class_noun")
 OFFERED = {name: f"offered_{name}" for name in TYPED}
@@ -37,7 +50,8 @@ class Page:
     """All widgets by the names that handlers use.
 
     ``training`` are the fields of all methods, ``advanced`` those that a preset fills or shows. ``mirrors`` maps a
-    widget to the one it mirrors: both get the same value from every handler.
+    widget to the one it mirrors: both get the same value from every handler. A field in ``kept`` keeps what the user
+    has changed while a handler was at work.
     """
 
     monitor: RunMonitor
@@ -49,6 +63,7 @@ class Page:
     training: list[str] = field(default_factory=list)
     advanced: list[str] = field(default_factory=list)
     sampling: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
 
     def on(
         self,
@@ -71,14 +86,18 @@ class Page:
         """
         guarded = show_notices(handler)
         offers = [name for name in TYPED if name in gives]
-        taken = [*_spread(takes), *(["typed"] if offers else [])]
         given = self.with_mirrors([OFFERED.get(name, name) for name in _spread(gives)])
+        kept = [name for name in given if name in self.kept]
+        own = _spread(takes)
+        taken = [*own, *(name for name in kept if name not in own), *(["typed"] if offers else [])]
+        memory = gr.JSON({}, visible=False) if kept else None
         if offers:
             options["js"] = _tell_typed(len(taken) - 1)
 
         def answer(values: tuple[Any, ...], **further: Any) -> Any:
-            asked = dict(zip(taken, values, strict=True))
-            typed = (asked.pop("typed") or {}) if offers else {}
+            known = dict(zip(taken, values, strict=True))
+            typed = (known["typed"] or {}) if offers else {}
+            asked = {name: known[name] for name in own}
             updates = _split_drawn(guarded(**_joined_drawn(asked), **further))
             updates |= {
                 OFFERED[name]: _offer(updates.pop(name), typed.get(name, 0))
@@ -89,6 +108,8 @@ class Page:
             if unknown:
                 raise RuntimeError(f"{handler.__name__} sets {sorted(unknown)}, which it does not declare")
             ordered = self.in_order(updates, given)
+            if kept:
+                ordered = _held_back(ordered, given, kept, known)
             return ordered[0] if len(ordered) == 1 else ordered or None
 
         def handle(*values: Any) -> Any:
@@ -101,14 +122,20 @@ class Page:
             # progress is reported from the device's thread, which lacks this request's context
             return answer(values, progress=partial(copy_context().run, progress))
 
-        return event(
+        done = event(
             handle_long if reports_progress else handle_event if event_data else handle,
             inputs=[self.named[name] for name in taken],
-            outputs=[self.named[name] for name in given],
+            outputs=[*(self.named[name] for name in given), *([memory] if memory else [])],
             show_progress="full" if busy else "hidden",
             show_progress_on=[self.named[busy]] if busy else [],
             api_visibility="private",
             **options,
+        )
+        if memory is None:
+            return done
+        fields = [self.named[name] for name in kept]
+        return done.then(
+            None, inputs=[memory, *fields], outputs=fields, js=KEEP_CHANGED, api_visibility="private"
         )
 
     def with_mirrors(self, names: Sequence[str]) -> list[str]:
@@ -147,6 +174,22 @@ def _tell_typed(place: int) -> str:
 def _offer(value: Any, typed: int) -> dict[str, Any]:
     """Return a value for a field as an offer; each is unique, so that the browser notices it."""
     return {"value": value, "typed": typed, "id": secrets.token_hex(4)}
+
+
+def _held_back(
+    ordered: list[Any], given: Sequence[str], kept: Sequence[str], known: dict[str, Any]
+) -> list[Any]:
+    """Return the updates without the values of ``kept`` fields, and last these values with those known before."""
+    held: dict[str, Any] = {}
+    rest = []
+    for name, update in zip(given, ordered, strict=True):
+        told = update if isinstance(update, dict) and "__type__" in update else None
+        if name in kept and (told is None or "value" in told):
+            value = update if told is None else told["value"]
+            held[name] = {"place": kept.index(name), "was": known[name], "value": value}
+            update = gr.skip() if told is None else {key: each for key, each in told.items() if key != "value"}
+        rest.append(update)
+    return [*rest, held]
 
 
 def drawn_memory() -> gr.JSON:

@@ -39,8 +39,8 @@ def test_two_clicks_lead_from_an_example_to_a_trained_subject(visit: Any, served
 def test_a_reload_and_a_second_tab_see_the_same_run(visit: Any, served: Served, pace: Any) -> None:
     pace(0.3)
     first = visit()
-    first.page.get_by_label("Method and preset").click()
-    first.page.get_by_role("option", name="DreamBooth · Quality").click()
+    first.page.get_by_label("Preset", exact=True).locator("visible=true").click()
+    first.page.get_by_role("option", name="Quality").click()
     first.page.click("#personalize")
     first.wait_for_step(3)
     second = visit()
@@ -99,11 +99,13 @@ def test_own_photographs_are_cropped_and_nudged(visit: Any, served: Served, phot
     visitor = visit()
     page = visitor.page
     page.set_input_files("#upload input[type=file]", [str(path) for path in photographs])
-    page.wait_for_selector("#crops img")
-    assert page.locator("#crops button.thumbnail-item, #crops .gallery-item button").count() >= 3
-    page.locator("#crops button.thumbnail-item, #crops .gallery-item button").nth(1).click()
-    slider = page.get_by_label("photo-1.png: left or right").first
-    slider.wait_for()
+    page.wait_for_selector(".tile img >> nth=2")
+    page.locator(".tile [data-act=choose]").nth(1).click()
+    slider = page.get_by_label("Crop of photo-1.png, left or right")
+    slider.press("End")
+    page.wait_for_function(
+        "document.querySelectorAll('.tile img')[1].style.objectPosition.startsWith('100%')"
+    )
     page.wait_for_function("!['', 'zwx'].includes(document.querySelector('#words input').value)")
     word = page.input_value("#words input")
     assert word not in {
@@ -156,7 +158,9 @@ def test_a_mistake_is_said_in_a_sentence(visit: Any, tmp_path: Path) -> None:
     )  # no other example is selected instead
     visitor.page.locator(".toast-close").first.click()
     visitor.page.click("#personalize")
-    visitor.page.wait_for_selector(".toast-body:has-text('broken.png is not a JPEG')")
+    visitor.page.wait_for_selector(
+        ".toast-body:has-text('Choose an example or add 1 to 60 photographs first.')"
+    )
 
 
 def test_nothing_leaves_this_machine(visit: Any, served: Served) -> None:

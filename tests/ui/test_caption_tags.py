@@ -31,20 +31,20 @@ def test_what_is_seen_becomes_captions_that_can_be_changed_together(
     tagging, words = Tagging(monitor), "{identifier} {class_noun}"
     tags = studio.inspection.tags([Path(file) for file in source["files"]], kind="dog")
     assert len({tuple(told) for told in tags.values()}) > 1
-    seen = tagging.see(source, 1, "embedded", " dog ", False)
+    seen = tagging.see(source, "01.png", "embedded", " dog ", False)
     assert seen["source"]["captions"] == {name: ", ".join([words, *told]) for name, told in tags.items()}
     assert seen["photo_caption"] == seen["source"]["captions"]["01.png"]
     shared = [tag for tag in tags["00.png"] if all(tag in told for told in tags.values())]
     alone = next(tag for tag in tags["03.png"] if tag not in tags["00.png"] + tags["01.png"])
     assert tagging.show(seen["source"])["common_tags"] == ", ".join([words, *shared])
-    changed = tagging.change_common(seen["source"], 0, f"{words}, winter")
+    changed = tagging.change_common(seen["source"], "00.png", f"{words}, winter")
     rest = [tag for tag in tags["00.png"] if tag not in shared]
     assert changed["source"]["captions"]["00.png"] == ", ".join([words, "winter", *rest])
     shown = tagging.show(changed["source"])
     assert shown["common_tags"] == f"{words}, winter"
     assert f"winter × {len(source['files'])}" in shown["tag_list"]
     assert f"{alone} × 1" in shown["tag_list"]
-    own = tagging.see(source, 0, "embedded", "dog", True)["source"]["captions"]
+    own = tagging.see(source, "00.png", "embedded", "dog", True)["source"]["captions"]
     more = studio.inspection.tags([Path(file) for file in source["files"]], kind="dog", with_subject=True)
     assert own == {name: ", ".join([words, *told]) for name, told in more.items()}
     assert own != seen["source"]["captions"]
@@ -54,10 +54,10 @@ def test_nothing_is_shown_before_there_are_captions(monitor: RunMonitor, source:
     tagging = Tagging(monitor)
     assert tagging.show(None) == tagging.show(source) == {"common_tags": "", "tag_list": ""}
     with pytest.raises(ValueError, match="photographs first"):
-        tagging.see(None, 0, "embedded", "dog", False)
-    assert tagging.change_common(None, 0, "x") == {}
+        tagging.see(None, "", "embedded", "dog", False)
+    assert tagging.change_common(None, "", "x") == {}
     one = source | {"captions": {"01.png": "zul dog asleep"}}
-    changed = tagging.change_common(one, 1, "snow")["source"]["captions"]
+    changed = tagging.change_common(one, "01.png", "snow")["source"]["captions"]
     assert changed["01.png"] == "snow, zul dog asleep"
     assert changed["00.png"] == "snow, {identifier} {class_noun}"
     assert "&lt;b&gt;" in tag_list({"a": "<b>"})
@@ -65,18 +65,19 @@ def test_nothing_is_shown_before_there_are_captions(monitor: RunMonitor, source:
 
 def test_repeats_and_captions_reach_the_run(monitor: RunMonitor, studio: Studio, source: dict) -> None:
     tagging, train = Tagging(monitor), TrainHandlers(monitor)
-    source = tagging.see(source, 0, "embedded", "dog", False)["source"]
-    source = tagging.repeat(source, 1, 25)["source"]
-    assert tagging.choose(source, 1) == {"photo_repeats": 25}
-    assert tagging.choose(source, 0) == {"photo_repeats": 1}
+    source = tagging.see(source, "00.png", "embedded", "dog", False)["source"]
+    photos = train.photos
+    source = photos.repeat(source, "01.png", 25)["source"]
+    assert photos.choose(source, "01.png")["photo_repeats"] == 25
+    assert photos.choose(source, "00.png")["photo_repeats"] == 1
     values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
     run = studio.resources.library.find(values["shown"])
     assert run.config["use_captions"]
     (subject,) = stored_subjects(run.path, run.config)
     assert list(subject.captions.values()) == list(source["captions"].values())
     assert [subject.repeats.get(path.name, 1) for path in subject.photos] == [1, 25, 1]
-    assert tagging.repeat(source, 1, 1)["source"]["repeats"] == {}
-    assert tagging.repeat(None, 0, 2) == {}
+    assert photos.repeat(source, "01.png", 1)["source"]["repeats"] == {}
+    assert photos.repeat(None, "00.png", 2) == {}
     studio.training.discard(run.id)
 
 

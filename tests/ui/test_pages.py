@@ -121,7 +121,7 @@ def test_a_method_shows_its_own_settings_and_trains_with_them(
     page, own = visitor.page, visitor.page.locator("#advanced")
     own.get_by_role("button", name="Advanced").click()
     own.get_by_label("LoRA targets").wait_for()
-    _pick(page, "Method and preset", "SVDiff · Quick")
+    _pick(page, "Method", "SVDiff")
     own.get_by_label("Trained weights").wait_for()
     own.get_by_label("LoRA targets").wait_for(state="hidden")
     _pick(page, "Trained weights", "UNet-CA")
@@ -352,7 +352,7 @@ def test_before_and_after_are_side_by_side_unless_one_frame_is_chosen(visit: Any
 def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:
     page = visit(tab="train", query="?talk=1").page
     for tab, fields in (
-        ("train", ["What is it?", "Trigger word", "Method and preset"]),
+        ("train", ["What is it?", "Trigger word", "Method", "Preset"]),
         ("library", ["Search"]),
     ):
         page.get_by_role("tab", name=tab.capitalize()).click()

@@ -15,6 +15,7 @@ from ui.html import BrowserCopies
 from ui.run.monitor import RunMonitor
 from ui.tabs.train.handlers import TrainHandlers
 from ui.tabs.train.masks import CLOSED, NOT_FOUND, Masks, masks_of
+from ui.tabs.train.photos import photo_names
 from ui.tabs.train.tab import MASKING
 
 OWN = {"mask_background": True, "background_weight": 0.2, "scenes": 6}
@@ -55,7 +56,7 @@ def stroke(layer: Path) -> Image.Image:
         return painted
 
 
-def test_masks_are_found_only_while_the_part_is_open(
+def test_masks_are_found_only_where_they_are_used_or_looked_at(
     monitor: RunMonitor, studio: Studio, balls: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks, asked = Masks(monitor), []
@@ -66,9 +67,9 @@ def test_masks_are_found_only_while_the_part_is_open(
     source = own(balls)
     assert masks.refresh(source, CLOSED) == {}
     told: list[tuple[int, int]] = []
-    seen = masks.expand(source, CLOSED, lambda counts, **_: told.append(counts))
+    seen = masks.expand(source, CLOSED, "", lambda counts, **_: told.append(counts))
     assert told == [(0, 2), (1, 2)]
-    assert [caption for _, caption in seen["outlines"]] == [path.name for path in balls]
+    assert [*seen["found_masks"]["photos"]] == [path.name for path in balls]
     assert masks.refresh(source | {"captions": {"x": "y"}}, seen["found_masks"]) == {}, "nothing to be found"
     moved = source | {"crops": {"ball-1.png": (1.0, 0.0)}}
     known = [*masks.refresh(moved, seen["found_masks"])["found_masks"]["photos"]]
@@ -76,17 +77,21 @@ def test_masks_are_found_only_while_the_part_is_open(
     assert [*asked[-1]["known"]] == ["ball-0.png"], "the other one has another square"
     closed = masks.collapse(seen["found_masks"])["found_masks"]
     assert masks.refresh(moved, closed) == {}
+    used = masks.refresh(source, CLOSED, True)["found_masks"]
+    assert [*used["photos"]] == [path.name for path in balls], "the run will use them"
     assert masks.refresh(None, seen["found_masks"])["found_masks"]["photos"] == {}
 
 
 def test_a_mask_that_is_not_found_says_so(monitor: RunMonitor, tmp_path: Path) -> None:
     Image.new("RGB", (100, 100), "grey").save(tmp_path / "fog.png")
     masks = Masks(monitor)
-    seen = masks.expand(own([tmp_path / "fog.png"]), CLOSED)
-    assert seen["outlines"][0][1] == "fog.png · not found"
-    assert NOT_FOUND in masks.choose(seen["found_masks"], 0)["mask_told"]
-    with pytest.raises(ValueError, match="open Masks again"):
-        masks.choose(seen["found_masks"], 1)
+    source = own([tmp_path / "fog.png"])
+    seen = masks.expand(source, CLOSED, "fog.png")
+    assert NOT_FOUND in seen["mask_told"]
+    drawn = TrainHandlers(monitor).photos.draw(source, seen["found_masks"])["tiles"]
+    assert "Photograph fog.png, no outline found" in drawn
+    with pytest.raises(ValueError, match="open it again"):
+        masks.whole(source, seen["found_masks"], "mist.png")
 
 
 def test_a_corrected_mask_is_what_the_run_learns_from(
@@ -94,13 +99,15 @@ def test_a_corrected_mask_is_what_the_run_learns_from(
 ) -> None:
     masks, train = Masks(monitor), TrainHandlers(monitor)
     source = own(balls)
-    found = masks.expand(source, CLOSED)["found_masks"]
-    editor = masks.choose(found, 0)["mask_editor"]
+    found = masks.expand(source, CLOSED, "")["found_masks"]
+    editor = masks.choose(found, "ball-0.png")["mask_editor"]
     assert [Path(editor["background"]).is_file(), len(editor["layers"])] == [True, 1]
     layer = found["photos"]["ball-0.png"][1].layer
-    applied = masks.apply(source, found, 0, {"layers": [stroke(layer)]})
+    applied = masks.apply(source, found, "ball-0.png", {"layers": [stroke(layer)]})
     assert applied["mask_background"] is True
-    assert applied["outlines"][0][1] == "ball-0.png · corrected"
+    drawn = train.photos.draw(applied["source"], applied["found_masks"])["tiles"]
+    assert drawn.count("-outlined.png") + drawn.count(".outlined.png") == 2
+    assert "Photograph ball-0.png, mask corrected" in drawn
     source, found = applied["source"], applied["found_masks"]
     train.start(source, "dreambooth/Quick", "embedded", found_masks=found, **FIELDS, **OWN | {"scenes": 1})
     run = newest(studio)
@@ -114,17 +121,17 @@ def test_a_corrected_mask_is_what_the_run_learns_from(
     wall = str(monitor.watch(run.id, {})["photos"])
     assert wall.count("-outlined.png") == 2
     assert "Placed in scenes" in wall
-    assert masks.again(source, found, 0)["found_masks"]["photos"]["ball-0.png"][1].found
+    assert masks.again(source, found, "ball-0.png")["found_masks"]["photos"]["ball-0.png"][1].found
     with pytest.raises(ValueError, match="Nothing is left of the mask"):
-        masks.apply(source, found, 0, {"layers": []})
+        masks.apply(source, found, "ball-0.png", {"layers": []})
 
 
 def test_without_the_mask_setting_no_mask_is_used(
     monitor: RunMonitor, studio: Studio, balls: list[Path]
 ) -> None:
     masks, train = Masks(monitor), TrainHandlers(monitor)
-    found = masks.expand(own(balls), CLOSED)["found_masks"]
-    applied = masks.whole(own(balls), found, 0)
+    found = masks.expand(own(balls), CLOSED, "")["found_masks"]
+    applied = masks.whole(own(balls), found, "ball-0.png")
     train.start(
         applied["source"], "dreambooth/Quick", "embedded", found_masks=applied["found_masks"], **FIELDS, **AS_PRESET
     )  # fmt: skip
@@ -137,27 +144,28 @@ def test_another_crop_drops_the_corrected_mask_in_a_sentence(
     told: list[str] = []
     monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
     masks, train = Masks(monitor), TrainHandlers(monitor)
-    found = masks.expand(own(balls), CLOSED)["found_masks"]
-    applied = masks.whole(own(balls), found, 1)
-    moved = train.nudge(applied["source"], "embedded", 1, 1.0, 0.0)["source"]
+    found = masks.expand(own(balls), CLOSED, "")["found_masks"]
+    applied = masks.whole(own(balls), found, "ball-1.png")
+    moved = train.photos.crop(applied["source"], "ball-1.png", 1.0)["source"]
     assert moved["masks"] == {}
     assert told == ["ball-1.png is cropped anew, so its corrected mask is dropped and found again."]
     assert [*masks_of(moved, applied["found_masks"])] == ["ball-0.png"], "the shown one is of another square"
 
 
-def test_corrected_masks_stay_with_the_very_same_files(
+def test_corrected_masks_stay_with_the_very_same_photographs(
     monitor: RunMonitor, balls: list[Path], tmp_path: Path
 ) -> None:
     masks, train = Masks(monitor), TrainHandlers(monitor)
-    found = masks.expand(own(balls), CLOSED)["found_masks"]
-    source = masks.whole(own(balls), found, 0)["source"]
+    found = masks.expand(own(balls), CLOSED, "")["found_masks"]
+    source = masks.whole(own(balls), found, "ball-0.png")["source"]
     (tmp_path / "more").mkdir()
     other = tmp_path / "more" / "ball-0.png"
     Image.open(balls[1]).save(other)
-    kept = train.choose_files([str(path) for path in balls], source, "embedded")["source"]
-    assert [*kept["masks"]] == ["ball-0.png"]
-    changed = train.choose_files([str(other), str(balls[1])], source, "embedded")["source"]
-    assert changed["masks"] == {}, "the same name, another picture"
+    more = train.choose_files([str(other)], source, "embedded")["source"]
+    assert photo_names(more) == ["ball-0.png", "ball-1.png", "ball-0-2.png"], "the same name, another picture"
+    assert [*more["masks"]] == ["ball-0.png"]
+    left = train.remove_photo(more, "ball-0.png", "")["source"]
+    assert left["masks"] == {}
 
 
 def test_own_photographs_are_masked_unless_the_user_said_otherwise(
@@ -179,7 +187,7 @@ def test_own_photographs_are_masked_unless_the_user_said_otherwise(
         assert {name: chosen[name] for name in MASKING} == OWN
     assert train.choose_plan("dreambooth/Quick", "embedded", train.source_of("biscuit"))["scenes"] == 0
     real = next(spec for spec, facts in train.bases.items() if facts.family == "sd1")
-    assert {name: train.choose_base(real, source)[name] for name in MASKING} == AS_PRESET
+    assert {name: train.choose_base(real, "dreambooth", source)[name] for name in MASKING} == AS_PRESET
 
 
 def test_the_page_says_what_the_embedded_base_can_do_with_photographs(
@@ -191,7 +199,7 @@ def test_the_page_says_what_the_embedded_base_can_do_with_photographs(
     assert taken["limits_row"]["visible"] is True
     assert train.choose_example("biscuit")["limits_row"]["visible"] is False
     real = next(spec for spec, facts in train.bases.items() if facts.family == "sd1")
-    assert train.choose_base(real, own(balls))["limits_row"]["visible"] is False
+    assert train.choose_base(real, "dreambooth", own(balls))["limits_row"]["visible"] is False
 
 
 @pytest.mark.browser
@@ -199,13 +207,13 @@ def test_a_stroke_of_the_brush_reaches_the_run(visit: Any, served: Served, balls
     visitor = visit()
     page = visitor.page
     page.set_input_files("#upload input[type=file]", [str(path) for path in balls])
-    visitor.see("#crops img")
+    visitor.see(".tile img")
     page.get_by_label("What is it?").locator("visible=true").fill("ball")
-    page.locator("#masks").get_by_text("Masks", exact=True).click()
-    visitor.see("#outlines img")
-    page.locator("#outlines button:has(img)").first.click()
+    page.locator(".tile [data-act=choose]").first.click()
+    visitor.see("#photo-detail")
+    page.locator("#masks").get_by_text("Mask", exact=True).click()
     box = visitor.see("#mask-editor canvas").bounding_box()
-    visitor.see("#mask-row :text('ball-0.png')")
+    visitor.see("#masks :text('ball-0.png')")
     page.wait_for_timeout(1500)  # the canvas has no event for the end of its rendering
     page.locator("#mask-editor").scroll_into_view_if_needed()
     box = page.locator("#mask-editor canvas").first.bounding_box()
@@ -215,8 +223,9 @@ def test_a_stroke_of_the_brush_reaches_the_run(visit: Any, served: Served, balls
     page.mouse.down()
     page.mouse.move(middle[0] + 0.35 * side, middle[1], steps=8)
     page.mouse.up()
-    page.locator("#mask-row").get_by_role("button", name="Apply").click()
-    visitor.see("#mask-row :text('Applied')")
+    page.locator("#masks").get_by_role("button", name="Apply").click()
+    visitor.see("#masks :text('Applied')")
+    visitor.see(".tile .marks :text('◐')")
     page.click("#personalize")
     visitor.until(lambda: bool(stored_subjects(newest(served.studio).path, {})))
     visitor.see(".run-title:has-text('Finished')")

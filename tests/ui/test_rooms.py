@@ -32,6 +32,7 @@ from ui.tabs.compare import rows
 from ui.tabs.compare.tab import CompareHandlers, parsed
 from ui.tabs.library.handlers import LibraryHandlers
 from ui.tabs.train.handlers import TrainHandlers, suited_steps
+from ui.tabs.train.photos import photo_names
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 from ui.wiring import WATCHED
 
@@ -221,11 +222,11 @@ def test_captions_of_photographs_reach_the_run(
 ) -> None:
     train = TrainHandlers(monitor)
     source = {"title": "", "files": [str(path) for path in photographs], "crops": {}, "captions": {}}
-    source = train.caption(source, 1, " a zul dog asleep ")["source"]
+    photos = train.photos
+    source = photos.caption(source, "photo-1.png", " a zul dog asleep ")["source"]
     assert source["captions"] == {"photo-1.png": "a zul dog asleep"}
-    shown = train.choose_photo(source, 1)
-    assert shown["photo_caption"]["value"] == "a zul dog asleep"
-    assert train.caption(source, 1, "")["source"]["captions"] == {}
+    assert photos.choose(source, "photo-1.png")["photo_caption"] == "a zul dog asleep"
+    assert photos.caption(source, "photo-1.png", "")["source"]["captions"] == {}
     values = train.start(source, "dreambooth/Quick", "embedded", identifier="zul", class_noun="dog", steps=1)
     run = studio.resources.library.find(values["shown"])
     assert run.config["use_captions"]
@@ -239,15 +240,22 @@ def test_one_more_photograph_leaves_what_was_said_of_the_others(
 ) -> None:
     train = TrainHandlers(monitor)
     files = [str(path) for path in photographs]
-    source = {"title": "", "files": files[:2], "crops": {}, "captions": {}, "repeats": {"photo-1.png": 3}}
-    source = train.nudge(train.caption(source, 0, "a zul dog asleep")["source"], "embedded", 1, 0.5, 0.0)[
-        "source"
-    ]
-    added = train.choose_files(files, source, "embedded")["source"]
+    source = train.choose_files(files[:2], None, "embedded")["source"] | {"repeats": {"photo-1.png": 3}}
+    source = train.photos.caption(source, "photo-0.png", "a zul dog asleep")["source"]
+    source = train.photos.crop(source, "photo-1.png", 0.5)["source"]
+    assert source["crops"] == {"photo-1.png": (0.5, 0.0)}, "along the longer side"
+    added = train.choose_files(files[2:], source, "embedded")["source"]
+    assert photo_names(added) == ["photo-0.png", "photo-1.png", "photo-2.png"]
     for what in ("crops", "captions", "repeats"):
         assert added[what] == source[what]
-    left = train.choose_files(files[1:], added, "embedded")["source"]
-    assert (left["crops"], left["captions"]) == (source["crops"], {})
+    left = train.remove_photo(added, "photo-0.png", "photo-1.png")
+    assert "photo_row" not in left, "the chosen one is still there"
+    assert (left["source"]["crops"], left["source"]["captions"]) == (source["crops"], {})
+    left = train.remove_photo(left["source"], "photo-1.png", "photo-1.png")
+    assert (left["photo"], left["source"]["repeats"]) == ("", {})
+    assert train.remove_photo(left["source"], "photo-2.png", "")["source"] is None
+    with pytest.raises(ValueError, match="no longer here"):
+        train.remove_photo(left["source"], "photo-0.png", "")
 
 
 def test_steps_suit_the_number_of_photographs() -> None:
@@ -257,14 +265,22 @@ def test_steps_suit_the_number_of_photographs() -> None:
 def test_other_photographs_change_the_steps_and_no_other_setting(monitor: RunMonitor) -> None:
     train = TrainHandlers(monitor)
     usual = preset("dreambooth", "embedded", "Quick").steps
-    assert train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 8}, None) == {
-        "steps": round(1.5 * usual)
-    }
+    assert train.suit(
+        "dreambooth/Quick",
+        "embedded",
+        {"title": "Ada", "files": [f"{index}.png" for index in range(8)]},
+        None,
+    ) == {"steps": round(1.5 * usual)}
     assert train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 4}, None) == {
         "steps": usual
     }
     assert (
-        train.suit("dreambooth/Quick", "embedded", {"title": "Ada", "files": ["x.png"] * 8}, {"captions": {}})
+        train.suit(
+            "dreambooth/Quick",
+            "embedded",
+            {"title": "Ada", "files": [f"{index}.png" for index in range(8)]},
+            {"captions": {}},
+        )
         == {}
     )
 
@@ -328,8 +344,7 @@ def test_other_photographs_get_another_rare_word(monitor: RunMonitor, photograph
     files = [str(path) for path in photographs]
     source = train.choose_files(files, train.source_of("ada"), "embedded")["source"]
     assert "identifier" not in train.choose_files(files, source, "embedded"), "one more of the same subject"
-    emptied = train.choose_files(None, source, "embedded")["source"]
-    assert train.choose_files(files, emptied, "embedded")["identifier"] is None
+    assert train.choose_files(files, None, "embedded")["identifier"] is None, "after all were left out"
     assert "identifier" not in train.choose_files(files, None, "embedded", {"captions": {}}), (
         "settings keep theirs"
     )
@@ -492,7 +507,9 @@ def test_settings_of_another_method_bring_its_fields(
     told = {"atelier": 1, "method": "svdiff", "config": to_dict(SVDiffConfig(subset="UNet-CA"))}
     path.write_text(json.dumps(told))
     values = shelf.read_settings(str(path), "embedded")
-    assert (values["svdiff_subset"], values["plan"]) == ("UNet-CA", "svdiff/Quick")
+    assert (values["svdiff_subset"], values["method"], values["plan"]["value"]) == (
+        "UNet-CA", "svdiff", "svdiff/Quick",
+    )  # fmt: skip
     assert (values["own_svdiff"]["visible"], values["own_dreambooth"]["visible"]) == (True, False)
 
 

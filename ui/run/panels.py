@@ -13,6 +13,7 @@ from ui.run.measures import measure
 from ui.run.state import WORDS, RunView, Sample
 
 if TYPE_CHECKING:
+    from pipelines.config import TrainConfig
     from pipelines.models.inspection import BaseFacts
 
 # The slider of a comparison is a range input, so that it also works with the keyboard.
@@ -48,9 +49,10 @@ CUES = (
 )  # what the speaker does next
 
 
-def header(*, icon: Html, facts: list[str]) -> Html:
-    """Return the header: title, facts about the device, and the switches for presentation mode and dark mode."""
-    chips = [element("span", fact, class_="chip") for fact in facts]
+def header(*, icon: Html, base: str, facts: list[str]) -> Html:
+    """Return the header: title, the base model, facts, and the switches for presentation mode and dark mode."""
+    chosen = element("button", base, type="button", class_="chip base", title="Choose the base model")
+    chips = [chosen, *(element("span", fact, class_="chip") for fact in facts)]
     switch = element(
         "span",
         element(
@@ -499,7 +501,22 @@ def cost(estimate: Cost | None) -> Html:
     return element("p", *[element("span", part) for part in parts], class_="cost")
 
 
+def choice_told(about: str, costs: str) -> Html:
+    """Return one line that says what a choice is and what it costs."""
+    return element("p", about, " ", element("span", costs, class_="costs"), class_="choice-told")
+
+
+def preset_told(name: str, config: "TrainConfig", estimate: Cost) -> Html:
+    """Return one line about a preset as it is filled in: its steps, and the time that it takes."""
+    each = f"{config.batch_size} photographs each" if config.batch_size > 1 else "1 photograph each"
+    known = "measured on this machine" if estimate.measured else "estimated"
+    return choice_told(
+        f"{name}: {config.steps} steps, {each}.", f"About {duration(estimate.seconds)}, {known}."
+    )
+
+
 def base_needs(facts: "BaseFacts") -> Html:
     """Return the requirements of a base model."""
     ready = "Cannot be used" if facts.problem else "Ready" if facts.present else "Not downloaded yet"
-    return element("p", element("strong", ready), f" · {facts.needs}", class_="base-needs")
+    told = element("strong", ready, class_="trouble" if facts.problem else "")
+    return element("p", told, f" · {facts.needs}", class_="base-needs", role="status", data_base=facts.name)

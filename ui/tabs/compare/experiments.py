@@ -74,7 +74,7 @@ def _form(page: Page) -> None:
             list(STYLES), value=STYLES[0][1], label="Style", visible=False
         )
         named["experiment_style_files"] = gr.File(
-            label="1 to 20 pictures of the style",
+            label="1 to 60 pictures of the style",
             file_count="multiple",
             file_types=[".jpg", ".jpeg", ".png", ".webp"],
             type="filepath",

@@ -35,7 +35,7 @@ def lay_out(page: Page, continual: ContinualHandlers) -> None:
 
 def _inputs(page: Page, continual: ContinualHandlers) -> None:
     named = page.named
-    with gr.Column(elem_classes="card", elem_id="continual-card"):
+    with gr.Column(elem_classes="card form-card", elem_id="continual-card"):
         gr.HTML(
             panels.heading("1", "Choose a sequence", "Concepts that one model has learned one after another.")
         )

@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.config import SPECTRAL
 from pipelines.formats.table import choices, has_rank
-from pipelines.methods.specs import method_config, preset_names
+from pipelines.methods.specs import method_config
 from pipelines.runs.status import Card
 from ui import forms as form
 from ui.html import Html, element
@@ -19,6 +19,7 @@ from ui.run.state import LIVE
 from ui.tabs.compare import rows
 from ui.tabs.library import order
 from ui.tabs.train.handlers import captions_for, own_fields
+from ui.tabs.train.photos import photo_names
 from ui.tabs.train.playground_handlers import PlaygroundHandlers
 
 RESUMABLE = ("interrupted", "failed", "stopped")
@@ -299,19 +300,21 @@ class LibraryHandlers:
         config = (
             settings["config"] if isinstance(settings["config"], cls) else form.parse(cls, settings["config"])
         )
-        family = next(facts.family for facts in self.studio.inspection.bases() if facts.spec == base)
-        plan = f"{method}/{preset_names(method, family)[0]}"
+        rows = self.studio.presets.list(method, self.studio.inspection.base(base).family)
+        plans = [(row.name, f"{method}/{row.name}") for row in rows if not row.own]
+        plan = plans[0][1]
         gr.Info("The settings are filled in; add the photographs and press Personalize.", title="Imported")
         held = {"captions": settings["captions"], "repeats": settings.get("repeats", {})}
         moved = {
             "settings_in": None,
             "imported": held,
             "tabs": gr.Tabs(selected="train"),
-            "plan": plan,
+            "method": method,
+            "plan": gr.update(choices=plans, value=plan),
             "filled_plan": plan,
         }
         if source and not source["title"]:
-            kept = {what: captions_for(held, source["files"], what=what) for what in held}
+            kept = {what: captions_for(held, photo_names(source), what=what) for what in held}
             moved["source"] = source | kept
         return form.filled(method, config) | own_fields(method) | moved
 

@@ -274,6 +274,7 @@ def _wire_in_and_out(page: Page) -> None:
             "source",
             "imported",
             "tabs",
+            "method",
             "plan",
             "filled_plan",
             *dict.fromkeys((*page.training, *page.advanced)),

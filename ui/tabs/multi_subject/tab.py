@@ -30,7 +30,7 @@ def lay_out(page: Page, multi: MultiSubjectHandlers) -> None:
 def _inputs(page: Page, multi: MultiSubjectHandlers) -> None:
     named = page.named
     base = next(iter(multi.bases))
-    with gr.Column(elem_classes="card", elem_id="multi-card"):
+    with gr.Column(elem_classes="card form-card", elem_id="multi-card"):
         gr.HTML(panels.heading("1", "Choose two or three subjects"))
         sources = multi.sources()
         for place in range(MOST):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.data.captions import MOST_REPEATS, caption_of, common_tags, join_tags, split_tags, with_common
+from pipelines.data.photographs import MASK_ENDING, MAX_PHOTOS
 from ui.html import Html, element
 from ui.run.monitor import RunMonitor, Values
 
@@ -60,11 +61,11 @@ class Tagging:
         self.studio = monitor.studio
 
     def see(
-        self, source: Values | None, photo: int, base: str, class_noun: str, with_subject: bool
+        self, source: Values | None, photo: str, base: str, class_noun: str, with_subject: bool
     ) -> Values:
         """Caption every photograph with the run's own words and CLIP's tags."""
         if not source:
-            raise ValueError("Choose an example or add 1 to 20 photographs first.")
+            raise ValueError(f"Choose an example or add 1 to {MAX_PHOTOS} photographs first.")
         seen = self.studio.inspection.tags(
             [Path(file) for file in source["files"]],
             kind=class_noun.strip(),
@@ -79,28 +80,13 @@ class Tagging:
             )
         return self._captioned(source, {name: caption_of(tags) for name, tags in seen.items()}, photo)
 
-    def change_common(self, source: Values | None, photo: int, common_tags: str) -> Values:
+    def change_common(self, source: Values | None, photo: str, common_tags: str) -> Values:
         """Replace the tags that all captions have in common."""
         if not source:
             return {}
         captions = _captions(source)
         changed = with_common(list(captions.values()), split_tags(common_tags))
         return self._captioned(source, dict(zip(captions, changed, strict=True)), photo)
-
-    def choose(self, source: Values, index: int) -> Values:
-        """Show the repeats of one photograph."""
-        names = _names(source)
-        times = source.get("repeats", {}).get(names[index], 1) if index < len(names) else 1
-        return {"photo_repeats": times}
-
-    def repeat(self, source: Values | None, photo: int, photo_repeats: float) -> Values:
-        """Store the repeats of one photograph."""
-        names = _names(source) if source else []
-        if source is None or photo >= len(names):
-            return {}
-        others = {name: times for name, times in source.get("repeats", {}).items() if name != names[photo]}
-        own = {names[photo]: int(photo_repeats)} if photo_repeats > 1 else {}
-        return {"source": source | {"repeats": others | own}}
 
     def show(self, source: Values | None) -> Values:
         """Show all tags, and those common to all photographs."""
@@ -110,10 +96,8 @@ class Tagging:
             "tag_list": tag_list(captions),
         }
 
-    def _captioned(self, source: Values, captions: dict[str, str], photo: int) -> Values:
-        names = _names(source)
-        chosen = captions.get(names[photo], "") if photo < len(names) else ""
-        return {"source": source | {"captions": captions}, "photo_caption": chosen}
+    def _captioned(self, source: Values, captions: dict[str, str], photo: str) -> Values:
+        return {"source": source | {"captions": captions}, "photo_caption": captions.get(photo, "")}
 
 
 def tag_list(captions: dict[str, str]) -> Html:
@@ -131,7 +115,7 @@ def _names(source: Values) -> list[str]:
 
 def _captions(source: Values) -> dict[str, str]:
     """Every photograph's caption by name; a photograph without one gets the run's words only."""
-    names = [name for name in _names(source) if not name.lower().endswith((".zip", ".txt"))]
+    names = [name for name in _names(source) if not name.lower().endswith(MASK_ENDING)]
     known = {name: text for name, text in source["captions"].items() if name not in names}
     return {name: source["captions"].get(name) or caption_of([]) for name in names} | known
 
@@ -152,18 +136,5 @@ def wire(page: "Page") -> None:
         tagging.change_common,
         takes=["source", "photo", "common_tags"],
         gives=given,
-    )
-    page.on(
-        named["crops"].select,
-        tagging.choose,
-        takes=["source"],
-        gives=["photo_repeats"],
-        event_data="index",
-    )
-    page.on(
-        named["photo_repeats"].release,
-        tagging.repeat,
-        takes=["source", "photo", "photo_repeats"],
-        gives=["source"],
     )
     page.on(named["source"].change, tagging.show, takes=["source"], gives=["common_tags", "tag_list"])

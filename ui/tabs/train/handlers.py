@@ -10,14 +10,16 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.methods.specs import methods_of, photograph_settings, preset, preset_names
+from pipelines.methods.specs import method_spec, methods_of, photograph_settings
+from pipelines.models.inspection import BaseFacts
+from pipelines.services.presets import PresetRow
 from ui import forms as form
-from ui.errors import as_text
-from ui.html import Html
+from ui.html import Html, element
 from ui.run import panels
 from ui.run.monitor import FORGET_IT, RunMonitor, Values
 from ui.run.state import RunView
 from ui.tabs.train.masks import masks_of
+from ui.tabs.train.photos import NO_PHOTOGRAPHS, PhotoHandlers, is_own, photo_names
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,12 @@ NO_SQUARES: Values = {
     "squares": Html(""),
     "limits": Html(""),
     "limits_row": gr.update(visible=False),
+    "tiles": Html(""),
+    "photo_row": gr.update(visible=False),
+    "photo": "",
 }
+OWN_PRESET = "own:"  # before the name of a preset that the user has saved
+DELETE, DELETE_IT = "Delete this preset …", "Delete permanently"  # the second press confirms
 PHOTOS_OF_A_PRESET = 4  # number of photographs that a preset's steps are meant for
 
 
@@ -40,7 +47,12 @@ class TrainHandlers:
         self.studio = monitor.studio
         self.copies = monitor.copies
         self.examples = monitor.examples
+        self.photos = PhotoHandlers(monitor)
         self.bases = {base.spec: base for base in self.studio.inspection.bases()}
+
+    def facts(self, spec: str | None) -> BaseFacts:
+        """Return the facts about a base, also one that the user has typed."""
+        return self.bases.get(spec or "") or self.studio.inspection.base(spec or "")
 
     def source_of(self, name: str) -> Values:
         """Return the training data of an example: its title and photographs."""
@@ -52,19 +64,29 @@ class TrainHandlers:
             "captions": {},
         }
 
-    def plans(self, spec: str) -> list[tuple[str, str]]:
-        """Return the (label, value) choices of method and preset for a base."""
-        family = self.bases[spec].family
+    def methods(self) -> list[tuple[str, str]]:
+        """Return the (label, value) choices of the method."""
+        return [(spec.title, spec.name) for spec in methods_of("train")]
+
+    def plans(self, spec: str, method: str = "") -> list[tuple[str, str]]:
+        """Return the (label, value) choices of the preset for a base: of one method, or of all of them.
+
+        A value such as "dreambooth/Quick" names method and preset; the user's own presets follow the shipped ones.
+        """
+        family = self.facts(spec).family
         return [
-            (f"{spec.title} · {name}", f"{spec.name}/{name}")
-            for spec in methods_of("train")
-            for name in preset_names(spec.name, family)
+            (
+                f"{row.name} · yours" if row.own else row.name,
+                f"{name}/{OWN_PRESET if row.own else ''}{row.name}",
+            )
+            for name in ([method] if method else [each.name for each in methods_of("train")])
+            for row in self.studio.presets.list(name, family)
         ]
 
     def chosen_preset(self, plan: str, spec: str) -> tuple[str, Any]:
         """Return the method and the config of a plan such as "dreambooth/Quick" on a base."""
-        method, _, name = plan.partition("/")
-        return method, preset(method, self.bases[spec].family, name)
+        method, row = _parts(plan)
+        return method, self.studio.presets.read(method, self.facts(spec).family, row)
 
     # Choosing a subject
 
@@ -80,7 +102,7 @@ class TrainHandlers:
         for name, example in self.examples.items():
             if example["title"] == status["name"] and all(example[word] == words[word] for word in words):
                 return self.choose_example(name)
-        return words | self._unmarked() | self.choose_files(None, None, "")
+        return words | self._unmarked() | self._nothing_chosen()
 
     def _unmarked(self) -> Values:
         return {f"example_{name}": gr.update(elem_classes=card(False)) for name in self.examples}
@@ -112,81 +134,39 @@ class TrainHandlers:
         imported: Values | None = None,
         shown: str = "",
     ) -> Values:
-        """Use uploaded photographs and show their square crops; the words of an example are cleared.
+        """Add uploaded photographs to the user's own; the words of an example are cleared.
 
         ``imported`` holds imported settings: their words are kept and their captions applied to the photographs.
         """
+        if not upload:
+            return {}
         words: Values = {}
         if not imported and source and source["title"]:
             words = {"class_noun": "", "identifier": None}
         elif not imported and not source:  # different photographs, so probably another subject
             words = {"identifier": None}
-        if words and upload and not self.monitor.at_work(shown):
+        chosen = self.photos.add(upload, source)
+        if chosen is None:
+            return {"upload": None} | self._unmarked() | self._nothing_chosen()
+        if words and not self.monitor.at_work(shown):
             words |= self.monitor.nothing_shown(UNTRAINED)
-        if not upload:
-            return {"source": None, "guide": panels.guide(1)} | NO_SQUARES
-        source = {"title": "", "files": list(upload), **_kept_details(source, upload, imported)}
-        cleared = {
+        return {
             **words,
-            "source": source,
-            "nudge_row": gr.update(visible=False),
+            "source": chosen | _imported_details(chosen, imported),
+            "upload": None,
             "guide": panels.guide(2),
             **self._unmarked(),
-        }
-        try:
-            return cleared | self._previews(source, base)
-        except ValueError as error:  # the field keeps them, so that the user can remove the bad one
-            gr.Warning(as_text(error), title="Please check", duration=12)
-            return cleared | NO_SQUARES | {"source": source | {"problem": str(error)}}
-
-    def nudge(self, source: Values, base: str, photo: int, across: float, down: float) -> Values:
-        """Move the crop of one photograph; ``across`` and ``down`` range from -1 to 1."""
-        name = _names(source)[photo]
-        masks = dict(source.get("masks", {}))
-        if masks.pop(name, None):
-            gr.Info(
-                f"{name} is cropped anew, so its corrected mask is dropped and found again.", title="Masks"
-            )
-        source = source | {"crops": source["crops"] | {name: (across, down)}, "masks": masks}
-        return {"source": source} | self._previews(source, base)
-
-    def caption(self, source: Values, photo: int, photo_caption: str) -> Values:
-        """Store the caption of one photograph; if it is empty, the photo prompt is used."""
-        if not source:
-            return {}
-        name = _names(source)[photo]
-        captions = {key: text for key, text in source["captions"].items() if key != name}
-        text = photo_caption.strip()
-        return {"source": source | {"captions": captions | ({name: text} if text else {})}}
-
-    def choose_photo(self, source: Values, index: int) -> Values:
-        """Show the sliders for the crop of one photograph, and its caption field."""
-        names = _names(source)
-        if any(name.lower().endswith(".zip") for name in names):
-            raise ValueError(
-                "Photographs in a zip are cropped at the centre and keep their .txt captions; unpack the zip to change one."
-            )
-        name = names[index]
-        across, down = source["crops"].get(name, (0.0, 0.0))
-        return {
-            "photo": index,
-            "photo_caption": gr.update(
-                value=source["captions"].get(name, ""), label=f"{name}: caption (optional)"
-            ),
-            "nudge_row": gr.update(visible=True),
-            "across": gr.update(value=across, label=f"{name}: left or right"),
-            "down": gr.update(value=down, label=f"{name}: up or down"),
+            "crops_row": gr.update(visible=True),
+            **_limits(panels.photograph_limits(self.facts(base))),
         }
 
-    def _previews(self, source: Values, base: str) -> Values:
-        files = [Path(file) for file in source["files"]]
-        squares = self.studio.inspection.photos_preview(files, source["crops"], base=base)
-        zipped = any(file.suffix.lower() == ".zip" for file in files)
-        names = [f"photograph {index}" for index in range(1, len(squares) + 1)] if zipped else _names(source)
-        shown = [(str(self.copies.copy(square)), name) for square, name in zip(squares, names, strict=True)]
-        wall = panels.photo_wall(squares, copies=self.copies, title="Your photographs")
-        limits = panels.photograph_limits(self.bases[base])
-        return {"crops_row": gr.update(visible=True), "crops": shown, "squares": wall} | _limits(limits)
+    def remove_photo(self, source: Values | None, value: str, photo: str) -> Values:
+        """Leave one photograph out; without any, the form is as before the upload."""
+        values = self.photos.remove(source, value, photo)
+        return self._nothing_chosen() if values["source"] is None else values
+
+    def _nothing_chosen(self) -> Values:
+        return {"source": None, "guide": panels.guide(1)} | NO_SQUARES
 
     def identifiers(self, base: str, identifier: str | None) -> Values:
         """Suggest rare tokens of the base's vocabulary, and choose one if none is chosen yet."""
@@ -205,15 +185,51 @@ class TrainHandlers:
 
     # Base, preset and cost
 
-    def choose_base(self, base: str, source: Values | None) -> Values:
-        """Update the presets for a base, fill in the first one, and show the base's requirements."""
-        plans = self.plans(base)
+    def choose_base(self, base: str, method: str, source: Values | None) -> Values:
+        """Update the presets for a base, fill in the first one of the method, and show the base's requirements.
+
+        For a base that cannot be used, only the reason is shown.
+        """
+        facts = self.facts(base)
+        needs = {"needs": panels.base_needs(facts)}
+        if facts.problem and not facts.blocked:
+            return needs
+        limits = panels.photograph_limits(facts) if is_own(source) else Html("")
+        return self.choose_method(method, base, source) | needs | _limits(limits)
+
+    def choose_method(self, method: str, base: str, source: Values | None) -> Values:
+        """Offer the presets of a method and fill in the first one."""
+        plans = self.plans(base, method)
         first = plans[0][1]
-        return self.choose_plan(first, base, source) | {
-            "plan": gr.update(choices=plans, value=first),
-            "needs": panels.base_needs(self.bases[base]),
-            **_limits(panels.photograph_limits(self.bases[base]) if _own(source) else Html("")),
+        return self.choose_plan(first, base, source) | {"plan": gr.update(choices=plans, value=first)}
+
+    def save_preset(self, plan: str, base: str, own_name: str, **fields: Any) -> Values:
+        """Save the current settings as the user's own preset and choose it."""
+        method, _ = _parts(plan)
+        config = form.parse_method(method, fields)
+        row = self.studio.presets.save(method, self.facts(base).family, own_name or "", config)
+        gr.Info(f"“{row.name}” is saved with the presets of {method_spec(method).title}.", title="Saved")
+        saved = f"{method}/{OWN_PRESET}{row.name}"
+        return {
+            "plan": gr.update(choices=self.plans(base, method), value=saved),
+            "filled_plan": saved,
+            "own_name": "",
+            "delete_preset": gr.update(visible=True, value=DELETE),
         }
+
+    def delete_preset(self, plan: str, base: str, source: Values | None, delete_preset: str) -> Values:
+        """Delete the chosen preset, which is the user's own. The first press asks, the second one deletes."""
+        if delete_preset != DELETE_IT:
+            return {"delete_preset": gr.update(value=DELETE_IT)}
+        method, row = _parts(plan)
+        self.studio.presets.delete(method, self.facts(base).family, row)
+        gr.Info(f"“{row.name}” is deleted.", title="Deleted")
+        return self.choose_method(method, base, source)
+
+    def applicable(self, plan: str, **fields: Any) -> Values:
+        """Hide the fields that have no effect next to the values of others."""
+        found = form.applicable(_parts(plan)[0], fields)
+        return {name: gr.update(visible=visible) for name, visible in found.items()}
 
     def suit(
         self,
@@ -229,12 +245,12 @@ class TrainHandlers:
 
         ``suits_own`` is True if the form is set up for the user's own photographs. Fields changed by the user are kept.
         """
-        if imported:
+        if imported or _parts(plan)[1].own:  # both say exactly what they want
             return {}
         _, config = self.chosen_preset(plan, base)
-        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
+        photos = len(photo_names(source)) if source else PHOTOS_OF_A_PRESET
         values: Values = {"steps": suited_steps(config.steps, photos=photos)}
-        if source is None or _own(source) == suits_own:
+        if source is None or is_own(source) == suits_own:
             return values
         before, after = (self._mask_settings(plan, base, own=own) for own in (suits_own, not suits_own))
         changed = {name: value for name, value in after.items() if fields.get(name) == before[name]}
@@ -243,7 +259,7 @@ class TrainHandlers:
     def _mask_settings(self, plan: str, base: str, *, own: bool) -> Values:
         """Return the settings that differ between shipped examples and the user's own photographs."""
         method, config = self.chosen_preset(plan, base)
-        differ = photograph_settings(method, self.bases[base].family)
+        differ = photograph_settings(method, self.facts(base).family)
         return {name: value if own else getattr(config, name) for name, value in differ.items()}
 
     def choose_plan(self, plan: str, base: str, source: Values | None, filled_plan: str = "") -> Values:
@@ -251,23 +267,31 @@ class TrainHandlers:
         if plan == filled_plan:
             return {}
         method, config = self.chosen_preset(plan, base)
-        photos = len(source["files"]) if source else PHOTOS_OF_A_PRESET
-        values = form.filled(method, config) | {"steps": suited_steps(config.steps, photos=photos)}
-        values |= self._mask_settings(plan, base, own=_own(source))
+        photos = len(photo_names(source)) if source else PHOTOS_OF_A_PRESET
+        values, mine = form.filled(method, config), _parts(plan)[1].own
+        if not mine:  # the user's own preset is filled in as it was saved
+            values |= {"steps": suited_steps(config.steps, photos=photos)}
+            values |= self._mask_settings(plan, base, own=is_own(source))
         words = form.field_names(type(config), advanced=False)
         kept = {name: value for name, value in values.items() if name not in words}
-        return {"filled_plan": plan, "suits_own": _own(source)} | kept | own_fields(method)
+        shown = {"delete_preset": gr.update(visible=mine, value=DELETE)}
+        return {"filled_plan": plan, "suits_own": is_own(source)} | shown | kept | own_fields(method)
 
     def cost(self, source: Values | None, plan: str, base: str, **fields: Any) -> Values:
-        """Show the estimated time and memory before the start."""
-        photos = len(source["files"]) if source else 0
-        method = plan.partition("/")[0]
+        """Show the estimated time and memory before the start, and what method and preset are and cost."""
+        photos = len(photo_names(source))
+        method, row = _parts(plan)
+        spec = method_spec(method)
         try:
             config = form.parse_method(method, fields)
+            told = self.studio.training.cost(method, config, photos, base=base)
         except ValueError as error:
-            return {"cost": Html(f'<p class="cost">{panels.element("span", str(error))}</p>')}
-        told = self.studio.training.cost(method, config, photos, base=base) if photos else None
-        return {"cost": panels.cost(told)}
+            return {"cost": element("p", element("span", str(error)), class_="cost"), "preset_told": Html("")}
+        return {
+            "cost": panels.cost(told if photos else None),
+            "method_told": panels.choice_told(spec.about, f"A file of {panels.size_of(1e6 * told.file_mb)}."),
+            "preset_told": panels.preset_told(row.name, config, told),
+        }
 
     # A run
 
@@ -278,6 +302,8 @@ class TrainHandlers:
         base: str,
         presentation: bool = False,
         found_masks: Values | None = None,
+        photo: str = "",
+        photo_caption: str = "",
         shown: str = "",
         **fields: Any,
     ) -> Values:
@@ -285,8 +311,10 @@ class TrainHandlers:
 
         In presentation mode, a recording replaces a failed start.
         """
+        typed = self.photos.caption(source, photo, photo_caption)  # its own event may still be on the way
+        source = typed.get("source", source)
         try:
-            return self._start(source, plan, base, found_masks, shown, **fields)
+            return self._start(source, plan, base, found_masks, shown, **fields) | typed
         except (ValueError, OSError, RuntimeError) as error:
             recording = (
                 self.monitor.recording({"class_noun": fields.get("class_noun", "")}) if presentation else ""
@@ -307,10 +335,10 @@ class TrainHandlers:
         **fields: Any,
     ) -> Values:
         if not source:
-            raise ValueError("Choose an example or add 1 to 20 photographs first.")
-        if source.get("problem"):
-            raise ValueError(source["problem"])
-        method = plan.partition("/")[0]
+            raise ValueError(NO_PHOTOGRAPHS)
+        if problem := self.facts(base).problem:
+            raise ValueError(problem)
+        method = _parts(plan)[0]
         if fields.get("identifier", "") is None:  # None: not chosen yet; "": cleared by the user
             gr.Info(
                 "The base model is being loaded to find an unused trigger word; then the run starts.",
@@ -398,31 +426,22 @@ def captions_for(imported: Values | None, files: list[str], *, what: str = "capt
     return {name: text for name, text in placed.items() if text}
 
 
-def _kept_details(source: Values | None, files: list[str], imported: Values | None) -> Values:
-    """Return the crops, captions and repeats of photographs: imported ones, and those entered before."""
-    names = {Path(file).name for file in files}
-    before = source if source and not source["title"] else {}
+def _imported_details(source: Values, imported: Values | None) -> Values:
+    """Return the captions and repeats of the photographs: imported ones, and over them those entered before."""
+    if not imported:
+        return {}
+    names = photo_names(source)
     return {
-        what: captions_for(imported, files, what=what)
-        | {name: said for name, said in before.get(what, {}).items() if name in names}
-        for what in ("crops", "captions", "repeats")
-    } | {"masks": _masks_before(before, files)}
-
-
-def _masks_before(before: Values, files: list[str]) -> dict[str, str]:
-    """Return the corrected masks of files that were already chosen, compared by path: names alone are not unique."""
-    known = {Path(file).name: file for file in before.get("files", ())}
-    zips_stay = all(file in files for file in known.values() if file.lower().endswith(".zip"))
-    return {
-        name: mask
-        for name, mask in before.get("masks", {}).items()
-        if (known[name] in files if name in known else zips_stay)
+        what: captions_for(imported, names, what=what) | source.get(what, {})
+        for what in ("captions", "repeats")
     }
 
 
-def _own(source: Values | None) -> bool:
-    """Return whether these are the user's own photographs, not a shipped example's."""
-    return bool(source and not source["title"])
+def _parts(plan: str) -> tuple[str, PresetRow]:
+    """Return the method and the preset that a plan names."""
+    method, _, name = plan.partition("/")
+    own = name.startswith(OWN_PRESET)
+    return method, PresetRow(name.removeprefix(OWN_PRESET) if own else name, own=own)
 
 
 def _limits(limits: Html) -> Values:
@@ -432,7 +451,3 @@ def _limits(limits: Html) -> Values:
 def card(chosen: bool) -> list[str]:
     """Return the CSS classes of an example's button."""
     return ["example-card", "chosen"] if chosen else ["example-card"]
-
-
-def _names(source: Values) -> list[str]:
-    return [Path(file).name for file in source["files"]]

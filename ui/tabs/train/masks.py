@@ -1,8 +1,7 @@
-"""Masks of photographs, next to their square crops: computed when the section is open, shown as outlines, editable."""
+"""Masks of photographs: computed where the run will use them or one is opened, drawn on the tiles, and editable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,45 +27,29 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "masks", "concurrency_limit":
 
 
 def lay_out() -> dict[str, Any]:
-    """Create the widgets for all photographs in the current Blocks context and return them by name."""
+    """Create the widgets for the mask of the chosen photograph in the current Blocks context; return them by name."""
     named: dict[str, Any] = {}
-    with gr.Accordion("Masks", open=False, elem_id="masks") as named["masks"]:
-        gr.HTML(
-            element("p", "What is outside of an outline is dimmed; press one to correct it.", class_="hint")
-        )
-        named["outlines"] = gr.Gallery(
-            label="Outlines",
-            show_label=False,
-            columns=4,
-            height="auto",
-            allow_preview=False,
-            interactive=False,
-            object_fit="cover",
+    with gr.Accordion("Mask", open=False, elem_id="masks") as named["masks"]:
+        named["mask_told"] = gr.HTML("")
+        named["mask_editor"] = gr.ImageEditor(
+            type="pil",
+            image_mode="RGBA",
             format="png",
+            sources=[],
+            transforms=[],
+            layers=False,
             buttons=[],
-            elem_id="outlines",
+            brush=gr.Brush(default_size=CANVAS_PX // 16, colors=[BRUSH], color_mode="fixed"),
+            eraser=gr.Eraser(default_size=CANVAS_PX // 16),
+            canvas_size=(CANVAS_PX, CANVAS_PX),
+            show_label=False,
+            interactive=True,
+            elem_id="mask-editor",
         )
-        with gr.Column(visible=False, elem_id="mask-row") as named["mask_row"]:
-            named["mask_told"] = gr.HTML("")
-            named["mask_editor"] = gr.ImageEditor(
-                type="pil",
-                image_mode="RGBA",
-                format="png",
-                sources=[],
-                transforms=[],
-                layers=False,
-                buttons=[],
-                brush=gr.Brush(default_size=CANVAS_PX // 16, colors=[BRUSH], color_mode="fixed"),
-                eraser=gr.Eraser(default_size=CANVAS_PX // 16),
-                canvas_size=(CANVAS_PX, CANVAS_PX),
-                show_label=False,
-                interactive=True,
-                elem_id="mask-editor",
-            )
-            with gr.Row():
-                named["mask_apply"] = gr.Button("Apply", variant="primary", size="md", min_width=80)
-                named["mask_again"] = gr.Button("Find again", size="md", min_width=80)
-                named["mask_whole"] = gr.Button("Whole photo", size="md", min_width=80)
+        with gr.Row():
+            named["mask_apply"] = gr.Button("Apply", variant="primary", size="md", min_width=80)
+            named["mask_again"] = gr.Button("Find again", size="md", min_width=80)
+            named["mask_whole"] = gr.Button("Whole photo", size="md", min_width=80)
     return named
 
 
@@ -77,60 +60,65 @@ class Masks:
         self.studio = monitor.studio
         self.copies = monitor.copies
 
-    def expand(self, source: Values | None, found_masks: Values, progress: Any = None) -> Values:
-        """Compute missing masks when the section is opened."""
-        return self.refresh(source, found_masks | {"open": True}, progress)
+    def expand(self, source: Values | None, found_masks: Values, photo: str, progress: Any = None) -> Values:
+        """Compute missing masks when the part is opened, and show that of the chosen photograph."""
+        values = self.refresh(source, found_masks | {"open": True}, photo=photo, progress=progress)
+        found_masks = values.setdefault("found_masks", found_masks | {"open": True})
+        return values | self.choose(found_masks, photo)
 
     def collapse(self, found_masks: Values) -> Values:
-        """Stop computing masks until the section is opened again."""
+        """Stop computing masks that the run does not use."""
         return {"found_masks": found_masks | {"open": False}}
 
-    def refresh(self, source: Values | None, found_masks: Values, progress: Any = None) -> Values:
-        """Compute the masks of new photographs and changed crops while the section is open."""
-        if not source or source["title"] or source.get("problem"):
-            return {
-                "found_masks": found_masks | {"of": None, "photos": {}},
-                "mask_row": gr.update(visible=False),
-            }
+    def refresh(
+        self,
+        source: Values | None,
+        found_masks: Values,
+        mask_background: bool = False,
+        scenes: float | None = 0,
+        photo: str = "",
+        progress: Any = None,
+    ) -> Values:
+        """Compute the masks of new photographs and changed crops, if the run will use them or one is being edited."""
+        if not source or source["title"]:
+            return {"found_masks": found_masks | {"of": None, "photos": {}}}
         wanted = [source["files"], source["crops"]]
-        if not found_masks["open"] or found_masks["of"] == wanted:
+        if not (found_masks["open"] or mask_background or scenes) or found_masks["of"] == wanted:
             return {}
-        photos = {
-            name: (key, mask)
-            for name, (key, mask) in found_masks["photos"].items()
-            if key == _key(source, name)
+        known = {
+            name: mask for name, (key, mask) in found_masks["photos"].items() if key == mask_key(source, name)
         }
         made = self.studio.inspection.masks(
             [Path(file) for file in source["files"]],
             source["crops"] or None,
-            known={name: mask for name, (_, mask) in photos.items()},
+            known=known,
             on_progress=partial(_report, progress),
         )
-        photos = {mask.name: (_key(source, mask.name), mask) for mask in made}
-        return {
-            "found_masks": {"open": True, "of": wanted, "photos": photos},
-            "outlines": self._outlines(photos, source),
-            "mask_row": gr.update(visible=False),
-        }
+        photos = {mask.name: (mask_key(source, mask.name), mask) for mask in made}
+        values: Values = {"found_masks": found_masks | {"of": wanted, "photos": photos}}
+        if photo in photos and photo not in known:  # the editor would show another square
+            values |= self.choose(values["found_masks"], photo)
+        return values
 
-    def choose(self, found_masks: Values, index: int) -> Values:
-        """Open one photograph in the editor, with its mask as the editable layer."""
-        mask = _at(found_masks, index)
-        return {"masked": index, "mask_row": gr.update(visible=True)} | self._edited(mask)
+    def choose(self, found_masks: Values, photo: str) -> Values:
+        """Show the mask of one photograph as the editable layer of the editor, while the part is open."""
+        if not found_masks["open"] or photo not in found_masks["photos"]:
+            return {}
+        return self._edited(found_masks["photos"][photo][1])
 
-    def apply(self, source: Values, found_masks: Values, masked: int, mask_editor: Values) -> Values:
+    def apply(self, source: Values, found_masks: Values, photo: str, mask_editor: Values) -> Values:
         """Use the painted layer as the mask."""
-        mask = self.studio.inspection.mask_painted(_at(found_masks, masked), mask_editor["layers"])
+        mask = self.studio.inspection.mask_painted(_of(found_masks, photo), mask_editor["layers"])
         return self._corrected(source, found_masks, mask) | {"mask_told": _told(mask, "Applied.")}
 
-    def whole(self, source: Values, found_masks: Values, masked: int) -> Values:
+    def whole(self, source: Values, found_masks: Values, photo: str) -> Values:
         """Use a mask that covers the whole photograph."""
-        mask = self.studio.inspection.mask_whole(_at(found_masks, masked))
+        mask = self.studio.inspection.mask_whole(_of(found_masks, photo))
         return self._corrected(source, found_masks, mask) | self._edited(mask)
 
-    def again(self, source: Values, found_masks: Values, masked: int) -> Values:
+    def again(self, source: Values, found_masks: Values, photo: str) -> Values:
         """Discard the correction and compute the mask again."""
-        mask = self.studio.inspection.mask_again(_at(found_masks, masked))
+        mask = self.studio.inspection.mask_again(_of(found_masks, photo))
         return self._corrected(source, found_masks, mask) | self._edited(mask)
 
     def _edited(self, mask: PhotoMask) -> Values:
@@ -141,30 +129,18 @@ class Masks:
     def _corrected(self, source: Values, found_masks: Values, mask: PhotoMask) -> Values:
         """Store a corrected mask for the run, which then uses the masks of all photographs."""
         kept = source.get("masks", {}) | {mask.name: str(mask.mask)}
-        photos = found_masks["photos"] | {mask.name: (_key(source, mask.name), mask)}
-        source = source | {"masks": kept}
+        photos = found_masks["photos"] | {mask.name: (mask_key(source, mask.name), mask)}
         return {
-            "source": source,
+            "source": source | {"masks": kept},
             "found_masks": found_masks | {"photos": photos},
-            "outlines": self._outlines(photos, source),
             "mask_background": True,
         }
-
-    def _outlines(self, photos: Mapping[str, tuple[Any, PhotoMask]], source: Values) -> list[tuple[str, str]]:
-        corrected = source.get("masks", {})
-        return [
-            (
-                str(self.copies.copy(mask.outlined)),
-                f"{name} · corrected" if name in corrected else name if mask.found else f"{name} · not found",
-            )
-            for name, (_, mask) in photos.items()
-        ]
 
 
 def masks_of(source: Values, found_masks: Values | None) -> dict[str, Path]:
     """Return the masks for a run: corrected ones, and shown ones that match the current photographs and crops."""
     photos = (found_masks or CLOSED)["photos"]
-    shown = {name: mask.mask for name, (key, mask) in photos.items() if key == _key(source, name)}
+    shown = {name: mask.mask for name, (key, mask) in photos.items() if key == mask_key(source, name)}
     return shown | {name: Path(mask) for name, mask in source.get("masks", {}).items()}
 
 
@@ -178,47 +154,58 @@ def _told(mask: PhotoMask, done: str = "") -> Html:
     return element("p", element("b", mask.name), f" · {done or how}", class_="hint", role="status")
 
 
-def _at(found_masks: Values, place: int) -> PhotoMask:
-    photos = list(found_masks["photos"].values())
-    if place >= len(photos):
-        raise ValueError("These photographs are no longer here; open Masks again.")
-    return photos[place][1]
+def _of(found_masks: Values, photo: str) -> PhotoMask:
+    if photo not in found_masks["photos"]:
+        raise ValueError("The mask of this photograph is not here yet; close Mask and open it again.")
+    return found_masks["photos"][photo][1]
 
 
-def _key(source: Values, name: str) -> list[Any]:
-    """Return the key of a photograph's mask: its file (or all zip files), a mask file next to it, and its crop."""
+def mask_key(source: Values, name: str) -> list[Any]:
+    """Return what a photograph's mask depends on: its file, a mask file next to it, and its crop."""
     stem = f"{Path(name).stem}.mask.png".lower()
     beside = [file for file in source["files"] if Path(file).name == name or Path(file).name.lower() == stem]
-    zips = [file for file in source["files"] if file.lower().endswith(".zip")]
-    return [beside, zips, source["crops"].get(name)]
+    return [beside, source["crops"].get(name)]
 
 
 def wire(page: Page) -> None:
-    """Connect the events."""
+    """Connect the events. After each change of the masks or the photographs, the tiles are drawn again."""
     masks, named = Masks(page.monitor), page.named
-    found = ["found_masks", "outlines", "mask_row"]
-    for event, handler in ((named["masks"].expand, masks.expand), (named["source"].change, masks.refresh)):
-        page.on(
-            event,
-            handler,
-            takes=["source", "found_masks"],
-            gives=found,
-            busy="outlines",
-            reports_progress=True,
-            **ONE_AT_A_TIME,
-        )
+    asked = ["source", "found_masks"]
+    changed = [
+        named[name].change for name in ("source", "mask_background", "scenes", "suits_own", "filled_plan")
+    ]
+    refreshed = page.on(
+        partial(gr.on, changed),
+        masks.refresh,
+        takes=[*asked, "mask_background", "scenes", "photo"],
+        gives=["found_masks", "mask_editor", "mask_told"],
+        busy="tiles",
+        reports_progress=True,
+        **ONE_AT_A_TIME,
+    )
+    expanded = page.on(
+        named["masks"].expand,
+        masks.expand,
+        takes=[*asked, "photo"],
+        gives=["found_masks", "mask_editor", "mask_told"],
+        busy="mask_editor",
+        reports_progress=True,
+        **ONE_AT_A_TIME,
+    )
     page.on(named["masks"].collapse, masks.collapse, takes=["found_masks"], gives=["found_masks"])
-    page.on(
-        named["outlines"].select,
-        masks.choose,
-        takes=["found_masks"],
-        gives=["masked", "mask_row", "mask_editor", "mask_told"],
-        event_data="index",
-    )
-    given = ["source", "found_masks", "outlines", "mask_background", "mask_told", "mask_editor"]
-    at = ["source", "found_masks", "masked"]
-    page.on(named["mask_apply"].click, masks.apply, takes=[*at, "mask_editor"], gives=given, **ONE_AT_A_TIME)
-    page.on(named["mask_whole"].click, masks.whole, takes=at, gives=given, **ONE_AT_A_TIME)
-    page.on(
-        named["mask_again"].click, masks.again, takes=at, gives=given, busy="mask_editor", **ONE_AT_A_TIME
-    )
+    chosen = ["mask_editor", "mask_told"]
+    page.on(named["photo"].change, masks.choose, takes=["found_masks", "photo"], gives=chosen)
+    given = ["source", "found_masks", "mask_background", *chosen]
+    at = [*asked, "photo"]
+    acts = [
+        page.on(
+            named["mask_apply"].click, masks.apply, takes=[*at, "mask_editor"], gives=given, **ONE_AT_A_TIME
+        ),
+        page.on(named["mask_whole"].click, masks.whole, takes=at, gives=given, **ONE_AT_A_TIME),
+        page.on(
+            named["mask_again"].click, masks.again, takes=at, gives=given, busy="mask_editor", **ONE_AT_A_TIME
+        ),
+    ]
+    for done in (refreshed, expanded, *acts):
+        page.on(done.then, page.train.photos.draw, takes=asked, gives=["tiles", "squares"])
+    page.on(named["source"].change, page.train.photos.draw, takes=asked, gives=["tiles", "squares"])

@@ -9,9 +9,10 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.config import SubjectConfig
+from pipelines.data.photographs import MAX_PHOTOS
 from pipelines.methods.specs import method_config
 from ui import forms as form
-from ui.html import Html, element
+from ui.html import Html
 from ui.run import charts as plots
 from ui.run import panels
 from ui.run.monitor import FORGET
@@ -19,8 +20,9 @@ from ui.run.replay import SPEEDS
 from ui.run.state import RunView
 from ui.tabs.train import captions as tagging
 from ui.tabs.train import masks as masking
+from ui.tabs.train import photos as photo_tiles
 from ui.tabs.train import playground
-from ui.tabs.train.handlers import EMPTY_FRAME, TrainHandlers, card
+from ui.tabs.train.handlers import DELETE, EMPTY_FRAME, TrainHandlers, card
 from ui.wiring import SQUARES, SUBJECT, WATCHED, WATCHING, Page, bound
 
 PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".zip"]
@@ -30,9 +32,10 @@ TO_THE_STAGE = (
     "document.getElementById('run-card')?.scrollIntoView({behavior: 'smooth'}), 900)"
 )
 
-TO_THE_BASES = (
-    "() => setTimeout(() => document.getElementById('base-model')?."
-    "scrollIntoView({behavior: 'smooth', block: 'center'}), 500)"
+TO_THE_BASES = "() => window.atelierBase()"  # as the chip in the header
+NAME_THE_BASE = (  # the chip in the header names the chosen base
+    "() => setTimeout(() => { const told = document.querySelector('#page-train .base-needs')?.dataset.base;"
+    " const chip = document.querySelector('.chip.base'); if (told && chip) chip.textContent = told; }, 0)"
 )
 MASKING = [
     "mask_background",
@@ -62,31 +65,35 @@ def wire(page: Page) -> None:
 def _inputs(page: Page) -> None:
     train, named = page.train, page.named
     base = next(iter(train.bases))
-    plans = train.plans(base)
+    method = train.methods()[0][1]
+    plans = train.plans(base, method)
     config = opening_config(train)
     opening = next(iter(train.examples), None)
-    with gr.Column(elem_classes="card", elem_id="subject-card"):
+    with gr.Column(elem_classes="card form-card", elem_id="subject-card"):
+        named["base"] = gr.Dropdown(
+            [(facts.name, spec) for spec, facts in train.bases.items()],
+            value=base,
+            allow_custom_value=True,
+            label="Base model",
+            info="Choose one, or type a folder, a .safetensors file or a Hub id.",
+            elem_id="base-model",
+        )
+        named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
         gr.HTML(panels.heading("1", "Choose a subject"))
         with gr.Row(elem_classes="examples"):
             for name, example in train.examples.items():
                 named[f"example_{name}"] = example_button(train, example, chosen=name == opening)
         named["upload"] = photo_upload("upload")
-        _crops(page)
+        _photographs(page)
         gr.HTML(panels.heading("2", "Personalize it"))
         named |= _words(page, config=config)
-        named["plan"] = gr.Dropdown(plans, value=plans[0][1], label="Method and preset")
+        _method_and_preset(page, plans=plans)
         named["which_method"] = gr.Button(
             "Not sure which? Try every method on these photographs", size="sm", elem_classes="quiet"
         )
         with gr.Accordion("Advanced", open=False, elem_id="advanced") as named["advanced_part"]:
-            named["base"] = gr.Dropdown(
-                [(facts.name, spec) for spec, facts in train.bases.items()],
-                value=base,
-                label="Base model",
-                elem_id="base-model",
-            )
-            named["needs"] = gr.HTML(panels.base_needs(train.bases[base]))
-            _advanced_fields(page, config=config, method=plans[0][1].partition("/")[0])
+            _advanced_fields(page, config=config, method=method)
+            _own_preset(page)
         with gr.Column(elem_classes="action"):
             named["cost"] = gr.HTML(opening_cost(train))
             with gr.Row() as named["start_row"]:
@@ -104,21 +111,64 @@ def _inputs(page: Page) -> None:
                     named["start_next"] = gr.Button("Add to the queue", min_width=100, size="sm")
 
 
+def _method_and_preset(page: Page, *, plans: list[tuple[str, str]]) -> None:
+    """Create the choices of method and preset, each with a line that says what it is and what it costs."""
+    train, named = page.train, page.named
+    opening = opening_costs(train)
+    with gr.Row(elem_id="method-and-preset"):
+        methods = train.methods()
+        named["method"] = gr.Dropdown(methods, value=methods[0][1], label="Method", min_width=130)
+        named["plan"] = gr.Dropdown(plans, value=plans[0][1], label="Preset", min_width=130)
+    named["method_told"] = gr.HTML(opening["method_told"])
+    named["preset_told"] = gr.HTML(opening["preset_told"])
+    named["delete_preset"] = gr.Button(DELETE, size="sm", visible=False, elem_classes="quiet")
+
+
+def _own_preset(page: Page) -> None:
+    """Create the fields that save the current settings as the user's own preset."""
+    with gr.Row(elem_id="own-preset", equal_height=True):
+        page.named["own_name"] = gr.Textbox(
+            "",
+            label="Save these settings as a preset",
+            placeholder="a name",
+            max_lines=1,
+            max_length=40,
+            scale=3,
+        )
+        page.named["save_preset"] = gr.Button("Save", size="md", min_width=80, scale=1)
+
+
 def _advanced_fields(page: Page, *, config: Any, method: str) -> None:
-    """Create the advanced fields: those of each method (visible for the chosen one), then the common ones."""
-    shared = form.field_names(SubjectConfig)
+    """Create the advanced fields in groups: those of each method (visible for the chosen one), and the common ones."""
+    behind = form.field_names(SubjectConfig, advanced=True)
+    with gr.Tabs(elem_id="advanced-groups"):
+        for group, title in form.GROUP_TITLES.items():
+            with gr.Tab(title, id=group, render_children=True):
+                _own_rows(page, config=config, method=method, group=group)
+                names = [name for name in behind if form.group_of(SubjectConfig, name) == group]
+                with gr.Row(elem_classes="settings"):
+                    page.named |= form.widgets(config, names)
+    page.training += form.field_names(SubjectConfig)
+    page.advanced += behind
+    page.kept |= {"photo_caption", "photo_repeats", "common_tags", "own_name"}
+    page.kept |= {*page.training} - {name for name in page.training if _is_switch(page, name)}
+
+
+def _is_switch(page: Page, name: str) -> bool:
+    """Return whether a field is a checkbox: it is set at once, and others follow it."""
+    return isinstance(page.named[name], gr.Checkbox)
+
+
+def _own_rows(page: Page, *, config: Any, method: str, group: str) -> None:
     for name, row in form.own_rows("train").items():
+        if row.group != group:
+            continue
         visible = method in row.methods
         with gr.Row(elem_classes="settings", visible=visible) as page.named[name]:
             made = form.widgets(config if visible else method_config(row.methods[0])(), row.widgets)
         page.named |= {row.widgets[field]: widget for field, widget in made.items()}
         page.training += row.widgets.values()
         page.advanced += [name, *row.widgets.values()]
-    behind = form.field_names(SubjectConfig, advanced=True)
-    with gr.Row(elem_classes="settings"):
-        page.named |= form.widgets(config, behind)
-    page.training += shared
-    page.advanced += behind
 
 
 def opening_config(train: TrainHandlers) -> Any:
@@ -140,7 +190,7 @@ def example_button(train: TrainHandlers, example: dict[str, Any], *, chosen: boo
 def photo_upload(elem_id: str) -> gr.File:
     """Create the upload field for photographs."""
     return gr.File(
-        label="Your own photographs: 1 to 20, or a zip",
+        label=f"Your own photographs: 1 to {MAX_PHOTOS}, or a zip",
         file_count="multiple",
         file_types=PICTURE_TYPES,
         type="filepath",
@@ -156,28 +206,29 @@ def real_base_button() -> gr.Button:
 
 def wire_real_base(page: Page, button: gr.Button) -> None:
     """Connect the button that leads to the choice of the base model."""
-    page.on(
-        button.click,
-        lambda: {"tabs": gr.Tabs(selected="train"), "advanced_part": gr.Accordion(open=True)},
-        gives=["tabs", "advanced_part"],
-    )
     button.click(None, js=TO_THE_BASES, api_visibility="private")
 
 
 def wire_suit(page: Page, event: Callable[..., Any]) -> None:
     """Adjust the form to newly chosen photographs on an event."""
     asked = ["plan", "base", "source", "imported", "suits_own"]
-    page.on(event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING])
+    suited = page.on(event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING])
+    wire_cost(page, suited.then)
 
 
 def opening_cost(train: TrainHandlers) -> Html:
     """Return the initial cost estimate."""
+    return opening_costs(train)["cost"]
+
+
+def opening_costs(train: TrainHandlers) -> dict[str, Html]:
+    """Return the initial cost estimate, and the lines about the method and the preset."""
     opening = next(iter(train.examples), None)
     base = next(iter(train.bases))
     source = train.source_of(opening) if opening else None
     plan = train.plans(base)[0][1]
     method = plan.partition("/")[0]
-    return train.cost(source, plan, base, **form.filled(method, opening_config(train)))["cost"]
+    return train.cost(source, plan, base, **form.filled(method, opening_config(train)))
 
 
 def priced_by(page: Page) -> list[str]:
@@ -187,7 +238,8 @@ def priced_by(page: Page) -> list[str]:
 
 def wire_cost(page: Page, event: Callable[..., Any], **options: Any) -> None:
     """Update the cost estimate on an event, with the speeds measured so far."""
-    page.on(event, page.train.cost, takes=priced_by(page), gives=["cost"], **WATCHING, **options)
+    gives = ["cost", "method_told", "preset_told"]
+    page.on(event, page.train.cost, takes=priced_by(page), gives=gives, **WATCHING, **options)
 
 
 def _words(page: Page, *, config: Any) -> dict[str, Component]:
@@ -210,40 +262,12 @@ def _words(page: Page, *, config: Any) -> dict[str, Component]:
     return words
 
 
-def _crops(page: Page) -> None:
+def _photographs(page: Page) -> None:
+    """Create what shows the user's own photographs: the tiles, and the part of the chosen one."""
     named = page.named
-    with gr.Column(visible=False, elem_id="crops") as named["crops_row"]:
-        gr.HTML(
-            element(
-                "p",
-                "These squares are used for training; click one to move its crop or to caption it.",
-                class_="hint",
-            )
-        )
-        named["crops"] = gr.Gallery(
-            label="Square crops",
-            show_label=False,
-            columns=4,
-            height="auto",
-            allow_preview=False,
-            interactive=False,
-            object_fit="cover",
-            format="png",
-            buttons=[],
-        )
-        with gr.Column(visible=False, elem_id="nudge") as named["nudge_row"]:
-            with gr.Row():
-                for name, label in (("across", "Left or right"), ("down", "Up or down")):
-                    named[name] = gr.Slider(-1, 1, value=0, step=0.05, label=label, interactive=True)
-            named["photo_caption"] = gr.Textbox(
-                label="Caption (optional)",
-                placeholder="a photo of a zwx person, laughing",
-                info="Used for this photograph instead of the photo prompt.",
-                max_lines=2,
-            )
-            named["photo_repeats"] = tagging.lay_out_repeats()
+    with gr.Column(visible=False, elem_id="own-photographs") as named["crops_row"]:
+        named |= photo_tiles.lay_out()
         named |= tagging.lay_out()
-        named |= masking.lay_out()
     with gr.Column(visible=False, elem_classes="limits") as named["limits_row"]:
         named["limits"] = gr.HTML("")
         named["real_base"] = real_base_button()
@@ -326,52 +350,61 @@ def _wire_subject(page: Page) -> None:
         )
         page.on(click.then, bound(train.show_example, name), gives=WATCHED, **SUBJECT)
         wire_suit(page, click.then)
-    crops = ["source", "crops", *SQUARES]
-    changed = [*dict.fromkeys((*crops, "nudge_row", "class_noun", "identifier", *cards, *WATCHED))]
-    for event in (named["upload"].upload, named["upload"].clear, named["upload"].delete):
-        taken = page.on(
-            event,
-            train.choose_files,
-            takes=["upload", "source", "base", "imported", "shown"],
-            gives=changed,
-            busy="upload",
-        )
-        page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
-        wire_suit(page, taken.success)
-
-    page.on(
-        named["crops"].select,
-        train.choose_photo,
-        takes=["source"],
-        gives=["photo", "nudge_row", "across", "down", "photo_caption"],
-        event_data="index",
+    subject = ["source", "guide", *SQUARES]
+    changed = [*dict.fromkeys((*subject, "upload", "class_noun", "identifier", *cards, *WATCHED))]
+    taken = page.on(
+        named["upload"].upload,
+        train.choose_files,
+        takes=["upload", "source", "base", "imported", "shown"],
+        gives=changed,
+        busy="upload",
+        **SUBJECT,
     )
+    page.on(taken.success, train.identifiers, takes=["base", "identifier"], gives=["identifier"])
+    wire_suit(page, taken.success)
     page.on(
-        named["photo_caption"].change,
-        train.caption,
-        takes=["source", "photo", "photo_caption"],
-        gives=["source"],
-        trigger_mode="always_last",
+        named["tiles"].remove,
+        train.remove_photo,
+        takes=["source", "photo"],
+        gives=subject,
+        event_data="value",
+        **SUBJECT,
     )
+    photo_tiles.wire(page, train.photos, subject=SUBJECT)
     tagging.wire(page)
     masking.wire(page)
     wire_real_base(page, named["real_base"])
-    for axis in ("across", "down"):
+    _wire_plan(page)
+
+
+def _wire_plan(page: Page) -> None:
+    """Connect base, method and preset: each fills in the fields below it."""
+    train, named = page.train, page.named
+    filled = ["plan", "filled_plan", "suits_own", "delete_preset", *page.advanced]
+    based = [*filled, "needs", "limits_row", "limits"]
+    asked = ["method", "base", "source"]
+    at_plan = ["plan", "base", "source"]
+    chosen = [
+        page.on(named["base"].change, train.choose_base, takes=asked, gives=based),
+        page.on(named["method"].input, train.choose_method, takes=asked, gives=filled),
+        page.on(named["plan"].input, train.choose_plan, takes=[*at_plan, "filled_plan"], gives=filled[1:]),
         page.on(
-            named[axis].release,
-            train.nudge,
-            takes=["source", "base", "photo", "across", "down"],
-            gives=crops,
+            named["delete_preset"].click, train.delete_preset, takes=[*at_plan, "delete_preset"], gives=filled
+        ),
+    ]
+    deciding = form.deciding("train")
+    for event in (*(done.then for done in chosen), *(named[name].change for name in [*deciding, "imported"])):
+        page.on(event, train.applicable, takes=["plan", *deciding], gives=form.dependent("train"), **WATCHING)
+    for done in chosen:
+        wire_cost(page, done.then)
+    for event in (named["save_preset"].click, named["own_name"].submit):
+        page.on(
+            event,
+            train.save_preset,
+            takes=["plan", "base", "own_name", *page.training],
+            gives=["plan", "filled_plan", "own_name", "delete_preset"],
         )
-    based = ["plan", "needs", "limits_row", "limits", "filled_plan", "suits_own", *page.advanced]
-    page.on(named["base"].change, train.choose_base, takes=["base", "source"], gives=based)
-    asked = ["plan", "base", "source", "filled_plan"]
-    page.on(
-        named["plan"].input,
-        train.choose_plan,
-        takes=asked,
-        gives=["filled_plan", "suits_own", *page.advanced],
-    )
+    named["needs"].change(None, js=NAME_THE_BASE, api_visibility="private")
 
 
 def _wire_run(page: Page) -> None:
@@ -388,8 +421,8 @@ def _wire_run(page: Page) -> None:
         page.on(
             named[name].click,
             train.start,
-            takes=[*priced_by(page), "presentation", "found_masks", "shown"],
-            gives=["prompt", "seed", *WATCHED],
+            takes=[*priced_by(page), "presentation", "found_masks", "photo", "photo_caption", "shown"],
+            gives=["source", "prompt", "seed", *WATCHED],
         )
     named["start"].click(None, js=TO_THE_STAGE, api_visibility="private")
     handlers = {
