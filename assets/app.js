@@ -91,6 +91,12 @@
     copying = false;
   }, true);
 
+  const formRoom = () => { // how far down the form begins, so that its button stays in the window
+    const row = page().querySelector(".page:has(> .inputs > .form-card)");
+    if (row) document.documentElement.style.setProperty("--form-top", `${Math.max(14, Math.round(row.getBoundingClientRect().top))}px`);
+  };
+  for (const kind of ["scroll", "resize"]) addEventListener(kind, formRoom, {passive: true});
+
   // The chip in the header, and "Choose another base model", lead to the field at the top of the form.
   window.atelierBase = () => {
     press(tabs().find((each) => each.textContent.trim() === "Train"));

@@ -34,6 +34,7 @@ from pipelines.methods.specs import preset
 from pipelines.runs.store import Run
 from pipelines.sampling.image_metadata import Layer, picture_facts, save_png
 from pipelines.services.identity_space import Edit, Point
+from pipelines.services.presets import PresetRow
 from pipelines.studio import Studio
 from pipelines.weightspace.shards import Population
 from pipelines.weightspace.space import Space
@@ -202,6 +203,18 @@ def settings(**changed: Any) -> str:
     return json.dumps({"atelier": 1, "method": "dreambooth", "config": to_dict(GOOD)} | changed)
 
 
+def damaged_preset(door: Door, **changes: Any) -> Any:
+    """Read a preset whose file was damaged, or whose entries were changed."""
+    row = door.studio.presets.save("dreambooth", "embedded", "Mine", GOOD)
+    (path,) = (door.studio.resources.root / "presets").iterdir()
+    told = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(told | changes) if changes else "{", encoding="utf-8")
+    try:
+        return door.studio.presets.read("dreambooth", "embedded", row)
+    finally:
+        path.unlink()
+
+
 def too_many(door: Door) -> list[Path]:
     return [door.photo(f"{index}.png", size=(64, 64)) for index in range(MAX_PHOTOS + 1)]
 
@@ -292,6 +305,7 @@ RUNS = "Runs"
 PICTURES = "Pictures"
 FILES = "LoRA files"
 MOVED = "Settings from elsewhere"
+PRESETS = "Presets"
 TABLE = "Comparisons"
 EXPERIMENTS = "Experiments"
 API = "Over the API"
@@ -409,6 +423,11 @@ BAD = (
     Bad(SETTINGS, "a preset that does not exist", lambda d: preset("dreambooth", "embedded", "Fastest"),
         "There is no preset 'Fastest'; choose one of ..."),
 
+    Bad(BASES, "an empty base", lambda d: d.start(base=" "),
+        "The base model is empty; give a diffusers folder, a .safetensors checkpoint, or a Hub id such as owner/name."),
+    Bad(BASES, "a Hub id while downloads are off", lambda d: d.start(base="someone/model"),
+        "someone/model is not on this machine (a download of about 4.3 GB), and downloads are off; start Atelier with "
+        "ATELIER_HUB=1 to allow them, or give a folder or a .safetensors file."),
     Bad(BASES, "a base that is nowhere", lambda d: d.start(base="nowhere at all"),
         "There is no base 'nowhere at all': give a diffusers folder, a .safetensors checkpoint, or a Hub id such as "
         "owner/name."),
@@ -579,6 +598,27 @@ BAD = (
     Bad(FILES, "the embedded base as one checkpoint", lambda d: d.studio.import_export.merge_into_base(EXAMPLE, "checkpoint"),
         "A single checkpoint file is for a full-size Stable Diffusion 1.x model, which the embedded base model is not; "
         "save it as a diffusers folder."),
+
+    Bad(PRESETS, "a name that is a path", lambda d: d.studio.presets.save("dreambooth", "embedded", "../up", GOOD),
+        "A preset's name has 1 to 40 letters, digits, spaces or .,()+-_ and begins with a letter or digit; enter such a "
+        "name."),
+    Bad(PRESETS, "a name that is taken", lambda d: d.studio.presets.save("dreambooth", "embedded", "quick", GOOD),
+        "There is already a preset 'Quick' of this method; choose another name."),
+    Bad(PRESETS, "settings of another method", lambda d: d.studio.presets.save("svdiff", "embedded", "Mine", GOOD),
+        "These settings are not those of SVDiff; choose its preset first."),
+    Bad(PRESETS, "a preset that has gone",
+        lambda d: d.studio.presets.read("dreambooth", "embedded", PresetRow("Mine", own=True)),
+        "There is no preset 'Mine' any more; choose another."),
+    Bad(PRESETS, "a damaged preset file", damaged_preset,
+        "The preset file dreambooth.embedded.mine-... is damaged; delete it and save the preset again."),
+    Bad(PRESETS, "a preset with an unknown setting", lambda d: damaged_preset(d, settings={"speed": 1}),
+        "The preset 'Mine' cannot be used: Unknown setting 'speed'; known ones are ... Delete it and save it again."),
+    Bad(PRESETS, "a preset of a later version", lambda d: damaged_preset(d, format=9),
+        "The preset file dreambooth.embedded.mine-... has format 9 and this version reads 1; use the version of Atelier that "
+        "wrote it."),
+    Bad(PRESETS, "a shipped preset, deleted",
+        lambda d: d.studio.presets.delete("dreambooth", "embedded", PresetRow("Quick")),
+        "The preset 'Quick' is shipped with Atelier and stays; delete one of your own."),
 
     Bad(MOVED, "text that is not JSON", lambda d: d.studio.library.read_settings("steps: 5"),
         "These settings are not JSON; choose the file that Atelier wrote, unchanged."),

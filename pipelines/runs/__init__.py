@@ -1,1 +1,1 @@
-"""Run folders on disk: store, library, settings, model card, costs; readable without torch."""
+"""Run folders on disk: store, library, settings, presets, model card, costs; readable without torch."""

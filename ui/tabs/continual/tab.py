@@ -11,6 +11,7 @@ from ui.html import Html
 from ui.run import panels
 from ui.tabs.continual import baselines
 from ui.tabs.continual.handlers import EMPTY, FIELDS, NEW, OWN, REMOVE, SHOWN, SUBJECT, ContinualHandlers
+from ui.tabs.train.photos import upload_tiles, wire_upload
 from ui.tabs.train.tab import photo_upload
 from ui.wiring import WATCHED, WATCHING, Page
 
@@ -51,6 +52,7 @@ def _inputs(page: Page, continual: ContinualHandlers) -> None:
             continual.sources(), value=None, label="Photographs of", elem_id="continual-source"
         )
         named["continual_upload"] = photo_upload("continual-upload")
+        named["continual_upload_tiles"] = upload_tiles()
         named["continual_name"] = gr.Textbox("", label="Name", elem_id="continual-name")
         with gr.Accordion("Advanced", open=False):
             _advanced(page, continual)
@@ -164,6 +166,7 @@ def wire(page: Page, continual: ContinualHandlers, *, opened: Any) -> None:
         takes=["continual_sequence", "continual_source"],
         gives=SUBJECT,
     )
+    wire_upload(page, "continual_upload")
     page.on(named["continual_source"].focus, continual.offer_sources, gives=["continual_source"])
     page.on(
         named["continual_preset"].input, continual.choose_preset, takes=["continual_preset"], gives=fields

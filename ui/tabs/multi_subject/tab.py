@@ -8,6 +8,7 @@ from ui import forms as form
 from ui.html import Html
 from ui.run import panels
 from ui.tabs.multi_subject.handlers import FIELDS, MOST, OWN, MultiSubjectHandlers
+from ui.tabs.train.photos import upload_tiles, wire_upload
 from ui.tabs.train.tab import photo_upload
 from ui.wiring import SUBJECT, WATCHED, WATCHING, Page, bound
 
@@ -83,6 +84,7 @@ def _subject(page: Page, multi: MultiSubjectHandlers, place: int, *, sources: li
             elem_id=f"multi-source-{place}",
         )
         named[f"multi_upload_{place}"] = photo_upload(f"multi-upload-{place}")
+        named[f"multi_upload_{place}_tiles"] = upload_tiles()
         with gr.Row(elem_classes="words"):
             named[f"multi_noun_{place}"] = gr.Textbox(
                 noun, label="What is it?", placeholder="person, dog …", min_width=100
@@ -191,6 +193,7 @@ def _wire_subjects(page: Page, multi: MultiSubjectHandlers) -> None:
             gives=[*words, upload],
         )
         page.on(named[source].focus, bound(multi.offer_sources_of, place), gives=[source])
+        wire_upload(page, upload)
         page.on(
             named[upload].upload,
             lambda place=place, upload=upload, multi_base="", **given: multi.choose_upload(

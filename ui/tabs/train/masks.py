@@ -179,8 +179,6 @@ def wire(page: Page) -> None:
         masks.refresh,
         takes=[*asked, "mask_background", "scenes", "photo"],
         gives=["found_masks", "mask_editor", "mask_told"],
-        busy="tiles",
-        reports_progress=True,
         **ONE_AT_A_TIME,
     )
     expanded = page.on(

@@ -29,7 +29,7 @@ const mark = () => {
   for (const tile of tiles()) {
     const own = tile.dataset.name === chosen;
     tile.classList.toggle('chosen', own);
-    tile.querySelector('[data-act=choose]').setAttribute('aria-pressed', own);
+    tile.querySelector('[data-act=choose]')?.setAttribute('aria-pressed', own);
   }
 };
 const act = (button) => {
@@ -52,7 +52,7 @@ element.addEventListener('keydown', (event) => {
   const tile = event.target.closest('.tile');
   const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
   if (tile && step) {
-    tiles()[tiles().indexOf(tile) + step]?.querySelector('[data-act=choose]').focus();
+    tiles()[tiles().indexOf(tile) + step]?.querySelector('button').focus();
     event.preventDefault();
   }
   if (tile && event.key === 'Delete') { trigger('remove', {value: tile.dataset.name}); event.preventDefault(); }
@@ -216,6 +216,13 @@ class PhotoHandlers:
         own = {photo: int(photo_repeats)} if photo_repeats > 1 else {}
         return {"source": source | {"repeats": others | own}}
 
+    def uploaded(self, upload: list[str] | None) -> Html:
+        """Return the tiles of uploaded files that can only be left out; a file without a picture is shown by its name."""
+        made = [_upload_tile(Path(file), copies=self.copies) for file in upload or ()]
+        return (
+            element("ul", *made, class_="tiles", aria_label=f"Photographs: {len(made)}") if made else Html("")
+        )
+
     def _size(self, path: Path) -> tuple[int, int]:
         return overview_size(path, copies=self.copies)
 
@@ -257,6 +264,15 @@ def tiles(source: Values, found_masks: Mapping[str, Any], *, copies: BrowserCopi
         element("ul", *made, class_="tiles", aria_label=f"Your photographs: {count}")
         + element("p", _counted(count), class_="hint")
     )
+
+
+def _upload_tile(file: Path, *, copies: BrowserCopies) -> Html:
+    try:
+        shown = _square(file, None, alt=file.name, copies=copies)
+    except (ValueError, OSError):  # an archive, a caption, or a file that the start will refuse by name
+        shown = element("span", file.name, class_="file-name")
+    remove = element("button", "×", type="button", data_act="remove", aria_label=f"Remove {file.name}")
+    return element("li", shown, remove, class_="tile", data_name=file.name, title=file.name)
 
 
 def _counted(count: int) -> str:
@@ -376,6 +392,26 @@ def lay_out() -> dict[str, Any]:
     return named
 
 
+def wire_upload(page: "Page", upload: str) -> None:
+    """Connect an upload field that keeps its files with the tiles below it, named as the field and "_tiles"."""
+    shown = f"{upload}_tiles"
+
+    def draw(**given: Any) -> Values:
+        return {shown: page.train.photos.uploaded(given[upload])}
+
+    def remove(value: str, **given: Any) -> Values:
+        left = [file for file in given[upload] or () if Path(file).name != value]
+        return {upload: left or None}
+
+    page.on(page.named[upload].change, draw, takes=[upload], gives=[shown])
+    page.on(page.named[shown].remove, remove, takes=[upload], gives=[upload], event_data="value")
+
+
+def upload_tiles() -> gr.HTML:
+    """Create the tiles of an upload field in the current Blocks context."""
+    return gr.HTML("", js_on_load=TILES_SCRIPT)
+
+
 def wire(page: "Page", photos: PhotoHandlers, *, subject: Mapping[str, Any]) -> None:
     """Connect the events; ``subject`` holds the options that make changes of the photographs wait for each other."""
     named = page.named
@@ -385,6 +421,7 @@ def wire(page: "Page", photos: PhotoHandlers, *, subject: Mapping[str, Any]) -> 
         takes=["source"],
         gives=["photo", "photo_row", "cropper", "photo_caption", "photo_repeats"],
         event_data="value",
+        **subject,
     )
     page.on(
         named["cropper"].crop,
@@ -395,7 +432,7 @@ def wire(page: "Page", photos: PhotoHandlers, *, subject: Mapping[str, Any]) -> 
         **subject,
     )
     page.on(
-        named["photo_caption"].input,
+        named["photo_caption"].change,
         photos.caption,
         takes=["source", "photo", "photo_caption"],
         gives=["source"],

@@ -118,7 +118,14 @@ def _method_and_preset(page: Page, *, plans: list[tuple[str, str]]) -> None:
     with gr.Row(elem_id="method-and-preset"):
         methods = train.methods()
         named["method"] = gr.Dropdown(methods, value=methods[0][1], label="Method", min_width=130)
-        named["plan"] = gr.Dropdown(plans, value=plans[0][1], label="Preset", min_width=130)
+        named["plan"] = gr.Dropdown(
+            plans,
+            value=plans[0][1],
+            label="Preset",
+            min_width=130,
+            allow_custom_value=True,  # Gradio must not refuse an event that was sent before the choices changed
+        )
+        named["plan"].filterable = False  # nothing can be typed; Gradio warns of this in the constructor
     named["method_told"] = gr.HTML(opening["method_told"])
     named["preset_told"] = gr.HTML(opening["preset_told"])
     named["delete_preset"] = gr.Button(DELETE, size="sm", visible=False, elem_classes="quiet")
