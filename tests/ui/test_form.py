@@ -252,7 +252,5 @@ def test_what_is_typed_during_an_upload_stays(
     noun.fill("teapot")
     typed.set()
     visitor.see(".tile")
-    page.wait_for_function(
-        "!['', 'zwx'].includes(document.querySelector('#words input').value)"
-    )
+    page.wait_for_function("!['', 'zwx'].includes(document.querySelector('#words input').value)")
     assert noun.input_value() == "teapot", "the answer would have cleared the example's word"
