@@ -178,6 +178,7 @@ def _wire_load(page: Page, blocks: gr.Blocks) -> None:
         **WATCHING,
     )
     train.wire_cost(page, blocks.load)
+    page.on(blocks.load, page.train.offer_presets, takes=["method", "base"], gives=["plan"])
     subject = ["source", "imported", "class_noun", "identifier", "upload", *SQUARES]
     cards = [f"example_{name}" for name in page.train.examples]
     gives = ["prompt", "seed", *subject, *cards, *WATCHED]

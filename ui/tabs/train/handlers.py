@@ -203,6 +203,10 @@ class TrainHandlers:
         first = plans[0][1]
         return self.choose_plan(first, base, source) | {"plan": gr.update(choices=plans, value=first)}
 
+    def offer_presets(self, method: str, base: str) -> Values:
+        """Offer the presets of a method, also those saved since the page was built."""
+        return {"plan": gr.update(choices=self.plans(base, method))}
+
     def save_preset(self, plan: str, base: str, own_name: str, **fields: Any) -> Values:
         """Save the current settings as the user's own preset and choose it."""
         method, _ = _parts(plan)
