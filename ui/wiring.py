@@ -187,7 +187,9 @@ def _held_back(
         if name in kept and (told is None or "value" in told):
             value = update if told is None else told["value"]
             held[name] = {"place": kept.index(name), "was": known[name], "value": value}
-            update = gr.skip() if told is None else {key: each for key, each in told.items() if key != "value"}
+            update = (
+                gr.skip() if told is None else {key: each for key, each in told.items() if key != "value"}
+            )
         rest.append(update)
     return [*rest, held]
 
