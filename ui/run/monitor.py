@@ -256,9 +256,12 @@ class RunMonitor:
 
     def prompt_words(self, view: RunView, *others: str) -> Html:
         """Return what is shown below the prompt of a run; ``others`` are further runs whose words it may contain."""
-        words = self.studio.inspection.prompt_words(view.id, *others)
-        noun = str(view.config.get("class_noun") or "")
-        return below_prompt(words, hint=panels.prompt_hint(view), noun=noun)
+        hint, noun = panels.prompt_hint(view), str(view.config.get("class_noun") or "")
+        try:
+            words = self.studio.inspection.prompt_words(view.id, *others)
+        except ValueError:  # deleted meanwhile
+            return hint
+        return below_prompt(words, hint=hint, noun=noun)
 
     # Replay
 
