@@ -13,7 +13,7 @@ from pipelines.sampling.image_metadata import Layer, picture_facts, picture_name
 from pipelines.sampling.picture_history import PictureHistory
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Base:
     spec: str = "embedded"
     name: str = "Embedded base"
