@@ -46,7 +46,7 @@ def test_a_card_tells_what_a_run_is(store: RunStore) -> None:
     assert card.created == run.created
     assert [*card.as_json()] == [
         "id", "name", "state", "method", "preset", "created", "identifier", "class_noun", "trigger", "base", "base_name", "notes",
-        "shipped", "source", "thumbnail", "bytes", "seconds", "trainable", "kind",
+        "shipped", "source", "origin", "thumbnail", "bytes", "seconds", "trainable", "kind",
     ]  # fmt: skip  # the JSON that API clients receive
 
 
