@@ -75,6 +75,7 @@ class Page:
         event_data: str = "",
         busy: str = "",
         reports_progress: bool = False,
+        fills: bool = False,
         **options: Any,
     ) -> Any:
         """Connect an event: the handler gets the values of the widgets ``takes`` by name and may set those in ``gives``.
@@ -83,11 +84,12 @@ class Page:
         ``event_data`` names a value of an event from our own HTML components; the handler gets it as an argument.
         ``busy`` names the one widget that shows the loading state. By default there is none, because Gradio would
         cover every output, permanently if the event fails. With ``reports_progress`` the handler also gets ``progress``.
+        ``fills``: the user has asked for these values, as by choosing a preset, so they replace what is in the fields.
         """
         guarded = show_notices(handler)
         offers = [name for name in TYPED if name in gives]
         given = self.with_mirrors([OFFERED.get(name, name) for name in _spread(gives)])
-        kept = [name for name in given if name in self.kept]
+        kept = [] if fills else [name for name in given if name in self.kept]
         own = _spread(takes)
         taken = [*own, *(name for name in kept if name not in own), *(["typed"] if offers else [])]
         memory = gr.JSON({}, visible=False) if kept else None

@@ -190,7 +190,8 @@ def test_own_presets_are_saved_used_and_deleted(visit: Any, served: Served) -> N
     page.get_by_label("Save these settings as a preset").fill("My dog")
     page.locator("#own-preset button").click()
     page.wait_for_selector(".toast-body:has-text('is saved with the presets of DreamBooth')")
-    assert [row.name for row in served.studio.presets.list("dreambooth", "embedded") if row.own] == ["My dog"]
+    (saved,) = (row for row in served.studio.presets.list("dreambooth", "embedded") if row.own)
+    assert served.studio.presets.read("dreambooth", "embedded", saved).steps == 41
     page.get_by_label("Save these settings as a preset").fill("my dog")
     page.locator("#own-preset button").click()
     page.wait_for_selector(".toast-body:has-text('already a preset')")

@@ -392,9 +392,15 @@ def _wire_plan(page: Page) -> None:
     asked = ["method", "base", "source"]
     at_plan = ["plan", "base", "source"]
     chosen = [
-        page.on(named["base"].change, train.choose_base, takes=asked, gives=based),
-        page.on(named["method"].input, train.choose_method, takes=asked, gives=filled),
-        page.on(named["plan"].input, train.choose_plan, takes=[*at_plan, "filled_plan"], gives=filled[1:]),
+        page.on(named["base"].change, train.choose_base, takes=asked, gives=based, fills=True),
+        page.on(named["method"].input, train.choose_method, takes=asked, gives=filled, fills=True),
+        page.on(
+            named["plan"].input,
+            train.choose_plan,
+            takes=[*at_plan, "filled_plan"],
+            gives=filled[1:],
+            fills=True,
+        ),
         page.on(
             named["delete_preset"].click, train.delete_preset, takes=[*at_plan, "delete_preset"], gives=filled
         ),
