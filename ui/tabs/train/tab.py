@@ -157,13 +157,7 @@ def _advanced_fields(page: Page, *, config: Any, method: str) -> None:
                     page.named |= form.widgets(config, names)
     page.training += form.field_names(SubjectConfig)
     page.advanced += behind
-    page.kept |= {"photo_caption", "photo_repeats", "common_tags", "own_name"}
-    page.kept |= {*page.training} - {name for name in page.training if _is_switch(page, name)}
-
-
-def _is_switch(page: Page, name: str) -> bool:
-    """Return whether a field is a checkbox: it is set at once, and others follow it."""
-    return isinstance(page.named[name], gr.Checkbox)
+    page.kept |= {"identifier", "photo_caption", "photo_repeats", "common_tags", "own_name"}
 
 
 def _own_rows(page: Page, *, config: Any, method: str, group: str) -> None:
@@ -219,7 +213,9 @@ def wire_real_base(page: Page, button: gr.Button) -> None:
 def wire_suit(page: Page, event: Callable[..., Any]) -> None:
     """Adjust the form to newly chosen photographs on an event."""
     asked = ["plan", "base", "source", "imported", "suits_own"]
-    suited = page.on(event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING])
+    suited = page.on(
+        event, page.train.suit, takes=[*asked, *MASKING], gives=["steps", "suits_own", *MASKING], fills=True
+    )
     wire_cost(page, suited.then)
 
 
@@ -402,7 +398,11 @@ def _wire_plan(page: Page) -> None:
             fills=True,
         ),
         page.on(
-            named["delete_preset"].click, train.delete_preset, takes=[*at_plan, "delete_preset"], gives=filled
+            named["delete_preset"].click,
+            train.delete_preset,
+            takes=[*at_plan, "delete_preset"],
+            gives=filled,
+            fills=True,
         ),
     ]
     deciding = form.deciding("train")
