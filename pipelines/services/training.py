@@ -220,7 +220,11 @@ class TrainingService:
             with run.hold():
                 run.go_back()
         else:
-            self.resources.store.delete(run_id)
+            try:
+                self.resources.store.delete(run_id)
+            except ValueError:
+                if (self.resources.store.folder / run_id).exists():
+                    raise  # otherwise its cancelled job has deleted it meanwhile
         return extended
 
     def train_more(self, run_id: str, steps: int) -> None:

@@ -90,7 +90,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
         named["first_compare"] = gr.HTML(
             opening.get("compare") or panels.placeholder(EMPTY_FRAME), js_on_load=panels.COMPARE_SCRIPT
         )
-        with gr.Row(equal_height=False, elem_id="first-facts"):
+        with gr.Row(equal_height=False, elem_classes="showcase-facts"):
             with gr.Column(scale=5, min_width=300):
                 named["first_caption"] = gr.HTML(opening.get("caption", ""))
             with gr.Column(scale=5, min_width=300):

@@ -289,16 +289,16 @@ def _stage(page: Page, *, first: RunView | None) -> None:
                 min_width=290,
                 scale=0,
             )
-        with gr.Row(elem_classes="showcase-row", equal_height=False):
-            with gr.Column(scale=6, min_width=300):
-                named["compare"] = gr.HTML(
-                    opening.get("compare") or panels.placeholder(EMPTY_FRAME),
-                    js_on_load=panels.COMPARE_SCRIPT,
-                    elem_id="compare",
-                )
-            with gr.Column(scale=4, min_width=220, elem_classes="imported"):
-                named["photos"] = gr.HTML(panels.learned_from(first, copies=train.copies) if first else "")
+        named["compare"] = gr.HTML(
+            opening.get("compare") or panels.placeholder(EMPTY_FRAME),
+            js_on_load=panels.COMPARE_SCRIPT,
+            elem_id="compare",
+        )
+        with gr.Row(equal_height=False, elem_classes="showcase-facts"):
+            with gr.Column(scale=5, min_width=300):
                 named["caption"] = gr.HTML(opening.get("caption", ""))
+            with gr.Column(scale=5, min_width=300):
+                named["photos"] = gr.HTML(panels.learned_from(first, copies=train.copies) if first else "")
 
 
 def _run_card(page: Page) -> None:
