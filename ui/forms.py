@@ -56,10 +56,10 @@ def group_of(cls: type[Checked], name: str) -> str:
 
 def applicable(method: str, values: Mapping[str, Any]) -> dict[str, bool]:
     """Return whether each dependent field of a method has an effect next to these values, all by widget name."""
-    own = own_names(method)
-    by_field = {name: values.get(own.get(name, name)) for name in field_names(method_config(method))}
+    names = widget_names(method)
+    by_field = {name: values.get(widget) for name, widget in names.items()}
     return {
-        own.get(item.name, item.name): _setting_widget(item).applies(by_field)
+        names[item.name]: _setting_widget(item).applies(by_field)
         for item in fields(method_config(method))
         if _setting_widget(item).needs
     }
@@ -81,12 +81,23 @@ def _needed(item: Field) -> set[str]:
 
 def _widgets_of(tab: str, wanted: Callable[[Field, type[Checked]], bool]) -> list[str]:
     found = [
-        own_names(spec.name).get(item.name, item.name)
+        widget_names(spec.name)[item.name]
         for spec in methods_of(tab)
         for item in fields(spec.config)
         if wanted(item, spec.config)
     ]
     return list(dict.fromkeys(found))
+
+
+def common_name(field_name: str) -> str:
+    """Return the name of the widget of a field that all methods have; the widget "seed" is the playground's."""
+    return {"seed": "training_seed"}.get(field_name, field_name)
+
+
+def widget_names(method: str) -> dict[str, str]:
+    """Return every field of a method, mapped to the name of its widget."""
+    own = own_names(method)
+    return {name: own.get(name, common_name(name)) for name in field_names(method_config(method))}
 
 
 def own_names(method: str) -> dict[str, str]:
@@ -103,15 +114,14 @@ def _owner(cls: type[Checked], name: str) -> type:
 
 def filled(method: str, config: Checked) -> dict[str, Any]:
     """Return the values of a method's config by widget name."""
-    own = own_names(method)
-    return {own.get(name, name): value for name, value in shown(config).items()}
+    names = widget_names(method)
+    return {names[name]: value for name, value in shown(config).items()}
 
 
 def parse_method(method: str, values: Mapping[str, Any]) -> Any:
     """Build a method's config from the widgets of all methods. Raises ValueError like :func:`parse`."""
-    cls, own = method_config(method), own_names(method)
-    by_field = {name: own.get(name, name) for name in field_names(cls)}
-    return parse(cls, {name: values[widget] for name, widget in by_field.items() if widget in values})
+    given = {name: values[widget] for name, widget in widget_names(method).items() if widget in values}
+    return parse(method_config(method), given)
 
 
 def widgets(config: Checked, names: Iterable[str]) -> dict[str, Component]:

@@ -41,7 +41,7 @@ def _inputs(page: Page) -> None:
     train, named = page.train, page.named
     opening = next(iter(train.examples), None)
     with gr.Column(elem_classes="card subject"):
-        gr.HTML(panels.heading("", "Choose a subject", "One of these, or your own photographs."))
+        gr.HTML(panels.heading("1", "Choose a subject", "One of these, or your own photographs."))
         with gr.Row(elem_classes="examples"):
             for name, example in train.examples.items():
                 named[f"first_example_{name}"] = example_button(train, example, chosen=name == opening)
@@ -51,7 +51,7 @@ def _inputs(page: Page) -> None:
         with gr.Column(visible=False, elem_classes="limits") as named["first_limits_row"]:
             named["first_limits"] = gr.HTML("")
             named["first_real_base"] = real_base_button()
-        gr.HTML(panels.heading("", "Name it"))
+        gr.HTML(panels.heading("2", "Name it"))
         named["first_noun"] = gr.Textbox(
             train.examples[opening]["class_noun"] if opening else "",
             label="What is it?",
@@ -60,7 +60,7 @@ def _inputs(page: Page) -> None:
             elem_id="first-noun",
             elem_classes="typed-class_noun",
         )
-        gr.HTML(panels.heading("", "Personalize"), elem_classes="above-action")
+        gr.HTML(panels.heading("3", "Personalize"), elem_classes="above-action")
         with gr.Column(elem_classes="action"):
             named["first_cost"] = gr.HTML(opening_cost(train))
             with gr.Row() as named["first_start_row"]:
@@ -102,7 +102,7 @@ def _stage(page: Page, *, first: RunView | None) -> None:
     with gr.Column(elem_classes="card acts-together", visible=False, elem_id="first-play") as named[
         "first_playground"
     ]:
-        gr.HTML(panels.heading("", "Generate", "Any prompt; the same seed gives the same picture."))
+        gr.HTML(panels.heading("4", "Generate", "Any prompt; the same seed gives the same picture."))
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 named["first_prompt"] = gr.Textbox(

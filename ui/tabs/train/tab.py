@@ -154,9 +154,10 @@ def _advanced_fields(page: Page, *, config: Any, method: str) -> None:
                 _own_rows(page, config=config, method=method, group=group)
                 names = [name for name in behind if form.group_of(SubjectConfig, name) == group]
                 with gr.Row(elem_classes="settings"):
-                    page.named |= form.widgets(config, names)
-    page.training += form.field_names(SubjectConfig)
-    page.advanced += behind
+                    made = form.widgets(config, names)
+                page.named |= {form.common_name(name): widget for name, widget in made.items()}
+    page.training += map(form.common_name, form.field_names(SubjectConfig))
+    page.advanced += map(form.common_name, behind)
     page.kept |= {"identifier", "photo_caption", "photo_repeats", "common_tags", "own_name"}
 
 
