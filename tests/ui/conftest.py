@@ -1,5 +1,6 @@
 """The page, served in this process by a real Studio with a fake UNet. DNS look-ups of other hosts are recorded."""
 
+import json
 import os
 import re
 import shutil
@@ -165,6 +166,20 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
+# The buttons of a page that are visible and enabled, but that a click in their middle does not reach.
+COVERED = """
+(place) => [...document.querySelectorAll(place + ' button')]
+  .filter((each) => each.offsetParent && !each.disabled && each.getBoundingClientRect().width > 0)
+  .filter((each) => {
+    each.scrollIntoView({block: 'center', behavior: 'instant'});
+    const box = each.getBoundingClientRect();
+    const hit = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return !hit || !(each.contains(hit) || hit.closest('button')?.contains(each));  // Gradio nests some
+  })
+  .map((each) => each.getAttribute('aria-label') || each.innerText)
+"""
+
+
 class Visitor:
     """One browser tab, with the requests it makes and the errors it logs."""
 
@@ -221,6 +236,20 @@ class Visitor:
     def press(self, name: str) -> None:
         """Press a button of the visible tab."""
         self.page.locator(f"{self.place} button:visible").get_by_text(name, exact=True).click()
+
+    def refuses(self, act: Callable[["Visitor"], object], *, says: str) -> None:
+        """Do something that the page refuses: one notice says why, and every button can still be pressed."""
+        disabled = self.page.locator(f"{self.place} button[disabled]:visible").count()
+        act(self)
+        notice = self.page.wait_for_selector(f".toast-body:has-text({json.dumps(says)})")
+        self.page.wait_for_timeout(200)
+        assert self.page.locator(".toast-body").count() == 1
+        assert "Traceback" not in notice.inner_text()
+        self.page.locator(".toast-close").click()
+        self.page.wait_for_selector(".toast-body", state="detached")
+        assert self.page.evaluate(COVERED, self.place) == []
+        assert self.page.locator(f"{self.place} button[disabled]:visible").count() == disabled
+        assert not self.page.locator(f"{self.place} .error:visible").count()
 
     def choose(self, title: str) -> None:
         """Select an example and wait until the form shows its class noun and the page shows its shipped result."""

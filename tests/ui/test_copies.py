@@ -5,11 +5,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import app
 from pipelines.files import LOCK, UNUSED_S, TemporaryFolder
 from ui.html import BrowserCopies
 
@@ -84,6 +86,41 @@ def test_a_copy_that_is_not_asked_for_goes_and_is_made_again(tmp_path: Path) -> 
     assert copies.copy(picture, name="b.png").read_bytes() == picture.read_bytes()
     assert copies.write("a.json", "{}").read_text() == "{}"
     copies.close()
+
+
+OWN_UPLOADS = """
+import app
+app.prepare_environment()
+app.keep_own_uploads()
+from gradio.utils import get_upload_folder
+print(get_upload_folder(), flush=True)
+"""
+
+
+def test_gradio_keeps_the_copies_of_every_process_in_a_folder_of_its_own(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio deletes its copies when a server ends, and another server of this user may still show them."""
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    script = [sys.executable, "-c", OWN_UPLOADS]
+    said = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    used = Path(said.strip())
+    assert used.parent == temporary
+    assert used.name.startswith("atelier-gradio-")
+    assert not used.exists(), "it goes with its process"
+    ends: list[Callable[[], None]] = []
+    monkeypatch.setattr(app.atexit, "register", ends.append)
+    folders = []
+    for _ in range(2):
+        monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+        app.keep_own_uploads()
+        folders.append(Path(os.environ["GRADIO_TEMP_DIR"]))
+    app.keep_own_uploads()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(folders[1]), "one that is set stays"
+    assert folders[0] != folders[1]
+    ends[0]()
+    assert [folder.is_dir() for folder in folders] == [False, True]
+    ends[1]()
 
 
 def test_a_folder_is_swept_now_and_then_only() -> None:
