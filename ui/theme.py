@@ -146,7 +146,7 @@ def _controls() -> dict[str, Any]:
         input_border_color_focus_dark="*primary_400",
         input_border_width="1px",
         input_shadow="none",
-        input_shadow_focus="0 0 0 3px color-mix(in srgb, var(--accent) 55%, transparent)",
+        input_shadow_focus="inset 0 0 0 2px var(--accent)",  # inside, so that no container cuts it off
         input_radius="10px",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",

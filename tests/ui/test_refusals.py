@@ -71,13 +71,13 @@ def own_style(visitor: Visitor) -> None:
 REFUSALS = [
     Refusal("Start", "a wrong file", upload("#first-upload", "broken.png"), NO_PICTURE),
     Refusal("Start", "a refused start", then(lambda visitor: named(visitor, "dog"), press("Personalize")), NO_PICTURE),
-    Refusal("Start", "an empty choice", emptied("What is it?", "Personalize"), "The name is empty"),
+    Refusal("Start", "an empty choice", then(lambda visitor: named(visitor, ""), press("Personalize")), "The name is empty"),
     Refusal("Train", "a wrong file", upload("#upload", "broken.png"), NO_PICTURE),
     Refusal("Train", "a refused start", press("Personalize"), NO_PICTURE),
     Refusal("Multi-subject", "an empty choice", emptied("What is it?", "Train together"), "Subject 1 has no class word"),
     Refusal(
         "Multi-subject", "a wrong file and a refused start",
-        then(upload("#multi-upload-0", "broken.png"), press("Train together")), NO_PICTURE,
+        then(upload("#multi-upload-0", "broken.png"), lambda visitor: both_named(visitor), press("Train together")), NO_PICTURE,
     ),
     Refusal("Continual", "an empty choice", emptied("Name", "Add concept"), "The new concept has no name"),
     Refusal(
@@ -111,6 +111,15 @@ def mix(visitor: Visitor) -> None:
     form = visitor.page.locator("#mixing-form")
     form.locator("button.label-wrap").get_by_text("Save as a run", exact=True).click()
     form.locator("button:not(.label-wrap):visible").get_by_text("Save as a run", exact=True).click()
+
+
+def both_named(visitor: Visitor) -> None:
+    """Name the uploaded subject after its rare word has been found."""
+    visitor.page.wait_for_function(
+        "document.querySelector('#multi-card .words :is(input, textarea)')?.value === ''"
+        " && [...document.querySelectorAll('#multi-card .words')][0].querySelectorAll('input, textarea')[1].value !== ''"
+    )
+    visitor.page.locator("#multi-card").get_by_label("What is it?").first.fill("dog")
 
 
 def seeds(visitor: Visitor) -> None:
