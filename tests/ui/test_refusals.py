@@ -70,24 +70,10 @@ def own_style(visitor: Visitor) -> None:
 
 REFUSALS = [
     Refusal("Start", "a wrong file", upload("#first-upload", "broken.png"), NO_PICTURE),
-    Refusal("Start", "a refused start", then(lambda visitor: named(visitor, "dog"), press("Personalize")), NO_PICTURE),
     Refusal("Start", "an empty choice", then(lambda visitor: named(visitor, ""), press("Personalize")), "The name is empty"),
     Refusal("Train", "a wrong file", upload("#upload", "broken.png"), NO_PICTURE),
-    Refusal("Train", "a refused start", press("Personalize"), NO_PICTURE),
     Refusal("Multi-subject", "an empty choice", emptied("What is it?", "Train together"), "Subject 1 has no class word"),
-    Refusal(
-        "Multi-subject", "a wrong file and a refused start",
-        then(upload("#multi-upload-0", "broken.png"), lambda visitor: both_named(visitor), press("Train together")), NO_PICTURE,
-    ),
     Refusal("Continual", "an empty choice", emptied("Name", "Add concept"), "The new concept has no name"),
-    Refusal(
-        "Continual", "a wrong file and a refused start",
-        then(
-            upload("#continual-upload", "broken.png"),
-            lambda visitor: visitor.page.locator("#continual-name textarea, #continual-name input").fill("Broken"),
-            press("Add concept"),
-        ), NO_PICTURE,
-    ),
     Refusal("Edit", "a refused start", press("Learn this photograph"), "There is no photograph yet"),
     Refusal("Edit", "an empty choice", lambda visitor: mix(visitor), "There is no mix yet"),
     Refusal("Edit", "a wrong file", upload("#edit-upload", "broken.png"), NO_PICTURE),
@@ -111,15 +97,6 @@ def mix(visitor: Visitor) -> None:
     form = visitor.page.locator("#mixing-form")
     form.locator("button.label-wrap").get_by_text("Save as a run", exact=True).click()
     form.locator("button:not(.label-wrap):visible").get_by_text("Save as a run", exact=True).click()
-
-
-def both_named(visitor: Visitor) -> None:
-    """Name the uploaded subject after its rare word has been found."""
-    visitor.page.wait_for_function(
-        "document.querySelector('#multi-card .words :is(input, textarea)')?.value === ''"
-        " && [...document.querySelectorAll('#multi-card .words')][0].querySelectorAll('input, textarea')[1].value !== ''"
-    )
-    visitor.page.locator("#multi-card").get_by_label("What is it?").first.fill("dog")
 
 
 def seeds(visitor: Visitor) -> None:
@@ -154,9 +131,3 @@ def test_a_refusal_is_one_sentence_and_every_button_stays_usable(
     visitor.refuses(refusal.act, says=refusal.says)
     assert served.studio.training.queue() == []
     assert not visitor.errors
-
-
-def test_every_page_is_here() -> None:
-    told = {(refusal.tab, what) for refusal in REFUSALS for what in refusal.what.split(" and ")}
-    for tab in ("Start", "Train", "Multi-subject", "Continual", "Edit", "Library", "Compare"):
-        assert {what for page, what in told if page == tab} >= {"a wrong file"}, tab
