@@ -13,7 +13,7 @@ from gradio.events import api
 
 import app
 from ui.html import BrowserCopies
-from ui.server import CACHE_SWEEP, MAX_SESSIONS, allowed_hosts, launch_options
+from ui.server import CACHE_SWEEP, MAX_SESSIONS, NO_COUNT, allowed_hosts, launch_options
 
 OWN_NAME = "atelier.example.org"
 REFUSED_HOST = "Atelier does not answer for the host"
@@ -78,6 +78,17 @@ def call(served: gr.Blocks, **headers: str) -> tuple[int, str, Any]:
 
 def own(served: gr.Blocks) -> str:
     return f"127.0.0.1:{served.server_port}"
+
+
+def test_the_page_begins_with_the_script_that_gradio_must_find(served: gr.Blocks) -> None:
+    for method in ("GET", "HEAD"):
+        status, text, headers = ask(served, method, "/")
+        assert status == 200
+        if method == "GET":
+            assert text.index(NO_COUNT) < text.index('type="module"')
+            assert int(headers["content-length"]) == len(text.encode())
+            assert text.rstrip().endswith("</html>")
+    assert NO_COUNT not in ask(served, "GET", "/config")[1]
 
 
 @pytest.mark.parametrize(
