@@ -190,7 +190,7 @@ def cpu_seconds() -> dict[str, float]:
                     (process / "cmdline").read_bytes(),
                 )
                 children.setdefault(int(facts[1]), []).append(told)
-    spent = dict.fromkeys(("server", "renderer", "gpu-process"), 0.0)
+    spent: dict[str, float] = {"server": 0.0, "renderer": 0.0, "gpu-process": 0.0}
     pending = [os.getpid()]
     while pending:
         for number, seconds, command in children.get(pending.pop(), []):
