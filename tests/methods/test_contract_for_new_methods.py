@@ -93,7 +93,8 @@ def test_several_subjects_with_a_loss_on_attention(studio: Studio, tmp_path: Pat
     assert studio.resources.library.card(run).trigger == "zwx dog, qev cat"
     assert studio.training.cost("two_subjects", config, 3).seconds > 0
     rows = forms.own_rows("toys")
-    assert rows["own_two_subjects"].widgets["attention_weight"] == "two_subjects_attention_weight"
+    widgets = {name: widget for row in rows.values() for name, widget in row.widgets.items()}
+    assert widgets["attention_weight"] == "two_subjects_attention_weight"
     for subjects, sentence in (
         ([rex], "learns from at least 2 subjects"),
         ([rex, replace(tom, identifier="x; rm")], "letters, digits"),

@@ -33,6 +33,7 @@ SPEC = MethodSpec(
     implementation=__name__,
     inputs="none",
     tab="toys",
+    about="A method of the tests.",
 )
 
 

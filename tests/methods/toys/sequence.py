@@ -32,6 +32,7 @@ SPEC = MethodSpec(
     implementation=__name__,
     inputs="a sequence",
     tab="toys",
+    about="A method of the tests.",
 )
 
 

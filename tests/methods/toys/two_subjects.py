@@ -41,6 +41,7 @@ SPEC = MethodSpec(
     implementation=__name__,
     inputs="several subjects",
     tab="toys",
+    about="A method of the tests.",
     keeps_pixels=True,
 )
 
