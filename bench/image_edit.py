@@ -24,8 +24,8 @@ from bench.dreambooth import sheet, table
 from pipelines.config import INVERTED_WITH, EditConfig
 from pipelines.data.photographs import to_tensor
 from pipelines.evaluation.embedded_encoders import Instruments
+from pipelines.evaluation.pictures import psnr
 from pipelines.methods.specs import preset
-from pipelines.sampling.ddim_inversion import psnr
 from pipelines.studio import Studio
 from recipes import world
 

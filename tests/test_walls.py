@@ -153,14 +153,26 @@ def test_no_file_imports_over_the_wall(folder: str, banned: tuple[str, ...]) -> 
         assert not over, f"{path.relative_to(ROOT)} imports {', '.join(sorted(over))}"
 
 
+BUILT_PAGE = """
+import tempfile
+from pathlib import Path
+from pipelines.studio import Studio
+from ui.app import build
+from ui.html import BrowserCopies
+with tempfile.TemporaryDirectory() as folder:
+    build(Studio(Path(folder)), BrowserCopies())
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
         ("import pipelines.studio", (*HEAVY, "gradio")),
         ("import pipelines.weightspace.index, pipelines.config, pipelines.files, pipelines.jobs.worker, pipelines.runs.store, pipelines.runs.costs", (*HEAVY, "gradio", "numpy")),
         (EVERY_UI_MODULE, (*HEAVY, "recipes")),
+        (BUILT_PAGE, (*HEAVY, "recipes")),
     ],
-    ids=["studio", "torch-free ground", "ui"],
+    ids=["studio", "torch-free ground", "ui", "a built page with its examples"],
 )  # fmt: skip
 def test_what_an_import_brings_along(statement: str, absent: tuple[str, ...]) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in {absent!r} if name in sys.modules])"

@@ -162,4 +162,5 @@ def _reduce(picture: Image.Image, side_px: int, target: Path) -> None:
 
 def _enlarge(picture: Image.Image, size: tuple[int, int], target: Path) -> None:
     larger = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    larger.filter(ImageFilter.GaussianBlur(0.33 * size[0] / picture.width)).save(target, format="PNG")
+    smooth = larger.filter(ImageFilter.GaussianBlur(0.33 * size[0] / picture.width))
+    smooth.save(target, format="PNG", compress_level=1)  # the page opens with dozens of them

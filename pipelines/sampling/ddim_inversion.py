@@ -4,7 +4,6 @@ SVDiff (Han et al. 2023, 2303.11305, sec. 3.5) starts an edit that keeps the str
 noise. Edits of the structure itself start from noise between that and fresh noise. The caller merges the adapters.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from pipelines.adapters.core import Adapter, merged
 from pipelines.config import INVERTED_WITH, EditConfig, SampleConfig
-from pipelines.data.photographs import encode, to_tensor
+from pipelines.data.photographs import encode
 from pipelines.models.base import SCHEDULER_CLASSES, Base
 from pipelines.sampling.sample import Preview, cut_words, decoded, denoise
 from pipelines.unet_blocks import Strength
@@ -148,9 +147,3 @@ def edit(
 def fresh_noise(shape: Sequence[int], *, seed: int) -> Tensor:
     """Return the noise that the sampler draws for a seed, (1, 4, h, w) float32 on the CPU."""
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
-
-
-def psnr(first: Image.Image, second: Image.Image) -> float:
-    """Return the peak signal-to-noise ratio of two pictures of one size in dB; infinite for equal pictures."""
-    error = (to_tensor([first]) - to_tensor([second])).square().mean().item()
-    return 10 * math.log10(4.0 / error) if error else math.inf

@@ -72,7 +72,7 @@ class EditingService:
         """Return the photograph of a run as the inversion and the sampler reproduce it, without guidance."""
         from PIL import Image
 
-        from pipelines.sampling.ddim_inversion import psnr
+        from pipelines.evaluation.pictures import psnr
 
         picture, original = self.edit(run_id, self.same_words(run_id, steps=steps)), self.photograph(run_id)
         with Image.open(original) as before, Image.open(picture) as after:

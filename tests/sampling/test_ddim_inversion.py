@@ -1,12 +1,10 @@
 """DDIM inversion: it is undone by sampling, covers all timesteps, and the noise between two noises keeps its norm."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from PIL import Image
 from torch import Tensor
 
 from pipelines.config import INVERTED_WITH, EditConfig, SampleConfig
@@ -17,7 +15,6 @@ from pipelines.sampling.ddim_inversion import (
     fresh_noise,
     inverse_scheduler,
     invert,
-    psnr,
     slerp,
 )
 from pipelines.sampling.sample import denoise, sample
@@ -140,9 +137,3 @@ def test_full_change_is_the_sampler_itself_and_the_inverted_noise_is_reused(base
     assert again is not None
     assert again.image.tobytes() == first.image.tobytes()
     assert edit(base, [], photo, half, stop=lambda: True) is None
-
-
-def test_psnr_of_a_known_error() -> None:
-    one, other = Image.new("RGB", (8, 8), (100, 100, 100)), Image.new("RGB", (8, 8), (110, 110, 110))
-    assert math.isclose(psnr(one, other), 20 * math.log10(255 / 10), rel_tol=1e-4)
-    assert psnr(one, one) == math.inf
