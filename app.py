@@ -8,9 +8,7 @@ import signal
 import sys
 
 MAX_WAITING = 64  # requests in Gradio's queue
-QUEUE_SLEEP_S = (
-    0.01  # how often that queue is looked at; Gradio's own 0.001 costs an idle server 5 % of a core
-)
+QUEUE_SLEEP_S = 0.01  # between two looks at that queue; Gradio's own 0.001 costs an idle server 5 % of a core
 
 
 def arguments() -> argparse.Namespace:

@@ -67,8 +67,10 @@
     });
   for (const kind of ["focusin", "pointerover", "scroll"]) document.addEventListener(kind, placeTips, {capture: true, passive: true});
   // Both pictures of every comparison side by side, or in one frame with a slider; remembered by the browser.
+  // A page inside another site's frame may not be allowed to store anything.
   const FRAME = "atelier-one-frame";
-  document.documentElement.classList.toggle("one-frame", localStorage.getItem(FRAME) === "1");
+  const stored = (use) => { try { return use(localStorage); } catch { return null; } };
+  document.documentElement.classList.toggle("one-frame", stored((store) => store.getItem(FRAME)) === "1");
   // While a slider is pressed, more of its events will come, so a preview is enough (ui/live_preview.py).
   window.atelierPressed = false;
   addEventListener("pointerdown", (event) => { window.atelierPressed = event.target.type === "range"; }, true);
@@ -113,7 +115,7 @@
     if (event.target.closest?.(".chip.base")) window.atelierBase();
     if (event.target.closest?.(".compare-view")) {
       const one = document.documentElement.classList.toggle("one-frame");
-      localStorage.setItem(FRAME, one ? "1" : "0");
+      stored((store) => store.setItem(FRAME, one ? "1" : "0"));
     }
     const card = event.target.closest?.(".example-card, .library-card"); // immediate feedback; the server's response sets the same state
     if (card) {

@@ -19,7 +19,7 @@ SEEDS = tuple(range(24))
 
 @dataclass(frozen=True)
 class Candidate:
-    """One seed's pictures: the number of right kinds and scenes (0 to 4), and the subject's likeness gained by the adapter."""
+    """One seed's two pictures: how many kinds and scenes are right (0 to 4), and the likeness that the adapter gains."""
 
     seed: int
     right: int

@@ -1,9 +1,8 @@
 """Rebuild everything derived from the embedded base: ``python -m recipes.make_all``.
 
 Order of dependencies: the measuring models (only if the autoencoder changed), class images, tags, style pictures,
-examples, the recorded experiment, the sequence of concepts, the weight space, preset sweeps, README's picture, model card. A part already built
-from the same weights is skipped, so an
-interrupted command can be resumed. The values in ``assets/presets`` are chosen by hand from the sweeps, which are
+examples, the recorded experiment, the sequence of concepts, the weight space, preset sweeps, README's picture, model
+card. A part already built from the same weights is skipped, so an interrupted command can be resumed. The values in ``assets/presets`` are chosen by hand from the sweeps, which are
 written to ``--work``/sweeps.
 """
 

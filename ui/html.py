@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from pipelines.data.masks import outlined
 from pipelines.data.photographs import overview
-from pipelines.files import TemporaryFolder, file_stem
+from pipelines.files import TemporaryFolder
 
 VOID_TAGS = frozenset({"img", "input", "br"})
 
@@ -36,11 +36,6 @@ def element(tag: str, *children: str, **attributes: str | int | float | bool) ->
         return Html(f"<{tag}{written}>")
     inside = "".join(child if isinstance(child, Html) else html.escape(child) for child in children)
     return Html(f"<{tag}{written}>{inside}</{tag}>")
-
-
-def file_name(words: str) -> str:
-    """Return text as the beginning of a file name: lower-case letters, digits and hyphens."""
-    return file_stem(words, default="run")
 
 
 class BrowserCopies:

@@ -69,9 +69,8 @@ def check_mask(photo: Path, mask: Path) -> None:
 
 def _unpacked(path: Path, into: Path) -> Iterator[tuple[str, Path]]:
     for place, (name, content) in enumerate(zip_files(path)):
-        target = (
-            into / f"{secrets.token_hex(4)}-{place:03d}"
-        )  # never the name in the archive, which is untrusted
+        # never under the name in the archive, which is untrusted
+        target = into / f"{secrets.token_hex(4)}-{place:03d}"
         target.write_bytes(content)
         yield UNSAFE.sub("_", name)[-MAX_NAME:], target
 

@@ -214,8 +214,9 @@ class ExperimentStore:
 
     def get(self, experiment_id: str) -> Experiment:
         """Return an experiment or a recorded one. Raises ValueError when this owner has none with that id."""
-        for recorded in shipped_experiments():
-            if recorded.id == experiment_id:
+        if str(experiment_id).startswith(SHIPPED_PREFIX):
+            recorded = next((each for each in shipped_experiments() if each.id == experiment_id), None)
+            if recorded is not None:
                 return recorded
         if RUN_ID.fullmatch(str(experiment_id)):
             found = read_experiment(self.folder / experiment_id)

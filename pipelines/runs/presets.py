@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import TrainConfig, clean_text, from_dict, to_dict
-from pipelines.files import disk_sentences, write_json
+from pipelines.files import disk_sentences, file_stem, write_json
 from pipelines.methods.specs import method_config, preset_names
 
 FORMAT = 1
@@ -113,7 +113,7 @@ class PresetStore:
     def _path(self, method: str, family: str, name: str) -> Path:
         method_config(method)  # an unknown method is refused, so that no other folder is reached
         key = "\n".join((self.owner, method, family, name.lower()))
-        words = re.sub(r"[\W_]+", "-", name.lower()).strip("-")[:40]
+        words = file_stem(name, default="preset", most_bytes=40)
         return self.folder / f"{method}.{family}.{words}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 

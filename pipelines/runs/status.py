@@ -75,9 +75,10 @@ class Activity:
 class Card:
     """A run as shown in the Library.
 
-    ``preset`` is the preset that its settings come from ("" if they were changed), ``created`` is a unix time, ``seconds`` the running time, ``bytes`` the size of the run's folder. ``trainable`` is
-    the number of trained values (None without an adapter), ``kind`` the adapter's kind ("" without one), ``thumbnail``
-    the path of the best sample. ``origin`` says in words what a combined or imported run was made from. ``broken`` is the reason why the folder cannot be read, or "".
+    ``preset`` is the preset that its settings come from ("" if they were changed), ``created`` is a unix time, ``seconds``
+    the running time, ``bytes`` the size of the run's folder. ``trainable`` is the number of trained values (None without
+    an adapter), ``kind`` the adapter's kind ("" without one), ``thumbnail`` the path of the best sample. ``origin`` says
+    in words what a combined or imported run was made from. ``broken`` is the reason why the folder cannot be read, or "".
     """
 
     id: str

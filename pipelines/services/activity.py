@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipelines.jobs.worker import Job
-from pipelines.methods.specs import METHODS
+from pipelines.runs.names import method_title
 from pipelines.runs.status import Activity, Ended, QueueRow, Working
 from pipelines.services.experiments import ExperimentService
 from pipelines.services.resources import Resources
@@ -52,7 +52,7 @@ class ActivityService:
             run = self.resources.store.get(self._ended[1])
         except ValueError:  # discarded, or another owner's
             return None
-        return Ended(id=run.id, name=run.name, method=_title(run.method), state=run.state)
+        return Ended(id=run.id, name=run.name, method=method_title(run.method), state=run.state)
 
     def _run(self, row: QueueRow) -> Working:
         run = self.resources.store.get(row.run)
@@ -63,7 +63,7 @@ class ActivityService:
             kind="run",
             id=row.run,
             name=row.name,
-            method=_title(run.method),
+            method=method_title(run.method),
             state=row.state,
             doing=str(last["name"]) if staged else "",
             share=done / total if total else 0.0,
@@ -108,7 +108,3 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _takes_long(job: Job) -> bool:
     return job.began > 0 and time.monotonic() - job.began > SHORT_S
-
-
-def _title(method: str) -> str:
-    return METHODS[method].title if method in METHODS else ""

@@ -349,6 +349,20 @@ def test_before_and_after_are_side_by_side_unless_one_frame_is_chosen(visit: Any
     visitor.page.evaluate("localStorage.clear()")
 
 
+def test_the_address_follows_the_tab_where_the_browser_stores_nothing(visit: Any) -> None:
+    """In a frame of another site, for example on a Space, reading localStorage may raise an error."""
+    visitor = visit(tab="start")
+    page = visitor.page
+    page.add_init_script(
+        "const read = Storage.prototype.getItem; Storage.prototype.getItem = function (key) {"
+        " if (key === 'atelier-one-frame') throw new Error('denied'); return read.call(this, key); };"
+    )
+    page.reload()
+    visitor.see(".compare img")
+    page.get_by_role("tab", name="Train").click()
+    page.wait_for_function("location.hash === '#train'", timeout=10_000)
+
+
 def test_a_talk_shows_every_field_whose_label_it_shows(visit: Any) -> None:
     page = visit(tab="train", query="?talk=1").page
     for tab, fields in (

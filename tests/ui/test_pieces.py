@@ -6,8 +6,9 @@ import pytest
 from conftest import finished_run
 from PIL import Image
 
+from pipelines.files import file_stem
 from pipelines.studio import Studio
-from ui.html import BrowserCopies, Html, element, file_name
+from ui.html import BrowserCopies, Html, element
 from ui.run import charts as plots
 from ui.run import panels
 from ui.run.state import RunView, Sample, fold
@@ -42,7 +43,7 @@ def test_the_browser_gets_a_copy(tmp_path: Path, copies: BrowserCopies) -> None:
     [("My brown teapot!", "my-brown-teapot"), ("../../etc/passwd", "etc-passwd"), ("…", "run")],
 )
 def test_a_file_is_called_after_its_run(words: str, name: str) -> None:
-    assert file_name(words) == name
+    assert file_stem(words, default="run") == name
 
 
 def test_small_pictures_are_enlarged_for_the_eye_only(tmp_path: Path, copies: BrowserCopies) -> None:

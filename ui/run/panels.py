@@ -44,7 +44,7 @@ element.addEventListener('click', (event) => act(event.target.closest('[data-act
 CUES = (
     "Choose one of the examples, or add your own photographs.",
     "Name its class with a common word: person, dog, teapot.",
-    "Press Personalize: training takes less than a minute here, and the samples change while it runs.",
+    "Press Personalize; the samples change while it trains.",
     "Type any prompt with the trigger word and press Generate.",
 )  # what the speaker does next
 

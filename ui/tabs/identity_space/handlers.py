@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig, clean_text
+from pipelines.files import file_stem
 from pipelines.formats.table import choices
 from pipelines.methods.specs import methods_of, preset_names
 from pipelines.services.identity_space import (
@@ -25,7 +26,7 @@ from pipelines.services.identity_space import (
     is_identity,
 )
 from pipelines.weightspace.index import Attribute, Manifest
-from ui.html import BrowserCopies, Html, file_name
+from ui.html import BrowserCopies, Html
 from ui.live_preview import FULL_STEPS, preview
 from ui.run import panels
 from ui.run.monitor import RunMonitor, Values
@@ -371,7 +372,7 @@ class IdentityHandlers:
         """Save the person and export it as a LoRA; the file is loaded again by the other program's loader."""
         run_id = self._saved(space_point, space_title, space_debias, space_drawn, edits)
         path, told = self.studio.import_export.verified_export(run_id, space_format)
-        called = file_name(self.studio.training.status(run_id)["name"])
+        called = file_stem(self.studio.training.status(run_id)["name"], default="run")
         copy = self.copies.copy(path, name=path.name.replace(run_id, called))
         return self.offer() | {
             "space_file": gr.update(value=str(copy), visible=True),

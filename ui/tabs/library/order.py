@@ -18,10 +18,8 @@ ORDERS = (
     ("Largest first", "largest"),
 )
 KEYS: dict[str, Callable[[Card], Any]] = {
-    "newest": lambda row: (
-        row.shipped,
-        0.0 if row.shipped else -row.created,
-    ),  # examples stay in their own order
+    # shipped examples stay in their own order, after the user's own runs
+    "newest": lambda row: (row.shipped, 0.0 if row.shipped else -row.created),
     "oldest": lambda row: (row.shipped, 0.0 if row.shipped else row.created),
     "name": lambda row: row.name.casefold(),
     "method": lambda row: (method_of(row).casefold(), -row.created),

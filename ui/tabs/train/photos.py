@@ -190,7 +190,7 @@ class PhotoHandlers:
         """Move the crop of one photograph along its longer side; ``value`` ranges from -1 to 1."""
         path = _path(source, photo)
         assert source is not None
-        width, height = self._size(path)
+        width, height = overview_size(path, copies=self.copies)
         place = round(max(-1.0, min(1.0, float(value))), 3)
         shift = (place, 0.0) if width > height else (0.0, place)
         masks = dict(source.get("masks", {}))
@@ -222,9 +222,6 @@ class PhotoHandlers:
         return (
             element("ul", *made, class_="tiles", aria_label=f"Photographs: {len(made)}") if made else Html("")
         )
-
-    def _size(self, path: Path) -> tuple[int, int]:
-        return overview_size(path, copies=self.copies)
 
 
 def overview_size(path: Path, *, copies: BrowserCopies) -> tuple[int, int]:

@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 
 from pipelines.config import SampleConfig, clean_text, from_dict
+from pipelines.files import file_stem
 from pipelines.runs.costs import SIZES
 from pipelines.sampling.picture_history import KeptPicture
 from ui import forms as form
 from ui.errors import as_text
-from ui.html import file_name
 from ui.live_preview import preview
 from ui.run import panels
 from ui.run.monitor import RESULTS, RunMonitor, Values
@@ -39,7 +39,7 @@ class PlaygroundHandlers:
 
     def exported_copy(self, run_id: str, path: Path) -> Path:
         """Return a copy of an exported file, named after its run instead of the run's id."""
-        called = file_name(self.studio.training.status(run_id)["name"])
+        called = file_stem(self.studio.training.status(run_id)["name"], default="run")
         return self.copies.copy(path, name=path.name.replace(run_id, called))
 
     # The playground
